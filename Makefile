@@ -1,0 +1,51 @@
+# `make run` and `make test` do all set-up themselves; nothing but python3 (>= 3.11) and make must be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+.PHONY: run test check format generate bench kill-matrix clean
+
+run: $(READY)
+	@$(BIN)/dripstone demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/loq
+	$(BIN)/mypy
+	$(BIN)/python proto/generate.py --check
+	$(BIN)/python proto/generate.py --lint
+	$(MAKE) test
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: $(READY)
+	$(BIN)/python proto/generate.py
+
+# Figures, as ratios to a floor measured in the same run.
+bench: $(READY)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+# The kill -9 proof at many more points than `make test` has time for.
+kill-matrix: $(READY)
+	DRIPSTONE_KILLS=40 $(BIN)/pytest tests/chaos $(ARGS)
+
+clean:
+	rm -rf $(VENV) .dripstone
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Say PYTHON=/path/to/python3.11."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $(READY)

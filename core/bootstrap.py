@@ -1,0 +1,251 @@
+"""The one place that joins the parts: opens the database, starts the roles of this process, drains and stops them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+import grpc
+import structlog
+import uvicorn
+from starlette.routing import Mount
+
+from core import connection, provisioning
+from core.clock import Clock
+from core.delivery.dispatcher import Dispatcher
+from core.delivery.http import WebhookSender
+from core.engine.driver import EnrollmentDriver
+from core.engine.matcher import Matcher
+from core.engine.outcomes import deliveries_ended
+from core.engine.scheduler import Scheduler
+from core.engine.ticker import Ticker
+from core.gateway.app import build_app
+from core.loop import Loop
+from core.rpc.authentication import Authenticator
+from core.rpc.call import Parts
+from core.rpc.limits import RateLimiter
+from core.rpc.methods import Method, table
+from core.rpc.pipeline import Pipeline
+from core.rpc.server import GrpcServer
+from core.settings import Settings
+from core.store import migrate
+from core.store.database import Database
+from core.store.workflows import VersionCache
+from mcp_server import app as mcp_app
+
+_log = structlog.get_logger()
+_UPKEEP_SECONDS = 60.0
+_HTTP_DRAIN_SECONDS = 5
+
+
+class RefusedToListen(Exception):
+    """An address that others can reach needs TLS, or the word that plaintext is meant."""
+
+
+class _HttpServer(uvicorn.Server):
+    """Uvicorn inside our own loop: signals are the bootstrap's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of `host:port` or `[v6]:port`. Raises ValueError for anything else."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"{address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def refuse_open_plaintext(settings: Settings) -> None:
+    """Refuse to serve plaintext to others unless told to. Raises RefusedToListen."""
+    if settings.insecure or settings.tls_certificate:
+        return
+    for role, address in (("grpc", settings.grpc_listen), ("http", settings.http_listen)):
+        host, _ = split_address(address)
+        with contextlib.suppress(ValueError):
+            if ip_address(host).is_loopback:
+                continue
+        if role in settings.roles and host != "localhost":
+            raise RefusedToListen(
+                f"{address} can be reached by others and would carry API keys in plaintext. "
+                "Give --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure behind a TLS proxy."
+            )
+
+
+@dataclass(slots=True)
+class Core:
+    """A running process: its parts, its servers and its loops."""
+
+    settings: Settings
+    database: Database
+    parts: Parts
+    pipeline: Pipeline
+    methods: tuple[Method, ...]
+    ticker: Ticker
+    matcher: Matcher
+    scheduler: Scheduler
+    dispatcher: Dispatcher
+    sender: WebhookSender
+    grpc_target: str = ""
+    http_url: str = ""
+    own_addresses: set[tuple[str, int]] = field(default_factory=set)
+    _grpc: GrpcServer | None = None
+    _http: _HttpServer | None = None
+    _loops: list[Loop] = field(default_factory=list)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _draining: bool = False
+
+    @classmethod
+    async def open(cls, settings: Settings, clock: Clock) -> Core:
+        """Open the database, bring its schema up to date and join the parts; nothing runs yet."""
+        refuse_open_plaintext(settings)
+        database = await Database.open(settings.database_url, clock)
+        await migrate.upgrade(database)
+        versions = VersionCache()
+        driver = EnrollmentDriver(versions)
+        own_addresses: set[tuple[str, int]] = set()
+        sender = WebhookSender(allowed=settings.allowed_destinations, own_addresses=own_addresses)
+        parts = Parts(
+            database=database,
+            clock=clock,
+            settings=settings,
+            engine=driver,
+            versions=versions,
+            webhook_sender=sender,
+        )
+        pipeline = Pipeline(
+            parts, Authenticator(database, clock), RateLimiter(clock, settings.requests_per_second)
+        )
+        return cls(
+            settings=settings,
+            database=database,
+            parts=parts,
+            pipeline=pipeline,
+            methods=table(),
+            ticker=Ticker(database, driver),
+            matcher=Matcher(database, driver, versions),
+            scheduler=Scheduler(database),
+            dispatcher=Dispatcher(database, sender, clock, on_final=deliveries_ended(driver)),
+            sender=sender,
+            own_addresses=own_addresses,
+        )
+
+    async def start(self) -> None:
+        """Start the servers and loops of this process's roles."""
+        roles = self.settings.roles
+        if roles & {"grpc", "http"}:
+            await self._start_grpc()
+        if "http" in roles:
+            await self._start_http()
+        if "engine" in roles:
+            self._loop("engine", self.ticker.turn, "engine")
+            self._loop("matcher", self.matcher.turn, "matcher")
+        if "dispatcher" in roles:
+            self._loop("dispatcher", self.dispatcher.turn, "dispatcher")
+        if "scheduler" in roles:
+            self._loop("scheduler", self.scheduler.turn, "scheduler", _UPKEEP_SECONDS)
+
+    def _loop(self, name: str, turn: object, wake: str, idle_seconds: float = 1.0) -> None:
+        loop = Loop(name, turn, self.database.wakeups.event(wake), self.parts.clock, idle_seconds)  # type: ignore[arg-type]
+        self._loops.append(loop)
+        self._tasks.append(asyncio.create_task(loop.run(), name=name))
+
+    async def _start_grpc(self) -> None:
+        self._grpc = GrpcServer(self.methods, self.pipeline)
+        addresses: list[tuple[str, grpc.ServerCredentials | None]] = [("127.0.0.1:0", None)]  # the MCP server's door
+        if "grpc" in self.settings.roles:
+            addresses.append((self.settings.grpc_listen, self._credentials()))
+        ports = await self._grpc.start(addresses)
+        host, _ = split_address(self.settings.grpc_listen)
+        self._inner_target = f"127.0.0.1:{ports[0]}"
+        self.grpc_target = f"{host}:{ports[-1]}"
+        self.own_addresses.update((host, port) for port in ports)
+
+    def _credentials(self) -> grpc.ServerCredentials | None:
+        if self.settings.tls_certificate is None or self.settings.tls_key is None:
+            return None
+        pair = (self.settings.tls_key.read_bytes(), self.settings.tls_certificate.read_bytes())
+        return grpc.ssl_server_credentials([pair])
+
+    async def _start_http(self) -> None:
+        host, port = split_address(self.settings.http_listen)
+        mcp = mcp_app.build_app(self._inner_target)
+        config = uvicorn.Config(
+            build_app(self.pipeline, self.methods, ready=self.ready, mounts=[Mount("/", app=mcp)]),
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ssl_certfile=self.settings.tls_certificate,
+            ssl_keyfile=self.settings.tls_key,
+            timeout_graceful_shutdown=_HTTP_DRAIN_SECONDS,
+            lifespan="on",
+        )
+        self._http = _HttpServer(config)
+        self._tasks.append(asyncio.create_task(self._http.serve(), name="http"))
+        while not self._http.started:
+            if self._tasks[-1].done():
+                await self._tasks[-1]
+                raise RefusedToListen(f"{self.settings.http_listen} cannot be bound; is another core running?")
+            await asyncio.sleep(0.01)
+        port = self._http.servers[0].sockets[0].getsockname()[1]
+        scheme = "https" if self.settings.tls_certificate else "http"
+        self.http_url = f"{scheme}://{host}:{port}"
+        self.own_addresses.add((host, port))
+
+    async def ready(self) -> bool:
+        """Tell whether calls should be sent here: not while draining, not without a database."""
+        if self._draining:
+            return False
+        try:
+            return await migrate.revision(self.database) is not None
+        except Exception:
+            _log.exception("the database does not answer")
+            return False
+
+    async def stop(self) -> None:
+        """Drain: refuse new calls, finish those under way and what is being sent, then close everything."""
+        self._draining = True
+        for loop in self._loops:
+            loop.stop()
+        if self._http is not None:
+            self._http.should_exit = True
+        if self._grpc is not None:
+            await self._grpc.stop(self.settings.drain_seconds)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.dispatcher.stop(self.settings.drain_seconds)
+        await self.sender.close()
+        await self.database.close()
+
+    async def write_connection(self, data_dir: Path) -> connection.Connection:
+        """Write `connection.json`, making a first organization when there is none and a key when the old one is lost."""
+        known = connection.read(data_dir)
+        api_key, agent_key, approver_key = ("", "", "") if known is None else (
+            known.api_key,
+            known.agent_key,
+            known.approver_api_key,
+        )
+        if not api_key or not await provisioning.key_works(self.database, api_key):
+            agent_key = approver_key = ""
+            if orgs := await provisioning.organization_ids(self.database):
+                api_key = await provisioning.create_service_key(self.database, orgs[0], "Bootstrap key")
+            else:
+                made = await provisioning.create_organization(self.database, "Demo")
+                api_key, agent_key, approver_key = made.api_key, made.agent_key, made.approver_key
+        written = connection.Connection(
+            grpc=self.grpc_target,
+            http=self.http_url,
+            mcp=f"{self.http_url}/mcp",
+            api_key=api_key,
+            agent_key=agent_key,
+            approver_api_key=approver_key,
+        )
+        connection.write(data_dir, written)
+        return written

@@ -1,0 +1,51 @@
+"""`connection.json`: how programs on this machine find the running core, readable by its owner alone."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+FILE_NAME = "connection.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Addresses and keys of a running core."""
+
+    grpc: str
+    """Target, such as `127.0.0.1:7443`."""
+    http: str
+    """Base address, such as `http://127.0.0.1:7480`."""
+    mcp: str
+    """Address of the MCP server."""
+    api_key: str
+    """A service key with every scope."""
+    agent_key: str = ""
+    """An agent's key; written when this core made the organization."""
+    approver_api_key: str = ""
+    """An approver's key; written when this core made the organization."""
+
+
+def read(data_dir: Path) -> Connection | None:
+    """Return the connection that a data directory names; None when there is none or it cannot be read."""
+    try:
+        content = json.loads((data_dir / FILE_NAME).read_text())
+        known = {name: str(content.get(name, "")) for name in Connection.__dataclass_fields__}
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Connection(**known)
+
+
+def write(data_dir: Path, connection: Connection) -> Path:
+    """Write the file whole or not at all, readable by its owner alone."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / FILE_NAME
+    temporary = path.with_suffix(".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(asdict(connection), file, indent=2)
+        file.write("\n")
+    temporary.replace(path)
+    return path

@@ -1,0 +1,76 @@
+"""Ids: time-ordered, with a prefix that says what they name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32 in lower case: sorts like the number and reads aloud."""
+
+PREFIXES = {
+    "org": "organization",
+    "mem": "member",
+    "key": "api key",
+    "cnt": "contact",
+    "cmp": "company",
+    "lead": "lead",
+    "chg": "record change",
+    "src": "source",
+    "evt": "event",
+    "wfl": "workflow",
+    "enr": "enrollment",
+    "agt": "agent",
+    "exe": "execution",
+    "apr": "approval",
+    "pln": "plan",
+    "ep": "endpoint",
+    "msg": "message",
+    "dlv": "delivery",
+}
+"""Every prefix and the noun it stands for."""
+
+RECORD_PREFIXES = {"contact": "cnt", "company": "cmp", "lead": "lead"}
+"""Record type to id prefix."""
+
+BUCKETS = 1024
+"""Number of buckets that organizations are spread over; the unit of moving data between databases."""
+
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,61}[a-z0-9])?")
+
+
+def compose(prefix: str, at: datetime, entropy: int) -> str:
+    """Return `<prefix>_` + 26 characters: 48 bits of milliseconds, then the 80 lowest bits of `entropy`."""
+    number = (int(at.timestamp() * 1000) << 80) | (entropy & ((1 << 80) - 1))
+    return prefix + "_" + "".join(ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+
+
+def derive(prefix: str, at: datetime, *parts: object) -> str:
+    """Return the id that these parts always have: what a repeated decision produces carries the same id."""
+    digest = hashlib.sha256("\x1f".join(str(part) for part in parts).encode()).digest()
+    return compose(prefix, at, int.from_bytes(digest[:10]))
+
+
+def minted_at(name: str) -> datetime:
+    """Return the instant in an id, to the millisecond.
+
+    Raises ValueError when it is not an id of ours.
+    """
+    text = name.rpartition("_")[2]
+    if len(text) != 26:
+        raise ValueError(f"not an id: {name!r}")
+    number = 0
+    for character in text:
+        number = (number << 5) | ALPHABET.index(character)
+    return datetime.fromtimestamp((number >> 80) / 1000, UTC)
+
+
+def bucket(org_id: str) -> int:
+    """Return the bucket of an organization, 0 to 1,023."""
+    return int.from_bytes(hashlib.sha256(org_id.encode()).digest()[:2]) % BUCKETS
+
+
+def is_slug(text: str) -> bool:
+    """Tell whether a text can be a chosen id: lower-case letters, digits, hyphens and underscores, at most 63."""
+    return _SLUG.fullmatch(text) is not None

@@ -1,0 +1,170 @@
+"""One value of a record's field: what each kind accepts, and the one form in which it is stored."""
+
+from __future__ import annotations
+
+import math
+import re
+import zoneinfo
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from functools import cache
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+
+Scalar = str | int | float | bool
+
+_LARGEST_INTEGER = 2**63 - 1
+_PHONE = re.compile(r"[+0-9() ./x#*-]{5,40}", re.IGNORECASE)
+
+
+class BadValue(Exception):
+    """A value does not fit its field; carries the machine reason, a sentence and the way out."""
+
+    def __init__(self, reason: str, message: str, hint: str = ""):
+        super().__init__(message)
+        self.reason, self.message, self.hint = reason, message, hint
+
+
+def instant_text(instant: datetime) -> str:
+    """Return an instant as records store it: UTC to the millisecond, so that text order is time order."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_instant(text: str) -> datetime:
+    """Return ISO 8601 text as an instant in UTC; a text without a zone is read as UTC.
+
+    Raises ValueError.
+    """
+    instant = datetime.fromisoformat(text.strip())
+    try:
+        return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"out of range: {text!r}") from None
+
+
+def string(value: object) -> str:
+    """Return trimmed text without control characters."""
+    if not isinstance(value, str):
+        raise BadValue("WRONG_TYPE", f"must be text, not {_kind_of(value)}", "Send it as a JSON string.")
+    if any(character < " " and character not in "\t\n\r" for character in value) or not value.isprintable():
+        value = "".join(character for character in value if character.isprintable() or character in "\t\n")
+    return value.strip()
+
+
+def integer(value: object) -> int:
+    """Return a whole number; text of digits is read, because JSON clients send large numbers so."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,19}", value.strip()):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _LARGEST_INTEGER:
+        raise BadValue("WRONG_TYPE", f"must be a whole number, not {_kind_of(value)}", "Send it as a JSON number.")
+    return value
+
+
+def number(value: object) -> int | float:
+    """Return a finite number."""
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,30}(\.\d{1,30})?", value.strip()):
+        value = float(value) if "." in value else int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise BadValue("WRONG_TYPE", f"must be a number, not {_kind_of(value)}", "Send it as a JSON number.")
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value if abs(value) <= _LARGEST_INTEGER else float(value)
+
+
+def boolean(value: object) -> bool:
+    """Return true or false; the words are read too, because forms post text."""
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if not isinstance(value, bool):
+        raise BadValue("WRONG_TYPE", f"must be true or false, not {_kind_of(value)}")
+    return value
+
+
+def instant(value: object) -> str:
+    """Return an instant as UTC text."""
+    try:
+        return instant_text(value if isinstance(value, datetime) else parse_instant(str(value)))
+    except (ValueError, OverflowError):
+        raise BadValue("NOT_AN_INSTANT", f"{_shown(value)} is not an ISO 8601 instant", _INSTANT_HINT) from None
+
+
+_INSTANT_HINT = "Send it like 2026-03-02T09:00:00Z."
+
+
+def day(value: object) -> str:
+    """Return a calendar date as `YYYY-MM-DD`."""
+    try:
+        return date.fromisoformat(str(value).strip()).isoformat()
+    except ValueError:
+        raise BadValue("NOT_A_DATE", f"{_shown(value)} is not a date", "Send it like 2026-03-02.") from None
+
+
+def email(value: object) -> str:
+    """Return an e-mail address in normal form: Unicode NFC, domain in lower case; the mailbox keeps its case."""
+    text = string(value)
+    try:
+        # Whether the address can be reached is no matter of syntax: no DNS, and names reserved for tests pass.
+        return validate_email(text, check_deliverability=False, test_environment=True).normalized
+    except EmailNotValidError as error:
+        raise BadValue("INVALID_EMAIL", f"is no e-mail address: {error}", "Send one like ada@example.com.") from None
+
+
+def phone(value: object) -> str:
+    """Return a phone number as it was given, with single spaces."""
+    text = " ".join(string(str(value) if isinstance(value, int) and not isinstance(value, bool) else value).split())
+    if not _PHONE.fullmatch(text) or sum(character.isdigit() for character in text) < 5:
+        raise BadValue("INVALID_PHONE", f"{_shown(text)} is no phone number", "Send one like +44 20 7946 0000.")
+    return text
+
+
+def timezone(value: object) -> str:
+    """Return the IANA name of a time zone."""
+    text = string(value)
+    if text not in zone_names():
+        raise BadValue("UNKNOWN_TIMEZONE", f"{_shown(text)} is no IANA time zone", "Send one like Europe/Berlin.")
+    return text
+
+
+@cache
+def zone_names() -> frozenset[str]:
+    """Return every IANA name there is."""
+    return frozenset(zoneinfo.available_timezones())
+
+
+BY_KIND: dict[str, Callable[[Any], Scalar]] = {
+    "string": string,
+    "reference": string,
+    "integer": integer,
+    "number": number,
+    "boolean": boolean,
+    "instant": instant,
+    "date": day,
+}
+"""What reads a value of each kind."""
+
+BY_NAME: dict[str, Callable[[Any], Scalar]] = {"email": email, "phone": phone, "timezone": timezone}
+"""What reads the fields that have a form of their own."""
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "that number"
+        case str():
+            return f"the text {_shown(value)}"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return f"`{text[:40]}…`" if len(text) > 40 else f"`{text}`"

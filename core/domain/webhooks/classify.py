@@ -1,0 +1,120 @@
+"""What the answer to an attempt means: one Outcome for logs, API, test calls and enrollments, and what each does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+CONTROL_HEADER = "webhook-delivery"
+"""Header with which a receiver steers: `disable` turns its endpoint off, `abort-message` ends this delivery."""
+
+REASON_GONE = "gone"
+REASON_ASKED = "receiver_asked"
+
+
+class Outcome(StrEnum):
+    """How an attempt, or a message without any, ended."""
+
+    DELIVERED = "delivered"
+    HTTP_STATUS = "http_status"
+    REDIRECT = "redirect"
+    GONE = "gone"
+    ABORTED = "aborted"
+    TIMEOUT = "timeout"
+    BODY_TOO_SLOW = "body_too_slow"
+    CONNECT_FAILED = "connect_failed"
+    CONNECTION_LOST = "connection_lost"
+    TLS_FAILED = "tls_failed"
+    DNS_FAILED = "dns_failed"
+    DESTINATION_NOT_ALLOWED = "destination_not_allowed"
+    BAD_RESPONSE = "bad_response"
+    NO_ENDPOINT = "no_endpoint"
+    ENDPOINT_DELETED = "endpoint_deleted"
+    PAYLOAD_REFUSED = "payload_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What one outcome says and does."""
+
+    stage: str
+    """How far the attempt came, as `TestEndpoint` tells it."""
+    sentence: str
+    retry: bool
+    disables: str = ""
+    """Reason for which the endpoint is turned off; empty when it stays on."""
+
+
+MEANINGS: dict[Outcome, Meaning] = {
+    Outcome.DELIVERED: Meaning("done", "the receiver took it", False),
+    Outcome.HTTP_STATUS: Meaning("http", "the receiver answered with a status that is not 2xx", True),
+    Outcome.REDIRECT: Meaning("http", "the receiver answered with a redirect, which is never followed", True),
+    Outcome.GONE: Meaning("http", "the receiver answered 410: it wants no more webhooks", False, REASON_GONE),
+    Outcome.ABORTED: Meaning("http", "the receiver asked to end this delivery", False),
+    Outcome.TIMEOUT: Meaning("timeout", "the receiver did not answer in time", True),
+    Outcome.BODY_TOO_SLOW: Meaning("body", "the receiver did not finish its answer in time", True),
+    Outcome.CONNECT_FAILED: Meaning("connect", "the receiver could not be reached", True),
+    Outcome.CONNECTION_LOST: Meaning("http", "the receiver closed the connection without a full answer", True),
+    Outcome.TLS_FAILED: Meaning("tls", "no trusted TLS connection could be made", True),
+    Outcome.DNS_FAILED: Meaning("dns", "the host name could not be resolved", True),
+    Outcome.DESTINATION_NOT_ALLOWED: Meaning("policy", "destination not allowed", True),
+    Outcome.BAD_RESPONSE: Meaning("http", "the receiver's answer is not valid HTTP", True),
+    Outcome.NO_ENDPOINT: Meaning("url", "no endpoint wants this event", False),
+    Outcome.ENDPOINT_DELETED: Meaning("url", "the endpoint was deleted", False),
+    Outcome.PAYLOAD_REFUSED: Meaning("url", "the event does not fit its schema or is too large", False),
+}
+"""Every outcome."""
+
+CODE_OK = 1
+CODE_FAILED = 11110111
+CODE_FORBIDDEN = 11110114
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What follows from one attempt."""
+
+    outcome: Outcome
+    retry: bool
+    disable_reason: str
+    """Why to turn the endpoint off; empty to leave it on."""
+
+    @property
+    def delivered(self) -> bool:
+        """Tell whether the receiver took it."""
+        return self.outcome is Outcome.DELIVERED
+
+
+def of_response(status_code: int, headers: Mapping[str, str]) -> Ruling:
+    """Return what follows from a complete answer; only 2xx is a success. Header names are in lower case."""
+    control = headers.get(CONTROL_HEADER, "").strip().lower()
+    outcome = _of_status(status_code)
+    if outcome is not Outcome.DELIVERED and control == "abort-message":
+        outcome = Outcome.ABORTED
+    meaning = MEANINGS[outcome]
+    return Ruling(outcome, meaning.retry, REASON_ASKED if control == "disable" else meaning.disables)
+
+
+def of_failure(outcome: Outcome) -> Ruling:
+    """Return what follows from an attempt that brought no complete answer."""
+    return Ruling(outcome, MEANINGS[outcome].retry, MEANINGS[outcome].disables)
+
+
+def _of_status(status_code: int) -> Outcome:
+    if 200 <= status_code < 300:
+        return Outcome.DELIVERED
+    if 300 <= status_code < 400:
+        return Outcome.REDIRECT
+    return Outcome.GONE if status_code == 410 else Outcome.HTTP_STATUS
+
+
+def verdict_code(outcome: Outcome) -> int:
+    """Return the number that `TestEndpoint` answers with."""
+    match outcome:
+        case Outcome.DELIVERED:
+            return CODE_OK
+        case Outcome.DESTINATION_NOT_ALLOWED:
+            return CODE_FORBIDDEN
+        case _:
+            return CODE_FAILED

@@ -1,0 +1,207 @@
+"""The catalogue of outbound events: what each type means and the JSON Schema of its data. Adding one is one entry."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from core.domain.errors import Invalid, Violation
+
+MAX_NAME_LENGTH = 128
+MAX_PAYLOAD_BYTES = 262_144
+
+ID: dict[str, Any] = {"type": "string", "minLength": 1}
+TEXT: dict[str, Any] = {"type": "string"}
+INTEGER: dict[str, Any] = {"type": "integer"}
+OBJECT: dict[str, Any] = {"type": "object"}
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """A kind of event that endpoints subscribe to."""
+
+    name: str
+    version: int
+    description: str
+    schema: Mapping[str, Any]
+    """JSON Schema of `data`, draft 2020-12; receivers must ignore fields they do not know."""
+
+
+def _data(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+_RECORD = {"record_id": ID, "record_type": {"enum": ["contact", "company", "lead"]}}
+_CAUSE = {"actor": TEXT, "cause": TEXT}
+_CHANGE = _data({"field": ID}, {"old_value": {}, "new_value": {}})
+_ENROLLMENT = {"enrollment_id": ID, "workflow_id": ID, "contact_id": ID}
+_POSITION = {"version": INTEGER, "key": TEXT, "step_id": TEXT}
+_APPROVAL = {"approval_id": ID, "title": TEXT}
+_SUBJECT = {"subject_kind": TEXT, "subject_id": TEXT, "requester_id": TEXT}
+_EXECUTION = {"execution_id": ID, "workflow_id": ID}
+_RUN = {"agent_id": TEXT, "enrollment_id": TEXT, "contact_id": TEXT, "result": OBJECT}
+
+EVENT_TYPES: tuple[EventType, ...] = (
+    EventType(
+        "record.created",
+        1,
+        "A contact, company or lead was created.",
+        _data({**_RECORD, "fields": OBJECT}, _CAUSE),
+    ),
+    EventType(
+        "record.updated",
+        1,
+        "Fields of a contact, company or lead changed.",
+        _data({**_RECORD, "changes": {"type": "array", "minItems": 1, "items": _CHANGE}}, _CAUSE),
+    ),
+    EventType(
+        "lead.qualified",
+        1,
+        "A qualification was committed, whatever it decided.",
+        _data(
+            {
+                "lead_id": ID,
+                "contact_id": ID,
+                "decision": {"enum": ["qualified", "nurture", "disqualified", "needs_info", "needs_approval"]},
+                "score": {"type": "number"},
+                "tier": TEXT,
+            },
+            {"owner_id": TEXT, "model_id": TEXT, "model_version": INTEGER, "plan_id": TEXT, **_CAUSE},
+        ),
+    ),
+    EventType("enrollment.created", 1, "A contact entered a workflow.", _data(_ENROLLMENT, {**_POSITION, **_CAUSE})),
+    EventType("enrollment.completed", 1, "An enrollment reached its end.", _data(_ENROLLMENT, _POSITION)),
+    EventType(
+        "enrollment.exited",
+        1,
+        "An enrollment left its workflow early: an exit step, or somebody cancelled it.",
+        _data({**_ENROLLMENT, "reason": TEXT}, _POSITION),
+    ),
+    EventType(
+        "enrollment.failed",
+        1,
+        "An enrollment ended because a step failed.",
+        _data({**_ENROLLMENT, "reason": TEXT}, _POSITION),
+    ),
+    EventType(
+        "workflow.published",
+        1,
+        "A version of a workflow was published.",
+        _data({"workflow_id": ID, "version": INTEGER}, {"title": TEXT, **_CAUSE}),
+    ),
+    EventType(
+        "approval.requested",
+        1,
+        "A second principal has to decide.",
+        _data(_APPROVAL, {**_SUBJECT, "details": OBJECT, "expires_at": TEXT}),
+    ),
+    EventType(
+        "approval.decided",
+        1,
+        "An approval was given, refused, withdrawn or ran out of time.",
+        _data(
+            {**_APPROVAL, "decision": {"enum": ["approved", "rejected", "expired", "cancelled"]}},
+            {**_SUBJECT, "decider_id": TEXT, "comment": TEXT},
+        ),
+    ),
+    EventType("execution.completed", 1, "An execution finished.", _data(_EXECUTION, _RUN)),
+    EventType("execution.failed", 1, "An execution failed.", _data({**_EXECUTION, "error": TEXT}, _RUN)),
+    EventType(
+        "endpoint.disabled",
+        1,
+        "An endpoint was turned off; its deliveries wait.",
+        _data({"endpoint_id": ID, "reason": TEXT}, {"url": TEXT, "delivery_id": TEXT}),
+    ),
+    EventType(
+        "message.attempt.exhausted",
+        1,
+        "A delivery ran out of attempts.",
+        _data(
+            {"message_id": ID, "delivery_id": ID, "endpoint_id": ID, "event_type": ID, "attempt_count": INTEGER},
+            {"last_outcome": TEXT, "status_code": INTEGER, "enrollment_id": TEXT},
+        ),
+    ),
+    EventType("endpoint.test", 1, "Sent by a test call, never by itself.", _data({"endpoint_id": ID}, {"note": TEXT})),
+)
+"""Every event type that the core itself sends."""
+
+CATALOGUE: Mapping[str, EventType] = {event_type.name: event_type for event_type in EVENT_TYPES}
+
+OPERATIONAL = frozenset({"endpoint.disabled", "message.attempt.exhausted"})
+"""Types about delivery itself; their own failures are not reported again."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
+
+
+def is_event_type_name(text: str) -> bool:
+    """Tell whether a text can name an event type: dotted, lower case, such as `deal.won`; at most 128 characters."""
+    return len(text) <= MAX_NAME_LENGTH and _NAME.fullmatch(text) is not None
+
+
+def validate_payload(event_type: str, data: Mapping[str, Any]) -> None:
+    """Check data against the schema of its type; a type that is not in the catalogue has none.
+
+    Raises Invalid with every violation.
+    """
+    if event_type not in CATALOGUE:
+        return
+    validator = _validator(event_type)
+    violations = [
+        Violation(
+            "data" + error.json_path.removeprefix("$"),
+            "SCHEMA_VIOLATION",
+            error.message,
+            f"See the schema of {event_type} in ListEventTypes.",
+        )
+        for error in sorted(validator.iter_errors(data), key=lambda error: error.json_path)
+    ]
+    if violations:
+        raise Invalid(*violations)
+
+
+@cache
+def _validator(event_type: str) -> Draft202012Validator:
+    return Draft202012Validator(dict(CATALOGUE[event_type].schema))
+
+
+def payload(event_type: str, at: datetime, data: Mapping[str, Any]) -> str:
+    """Return the body of a message: canonical JSON, made once, signed and sent as stored.
+
+    Raises Invalid when the data does not fit the type's schema, has no JSON form, or is too large.
+    """
+    try:
+        text = _canonical({"type": event_type, "timestamp": _iso(at), "data": data})
+        size = len(text.encode())
+    except (TypeError, ValueError):  # not a JSON value, a number that is none, half a surrogate pair
+        raise Invalid(Violation("data", "NOT_JSON", "the data has no JSON form", "Use JSON values only.")) from None
+    if size > MAX_PAYLOAD_BYTES:
+        message = f"the message has {size} bytes, more than {MAX_PAYLOAD_BYTES}"
+        raise Invalid(Violation("data", "PAYLOAD_TOO_LARGE", message, "Send ids and let the receiver fetch the rest."))
+    if event_type in CATALOGUE:
+        validate_payload(event_type, json.loads(text)["data"])  # as the receiver will read it
+    return text
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(
+        value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=_json_form
+    )
+
+
+def _json_form(value: object) -> object:
+    if isinstance(value, datetime):
+        return _iso(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

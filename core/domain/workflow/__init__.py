@@ -1,0 +1,1 @@
+"""Workflow documents: text, checks, expressions, templates, and the version they compile to."""

@@ -1,0 +1,63 @@
+"""Lengths of time as authors write them: `30m`, `2h`, `1d12h`, `1w`, or ISO 8601 such as `P3DT12H`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+LONGEST = timedelta(days=3660)
+"""Nothing waits longer than ten years."""
+
+PATTERN = (
+    r"^(?=.*[0-9])(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$"
+    r"|^P(?=.*[0-9])(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?$"
+)
+"""Both notations as one regular expression, for JSON Schema."""
+
+EXAMPLE = "Write a number and a unit, such as 30m, 2h, 3d, 1w or 1d12h."
+
+_NOTATION = re.compile(PATTERN)
+_UNITS = ("weeks", "days", "hours", "minutes", "seconds")
+_SPOKEN = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
+def parse(text: str) -> timedelta:
+    """Return the length of time a text stands for.
+
+    Raises ValueError, with a sentence for the author, when it stands for none, for nothing at all or for too much.
+    """
+    found = _NOTATION.match(text.strip())
+    if found is None or len(text) > 40:
+        raise ValueError(f"{text[:40]!r} is not a length of time")
+    counts = [int(count or 0) for count in found.groups()]
+    try:
+        length = timedelta(**{unit: a + b for unit, a, b in zip(_UNITS, counts[:5], counts[5:], strict=True)})
+    except OverflowError:
+        length = LONGEST * 2
+    if length > LONGEST:
+        raise ValueError(f"{text!r} is longer than ten years")
+    if not length:
+        raise ValueError(f"{text!r} is no time at all")
+    return length
+
+
+def render(length: timedelta) -> str:
+    """Return a length of time in the short notation, to the second."""
+    rest = int(length.total_seconds())
+    parts = []
+    for suffix, seconds in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, seconds)
+        if count:
+            parts.append(f"{count}{suffix}")
+    return "".join(parts) or "0s"
+
+
+def speak(length: timedelta) -> str:
+    """Return a length of time for a sentence, such as `1 day 12 hours`."""
+    rest = int(length.total_seconds())
+    parts = []
+    for word, seconds in _SPOKEN:
+        count, rest = divmod(rest, seconds)
+        if count:
+            parts.append(f"{count} {word}{'' if count == 1 else 's'}")
+    return " ".join(parts) or "no time"

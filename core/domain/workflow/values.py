@@ -1,0 +1,95 @@
+"""Values as authors write them: literals, Liquid texts, `{cel: …}` for computed ones, and lists and maps of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.domain.errors import Violation
+from core.domain.workflow import templates
+from core.domain.workflow.expressions import Environment, Expression
+from core.domain.workflow.templates import Template
+
+DEEPEST = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a value came to."""
+
+    value: Any
+    gaps: tuple[str, ...] = ()
+    """Why parts of it are empty, as clauses."""
+    errors: tuple[str, ...] = ()
+    """Why it could not be computed at all, as clauses."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        """Tell whether it came to nothing for want of what it is made from."""
+        return bool(self.gaps) and (self.value is None or self.value == "" or str(self.value).strip() == "")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A checked value."""
+
+    written: Any
+    """A literal, a Template, an Expression, or a dict or list of Values."""
+
+    def compute(self, values: Mapping[str, Any]) -> Computed:
+        """Return what it comes to on these values."""
+        match self.written:
+            case Expression():
+                result = self.written.evaluate(values)
+                return Computed(result.value, (result.unknown,) if result.unknown else (), (), result.inputs)
+            case Template():
+                rendered = self.written.render(values)
+                gaps = tuple(f"{path} is not known" for path in rendered.missing)
+                return Computed(rendered.text, gaps, (rendered.error,) if rendered.error else (), rendered.inputs)
+            case dict():
+                return _gather({key: item.compute(values) for key, item in self.written.items()})
+            case list():
+                gathered = _gather({str(index): item.compute(values) for index, item in enumerate(self.written)})
+                return Computed(list(gathered.value.values()), gathered.gaps, gathered.errors, gathered.inputs)
+            case literal:
+                return Computed(literal)
+
+
+def _gather(parts: Mapping[str, Computed]) -> Computed:
+    return Computed(
+        {key: part.value for key, part in parts.items()},
+        tuple(dict.fromkeys(gap for part in parts.values() for gap in part.gaps)),
+        tuple(dict.fromkeys(error for part in parts.values() for error in part.errors)),
+        {label: value for part in parts.values() for label, value in part.inputs.items()},
+    )
+
+
+def check(raw: Any, environment: Environment, path: str, depth: int = 0) -> tuple[Value | None, tuple[Violation, ...]]:
+    """Return the value, or everything that is wrong with it; `path` says where it stands."""
+    if depth > DEEPEST:
+        return None, (Violation(path, "TOO_DEEP", f"values are nested deeper than {DEEPEST}", "Flatten them."),)
+    match raw:
+        case {"cel": text} if len(raw) == 1:
+            if not isinstance(text, str):
+                hint = "Quote it, such as {cel: 'true'}."
+                return None, (Violation(f"{path}.cel", "WRONG_TYPE", "the expression must be text", hint),)
+            expression, problems = environment.check(text, path=f"{path}.cel")
+            return (Value(expression), ()) if expression else (None, problems)
+        case str() if templates.is_template(raw):
+            template, problems = templates.check(raw, environment.variables, path)
+            return (Value(template), ()) if template else (None, problems)
+        case Mapping():
+            named = {str(key): check(item, environment, f"{path}.{key}", depth + 1) for key, item in raw.items()}
+            return _collect({key: value for key, (value, _) in named.items()}, [found for _, found in named.values()])
+        case list():
+            items = [check(item, environment, f"{path}[{index}]", depth + 1) for index, item in enumerate(raw)]
+            return _collect([value for value, _ in items], [found for _, found in items])
+        case _:
+            return Value(raw), ()
+
+
+def _collect(written: Any, problems: list[tuple[Violation, ...]]) -> tuple[Value | None, tuple[Violation, ...]]:
+    found = tuple(problem for several in problems for problem in several)
+    return (None, found) if found else (Value(written), ())

@@ -1,0 +1,23 @@
+"""The loop for what is not about one enrollment: expiry, clean-up, tomorrow's partitions."""
+
+from __future__ import annotations
+
+from core.store import approvals, events, idempotency, postgresql
+from core.store.database import Database
+
+
+class Scheduler:
+    """Does each round of upkeep in one transaction; every process may run it, each round is harmless twice."""
+
+    def __init__(self, database: Database):
+        self._database = database
+
+    async def turn(self) -> int:
+        """Do one round. Returns 0: there is never more to do at once."""
+        async with self._database.system() as tx:
+            await approvals.expire_due(tx, tx.now)
+            await idempotency.forget_old(tx)
+            await events.forget_old_message_ids(tx)
+        async with self._database.system() as tx:
+            await postgresql.ensure_partitions(tx, tx.now)
+        return 0

@@ -1,0 +1,70 @@
+"""What a handler is given beside its request: who calls, the open transaction, the parts of the process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from core.clock import Clock
+from core.settings import Settings
+from core.store.database import Database
+from core.store.transaction import Transaction
+
+if TYPE_CHECKING:
+    from core.delivery.http import WebhookSender
+    from core.engine.driver import EnrollmentDriver
+    from core.store.workflows import VersionCache
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The principal behind a key."""
+
+    org_id: str
+    principal_id: str
+    principal_kind: str
+    """`member`, `service` or `agent`."""
+    display_name: str
+    scopes: frozenset[str]
+    key_id: str = ""
+    organization_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of the process that handlers use."""
+
+    database: Database
+    clock: Clock
+    settings: Settings
+    engine: EnrollmentDriver
+    versions: VersionCache
+    webhook_sender: WebhookSender
+    own_addresses: frozenset[tuple[str, int]] = field(default_factory=frozenset)
+    """Where this process listens; no webhook goes there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One admitted call."""
+
+    caller: Caller
+    now: datetime
+    parts: Parts
+    request_id: str
+    """The call's idempotency key, or the id it was given for logs."""
+    metadata: Mapping[str, str]
+    _tx: Transaction | None = None
+
+    @property
+    def tx(self) -> Transaction:
+        """Return the open transaction; methods that go outside open their own."""
+        assert self._tx is not None, "this method has no transaction of its own"
+        return self._tx
+
+    @property
+    def cause(self) -> str:
+        """Return what to write as the cause of a change."""
+        return f"call:{self.request_id}"

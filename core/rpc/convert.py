@@ -1,0 +1,83 @@
+"""Between protobuf's own types and Python's, in one place each way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+_EXACT = 2**53
+
+
+def to_value(value: Any) -> Value:
+    """Return a JSON-like value as a protobuf Value; instants become ISO 8601 text."""
+    match value:
+        case None:
+            return Value(null_value=0)  # type: ignore[arg-type]
+        case bool():
+            return Value(bool_value=value)
+        case int() | float():
+            return Value(number_value=value)
+        case str():
+            return Value(string_value=value)
+        case datetime():
+            return Value(string_value=value.isoformat())
+        case Mapping():
+            return Value(struct_value=to_struct(value))
+        case list() | tuple():
+            return Value(list_value=ListValue(values=[to_value(item) for item in value]))
+        case _:
+            return Value(string_value=str(value))
+
+
+def to_struct(mapping: Mapping[str, Any]) -> Struct:
+    """Return a mapping as a protobuf Struct."""
+    return Struct(fields={key: to_value(value) for key, value in mapping.items()})
+
+
+def from_value(value: Value) -> Any:
+    """Return a protobuf Value as Python has it; whole numbers below 2^53 become int."""
+    match value.WhichOneof("kind"):
+        case "bool_value":
+            return value.bool_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < _EXACT else number
+        case "string_value":
+            return value.string_value
+        case "struct_value":
+            return from_struct(value.struct_value)
+        case "list_value":
+            return [from_value(item) for item in value.list_value.values]
+        case _:
+            return None
+
+
+def from_struct(struct: Struct) -> dict[str, Any]:
+    """Return a protobuf Struct as a dict; larger integers must travel as strings."""
+    return {key: from_value(value) for key, value in struct.fields.items()}
+
+
+def to_timestamp(instant: datetime | None) -> Timestamp | None:
+    """Return an instant as a Timestamp; None stays None, which leaves a field unset."""
+    if instant is None:
+        return None
+    timestamp = Timestamp()
+    timestamp.FromDatetime(instant)
+    return timestamp
+
+
+def from_timestamp(timestamp: Timestamp) -> datetime:
+    """Return a Timestamp as an aware instant in UTC."""
+    return timestamp.ToDatetime(UTC)
+
+
+def to_duration(seconds: float) -> Duration:
+    """Return seconds as a Duration."""
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration

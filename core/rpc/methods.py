@@ -1,0 +1,123 @@
+"""The method table: one row for every RPC of the contract, with its handler, scope and access.
+
+A method without a handler, a scope or an access stops the process from starting.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from dripstone.v1 import (
+    agent_pb2,
+    approval_pb2,
+    enrollment_pb2,
+    event_pb2,
+    options_pb2,
+    organization_pb2,
+    qualification_pb2,
+    record_pb2,
+    webhook_pb2,
+    workflow_pb2,
+)
+
+# Extensions must be registered before the first GetOptions(): options parsed without them stay without for ever.
+from google.api import annotations_pb2, field_behavior_pb2  # noqa: F401 -- registers the extensions
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+SERVICES: tuple[tuple[Any, str], ...] = (
+    (organization_pb2, "core.rpc.organizations"),
+    (record_pb2, "core.rpc.records"),
+    (event_pb2, "core.rpc.events"),
+    (workflow_pb2, "core.rpc.workflows"),
+    (enrollment_pb2, "core.rpc.enrollments"),
+    (qualification_pb2, "core.rpc.qualification"),
+    (agent_pb2, "core.rpc.agents"),
+    (approval_pb2, "core.rpc.approvals"),
+    (webhook_pb2, "core.rpc.webhooks"),
+)
+"""Each service's contract and the module that has its handlers, named like the RPCs in snake case."""
+
+ANY_KEY = "caller"
+"""The scope of methods that ask for a valid key only."""
+
+
+class Access(Enum):
+    """How a method touches the store."""
+
+    READ = options_pb2.ACCESS_READ
+    WRITE = options_pb2.ACCESS_WRITE
+    OUTSIDE = options_pb2.ACCESS_OUTSIDE
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """One RPC."""
+
+    descriptor: MethodDescriptor
+    full_name: str
+    """As on the wire: `/dripstone.v1.WorkflowService/GetWorkflow`."""
+    request_class: type[Message]
+    response_class: type[Message]
+    scope: str
+    access: Access
+    http_status: int
+    handler: Callable[..., Any]
+    streaming: bool
+    key_field: str
+    """The field that carries the idempotency key; empty where there is none."""
+
+    @property
+    def name(self) -> str:
+        """Return the short name, such as `WorkflowService.GetWorkflow`."""
+        return f"{self.descriptor.containing_service.name}.{self.descriptor.name}"
+
+
+def snake_case(name: str) -> str:
+    """Return `EnrollContacts` as `enroll_contacts`."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")
+
+
+def row(descriptor: MethodDescriptor, handler: Callable[..., Any]) -> Method:
+    """Return the row of one RPC.
+
+    Raises ValueError when the contract does not say its scope or access.
+    """
+    options = descriptor.GetOptions()
+    scope = options.Extensions[options_pb2.scope]
+    access = options.Extensions[options_pb2.access]
+    if not scope or not access:
+        raise ValueError(f"{descriptor.full_name} has no scope or no access in the contract")
+    fields = descriptor.input_type.fields_by_name
+    return Method(
+        descriptor=descriptor,
+        full_name=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
+        request_class=GetMessageClass(descriptor.input_type),
+        response_class=GetMessageClass(descriptor.output_type),
+        scope=scope,
+        access=Access(access),
+        http_status=options.Extensions[options_pb2.http_status] or 200,
+        handler=handler,
+        streaming=descriptor.server_streaming,
+        key_field=next((name for name in ("request_id", "idempotency_key") if name in fields), ""),
+    )
+
+
+def table() -> tuple[Method, ...]:
+    """Return a row for every RPC of the contract.
+
+    Raises AttributeError for an RPC without a handler.
+    """
+    rows = []
+    for contract, module_name in SERVICES:
+        handlers = importlib.import_module(module_name)
+        file: FileDescriptor = contract.DESCRIPTOR
+        for service in file.services_by_name.values():
+            for descriptor in service.methods:
+                rows.append(row(descriptor, getattr(handlers, snake_case(descriptor.name))))
+    return tuple(rows)

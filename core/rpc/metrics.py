@@ -1,0 +1,17 @@
+"""What the process measures; few metrics, fixed labels, never a tenant among them."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+registry = CollectorRegistry()
+
+rpc_seconds = Histogram(
+    "dripstone_rpc_seconds", "Time to answer a call, by method and status code.", ["method", "code"], registry=registry
+)
+transitions_total = Counter(
+    "dripstone_transitions_total", "Decisions applied by the engine's loops, by loop.", ["loop"], registry=registry
+)
+delivery_attempts_total = Counter(
+    "dripstone_delivery_attempts_total", "Webhook attempts, by outcome.", ["outcome"], registry=registry
+)

@@ -1,0 +1,140 @@
+"""The one pipeline that admits every call: observe, authenticate, limit, authorise, validate, transact, map errors.
+
+Both adapters, gRPC and HTTP, call `Pipeline.unary` and `Pipeline.stream`; nothing about a call is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+from google.protobuf.message import Message
+
+from core import ids
+from core.domain.errors import DripstoneError, ScopeMissing
+from core.rpc import metrics, shape
+from core.rpc.authentication import Authenticator
+from core.rpc.call import Call, Parts
+from core.rpc.errors import InternalError, grpc_code
+from core.rpc.limits import RateLimiter
+from core.rpc.methods import ANY_KEY, Access, Method
+from core.store import idempotency
+from core.store.transaction import Transaction
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer, and whether it was given before."""
+
+    message: Message
+    replayed: bool = False
+
+
+class _DryRunOver(Exception):
+    def __init__(self, message: Message):
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The stages, in their order."""
+
+    parts: Parts
+    authenticator: Authenticator
+    limiter: RateLimiter
+
+    async def unary(self, method: Method, request: Message, metadata: Mapping[str, str]) -> Reply:
+        """Admit and answer one call. `metadata` has lower-case names.
+
+        Raises DripstoneError, and nothing else.
+        """
+        reference = metadata.get("x-request-id") or ids.mint("req", self.parts.clock.now())
+        started, code = time.perf_counter(), 0
+        try:
+            call = await self._admit(method, request, metadata, reference)
+            return await self._transact(method, request, call)
+        except DripstoneError as error:
+            code = grpc_code(error)
+            raise
+        except Exception as error:
+            code = 13
+            _log.exception("call failed", method=method.name, reference=reference)
+            raise InternalError(reference=reference) from error
+        finally:
+            seconds = time.perf_counter() - started
+            metrics.rpc_seconds.labels(method.name, str(code)).observe(seconds)
+            _log.debug("call", method=method.name, code=code, seconds=round(seconds, 6), reference=reference)
+
+    async def stream(self, method: Method, request: Message, metadata: Mapping[str, str]) -> AsyncIterator[Message]:
+        """Admit one call and yield its answers. Raises DripstoneError, and nothing else."""
+        reference = metadata.get("x-request-id") or ids.mint("req", self.parts.clock.now())
+        try:
+            call = await self._admit(method, request, metadata, reference)
+            async for message in method.handler(request, call):
+                yield message
+        except DripstoneError:
+            raise
+        except Exception as error:
+            _log.exception("stream failed", method=method.name, reference=reference)
+            raise InternalError(reference=reference) from error
+
+    async def _admit(self, method: Method, request: Message, metadata: Mapping[str, str], reference: str) -> Call:
+        caller = await self.authenticator.caller(metadata.get("authorization", ""))
+        self.limiter.admit(caller.key_id)
+        if method.scope != ANY_KEY and method.scope not in caller.scopes:
+            raise ScopeMissing(scope=method.scope, method=method.name)
+        shape.check(request)
+        key: str = getattr(request, method.key_field) if method.key_field else ""
+        return Call(caller, self.parts.clock.now(), self.parts, key or reference, metadata)
+
+    async def _transact(self, method: Method, request: Message, call: Call) -> Reply:
+        database = self.parts.database
+        if method.access is Access.OUTSIDE:
+            return Reply(await method.handler(request, call))
+        if method.access is Access.READ:
+            async with database.read(call.caller.org_id) as tx:
+                return Reply(await method.handler(request, replace(call, _tx=tx)))
+        try:
+            async with database.write(call.caller.org_id) as tx:
+                return await self._write(method, request, replace(call, _tx=tx), tx)
+        except _DryRunOver as over:
+            return Reply(over.message)
+
+    async def _write(self, method: Method, request: Any, call: Call, tx: Transaction) -> Reply:
+        dry = bool(getattr(request, "validate_only", False))
+        key: str = getattr(request, method.key_field) if method.key_field else ""
+        if key and not dry:
+            answer = await idempotency.begin(tx, key, request_hash(method, request))
+            if answer is not None:
+                return Reply(method.response_class.FromString(answer.reply), replayed=True)
+        message: Message = await method.handler(request, call)
+        if dry:
+            raise _DryRunOver(message)
+        if key:
+            await idempotency.finish(tx, key, without_secrets(message).SerializeToString())
+        return Reply(message)
+
+
+def request_hash(method: Method, request: Message) -> str:
+    """Return the hash that tells requests apart: method and content, without the key itself."""
+    content = type(request)()
+    content.CopyFrom(request)
+    content.ClearField(method.key_field)
+    serialized = content.SerializeToString(deterministic=True)
+    return hashlib.sha256(method.full_name.encode() + b"\0" + serialized).hexdigest()
+
+
+def without_secrets(message: Message) -> Message:
+    """Return a copy without the fields that the contract marks as secret; only that copy is ever stored."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    for field in copy.DESCRIPTOR.fields:
+        if field.GetOptions().debug_redact:
+            copy.ClearField(field.name)
+    return copy

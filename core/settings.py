@@ -1,0 +1,31 @@
+"""What a deployment decides, in one frozen value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+
+ROLES = ("grpc", "http", "engine", "dispatcher", "scheduler")
+"""Every role of a process; one process may have them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One deployment."""
+
+    database_url: str
+    data_dir: Path
+    roles: frozenset[str] = frozenset(ROLES)
+    grpc_listen: str = "127.0.0.1:7443"
+    http_listen: str = "127.0.0.1:7480"
+    tls_certificate: Path | None = None
+    """PEM chain for both listeners."""
+    tls_key: Path | None = None
+    insecure: bool = False
+    """Allow plaintext on an address that others can reach."""
+    allowed_destinations: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks that tenants' webhooks may reach although the address table forbids them."""
+    requests_per_second: float = 500.0
+    """Limit of one API key; bursts of twice as many pass."""
+    drain_seconds: float = 20.0

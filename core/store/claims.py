@@ -1,0 +1,189 @@
+"""The engine's hot statements: claiming enrollments that are due or that something arrived for, and their facts.
+
+Hand-written SQL through the driver itself, the same text on both databases where they allow it. Nothing here does
+I/O outside the database: the row locks are the lease, held from the claim to the commit, and a worker that dies gives
+them back. Every claim names its organization, so that a database can be divided by organization later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, cast
+
+from core.domain.enrollment import Enrollment, RecordFacts, State, Waiting
+from core.store.metadata import dump_json, from_micros, to_micros
+from core.store.transaction import Transaction
+
+_NAMES = [
+    "org_id",
+    "id",
+    "workflow_id",
+    "version",
+    "contact_id",
+    "key",
+    "occurrence",
+    "actor",
+    "state",
+    "step_id",
+    "rev",
+    "trace_count",
+    "due_at",
+    "wait_kind",
+    "wait_subject",
+    "wait_since",
+    "data",
+    "end_reason",
+    "entered_at",
+    "moved_at",
+    "ended_at",
+]
+_COLUMNS = ", ".join(_NAMES)
+_COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
+
+_DUE_ORGANIZATIONS = (
+    "SELECT o.org_id FROM organizations o WHERE EXISTS "
+    "(SELECT 1 FROM enrollments e WHERE e.org_id = o.org_id AND e.due_at <= $1) ORDER BY o.org_id"
+)
+_DUE_SQLITE = f"SELECT {_COLUMNS} FROM enrollments WHERE org_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3"  # noqa: S608
+_DUE_POSTGRESQL = (
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[]) AS o(org_id) CROSS JOIN LATERAL "  # noqa: S608
+    "(SELECT * FROM enrollments WHERE org_id = o.org_id AND due_at <= $2 ORDER BY due_at LIMIT $3 "
+    "FOR UPDATE SKIP LOCKED) e"
+)
+_WAITING_SQLITE = (
+    f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.contact_id = json_extract(w.value, '$[1]') "
+    "AND e.wait_kind = json_extract(w.value, '$[2]') AND e.wait_subject = json_extract(w.value, '$[3]') "
+    "AND e.wait_kind IN ('event', 'delivery', 'approval') ORDER BY e.id"
+)
+_WAITING_POSTGRESQL = (
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) "  # noqa: S608
+    "AS w(org_id, contact_id, wait_kind, wait_subject) JOIN enrollments e USING (org_id, contact_id, wait_kind, wait_subject) "
+    "WHERE e.wait_kind IN ('event', 'delivery', 'approval') ORDER BY e.id FOR UPDATE OF e"
+)
+_BY_ID_SQLITE = (
+    f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.id = json_extract(w.value, '$[1]') ORDER BY e.id"
+)
+_BY_ID_POSTGRESQL = (
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "  # noqa: S608
+    "JOIN enrollments e USING (org_id, id) ORDER BY e.id FOR UPDATE OF e"
+)
+_RECORDS_SQLITE = (
+    "SELECT r.org_id, r.id, r.type, r.contact_id, r.fields FROM json_each($1) w CROSS JOIN records r "
+    "ON r.org_id = json_extract(w.value, '$[0]') AND r.{column} = json_extract(w.value, '$[1]') "
+    "WHERE r.type = '{type}' AND r.deleted_at IS NULL ORDER BY r.id"
+)
+_RECORDS_POSTGRESQL = (
+    "SELECT r.org_id, r.id, r.type, r.contact_id, r.fields FROM unnest($1::text[], $2::text[]) AS w(org_id, wanted) "
+    "JOIN records r ON r.org_id = w.org_id AND r.{column} = w.wanted "
+    "WHERE r.type = '{type}' AND r.deleted_at IS NULL ORDER BY r.id"
+)
+
+
+def _pairs(tx: Transaction, rows: Sequence[tuple[str, ...]]) -> tuple[Any, ...]:
+    """Return the parameters for a list of tuples: arrays on PostgreSQL, one JSON text on SQLite."""
+    if tx.dialect == "postgresql":
+        return tuple(list(column) for column in zip(*rows, strict=True))
+    return (dump_json(rows),)
+
+
+async def _fetch_rows(
+    tx: Transaction, sqlite: str, postgresql: str, rows: Iterable[tuple[str, ...]]
+) -> Sequence[Sequence[Any]]:
+    wanted = sorted(set(rows))
+    if not wanted:
+        return []
+    return await tx.fetch(postgresql if tx.dialect == "postgresql" else sqlite, *_pairs(tx, wanted))
+
+
+async def due_organizations(tx: Transaction, now: datetime) -> list[str]:
+    """Return the organizations that have enrollments due, in order: one index probe for each."""
+    return [row[0] for row in await tx.fetch(_DUE_ORGANIZATIONS, to_micros(now))]
+
+
+async def claim_due(tx: Transaction, orgs: Sequence[str], now: datetime, each: int) -> list[Enrollment]:
+    """Claim up to `each` due enrollments of every one of these organizations, oldest first."""
+    if tx.dialect == "postgresql":
+        return [_enrollment(row) for row in await tx.fetch(_DUE_POSTGRESQL, list(orgs), to_micros(now), each)]
+    return [_enrollment(row) for org in orgs for row in await tx.fetch(_DUE_SQLITE, org, to_micros(now), each)]
+
+
+WaitKey = tuple[str, str, Literal["event", "delivery", "approval"], str]
+"""Organization, contact, kind of wait and its subject."""
+
+
+async def claim_waiting(tx: Transaction, waits: Iterable[WaitKey]) -> list[Enrollment]:
+    """Claim the enrollments that wait for these things."""
+    return [_enrollment(row) for row in await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, waits)]
+
+
+async def claim_by_id(tx: Transaction, ids: Iterable[tuple[str, str]]) -> list[Enrollment]:
+    """Claim the enrollments with these `(organization, id)`."""
+    return [_enrollment(row) for row in await _fetch_rows(tx, _BY_ID_SQLITE, _BY_ID_POSTGRESQL, ids)]
+
+
+async def contacts_and_leads(
+    tx: Transaction, contacts: Iterable[tuple[str, str]]
+) -> tuple[dict[tuple[str, str], RecordFacts], dict[tuple[str, str], RecordFacts]]:
+    """Return the contacts with these `(organization, id)`, and the newest lead of each, by the same key."""
+    wanted = set(contacts)
+    people = await _records(tx, "contact", "id", wanted)
+    leads = await _records(tx, "lead", "contact_id", wanted)
+    return (
+        {(row[0], row[1]): _record(row) for row in people},
+        {(row[0], row[3]): _record(row) for row in leads},  # ordered by id: the newest stays
+    )
+
+
+async def _records(
+    tx: Transaction, record_type: str, column: str, wanted: Iterable[tuple[str, str]]
+) -> Sequence[Sequence[Any]]:
+    sqlite, postgresql = (sql.format(column=column, type=record_type) for sql in (_RECORDS_SQLITE, _RECORDS_POSTGRESQL))
+    return await _fetch_rows(tx, sqlite, postgresql, wanted)
+
+
+def _record(row: Sequence[Any]) -> RecordFacts:
+    return RecordFacts(id=row[1], type=row[2], fields=_json(row[4]))
+
+
+def _json(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _enrollment(row: Sequence[Any]) -> Enrollment:
+    (
+        org_id, id_, workflow_id, version, contact_id, key, occurrence, actor, state, step_id, rev, trace_count, due_at,
+        wait_kind, wait_subject, wait_since, data, end_reason, entered_at, moved_at, ended_at,
+    ) = row  # fmt: skip
+    decoded: Mapping[str, Any] = _json(data)
+    waiting = None
+    if wait_kind is not None:
+        waiting = Waiting(
+            cast(Any, wait_kind), wait_subject or "", None if wait_since is None else from_micros(wait_since)
+        )
+    return Enrollment(
+        id=id_,
+        org_id=org_id,
+        workflow_id=workflow_id,
+        version=version,
+        contact_id=contact_id,
+        key=key,
+        occurrence=occurrence,
+        actor=actor,
+        state=State(state),
+        step_id=step_id,
+        rev=rev,
+        entered_at=from_micros(entered_at),
+        moved_at=from_micros(moved_at),
+        trace_count=trace_count,
+        due_at=None if due_at is None else from_micros(due_at),
+        waiting=waiting,
+        variables=decoded.get("vars", {}),
+        event=decoded.get("event"),
+        outputs=decoded.get("outputs", {}),
+        end_reason=end_reason,
+        ended_at=None if ended_at is None else from_micros(ended_at),
+    )

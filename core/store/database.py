@@ -1,0 +1,165 @@
+"""The database: SQLite in one file or PostgreSQL, opened once, handing out transactions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from core.clock import Clock
+from core.store import postgresql
+from core.store.metadata import dump_json, metadata
+from core.store.transaction import EVERY_ORGANIZATION, Transaction
+from core.store.wakeups import Wakeups
+
+_BUSY_MILLISECONDS = 10_000
+_POOL_WAIT_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Two pools on one database: `callers` for API calls, `workers` for the loops.
+
+    SQLite has one writer, so there the worker pool is that one connection and every write goes through it.
+    """
+
+    url: URL
+    callers: AsyncEngine
+    workers: AsyncEngine
+    clock: Clock
+    wakeups: Wakeups
+
+    @classmethod
+    async def open(cls, url: str, clock: Clock, *, pool_size: int = 8) -> Database:
+        """Connect to `sqlite:///path` or `postgresql://…`.
+
+        Raises ValueError for another kind of address.
+        """
+        parsed = make_url(url)
+        wakeups = Wakeups()
+        match parsed.get_backend_name():
+            case "sqlite":
+                callers, workers = _sqlite_engines(parsed, pool_size)
+            case "postgresql":
+                callers, workers = _postgresql_engines(parsed, pool_size)
+                wakeups.connect(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
+            case other:
+                raise ValueError(f"{other} is not a database this runs on; use sqlite:///… or postgresql://…")
+        return cls(parsed, callers, workers, clock, wakeups)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Tell which of the two it is."""
+        return self.url.get_backend_name() == "postgresql"
+
+    @asynccontextmanager
+    async def read(self, org_id: str) -> AsyncIterator[Transaction]:
+        """Open a read-only transaction for one organization."""
+        async with self.callers.connect() as connection:
+            await connection.execution_options(postgresql_readonly=True)
+            async with connection.begin():
+                yield await self._enter(Transaction(connection, org_id, self.clock.now()))
+
+    @asynccontextmanager
+    async def write(self, org_id: str) -> AsyncIterator[Transaction]:
+        """Open a transaction for one organization; commits at the end, rolls back on an exception."""
+        engine = self.callers if self.is_postgresql else self.workers
+        async with engine.connect() as connection, connection.begin():
+            tx = await self._enter(Transaction(connection, org_id, self.clock.now()))
+            yield tx
+        self.wakeups.signal(tx.wakes)
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[Transaction]:
+        """Open a loop's transaction over every organization; its statements name organizations themselves."""
+        async with self.workers.connect() as connection, connection.begin():
+            tx = Transaction(connection, EVERY_ORGANIZATION, self.clock.now())
+            yield tx
+        self.wakeups.signal(tx.wakes)
+
+    async def _enter(self, tx: Transaction) -> Transaction:
+        if tx.dialect == "postgresql":
+            await tx.connection.execute(text("SELECT set_config('app.org', :org, true)"), {"org": tx.org_id})
+        return tx
+
+    async def create_schema(self) -> None:
+        """Create every table straight from the metadata, without migrations; for tests and simulation."""
+        async with self.workers.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+            if self.is_postgresql:
+                for statement in postgresql.finishing_statements(metadata):
+                    await connection.exec_driver_sql(statement)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.wakeups.close()
+        await self.callers.dispose()
+        await self.workers.dispose()
+
+
+def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
+    url = url.set(drivername="sqlite+aiosqlite")
+    if not url.database or url.database == ":memory:":
+        raise ValueError("SQLite needs a file here: several connections share it")
+    Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    writer = _engine(url, 1)
+    readers = _engine(url, pool_size)
+    for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", 0), (readers, "BEGIN", 1)):
+        _own_transactions(engine, begin, query_only)
+    return readers, writer
+
+
+def _own_transactions(engine: AsyncEngine, begin: str, query_only: int) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver must not begin by itself
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={_BUSY_MILLISECONDS}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            f"query_only={query_only}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+
+def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
+    url = url.set(drivername="postgresql+asyncpg")
+    callers = _engine(url, pool_size, server_settings={"application_name": "dripstone api"})
+    workers = _engine(
+        url,
+        4,
+        server_settings={
+            "application_name": "dripstone worker",
+            "app.org": EVERY_ORGANIZATION,
+            # A claim planned while nothing was due sorts every due row for each batch once a burst comes.
+            "plan_cache_mode": "force_generic_plan",
+            "idle_in_transaction_session_timeout": "60s",
+        },
+    )
+    return callers, workers
+
+
+def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
+    return create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_WAIT_SECONDS,
+        connect_args=connect_args,
+        json_serializer=dump_json,
+    )

@@ -1,0 +1,182 @@
+"""One database transaction: the only place where statements are bound to an organization."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from sqlalchemy import Boolean, Column, Delete, Executable, Float, Integer, Row, Select, Table, Update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import FromClause, Join
+
+from core.domain.trace import Transition
+from core.store.metadata import Instant, Json, dump_json, to_micros
+
+if TYPE_CHECKING:
+    from core.store.apply import Applied
+
+EVERY_ORGANIZATION = "*"
+"""The organization of a system transaction, which names organizations in its own statements."""
+
+_MOST_PARAMETERS = 30_000
+_Statement = TypeVar("_Statement", Select[Any], Update, Delete)
+
+
+class Transaction:
+    """Runs statements for one organization, or for all of them in a loop's transaction.
+
+    `now` is the instant the transaction began; every row it writes carries it.
+    """
+
+    def __init__(self, connection: AsyncConnection, org_id: str, now: datetime):
+        self.connection = connection
+        self.org_id = org_id
+        self.now = now
+        self.dialect = connection.dialect.name
+        self.wakes: set[str] = set()
+        self._begun = False
+
+    async def all(self, statement: Executable) -> Sequence[Row[Any]]:
+        """Return every row of a statement."""
+        self._begun = True
+        return (await self.connection.execute(self._scoped(statement))).all()
+
+    async def first(self, statement: Executable) -> Row[Any] | None:
+        """Return the first row of a statement, or None."""
+        self._begun = True
+        return (await self.connection.execute(self._scoped(statement))).first()
+
+    async def run(self, statement: Executable) -> int:
+        """Run an update or a delete and return how many rows it touched."""
+        self._begun = True
+        return (await self.connection.execute(self._scoped(statement))).rowcount
+
+    async def insert(
+        self, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: Literal["error", "ignore"] = "error"
+    ) -> int:
+        """Insert rows and return how many went in; with "ignore", rows whose key is taken stay out."""
+        self._begun = True
+        if not rows:
+            return 0
+        if self.org_id != EVERY_ORGANIZATION and "org_id" in table.c:
+            rows = [{**row, "org_id": self.org_id} for row in rows]
+        construct = postgresql_insert if self.dialect == "postgresql" else sqlite_insert
+        size = max(1, _MOST_PARAMETERS // len(table.c))
+        inserted = 0
+        for start in range(0, len(rows), size):
+            statement = construct(table).values(rows[start : start + size])
+            if on_conflict == "ignore":
+                statement = statement.on_conflict_do_nothing()
+            returning = statement.returning(next(iter(table.primary_key.columns)))
+            inserted += len((await self.connection.execute(returning)).all())
+        return inserted
+
+    async def bulk_insert(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+        """Insert many rows through the driver itself; `org_id` stands in the rows."""
+        if not rows:
+            return
+        values = _encode(table, columns, rows)
+        if self.dialect == "postgresql":
+            await (await self.driver()).execute(_unnest_insert(table, columns), *values_by_column(values))
+        else:
+            marks = ", ".join("?" * len(columns))
+            sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- the schema's names
+            await (await self.driver()).executemany(sql, values)
+
+    async def bulk_insert_free(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
+        """Insert the rows whose unique keys are free and return their ids; PostgreSQL only, where writers race."""
+        sql = _unnest_insert(table, columns) + " ON CONFLICT DO NOTHING RETURNING id"
+        driver = await self.driver()
+        return {row[0] for row in await driver.fetch(sql, *values_by_column(_encode(table, columns, rows)))}
+
+    async def driver(self) -> Any:
+        """Return the driver's own connection (asyncpg or aiosqlite), inside this transaction, for hot statements."""
+        if not self._begun:
+            await self.connection.exec_driver_sql("SELECT 1")  # the dialect begins with the first statement
+            self._begun = True
+        return (await self.connection.get_raw_connection()).driver_connection
+
+    async def fetch(self, sql: str, *parameters: Any) -> Sequence[Sequence[Any]]:
+        """Run a hot statement through the driver itself and return its rows as plain tuples.
+
+        Parameters are `$1`, `$2` … on both databases; the statement names organizations itself.
+        """
+        driver = await self.driver()
+        if self.dialect == "postgresql":
+            return cast(Sequence[Sequence[Any]], await driver.fetch(sql, *parameters))
+        return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(sql.replace("$", "?"), parameters))
+
+    async def apply(self, transitions: Sequence[Transition]) -> Applied:
+        """Write decisions: enrollments, traces, record changes, approvals and messages, all or none."""
+        from core.store.apply import apply_transitions  # the writer needs every table group; they need this module
+
+        return await apply_transitions(self, transitions)
+
+    def wake(self, *loops: str) -> None:
+        """Wake these loops once the transaction is committed."""
+        self.wakes.update(loops)
+
+    def _scoped(self, statement: Executable) -> Executable:
+        if self.org_id == EVERY_ORGANIZATION:
+            return statement
+        if isinstance(statement, Select):
+            return self._where(statement, [leaf for source in statement.get_final_froms() for leaf in _leaves(source)])
+        if isinstance(statement, Update | Delete):
+            return self._where(statement, _leaves(statement.table))
+        raise TypeError(f"{type(statement).__name__} cannot be bound to an organization")
+
+    def _where(self, statement: _Statement, sources: Sequence[FromClause]) -> _Statement:
+        for source in sources:
+            if "org_id" not in source.c:
+                raise TypeError(f"{source} has no organization")
+            statement = statement.where(source.c.org_id == self.org_id)
+        return statement
+
+
+def _leaves(source: FromClause) -> list[FromClause]:
+    if isinstance(source, Join):
+        return _leaves(source.left) + _leaves(source.right)
+    return [source]
+
+
+def values_by_column(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Return rows as one list a column, as PostgreSQL's arrays want them."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _encode(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    encoders = [_encoder(table.c[name]) for name in columns]
+    return [tuple(encode(value) for encode, value in zip(encoders, row, strict=True)) for row in rows]
+
+
+def _unnest_insert(table: Table, columns: Sequence[str]) -> str:
+    chosen = [table.c[name] for name in columns]
+    names = ", ".join(columns)
+    arrays = ", ".join(f"${number}::{_array_type(column)}[]" for number, column in enumerate(chosen, 1))
+    reads = ", ".join(f"{c.name}::jsonb" if isinstance(c.type, Json) else c.name for c in chosen)
+    return f"INSERT INTO {table.name} ({names}) SELECT {reads} FROM unnest({arrays}) AS rows({names})"  # noqa: S608
+
+
+def _encoder(column: Column[Any]) -> Callable[[Any], Any]:
+    if isinstance(column.type, Json):
+        return lambda value: None if value is None else dump_json(value)
+    if isinstance(column.type, Instant):
+        return lambda value: None if value is None else to_micros(value)
+    return lambda value: value
+
+
+def _array_type(column: Column[Any]) -> str:
+    match column.type:
+        case Instant():
+            return "bigint"
+        case Boolean():
+            return "boolean"
+        case Integer():
+            return "bigint"
+        case Float():
+            return "double precision"
+        case _:
+            return "text"

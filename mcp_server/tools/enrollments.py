@@ -1,0 +1,187 @@
+"""What the enrollment tools take and answer: contacts, what became of each, and why one stands where it stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dripstone.v1 import enrollment_pb2, record_pb2
+from dripstone.v1.enrollment_pb2 import EnrollmentState, EnrollResult
+from pydantic import BaseModel, ConfigDict, Field
+
+from mcp_server.tool import Answer, WriteAnswer, lines, new_key
+from mcp_server.values import clip, invocation, to_struct
+
+SHOWN = 20
+"""Enrollments, and contacts left out, that one answer lists; the rest are counted."""
+
+
+class ExternalRef(BaseModel):
+    """A contact's name in another system."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    system: str
+    id: str
+
+
+class Contact(BaseModel):
+    """A contact to enroll: email, contact_id, external_ref or lead_ref says who."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    email: str = ""
+    contact_id: str = ""
+    first_name: str = ""
+    last_name: str = ""
+    company_name: str = ""
+    lead_ref: str = ""
+    external_ref: ExternalRef | None = None
+    phone: str = ""
+    timezone: str = Field(default="", description="IANA")
+    fields: dict[str, Any] = Field(default_factory=dict, description="more contact fields")
+    variables: dict[str, Any] = Field(default_factory=dict, description="values for the steps, as vars")
+    key: str = Field(default="", description="tells parallel enrollments of one contact apart")
+
+
+class Enrolled(BaseModel):
+    """A contact that was enrolled."""
+
+    enrollment_id: str
+    contact_id: str
+
+
+class LeftOut(BaseModel):
+    """A contact that was not enrolled, and why."""
+
+    index: int
+    contact: str
+    outcome: str
+    reason: str = ""
+    field: str = ""
+    message: str = ""
+    enrollment_id: str = Field(default="", description="the enrollment in the way")
+
+
+class Enrollment(WriteAnswer):
+    """What became of each contact."""
+
+    workflow_id: str
+    enrolled_count: int = Field(description="in a preview: would be enrolled")
+    counts: dict[str, int] = Field(description="contacts by outcome")
+    enrolled: list[Enrolled] = Field(default_factory=list)
+    left_out: list[LeftOut] = Field(default_factory=list)
+    not_shown: int = Field(default=0, description="results beyond those listed")
+
+    def text(self) -> str:
+        """Return the counts, then who was enrolled and who was left out."""
+        total = sum(self.counts.values())
+        what = f"{self.enrolled_count} of {total} into {self.workflow_id}"
+        out = [
+            f"- left out: {o.contact} {o.outcome}"
+            + "".join(f" {part}" for part in (o.reason, o.field, o.message, o.enrollment_id) if part)
+            for o in self.left_out
+        ]
+        enrolled = [f"+ {e.enrollment_id} {e.contact_id}" for e in self.enrolled]
+        more = f"… {self.not_shown} more" if self.not_shown else ""
+        return lines(self.heading(f"would enroll {what}", f"enrolled {what}"), *enrolled, *out, more)
+
+
+def to_input(contact: Contact) -> enrollment_pb2.ContactInput:
+    """Return a contact in the shape of the contract."""
+    made = enrollment_pb2.ContactInput(
+        **contact.model_dump(exclude={"external_ref", "fields", "variables"}),
+        fields=to_struct(contact.fields) if contact.fields else None,
+        variables=to_struct(contact.variables) if contact.variables else None,
+    )
+    if contact.external_ref:
+        made.external_ref.CopyFrom(record_pb2.ExternalRef(**contact.external_ref.model_dump()))
+    return made
+
+
+def left_out_of(result: EnrollResult, outcome: str, contacts: list[Contact]) -> LeftOut:
+    """Return who was not enrolled and why, named as the caller named them."""
+    given = contacts[result.index] if 0 <= result.index < len(contacts) else Contact()
+    return LeftOut(
+        index=result.index,
+        contact=clip(given.email or given.contact_id or given.lead_ref or result.contact_id, 80),
+        outcome=outcome,
+        reason=result.reason,
+        field=result.field,
+        message=clip(result.message),
+        enrollment_id=result.enrollment_id,
+    )
+
+
+def after_enroll(
+    workflow_id: str,
+    contacts: list[Contact],
+    timezone: str,
+    mode: str,
+    enrolled: list[Enrolled],
+    left_out: list[LeftOut],
+) -> str:
+    """Return the call that follows: the commit of a preview, or a look at the first enrollment."""
+    if mode == "preview" and enrolled:
+        key = new_key("enroll")
+        call = invocation(
+            "enroll",
+            workflow_id=workflow_id,
+            contacts=[contact.model_dump(exclude_defaults=True) for contact in contacts],
+            timezone=timezone,
+            mode="commit",
+            idempotency_key=key,
+        )
+        return call if len(call) <= 600 else f'the same call with "mode":"commit","idempotency_key":"{key}"'
+    existing = [one.enrollment_id for one in enrolled] + [one.enrollment_id for one in left_out if one.enrollment_id]
+    return invocation("get-enrollment", enrollment_id=existing[0]) if existing else "Show the person who is left out."
+
+
+class Entry(BaseModel):
+    """One thing that happened to an enrollment."""
+
+    seq: int
+    step: str = ""
+    kind: str = ""
+    outcome: str
+    exit: str = ""
+    reason: str = ""
+    effects: list[str] = Field(default_factory=list)
+    time: str = ""
+
+
+class EnrollmentAnswer(Answer):
+    """One enrollment, explained."""
+
+    id: str
+    workflow_id: str
+    version: int
+    contact_id: str
+    state: str
+    step: str = ""
+    why: str = ""
+    what_next: str = ""
+    waiting_for: str = ""
+    waiting_until: str = ""
+    end_reason: str = ""
+    trace: list[Entry] = Field(default_factory=list, description="the last entries, oldest first")
+
+    def text(self) -> str:
+        """Return state, why, what next and the trace."""
+        trace = [
+            f"{e.seq}. {e.time} {e.step or e.kind} {e.outcome}{f' -> {e.exit}' if e.exit else ''}: {e.reason}"
+            for e in self.trace
+        ]
+        head = f"{self.id} {self.state} at {self.step or 'entry'} of {self.workflow_id} v{self.version}"
+        return lines(head, f"why: {self.why}", f"what next: {self.what_next}", *trace)
+
+
+def follow(enrollment: enrollment_pb2.Enrollment) -> str:
+    """Return the call that shows what becomes of an enrollment."""
+    match enrollment.state:
+        case EnrollmentState.ENROLLMENT_STATE_AWAITING_APPROVAL:
+            call = invocation("list-approvals", state="pending")
+            return f"Tell the person that another principal must decide; {call}"
+        case EnrollmentState.ENROLLMENT_STATE_ACTIVE:
+            return invocation("get-enrollment", enrollment_id=enrollment.id)
+        case _:
+            return invocation("get-record", record_id=enrollment.contact_id)

@@ -1,0 +1,70 @@
+"""What the execution tools answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dripstone.v1 import agent_pb2
+from dripstone.v1.agent_pb2 import ExecutionState
+from pydantic import Field
+
+from mcp_server.tool import Answer, WriteAnswer, lines
+from mcp_server.values import compact, invocation, word
+
+
+class ExecutionAnswer(Answer):
+    """One execution."""
+
+    id: str
+    workflow_id: str
+    state: str
+    agent_id: str = ""
+    enrollment_id: str = ""
+    contact_id: str = ""
+    result: dict[str, Any] = Field(default_factory=dict)
+    error: str = ""
+
+    def text(self) -> str:
+        """Return state and outcome."""
+        outcome = self.error or (compact(self.result) if self.result else "")
+        return lines(f"{self.id} {self.state}: {self.workflow_id} for {self.contact_id}", outcome)
+
+
+class Execution(WriteAnswer):
+    """A run of a workflow, started."""
+
+    execution_id: str = ""
+    workflow_id: str
+    agent_id: str = ""
+    state: str
+    enrollment_id: str = ""
+    contact_id: str = ""
+    result: dict[str, Any] = Field(default_factory=dict)
+    error: str = ""
+
+    def text(self) -> str:
+        """Return what runs, or would run."""
+        what = f"{self.workflow_id} for {self.contact_id or 'the contact'}"
+        started = f"execution {self.execution_id} {self.state}: {what}, enrollment {self.enrollment_id}"
+        return lines(
+            self.heading(f"would run {what}", started), self.error or (compact(self.result) if self.result else "")
+        )
+
+
+def execution_state(execution: agent_pb2.Execution) -> str:
+    """Return the state of an execution as a word."""
+    return word(ExecutionState.Name(execution.state), "EXECUTION_STATE_")
+
+
+def follow_execution(execution: agent_pb2.Execution) -> str:
+    """Return the call that shows what becomes of an execution."""
+    match execution.state:
+        case ExecutionState.EXECUTION_STATE_RUNNING:
+            return invocation("get-execution", execution_id=execution.id)
+        case ExecutionState.EXECUTION_STATE_AWAITING_APPROVAL:
+            call = invocation("list-approvals", state="pending")
+            return f"Tell the person that another principal must decide; {call}"
+        case _ if execution.enrollment_id:
+            return invocation("get-enrollment", enrollment_id=execution.enrollment_id)
+        case _:
+            return ""

@@ -1,0 +1,199 @@
+"""What `qualify-lead` asks and answers: the decision, its exact reasons, its plan and who must agree."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from dripstone.v1 import qualification_pb2
+from dripstone.v1.qualification_pb2 import Contribution, Decision, QualifyLeadRequest, QualifyLeadResponse
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import BaseModel, Field
+
+from mcp_server.tool import WriteAnswer, committing, lines, new_key
+from mcp_server.values import clip, compact, from_value, instant, invocation, to_struct, word
+
+SHOWN = 12
+"""Reasons that one answer lists, the heaviest first; the points of the rest are summed."""
+
+
+class Reason(BaseModel):
+    """A rule that gave points."""
+
+    rule: str
+    group: str
+    points: int
+    raw_points: int = Field(default=0, description="before caps, where they cut")
+    when: str = ""
+    inputs: list[str] = Field(default_factory=list, description="path = value (source)")
+
+
+class Missing(BaseModel):
+    """A fact that is not known."""
+
+    fact: str
+    points_at_stake: int
+
+
+class PlannedChange(BaseModel):
+    """A field that a commit sets, or set."""
+
+    record_id: str
+    field: str
+    old: Any = None
+    new: Any = None
+
+
+class Qualification(WriteAnswer):
+    """The decision and why."""
+
+    lead_id: str
+    contact_id: str
+    decision: str
+    pending_decision: str = Field(default="", description="what applies once approved")
+    score: int
+    fit: int
+    engagement: int
+    tier: str = ""
+    confidence: float = 0
+    reasons: list[Reason] = Field(default_factory=list, description="their points sum to the score")
+    missing: list[Missing] = Field(default_factory=list)
+    owner_id: str = ""
+    owner: str = ""
+    owner_why: str = ""
+    changes: list[PlannedChange] = Field(default_factory=list)
+    applied: bool = False
+    plan_id: str = ""
+    plan_expires: str = ""
+    approval_id: str = ""
+    approval_reason: str = ""
+    model: str = ""
+
+    def text(self) -> str:
+        """Return decision, reasons, gaps, owner and changes."""
+        after = f", {self.pending_decision} once approved" if self.pending_decision else ""
+        what = f"{self.lead_id} is {self.decision}{after}, tier {self.tier or '-'}"
+        score = f"score {self.score} = fit {self.fit} + engagement {self.engagement}; confidence {self.confidence:.2f}"
+        reasons = [f"{r.points:+d} {r.rule} ({r.group}): {'; '.join(r.inputs) or r.when}" for r in self.reasons]
+        missing = [f"? {m.fact} not known, {m.points_at_stake} points at stake" for m in self.missing]
+        owner = f"owner {self.owner} {self.owner_id} ({self.owner_why})" if self.owner_id else ""
+        changes = [f"- {c.record_id} {c.field}: {compact(c.old)} -> {compact(c.new)}" for c in self.changes]
+        approval = (
+            f"approval {self.approval_id}: {self.approval_reason}".replace(" :", ":") if self.approval_reason else ""
+        )
+        plan = f"plan {self.plan_id} until {self.plan_expires}" if self.plan_id and not self.applied else ""
+        withheld = self.mode == "commit" and not self.applied
+        heading = f"NOT APPLIED: {what}" if withheld else self.heading(what, what)
+        return lines(heading, score, *reasons, *missing, owner, *changes, approval, plan)
+
+
+def request(
+    lead_id: str,
+    email: str,
+    fields: dict[str, Any],
+    model_id: str,
+    plan_id: str,
+    as_of: Timestamp | None,
+    mode: Literal["preview", "commit"],
+    idempotency_key: str,
+) -> QualifyLeadRequest:
+    """Return the request for the arguments of the tool."""
+    return QualifyLeadRequest(
+        lead_id=lead_id,
+        email=email,
+        fields=to_struct(fields) if fields else None,
+        model_id=model_id,
+        plan_id=plan_id if mode == "commit" else "",
+        as_of=as_of,
+        mode=qualification_pb2.QUALIFY_MODE_COMMIT if mode == "commit" else qualification_pb2.QUALIFY_MODE_PREVIEW,
+        request_id=committing(mode, idempotency_key),
+    )
+
+
+def answer(found: QualifyLeadResponse, mode: Literal["preview", "commit"], replayed: bool) -> Qualification:
+    """Return the answer as the tool shows it."""
+    owner = found.owner
+    skipped = "; ".join(f"{one.member_id} skipped: {one.reason}" for one in owner.skipped[:3])
+    return Qualification(
+        mode=mode,
+        replayed=replayed,
+        lead_id=found.lead_id,
+        contact_id=found.contact_id,
+        decision=_decision(found.decision),
+        pending_decision=_decision(found.pending_decision),
+        score=found.score,
+        fit=found.fit,
+        engagement=found.engagement,
+        tier=found.tier,
+        confidence=round(found.confidence, 4),
+        reasons=_reasons(list(found.contributions)),
+        missing=[Missing(fact=one.path, points_at_stake=one.points_at_stake) for one in found.missing[:8]],
+        owner_id=owner.member_id,
+        owner=owner.display_name,
+        owner_why=", ".join(part for part in (owner.method, skipped) if part),
+        changes=[
+            PlannedChange(
+                record_id=one.record_id,
+                field=one.field,
+                old=clip(from_value(one.old_value)),
+                new=clip(from_value(one.new_value)),
+            )
+            for one in found.planned_changes[:20]
+        ],
+        applied=found.applied,
+        plan_id=found.plan_id,
+        plan_expires=instant(found.plan_expire_time),
+        approval_id=found.approval_id,
+        approval_reason=clip(found.approval_reason, 300),
+        model=f"{found.model_id} v{found.model_version}",
+        next=_next(found),
+    )
+
+
+def _decision(decision: Decision.ValueType) -> str:
+    return word(Decision.Name(decision), "DECISION_") if decision else ""
+
+
+def _reasons(contributions: list[Contribution]) -> list[Reason]:
+    heaviest = sorted(contributions, key=lambda one: -abs(one.points))
+    reasons = [
+        Reason(
+            rule=one.rule_id,
+            group=one.group,
+            points=one.points,
+            raw_points=one.raw_points if one.raw_points != one.points else 0,
+            when=clip(one.when, 120),
+            inputs=[
+                f"{fact.path} = {compact(clip(from_value(fact.value), 80))}"
+                + (f" ({clip(fact.source, 40)})" if fact.source else "")
+                for fact in one.inputs[:3]
+            ],
+        )
+        for one in heaviest[:SHOWN]
+    ]
+    if rest := heaviest[SHOWN:]:
+        reasons.append(Reason(rule=f"{len(rest)} more rules", group="", points=sum(one.points for one in rest)))
+    return reasons
+
+
+def _next(found: QualifyLeadResponse) -> str:
+    commit = invocation(
+        "qualify-lead",
+        lead_id=found.lead_id,
+        plan_id=found.plan_id,
+        mode="commit",
+        idempotency_key=new_key("qualify"),
+    )
+    if found.applied:
+        if found.decision in (Decision.DECISION_QUALIFIED, Decision.DECISION_NURTURE):
+            return f"{invocation('list-workflows')} to choose the workflow, then enroll contact {found.contact_id}"
+        return "Tell the person; do not enroll."
+    if found.approval_id:
+        return (
+            f"Tell the person that somebody else must decide approval {found.approval_id}, and wait; "
+            f"once approved: {commit}"
+        )
+    if found.decision == Decision.DECISION_NEEDS_APPROVAL:
+        return f"Tell the person that this needs an approval by somebody else; to ask for it: {commit}"
+    if found.decision == Decision.DECISION_NEEDS_INFO:
+        return "Ask the person for the missing facts, set them with update-record, then preview again."
+    return commit if found.plan_id else invocation("qualify-lead", lead_id=found.lead_id, mode="preview")

@@ -1,0 +1,200 @@
+"""The read toolset: find records and workflows, follow enrollments and executions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2, workflow_pb2
+from dripstone.v1.client import Client
+from dripstone.v1.enrollment_pb2 import EnrollmentState
+from dripstone.v1.workflow_pb2 import WorkflowState
+from pydantic import Field
+
+from mcp_server.tool import Cursor, Toolset
+from mcp_server.tools.enrollments import EnrollmentAnswer, Entry, follow
+from mcp_server.tools.executions import ExecutionAnswer, execution_state, follow_execution
+from mcp_server.tools.records import Change, RecordAnswer, Records, RecordSummary, headline
+from mcp_server.tools.workflows import StepSummary, WorkflowAnswer, Workflows, WorkflowSummary
+from mcp_server.values import clip, compact, from_struct, from_value, instant, invocation, word
+
+READ = Toolset("read")
+
+Limit = Annotated[int, Field(ge=1, le=50)]
+
+
+@READ.tool("find-records", "Find records", "RecordService.ListRecords", read_only=True)
+async def find_records(
+    client: Client,
+    type: Literal["contact", "company", "lead"] = "contact",
+    email: Annotated[str, Field(description="exact e-mail of a contact")] = "",
+    filter: Annotated[str, Field(description='such as tier = "A" AND score >= 70; any standard field')] = "",
+    limit: Limit = 10,
+    cursor: Cursor = "",
+) -> Records:
+    """Find contacts, companies or leads by e-mail or field values, newest first; get-record shows every field."""
+    conditions = [f"email = {compact(email)}" if email else "", f"({filter})" if email and filter else filter]
+    answer = await client.records.ListRecords(
+        record_pb2.ListRecordsRequest(
+            type=type, filter=" AND ".join(c for c in conditions if c), page_size=limit, page_token=cursor
+        )
+    )
+    found = [RecordSummary(id=record.id, fields=headline(record)) for record in answer.records]
+    following = invocation("get-record", record_id=found[0].id) if found else ""
+    return Records(records=found, next_cursor=answer.next_page_token, next=following)
+
+
+@READ.tool("get-record", "Get a record", "RecordService.GetRecord", "RecordService.ListRecordChanges", read_only=True)
+async def get_record(
+    client: Client,
+    record_id: Annotated[str, Field(description="cnt_…, cmp_… or lead_…")],
+    history: Annotated[int, Field(ge=0, le=20, description="how many past changes to show")] = 0,
+) -> RecordAnswer:
+    """Read one record with every field and its etag; with history, who changed what and why."""
+    record = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record_id))
+    changes = []
+    if history:
+        request = record_pb2.ListRecordChangesRequest(record_id=record_id, page_size=history)
+        changes = [
+            Change(
+                field=change.field,
+                old=clip(from_value(change.old_value)),
+                new=clip(from_value(change.new_value)),
+                actor=change.actor,
+                cause=change.cause,
+                time=instant(change.create_time),
+            )
+            for change in (await client.records.ListRecordChanges(request)).changes
+        ]
+    if record.type == "lead":
+        following = invocation("qualify-lead", lead_id=record.id)
+    else:
+        following = invocation("find-records", type="lead", filter=f'contact_id = "{record.id}"')
+    return RecordAnswer(
+        id=record.id,
+        type=record.type,
+        fields=clip(from_struct(record.fields), 400, 60),
+        external_refs={ref.system: ref.id for ref in record.external_refs},
+        etag=record.etag,
+        updated=instant(record.update_time),
+        changes=changes,
+        next=following if record.type in ("lead", "contact") else "",
+    )
+
+
+@READ.tool("list-workflows", "List workflows", "WorkflowService.ListWorkflows", read_only=True)
+async def list_workflows(
+    client: Client,
+    state: Literal["active", "draft", "archived", "all"] = "active",
+    limit: Limit = 20,
+    cursor: Cursor = "",
+) -> Workflows:
+    """List the workflows that contacts can be enrolled in (active), newest first."""
+    answer = await client.workflows.ListWorkflows(
+        workflow_pb2.ListWorkflowsRequest(
+            filter="" if state == "all" else f'state = "{state}"', page_size=limit, page_token=cursor
+        )
+    )
+    found = [
+        WorkflowSummary(
+            id=workflow.id,
+            title=clip(workflow.title),
+            state=word(WorkflowState.Name(workflow.state), "WORKFLOW_STATE_"),
+            version=workflow.published_version,
+        )
+        for workflow in answer.workflows
+    ]
+    following = invocation("get-workflow", workflow_id=found[0].id) if found else ""
+    return Workflows(workflows=found, next_cursor=answer.next_page_token, next=following)
+
+
+@READ.tool("get-workflow", "Get a workflow", "WorkflowService.GetWorkflow", read_only=True)
+async def get_workflow(
+    client: Client,
+    workflow_id: str,
+    version: Annotated[int, Field(ge=0, description="0: the published one, else the draft")] = 0,
+    source: Annotated[bool, Field(description="also the document's text")] = False,
+) -> WorkflowAnswer:
+    """Read what a workflow does, step by step."""
+    workflow = await client.workflows.GetWorkflow(
+        workflow_pb2.GetWorkflowRequest(workflow_id=workflow_id, version=version)
+    )
+    if not version and workflow.published_version:
+        workflow = await client.workflows.GetWorkflow(
+            workflow_pb2.GetWorkflowRequest(workflow_id=workflow_id, version=workflow.published_version)
+        )
+    document = workflow.document
+    active = workflow.state == WorkflowState.WORKFLOW_STATE_ACTIVE
+    text = workflow.source if source else ""
+    return WorkflowAnswer(
+        id=workflow.id,
+        title=clip(workflow.title or document.title),
+        state=word(WorkflowState.Name(workflow.state), "WORKFLOW_STATE_"),
+        version=workflow.version,
+        description=clip(document.description, 400),
+        reentry=document.reentry,
+        triggers=[trigger.event + (f" when {trigger.when}" if trigger.when else "") for trigger in document.triggers],
+        steps=[StepSummary(id=step.id, kind=step.kind, exits=dict(step.exits)) for step in document.steps[:40]],
+        source=text[:3000],
+        source_omitted=max(0, len(text) - 3000),
+        next=invocation("enroll", workflow_id=workflow.id, contacts=[{"email": "<email>"}], mode="preview")
+        if active
+        else "",
+    )
+
+
+@READ.tool("get-enrollment", "Explain an enrollment", "EnrollmentService.ExplainEnrollment", read_only=True)
+async def get_enrollment(
+    client: Client,
+    enrollment_id: Annotated[str, Field(description="enr_…")],
+    entries: Annotated[int, Field(ge=0, le=20, description="how many trace entries to show")] = 5,
+) -> EnrollmentAnswer:
+    """Explain where a contact stands in a workflow, why, and what will happen next and when, with its last trace."""
+    answer = await client.enrollments.ExplainEnrollment(
+        enrollment_pb2.ExplainEnrollmentRequest(enrollment_id=enrollment_id)
+    )
+    enrollment = answer.enrollment
+    trace = [
+        Entry(
+            seq=entry.seq,
+            step=entry.step_id,
+            kind=entry.kind,
+            outcome=entry.outcome,
+            exit=entry.exit,
+            reason=clip(entry.reason, 300),
+            effects=list(entry.effects[:5]),
+            time=instant(entry.time),
+        )
+        for entry in answer.entries[max(0, len(answer.entries) - entries) :]
+    ]
+    return EnrollmentAnswer(
+        id=enrollment.id,
+        workflow_id=enrollment.workflow_id,
+        version=enrollment.version,
+        contact_id=enrollment.contact_id,
+        state=word(EnrollmentState.Name(enrollment.state), "ENROLLMENT_STATE_"),
+        step=enrollment.step_id,
+        why=clip(answer.why, 600),
+        what_next=clip(answer.next, 600),
+        waiting_for=" ".join(filter(None, (enrollment.waiting.kind, enrollment.waiting.subject))),
+        waiting_until=instant(enrollment.waiting.until),
+        end_reason=clip(enrollment.end_reason, 300),
+        trace=trace,
+        next=follow(enrollment),
+    )
+
+
+@READ.tool("get-execution", "Get an execution", "AgentService.GetExecution", read_only=True)
+async def get_execution(client: Client, execution_id: Annotated[str, Field(description="exe_…")]) -> ExecutionAnswer:
+    """Read the state and the result of a run that execute-workflow started."""
+    execution = await client.agents.GetExecution(agent_pb2.GetExecutionRequest(execution_id=execution_id))
+    return ExecutionAnswer(
+        id=execution.id,
+        workflow_id=execution.workflow_id,
+        state=execution_state(execution),
+        agent_id=execution.agent_id,
+        enrollment_id=execution.enrollment_id,
+        contact_id=execution.contact_id,
+        result=clip(from_struct(execution.result), 400, 20),
+        error=clip(execution.error, 400),
+        next=follow_execution(execution),
+    )

@@ -1,0 +1,96 @@
+"""What the record tools answer: records in lists and in full, and each field before and after."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dripstone.v1.record_pb2 import Record
+from pydantic import BaseModel, Field
+
+from mcp_server.tool import Answer, WriteAnswer, lines, new_key
+from mcp_server.values import clip, compact, from_struct
+
+HEADLINE = (
+    "email", "first_name", "last_name", "company_name", "name", "job_title", "tier", "score", "status", "stage",
+    "owner_id", "contact_id",
+)  # fmt: skip
+"""Fields that a list shows of a record, where it has them."""
+
+
+class RecordSummary(BaseModel):
+    """A record in a list."""
+
+    id: str
+    fields: dict[str, Any]
+
+
+class Records(Answer):
+    """A page of records."""
+
+    records: list[RecordSummary]
+    next_cursor: str = ""
+
+    def text(self) -> str:
+        """Return one line per record."""
+        rows = [f"{record.id} {compact(record.fields)}" for record in self.records]
+        return lines(*rows) or "No record matches."
+
+
+class Change(BaseModel):
+    """One edit of one field."""
+
+    field: str
+    old: Any = None
+    new: Any = None
+    actor: str = ""
+    cause: str = ""
+    time: str = ""
+
+
+class RecordAnswer(Answer):
+    """One record."""
+
+    id: str
+    type: str
+    fields: dict[str, Any]
+    external_refs: dict[str, str] = Field(default_factory=dict)
+    etag: str = ""
+    updated: str = ""
+    changes: list[Change] = Field(default_factory=list, description="newest first")
+
+    def text(self) -> str:
+        """Return the fields and the changes asked for."""
+        changes = [f"- {c.time} {c.field}: {compact(c.old)} -> {compact(c.new)} by {c.actor}" for c in self.changes]
+        refs = f" refs {compact(self.external_refs)}" if self.external_refs else ""
+        return lines(f"{self.type} {self.id} etag {self.etag}{refs}", compact(self.fields), *changes)
+
+
+def headline(record: Record) -> dict[str, Any]:
+    """Return the fields of a record that a list shows."""
+    fields = from_struct(record.fields)
+    return {name: clip(fields[name], 80) for name in HEADLINE if fields.get(name) not in (None, "")}
+
+
+class Update(WriteAnswer):
+    """What changed in a record."""
+
+    record_id: str
+    changes: list[Change] = Field(default_factory=list)
+    etag: str = Field(default="", description="version after a commit; in a preview the version it was made for")
+
+    def text(self) -> str:
+        """Return each field before and after."""
+        if not self.changes:
+            return self.heading(
+                f"{self.record_id} has these values already", f"{self.record_id} had these values already"
+            )
+        changes = [f"- {change.field}: {compact(change.old)} -> {compact(change.new)}" for change in self.changes]
+        return lines(self.heading(f"would change {self.record_id}", f"changed {self.record_id}"), *changes)
+
+
+def commit_update(record_id: str, fields: dict[str, Any], etag: str, reason: str) -> dict[str, Any]:
+    """Return the arguments that commit what was previewed."""
+    call: dict[str, Any] = {"record_id": record_id, "fields": fields, "etag": etag}
+    if reason:
+        call["reason"] = reason
+    return call | {"mode": "commit", "idempotency_key": new_key("update")}

@@ -1,0 +1,94 @@
+"""Between the contract's own values and plain JSON, kept short enough for a model's context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
+
+_EXACT = 2**53
+
+
+def to_struct(mapping: Mapping[str, Any]) -> Struct:
+    """Return a JSON object as a Struct; an integer that a double cannot hold travels as text."""
+    struct = Struct()
+    struct.update({key: _exact(value) for key, value in mapping.items()})
+    return struct
+
+
+def _exact(value: Any) -> Any:
+    match value:
+        case bool():
+            return value
+        case int() if abs(value) >= _EXACT:
+            return str(value)
+        case dict():
+            return {key: _exact(item) for key, item in value.items()}
+        case list():
+            return [_exact(item) for item in value]
+        case _:
+            return value
+
+
+def from_struct(struct: Struct) -> dict[str, Any]:
+    """Return a Struct as a JSON object; whole numbers become integers."""
+    return {key: from_value(value) for key, value in struct.fields.items()}
+
+
+def from_value(value: Value) -> Any:
+    """Return a Value as plain JSON."""
+    match value.WhichOneof("kind"):
+        case "bool_value":
+            return value.bool_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < _EXACT else number
+        case "string_value":
+            return value.string_value
+        case "struct_value":
+            return from_struct(value.struct_value)
+        case "list_value":
+            return [from_value(item) for item in value.list_value.values]
+        case _:
+            return None
+
+
+def instant(timestamp: Timestamp) -> str:
+    """Return an instant as ISO 8601 to the second; empty when it is not set."""
+    if not timestamp.seconds:
+        return ""
+    return timestamp.ToDatetime(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def word(name: str, prefix: str) -> str:
+    """Return an enum value's name as a lower-case word: `DECISION_QUALIFIED` becomes `qualified`."""
+    return name.removeprefix(prefix).lower()
+
+
+def clip(value: Any, length: int = 200, items: int = 10) -> Any:
+    """Return a value with long texts and lists cut, each cut marked by an ellipsis."""
+    match value:
+        case str() if len(value) > length:
+            return value[: length - 1] + "…"
+        case dict():
+            short = {key: clip(item, length, items) for key, item in list(value.items())[:items]}
+            return short | ({"…": f"{len(value) - items} more"} if len(value) > items else {})
+        case list():
+            short_list = [clip(item, length, items) for item in value[:items]]
+            return short_list + ([f"… {len(value) - items} more"] if len(value) > items else [])
+        case _:
+            return value
+
+
+def compact(value: Any) -> str:
+    """Return a value as JSON without a wasted character."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def invocation(tool: str, **arguments: Any) -> str:
+    """Return a tool call as text, such as `get-record {"record_id":"cnt_1"}`; empty values are left out."""
+    return f"{tool} {compact({name: value for name, value in arguments.items() if value not in ('', None, {}, [])})}"

@@ -1,0 +1,392 @@
+"""The typed asyncio client of `dripstone.v1`: one channel, a stub per service, safe retries, readable errors.
+
+    async with Client("127.0.0.1:50051", api_key) as client:
+        workflows = await client.workflows.ListWorkflows(ListWorkflowsRequest())
+
+Written by hand; it lives beside the generated code so that `dripstone.v1` is all that a program imports.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from dripstone.v1 import (
+    agent_pb2_grpc,
+    approval_pb2_grpc,
+    enrollment_pb2_grpc,
+    event_pb2_grpc,
+    options_pb2,
+    organization_pb2_grpc,
+    qualification_pb2_grpc,
+    record_pb2_grpc,
+    webhook_pb2_grpc,
+    workflow_pb2_grpc,
+)
+
+if TYPE_CHECKING:
+    from dripstone.v1.agent_pb2_grpc import AgentServiceAsyncStub
+    from dripstone.v1.approval_pb2_grpc import ApprovalServiceAsyncStub
+    from dripstone.v1.enrollment_pb2_grpc import EnrollmentServiceAsyncStub
+    from dripstone.v1.event_pb2_grpc import EventServiceAsyncStub
+    from dripstone.v1.organization_pb2_grpc import OrganizationServiceAsyncStub
+    from dripstone.v1.qualification_pb2_grpc import QualificationServiceAsyncStub
+    from dripstone.v1.record_pb2_grpc import RecordServiceAsyncStub
+    from dripstone.v1.webhook_pb2_grpc import WebhookServiceAsyncStub
+    from dripstone.v1.workflow_pb2_grpc import WorkflowServiceAsyncStub
+
+DEADLINE = 10.0
+"""Seconds that a call may take when the caller does not say; retries included."""
+
+REPLAYED = "dripstone-replayed"
+"""Trailing metadata of an answer that was stored earlier under the same request id."""
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+_FILES = (
+    "agent", "approval", "enrollment", "event", "organization", "qualification", "record", "webhook", "workflow",
+)  # fmt: skip
+_RETRY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "1s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_RECEIVE_BYTES = 32 * 1024 * 1024
+
+
+class Client:
+    """A connection to a Dripstone core that speaks for one API key."""
+
+    def __init__(
+        self,
+        target: str,
+        api_key: str | None,
+        *,
+        tls: bool | bytes | None = None,
+        deadline: float = DEADLINE,
+    ) -> None:
+        """Describe the connection; entering the context opens it.
+
+        `tls` is None for plaintext (loopback only, unless DRIPSTONE_INSECURE=1), True for the system's root
+        certificates, or root certificates as PEM. `deadline` is in seconds. Raises ValueError for plaintext beyond.
+        """
+        if not tls and not is_loopback(target) and os.environ.get("DRIPSTONE_INSECURE") != "1":
+            raise ValueError(
+                f"{target} is not a loopback address: pass tls=True or root certificates, "
+                "or set DRIPSTONE_INSECURE=1 to send the API key unencrypted"
+            )
+        self.target = target
+        self.deadline = deadline
+        self._api_key = api_key
+        self._tls = tls
+        self._channel: grpc.aio.Channel | None = None
+
+    def __repr__(self) -> str:
+        return f"Client({self.target!r}, api_key={'<redacted>' if self._api_key else None}, deadline={self.deadline})"
+
+    async def __aenter__(self) -> Self:
+        options = (
+            ("grpc.service_config", service_config()),
+            ("grpc.enable_retries", 1),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.max_receive_message_length", _RECEIVE_BYTES),
+            ("grpc.primary_user_agent", "dripstone-python"),
+        )
+        if self._tls:
+            roots = self._tls if isinstance(self._tls, bytes) else None
+            self._channel = grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(roots), options=options)
+        else:
+            self._channel = grpc.aio.insecure_channel(self.target, options=options)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._channel is not None:
+            await self._channel.close(grace=1.0)
+            self._channel = None
+
+    def with_key(self, api_key: str | None) -> Client:
+        """Return a client that speaks for another key over this one's channel, which this one keeps and closes."""
+        other = Client.__new__(Client)
+        other.target, other.deadline, other._tls = self.target, self.deadline, self._tls
+        other._api_key, other._channel = api_key, self._opened
+        return other
+
+    @cached_property
+    def workflows(self) -> WorkflowServiceAsyncStub:
+        """Workflow authoring and publishing."""
+        return workflow_pb2_grpc.WorkflowServiceStub(self._door)
+
+    @cached_property
+    def enrollments(self) -> EnrollmentServiceAsyncStub:
+        """Enrolling contacts and following them."""
+        return enrollment_pb2_grpc.EnrollmentServiceStub(self._door)
+
+    @cached_property
+    def records(self) -> RecordServiceAsyncStub:
+        """CRM records."""
+        return record_pb2_grpc.RecordServiceStub(self._door)
+
+    @cached_property
+    def events(self) -> EventServiceAsyncStub:
+        """Events and their sources."""
+        return event_pb2_grpc.EventServiceStub(self._door)
+
+    @cached_property
+    def qualification(self) -> QualificationServiceAsyncStub:
+        """Scoring models and qualification."""
+        return qualification_pb2_grpc.QualificationServiceStub(self._door)
+
+    @cached_property
+    def agents(self) -> AgentServiceAsyncStub:
+        """Agents and executions."""
+        return agent_pb2_grpc.AgentServiceStub(self._door)
+
+    @cached_property
+    def approvals(self) -> ApprovalServiceAsyncStub:
+        """Approvals."""
+        return approval_pb2_grpc.ApprovalServiceStub(self._door)
+
+    @cached_property
+    def webhooks(self) -> WebhookServiceAsyncStub:
+        """Outbound webhooks."""
+        return webhook_pb2_grpc.WebhookServiceStub(self._door)
+
+    @cached_property
+    def organization(self) -> OrganizationServiceAsyncStub:
+        """Organizations, members and API keys."""
+        return organization_pb2_grpc.OrganizationServiceStub(self._door)
+
+    def error(self, error: grpc.aio.AioRpcError) -> ApiError:
+        """Return what a failed call was told, with reason, violations and the way out."""
+        return ApiError.of(error)
+
+    @property
+    def _opened(self) -> grpc.aio.Channel:
+        if self._channel is None:
+            raise RuntimeError("the client is not open; use it as `async with Client(…) as client`")
+        return self._channel
+
+    @cached_property
+    def _door(self) -> grpc.aio.Channel:
+        return cast(grpc.aio.Channel, _Door(self._opened, self._api_key, self.deadline))
+
+
+class _Door:
+    """The channel as the stubs see it: adds the key, a deadline, and to writes the id that makes a retry safe.
+
+    Does what client interceptors would do without the task per call that `grpc.aio` spends on them, and lets several
+    keys share one channel.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, api_key: str | None, deadline: float) -> None:
+        self._channel = channel
+        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._deadline = deadline
+
+    def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        """Return the call of a plain method."""
+        call = cast(Callable[..., Any], self._channel.unary_unary(method, *arguments, **options))
+        id_field = _id_field(method)
+
+        def invoke(
+            request: Message, *, timeout: float | None = None, metadata: Metadata | None = None, **rest: Any
+        ) -> Any:
+            return call(
+                _with_id(request, id_field),
+                timeout=self._deadline if timeout is None else timeout,
+                metadata=(*self._metadata, *(metadata or ())),
+                **rest,
+            )
+
+        return invoke
+
+    def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        """Return the call of a streaming method; a stream has no deadline unless its caller sets one."""
+        call = cast(Callable[..., Any], self._channel.unary_stream(method, *arguments, **options))
+
+        def invoke(request: Message, *, metadata: Metadata | None = None, **rest: Any) -> Any:
+            return call(request, metadata=(*self._metadata, *(metadata or ())), **rest)
+
+        return invoke
+
+
+@dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """One thing wrong with a request: where, a machine reason, a sentence."""
+
+    field: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiError:
+    """What a failed call was told."""
+
+    code: str
+    """Canonical status, such as `NOT_FOUND`."""
+    reason: str
+    """Machine reason, such as `PLAN_STALE`; the code where there is none."""
+    message: str
+    hint: str = ""
+    """What the caller can do."""
+    violations: tuple[FieldViolation, ...] = ()
+    retry_after: float | None = None
+    """Seconds to wait before another try; None when nothing was said."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """The facts in the message, such as `plan_id`."""
+
+    @classmethod
+    def of(cls, error: grpc.aio.AioRpcError) -> ApiError:
+        """Decode the rich details of a failed call; without any, its status alone is told."""
+        code = error.code().name
+        status = status_pb2.Status()
+        for name, value in error.trailing_metadata() or ():
+            if name == "grpc-status-details-bin":
+                status.ParseFromString(value)
+        info, violations, retry_after = error_details_pb2.ErrorInfo(), [], None
+        bad_request, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        for detail in status.details:
+            if detail.Unpack(info):
+                continue
+            if detail.Unpack(bad_request):
+                violations = [FieldViolation(v.field, v.reason, v.description) for v in bad_request.field_violations]
+            elif detail.Unpack(retry):
+                retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+        variables = dict(info.metadata)
+        hint = variables.pop("hint", "")
+        message = status.message or error.details() or ""
+        return cls(code, info.reason or code, message, hint, tuple(violations), retry_after, variables)
+
+
+async def replayed(call: grpc.aio.Call) -> bool:
+    """Tell whether a finished call was answered from the store instead of acting again."""
+    return any(name == REPLAYED and value in ("true", "1") for name, value in await call.trailing_metadata() or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach a running core, as its `connection.json` says."""
+
+    grpc: str
+    """Target of the gRPC server, such as `127.0.0.1:50051`."""
+    api_key: str = field(repr=False)
+    http: str = ""
+    """Base address of the HTTP gateway."""
+    mcp: str = ""
+    """Address of the MCP endpoint."""
+    approver_api_key: str = field(default="", repr=False)
+    """Key of a second principal, where the core made one for trying approvals."""
+
+
+class NotConnected(LookupError):
+    """Nothing says how to reach a core."""
+
+
+def find_connection(environment: Mapping[str, str] | None = None) -> Connection | None:
+    """Return what the nearest `connection.json` says; None when there is none.
+
+    Looks in $DRIPSTONE_DATA_DIR alone when it is set, else in ./.dripstone and in the user's data directory.
+    """
+    environment = os.environ if environment is None else environment
+    if data_dir := environment.get("DRIPSTONE_DATA_DIR"):
+        folders = [Path(data_dir)]
+    else:
+        home = environment.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+        folders = [Path(".dripstone"), Path(home) / "dripstone"]
+    for folder in folders:
+        path = folder / "connection.json"
+        try:
+            found = json.loads(path.read_text())
+            return Connection(**{name: found[name] for name in Connection.__slots__ if name in found})
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, TypeError) as error:
+            raise NotConnected(f"{path} cannot be read: {type(error).__name__}") from error
+    return None
+
+
+def from_environment(*, deadline: float = DEADLINE) -> Client:
+    """Return a client for DRIPSTONE_TARGET and DRIPSTONE_API_KEY, else for the nearest `connection.json`.
+
+    Beyond loopback it uses TLS with the system's roots, or those in the file DRIPSTONE_CA_FILE; DRIPSTONE_INSECURE=1
+    asks for plaintext. A stored key is sent only to the core it was stored with. Raises NotConnected.
+    """
+    target, api_key = os.environ.get("DRIPSTONE_TARGET", ""), os.environ.get("DRIPSTONE_API_KEY", "")
+    if not (target and api_key) and (found := find_connection()):
+        target = target or found.grpc
+        api_key = api_key or (found.api_key if target == found.grpc else "")
+    if not target:
+        raise NotConnected("no core found: set DRIPSTONE_TARGET and DRIPSTONE_API_KEY, or start `dripstone serve`")
+    if not api_key:
+        raise NotConnected(f"no API key for {target}: set DRIPSTONE_API_KEY")
+    if is_loopback(target) or os.environ.get("DRIPSTONE_INSECURE") == "1":
+        return Client(target, api_key, deadline=deadline)
+    roots = os.environ.get("DRIPSTONE_CA_FILE")
+    return Client(target, api_key, tls=Path(roots).read_bytes() if roots else True, deadline=deadline)
+
+
+def is_loopback(target: str) -> bool:
+    """Tell whether a gRPC target stays on this machine."""
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    address = target.removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:").rpartition("/")[2]
+    host = address.rpartition(":")[0].strip("[]") or address
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def service_config() -> str:
+    """Return gRPC's service config: retry what is unavailable, but only methods that cannot act twice."""
+    pool = descriptor_pool.Default()
+    files = [pool.FindFileByName(f"dripstone/v1/{name}.proto") for name in _FILES]
+    services = [service for file in files for service in file.services_by_name.values()]
+    methods = [(service.full_name, method) for service in services for method in service.methods]
+    safe = [{"service": service, "method": method.name} for service, method in methods if _repeatable(method)]
+    return json.dumps({"methodConfig": [{"name": safe, "retryPolicy": _RETRY}]})
+
+
+def _repeatable(method: Any) -> bool:
+    access = method.GetOptions().Extensions[options_pb2.access]
+    return access == options_pb2.ACCESS_READ or bool(_id_field_of(method))
+
+
+def _id_field(path: str) -> str:
+    return _id_field_of(descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", ".")))
+
+
+def _id_field_of(method: Any) -> str:
+    """Return the request's idempotency field; empty for reads and for what acts outside the database."""
+    if method.GetOptions().Extensions[options_pb2.access] != options_pb2.ACCESS_WRITE:
+        return ""
+    return next((name for name in ("request_id", "idempotency_key") if name in method.input_type.fields_by_name), "")
+
+
+def _with_id(request: Message, id_field: str) -> Message:
+    """Give a write that has no idempotency key one of its own: an answer lost on the way must not act twice."""
+    if not id_field or getattr(request, id_field) or getattr(request, "validate_only", False):
+        return request
+    request = type(request).FromString(request.SerializeToString())
+    setattr(request, id_field, f"auto-{os.urandom(12).hex()}")  # not core.ids: this file runs in other programs
+    return request

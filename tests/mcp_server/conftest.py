@@ -1,0 +1,76 @@
+"""A core to talk to, and an agent that talks to it through MCP in each era of the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import stand_in
+from dripstone.v1.client import Client as CoreClient
+from mcp import Client
+from mcp.types import CallToolResult
+
+from mcp_server.server import build_server
+
+
+@pytest.fixture
+async def core(anyio_backend: str) -> AsyncIterator[stand_in.StandIn]:
+    """Return a running core; only its addresses and keys are used by tests of the whole story."""
+    async with stand_in.running() as running:
+        yield running
+
+
+class Agent:
+    """An agent with one key."""
+
+    def __init__(self, client: Client):
+        self.client = client
+
+    async def call(self, tool: str, **arguments: Any) -> CallToolResult:
+        """Call a tool and return the whole result."""
+        return await self.client.call_tool(tool, arguments)
+
+    async def ok(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that must work; return what it answered."""
+        result = await self.call(tool, **arguments)
+        assert not result.is_error, result.content
+        assert result.structured_content is not None
+        return result.structured_content
+
+    async def refused(self, tool: str, **arguments: Any) -> dict[str, Any]:
+        """Call a tool that must refuse; return the error."""
+        result = await self.call(tool, **arguments)
+        assert result.is_error, result.structured_content
+        assert result.structured_content is not None
+        error: dict[str, Any] = result.structured_content["error"]
+        text = result.content[0].text
+        assert error["reason"] in text
+        assert error["next"] in text
+        return error
+
+
+@pytest.fixture(params=["auto", "legacy"])
+def era(request: pytest.FixtureRequest) -> str:
+    """Run a test in both eras of the protocol."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def agent(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
+    """Return an agent with the ordinary key."""
+    async with (
+        CoreClient(core.grpc_target, core.api_key) as client,
+        Client(build_server(lambda _: client), mode=era) as connected,
+    ):
+        yield Agent(connected)
+
+
+@pytest.fixture
+async def approver(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
+    """Return the agent of the person that decides."""
+    async with (
+        CoreClient(core.grpc_target, core.approver_api_key) as client,
+        Client(build_server(lambda _: client), mode=era) as connected,
+    ):
+        yield Agent(connected)
