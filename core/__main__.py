@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Coroutine
@@ -29,11 +30,11 @@ def _run(main: Coroutine[Any, Any, _T]) -> _T:
 
 
 def default_data_dir() -> Path:
-    """Return where a core keeps its files unless told: `$DRIPSTONE_DATA_DIR`, else `.dripstone` in the working folder."""
+    """Return where a core keeps its files unless told: `$DRIPSTONE_DATA_DIR`, else `.dripstone` here."""
     return Path(os.environ.get("DRIPSTONE_DATA_DIR", ".dripstone"))
 
 
-class _Network(click.ParamType):
+class _Network(click.ParamType[IPv4Network | IPv6Network]):
     name = "cidr"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> IPv4Network | IPv6Network:
@@ -46,10 +47,18 @@ class _Network(click.ParamType):
 def _serving_options(command: Any) -> Any:
     for option in reversed(
         [
-            click.option("--db", "database_url", help="sqlite:///path or postgresql://…; default: a file in the data dir."),
-            click.option("--data-dir", type=click.Path(path_type=Path), default=default_data_dir, show_default=".dripstone"),
-            click.option("--grpc-listen", default="127.0.0.1:7443", show_default=True, help="host:port; port 0 for any."),
-            click.option("--http-listen", default="127.0.0.1:7480", show_default=True, help="host:port; port 0 for any."),
+            click.option(
+                "--db", "database_url", help="sqlite:///path or postgresql://…; default: a file in the data dir."
+            ),
+            click.option(
+                "--data-dir", type=click.Path(path_type=Path), default=default_data_dir, show_default=".dripstone"
+            ),
+            click.option(
+                "--grpc-listen", default="127.0.0.1:7443", show_default=True, help="host:port; port 0 for any."
+            ),
+            click.option(
+                "--http-listen", default="127.0.0.1:7480", show_default=True, help="host:port; port 0 for any."
+            ),
             click.option(
                 "--allow-destination",
                 "allowed",
@@ -57,7 +66,15 @@ def _serving_options(command: Any) -> Any:
                 type=_Network(),
                 help="Network that webhooks may reach although it is not public. May be repeated.",
             ),
-            click.option("--tls-cert", type=click.Path(exists=True, path_type=Path), help="PEM chain for both listeners."),
+            click.option(
+                "--allow-host",
+                "hosts",
+                multiple=True,
+                help="Host header under which /mcp answers beside loopback's; * for any.",
+            ),
+            click.option(
+                "--tls-cert", type=click.Path(exists=True, path_type=Path), help="PEM chain for both listeners."
+            ),
             click.option("--tls-key", type=click.Path(exists=True, path_type=Path), help="PEM key of --tls-cert."),
             click.option("--insecure", is_flag=True, help="Serve plaintext also to others (behind a TLS proxy)."),
             click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
@@ -79,6 +96,7 @@ def _settings(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Setting
         grpc_listen=given["grpc_listen"],
         http_listen=given["http_listen"],
         allowed_destinations=tuple(given["allowed"]),
+        allowed_hosts=tuple(given["hosts"]),
         tls_certificate=given["tls_cert"],
         tls_key=given["tls_key"],
         insecure=given["insecure"],
@@ -204,17 +222,39 @@ def migrate(database_url: str) -> None:
     click.echo(f"at revision {_run(upgrade())}")
 
 
+@main.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), default=default_data_dir, show_default=".dripstone")
+def env(data_dir: Path) -> None:
+    """Print the running core's addresses and keys as shell exports."""
+    known = _known(data_dir)
+    for name, value in (
+        ("DRIPSTONE_TARGET", known.grpc),
+        ("DRIPSTONE_HTTP", known.http),
+        ("DRIPSTONE_MCP", known.mcp),
+        ("DRIPSTONE_API_KEY", known.api_key),
+        ("DRIPSTONE_AGENT_KEY", known.agent_key or known.api_key),
+        ("DRIPSTONE_APPROVER_KEY", known.approver_api_key),
+    ):
+        if value:
+            click.echo(f"export {name}={shlex.quote(value)}")
+
+
 @main.group()
 def keys() -> None:
     """Mint, list and revoke API keys of the running core."""
 
 
-def _client(data_dir: Path) -> Any:
-    from dripstone.v1.client import Client
-
+def _known(data_dir: Path) -> connection.Connection:
     known = connection.read(data_dir)
     if known is None:
         raise click.ClickException(f"No {connection.FILE_NAME} in {data_dir}. Start a core with `dripstone serve`.")
+    return known
+
+
+def _client(data_dir: Path) -> Any:
+    from dripstone.v1.client import Client
+
+    known = _known(data_dir)
     return Client(known.grpc, known.api_key)
 
 
@@ -226,9 +266,8 @@ def _client(data_dir: Path) -> Any:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def keys_create(display_name: str, kind: str, scopes: tuple[str, ...], data_dir: Path, as_json: bool) -> None:
     """Mint a key and print its secret, this once."""
-    from dripstone.v1 import organization_pb2 as pb
-
     from core.domain.control.scopes import AGENT_SCOPES, SERVICE_SCOPES
+    from dripstone.v1 import organization_pb2 as pb
 
     usual = AGENT_SCOPES if kind == "agent" else SERVICE_SCOPES
 
@@ -254,10 +293,11 @@ def keys_create(display_name: str, kind: str, scopes: tuple[str, ...], data_dir:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def keys_list(data_dir: Path, as_json: bool) -> None:
     """List keys without their secrets."""
-    from dripstone.v1 import organization_pb2 as pb
     from google.protobuf.json_format import MessageToDict
     from rich.console import Console
     from rich.table import Table
+
+    from dripstone.v1 import organization_pb2 as pb
 
     async def read() -> pb.ListApiKeysResponse:
         async with _client(data_dir) as client:

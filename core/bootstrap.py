@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 import grpc
 import structlog
 import uvicorn
-from starlette.routing import Mount
+from starlette.routing import Route
 
 from core import connection, provisioning
 from core.clock import Clock
 from core.delivery.dispatcher import Dispatcher
 from core.delivery.http import WebhookSender
+from core.domain.webhooks.addresses import Destinations
+from core.domain.webhooks.classify import Outcome
 from core.engine.driver import EnrollmentDriver
 from core.engine.matcher import Matcher
 from core.engine.outcomes import deliveries_ended
@@ -25,6 +28,7 @@ from core.engine.scheduler import Scheduler
 from core.engine.ticker import Ticker
 from core.gateway.app import build_app
 from core.loop import Loop
+from core.rpc import metrics
 from core.rpc.authentication import Authenticator
 from core.rpc.call import Parts
 from core.rpc.limits import RateLimiter
@@ -35,7 +39,7 @@ from core.settings import Settings
 from core.store import migrate
 from core.store.database import Database
 from core.store.workflows import VersionCache
-from mcp_server import app as mcp_app
+from mcp_server.app import Endpoint
 
 _log = structlog.get_logger()
 _UPKEEP_SECONDS = 60.0
@@ -78,6 +82,10 @@ def refuse_open_plaintext(settings: Settings) -> None:
             )
 
 
+def _count_attempt(outcome: Outcome, _duration: timedelta) -> None:
+    metrics.delivery_attempts_total.labels(outcome.value).inc()
+
+
 @dataclass(slots=True)
 class Core:
     """A running process: its parts, its servers and its loops."""
@@ -94,7 +102,7 @@ class Core:
     sender: WebhookSender
     grpc_target: str = ""
     http_url: str = ""
-    own_addresses: set[tuple[str, int]] = field(default_factory=set)
+    _inner_target: str = ""
     _grpc: GrpcServer | None = None
     _http: _HttpServer | None = None
     _loops: list[Loop] = field(default_factory=list)
@@ -109,8 +117,7 @@ class Core:
         await migrate.upgrade(database)
         versions = VersionCache()
         driver = EnrollmentDriver(versions)
-        own_addresses: set[tuple[str, int]] = set()
-        sender = WebhookSender(allowed=settings.allowed_destinations, own_addresses=own_addresses)
+        sender = WebhookSender(Destinations(settings.allowed_destinations))
         parts = Parts(
             database=database,
             clock=clock,
@@ -119,9 +126,7 @@ class Core:
             versions=versions,
             webhook_sender=sender,
         )
-        pipeline = Pipeline(
-            parts, Authenticator(database, clock), RateLimiter(clock, settings.requests_per_second)
-        )
+        pipeline = Pipeline(parts, Authenticator(database, clock), RateLimiter(clock, settings.requests_per_second))
         return cls(
             settings=settings,
             database=database,
@@ -131,9 +136,10 @@ class Core:
             ticker=Ticker(database, driver),
             matcher=Matcher(database, driver, versions),
             scheduler=Scheduler(database),
-            dispatcher=Dispatcher(database, sender, clock, on_final=deliveries_ended(driver)),
+            dispatcher=Dispatcher(
+                database, sender, clock, on_final=deliveries_ended(driver), on_attempt=_count_attempt
+            ),
             sender=sender,
-            own_addresses=own_addresses,
         )
 
     async def start(self) -> None:
@@ -144,17 +150,21 @@ class Core:
         if "http" in roles:
             await self._start_http()
         if "engine" in roles:
-            self._loop("engine", self.ticker.turn, "engine")
-            self._loop("matcher", self.matcher.turn, "matcher")
+            self._loop("engine", self.ticker.turn)
+            self._loop("matcher", self.matcher.turn)
         if "dispatcher" in roles:
-            self._loop("dispatcher", self.dispatcher.turn, "dispatcher")
+            if not self.database.is_postgresql:
+                await self.dispatcher.recover()  # nobody else sends from this file: what is leased is a dead process's
+            self._run_loop(Loop("dispatcher", self.dispatcher.turn, self.dispatcher.wake, self.parts.clock))
         if "scheduler" in roles:
-            self._loop("scheduler", self.scheduler.turn, "scheduler", _UPKEEP_SECONDS)
+            self._loop("scheduler", self.scheduler.turn, _UPKEEP_SECONDS)
 
-    def _loop(self, name: str, turn: object, wake: str, idle_seconds: float = 1.0) -> None:
-        loop = Loop(name, turn, self.database.wakeups.event(wake), self.parts.clock, idle_seconds)  # type: ignore[arg-type]
+    def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0) -> None:
+        self._run_loop(Loop(name, turn, self.database.wakeups.event(name), self.parts.clock, idle_seconds))
+
+    def _run_loop(self, loop: Loop) -> None:
         self._loops.append(loop)
-        self._tasks.append(asyncio.create_task(loop.run(), name=name))
+        self._tasks.append(asyncio.create_task(loop.run(), name=loop.name))
 
     async def _start_grpc(self) -> None:
         self._grpc = GrpcServer(self.methods, self.pipeline)
@@ -165,7 +175,8 @@ class Core:
         host, _ = split_address(self.settings.grpc_listen)
         self._inner_target = f"127.0.0.1:{ports[0]}"
         self.grpc_target = f"{host}:{ports[-1]}"
-        self.own_addresses.update((host, port) for port in ports)
+        for port in ports:
+            self.sender.refuse(host, port)
 
     def _credentials(self) -> grpc.ServerCredentials | None:
         if self.settings.tls_certificate is None or self.settings.tls_key is None:
@@ -175,9 +186,15 @@ class Core:
 
     async def _start_http(self) -> None:
         host, port = split_address(self.settings.http_listen)
-        mcp = mcp_app.build_app(self._inner_target)
+        mcp = Endpoint(self._inner_target, allowed_hosts=self.settings.allowed_hosts)
         config = uvicorn.Config(
-            build_app(self.pipeline, self.methods, ready=self.ready, mounts=[Mount("/", app=mcp)]),
+            build_app(
+                self.pipeline,
+                self.methods,
+                ready=self.ready,
+                mounts=[Route("/mcp", mcp)],
+                lifespans=[mcp.running],
+            ),
             host=host,
             port=port,
             log_level="warning",
@@ -198,7 +215,7 @@ class Core:
         port = self._http.servers[0].sockets[0].getsockname()[1]
         scheme = "https" if self.settings.tls_certificate else "http"
         self.http_url = f"{scheme}://{host}:{port}"
-        self.own_addresses.add((host, port))
+        self.sender.refuse(host, port)
 
     async def ready(self) -> bool:
         """Tell whether calls should be sent here: not while draining, not without a database."""
@@ -225,12 +242,16 @@ class Core:
         await self.database.close()
 
     async def write_connection(self, data_dir: Path) -> connection.Connection:
-        """Write `connection.json`, making a first organization when there is none and a key when the old one is lost."""
+        """Write `connection.json`; make a first organization when there is none, a key when the old one is lost."""
         known = connection.read(data_dir)
-        api_key, agent_key, approver_key = ("", "", "") if known is None else (
-            known.api_key,
-            known.agent_key,
-            known.approver_api_key,
+        api_key, agent_key, approver_key = (
+            ("", "", "")
+            if known is None
+            else (
+                known.api_key,
+                known.agent_key,
+                known.approver_api_key,
+            )
         )
         if not api_key or not await provisioning.key_works(self.database, api_key):
             agent_key = approver_key = ""

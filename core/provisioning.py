@@ -47,9 +47,7 @@ async def create_organization(database: Database, display_name: str, timezone: s
             [
                 key_row(database, secrets[0], "Bootstrap key", "service", "", ALL_SCOPES),
                 key_row(database, secrets[1], "Agent key", "agent", "", AGENT_SCOPES),
-                key_row(
-                    database, secrets[2], "Grace Approver", "member", str(approver["id"]), role_scopes("approver")
-                ),
+                key_row(database, secrets[2], "Grace Approver", "member", str(approver["id"]), role_scopes("approver")),
             ],
         )
     return Provisioned(org_id, *secrets)

@@ -26,6 +26,8 @@ class Settings:
     """Allow plaintext on an address that others can reach."""
     allowed_destinations: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that tenants' webhooks may reach although the address table forbids them."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host headers under which MCP is served beside the loopback's; `*` for any."""
     requests_per_second: float = 500.0
     """Limit of one API key; bursts of twice as many pass."""
     drain_seconds: float = 20.0

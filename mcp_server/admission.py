@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc
-from dripstone.v1.client import ApiError
 from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver.tools import Tool as RegisteredTool
 from mcp.types import INTERNAL_ERROR, ListToolsResult
 from pydantic import ValidationError
 
+from dripstone.v1.client import ApiError
 from mcp_server.callers import Caller, Callers, presented_key
 from mcp_server.refusals import Refusal, invalid_arguments, unknown_arguments, unknown_tool
 from mcp_server.tool import Tool

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
-from dripstone.v1.client import ApiError, Client
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from dripstone.v1.client import ApiError, Client
 from mcp_server.callers import Callers, presented_key
 from mcp_server.server import build_server
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import grpc
+
 from dripstone.v1 import workflow_pb2
 from dripstone.v1.client import ApiError, Client
-
 from mcp_server.refusals import Problem, Refusal
 from mcp_server.values import invocation
 
@@ -34,6 +34,9 @@ async def refusal_of(error: ApiError, client: Client, tool: str, arguments: Mapp
     message, hint = error.message, error.hint
     if error.code in ("INTERNAL", "UNKNOWN") or not message:
         message = message if error.reason == "INTERNAL" else "The core could not answer."
+    if error.reason == "APPROVAL_REJECTED":
+        # The decider's comment is data; inside an error it would read as if we had said it.
+        message, hint = f"The approval {error.variables.get('approval_id', '')} was rejected.", ""
     following = _next(error, tool, arguments)
     given = str(arguments.get("workflow_id", ""))
     if error.reason == "NOT_FOUND" and error.variables.get("kind") == "workflow" and given:
@@ -60,34 +63,37 @@ def _argument(path: str) -> str:
 
 
 def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
-    variables = error.variables
-    lead = {name: arguments.get(name, "") for name in ("lead_id", "email")}
-    match error.reason:
-        case "INVALID_ARGUMENT":
-            return f"{tool} with the named arguments corrected"
-        case "NOT_FOUND":
-            kind = variables.get("kind", "")
-            if kind == "plan":
-                return invocation("qualify-lead", **lead, mode="preview")
-            return _LISTED.get(kind, "Check the id in the result that named it.")
-        case "ETAG_MISMATCH":
-            return invocation("get-record", record_id=arguments.get("record_id", ""))
-        case "PLAN_STALE":
-            return invocation("qualify-lead", **lead, mode="preview")
-        case "APPROVAL_REQUIRED":
-            return "Tell the person, wait for the decision, then send this call again: " + _again(tool, arguments)
-        case "WORKFLOW_NOT_ACTIVE":
-            return invocation("list-workflows", state="active")
-        case "WRONG_STATE":
-            return _read_again(arguments)
-        case "IDEMPOTENCY_CONFLICT":
-            return f"{tool} with a new idempotency_key, or the first arguments unchanged"
-        case "RATE_LIMITED" | "UNAVAILABLE" | "DEADLINE_EXCEEDED" | "RESOURCE_EXHAUSTED":
-            return _again(tool, arguments)
-        case "ALREADY_EXISTS":
-            return f"{tool} with another id"
-        case _:
-            return PERSON
+    again = _again(tool, arguments)
+    preview = invocation(
+        "qualify-lead", lead_id=arguments.get("lead_id", ""), email=arguments.get("email", ""), mode="preview"
+    )
+    if error.reason == "NOT_FOUND":
+        kind = error.variables.get("kind", "")
+        return preview if kind == "plan" else _LISTED.get(kind, "Check the id in the result that named it.")
+    if error.reason in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and _may_have_acted(arguments):
+        return "It may have happened: read what it would have changed before calling again with an idempotency_key"
+    ways = {
+        "INVALID_ARGUMENT": f"{tool} with the named arguments corrected",
+        "ETAG_MISMATCH": invocation("get-record", record_id=arguments.get("record_id", "")),
+        "PLAN_STALE": preview,
+        "APPROVAL_REQUIRED": f"Tell the person, wait for the decision, then send this call again: {again}",
+        "APPROVAL_MISMATCH": invocation("list-approvals", state="pending"),
+        "APPROVAL_REJECTED": "Stop and tell the person that it was rejected; list-approvals shows the comment.",
+        "WORKFLOW_NOT_ACTIVE": invocation("list-workflows", state="active"),
+        "WRONG_STATE": _read_again(arguments),
+        "IDEMPOTENCY_CONFLICT": f"{tool} with a new idempotency_key, or the first arguments unchanged",
+        "ALREADY_EXISTS": f"{tool} with another id",
+        "RATE_LIMITED": again,
+        "RESOURCE_EXHAUSTED": again,
+        "UNAVAILABLE": again,
+        "DEADLINE_EXCEEDED": again,
+        "INTERNAL": f"{again}, once; if it persists, tell the person",
+    }
+    return ways.get(error.reason, PERSON)
+
+
+def _may_have_acted(arguments: Mapping[str, Any]) -> bool:
+    return arguments.get("mode") == "commit" and not arguments.get("idempotency_key")
 
 
 def _again(tool: str, arguments: Mapping[str, Any]) -> str:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import sys
+import grpc
 
-import anyio
-from dripstone.v1.client import Client, NotConnected, from_environment
-
+from dripstone.v1 import organization_pb2
+from dripstone.v1.client import Client
 from mcp_server.server import build_server
 
 
-async def run_stdio(client: Client) -> None:
-    """Serve an open client's core until the input ends. Nothing but protocol is written to standard output."""
-    await build_server(lambda _: client).run_stdio_async()
+async def answers(target: str, api_key: str, *, tls: bool | bytes | None = None, within: float = 3.0) -> bool:
+    """Tell whether a core answers at a target and knows the key, `within` seconds."""
+    async with Client(target, api_key, tls=tls, deadline=within) as client:
+        try:
+            await client.organization.GetCaller(organization_pb2.GetCallerRequest())
+        except grpc.aio.AioRpcError:
+            return False
+        return True
 
 
 async def serve_stdio(target: str, api_key: str, *, tls: bool | bytes | None = None) -> None:
@@ -21,19 +25,6 @@ async def serve_stdio(target: str, api_key: str, *, tls: bool | bytes | None = N
         await run_stdio(client)
 
 
-async def serve_environment() -> None:
-    """Serve the core that the environment or `connection.json` names. Raises NotConnected when neither does."""
-    async with from_environment() as client:
-        await run_stdio(client)
-
-
-def main() -> None:
-    """Serve the core that the environment names; without one, say so on standard error and exit with status 1."""
-    try:
-        anyio.run(serve_environment)
-    except NotConnected as error:
-        sys.exit(str(error))
-
-
-if __name__ == "__main__":
-    main()
+async def run_stdio(client: Client) -> None:
+    """Serve an open client's core until the input ends. Nothing but protocol is written to standard output."""
+    await build_server(lambda _: client).run_stdio_async()

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import grpc
-from dripstone.v1 import options_pb2
-from dripstone.v1.client import ApiError, replayed
 from google.protobuf import descriptor_pool
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool as RegisteredTool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
+from dripstone.v1 import options_pb2
+from dripstone.v1.client import ApiError, replayed
 from mcp_server.callers import Callers, presented_key
 from mcp_server.recovery import refusal_of
 from mcp_server.refusals import Refusal, Refused
@@ -40,13 +40,22 @@ Cursor = Annotated[str, Field(description="next_cursor of the previous page")]
 
 
 class Answer(BaseModel):
-    """What a tool returns; fields at their default are left out on the wire."""
+    """What a tool returns."""
 
     next: str = Field(default="", description="the exact next call, or what to tell the person")
 
     def text(self) -> str:
         """Return the answer as the few lines that a model reads."""
         raise NotImplementedError
+
+    def structured(self) -> dict[str, Any]:
+        """Return the answer as JSON: a program finds every flag and list, a model reads no empty text."""
+        told = self.model_dump(mode="json", exclude_defaults=True)
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, bool) or value == []:
+                told.setdefault(name, value)
+        return told
 
 
 class WriteAnswer(Answer):
@@ -139,10 +148,12 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
             return refusal.result()
         except Exception:
             _log.exception("tool %s failed", tool.name)
-            return Refusal("INTERNAL", "The tool failed; nothing is known about why.", next="Tell the person.").result()
+            return Refusal(
+                "INTERNAL", "The tool failed; the cause is in the server's log.", next="Tell the person."
+            ).result()
         return CallToolResult(
             content=[TextContent(type="text", text=lines(answer.text(), answer.next and f"next: {answer.next}"))],
-            structured_content=answer.model_dump(mode="json", exclude_defaults=True),
+            structured_content=answer.structured(),
         )
 
     signature = inspect.signature(tool.function)

@@ -84,6 +84,15 @@ def clip(value: Any, length: int = 200, items: int = 10) -> Any:
             return value
 
 
+def fit(value: dict[str, Any], characters: int) -> dict[str, Any]:
+    """Return an object cut as little as makes its JSON at most about that long."""
+    for length, items in ((2_000, 100), (400, 60), (120, 40), (60, 30), (30, 20)):
+        short: dict[str, Any] = clip(value, length, items)
+        if len(compact(short)) <= characters:
+            return short
+    return clip(value, 30, 8)  # type: ignore[no-any-return]
+
+
 def compact(value: Any) -> str:
     """Return a value as JSON without a wasted character."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

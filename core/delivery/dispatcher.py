@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -18,14 +19,19 @@ from core.clock import Clock
 from core.delivery.attempt import completion, send_signed
 from core.delivery.http import WebhookSender
 from core.delivery.record import record
+from core.domain.webhooks.classify import Outcome
 from core.store import outbox
 from core.store.database import Database
 from core.store.deliveries import FinalDelivery
+from core.store.metadata import day_of
 from core.store.outbox import ClaimedDelivery, Completion
 from core.store.transaction import Transaction
 
 OnFinal = Callable[[Transaction, list[FinalDelivery]], Awaitable[None]]
 """Told, in the transaction that records it, which awaited messages got their final outcome."""
+
+OnAttempt = Callable[[Outcome, timedelta], None]
+"""Told how each attempt ended and how long it took, for metrics."""
 
 LEASE = timedelta(seconds=90)
 """Longer than the deadline of an attempt, so that only a dead process loses one."""
@@ -33,7 +39,17 @@ LEASE = timedelta(seconds=90)
 CONCURRENCY = 64
 _RECORDED_AT_ONCE = 64
 
+_RECENT_DAYS = 5
+"""Partitions of a busy turn on PostgreSQL: the longest schedule and a day. Older ones hold only what was parked."""
+
+_LOOKS_BACK_EVERY = 16
+"""Every so many turns, and whenever nothing recent is due, all partitions are looked at."""
+
 _log = structlog.get_logger()
+
+
+def _unmeasured(_outcome: Outcome, _duration: timedelta) -> None:
+    return
 
 
 async def _nobody(_tx: Transaction, _finals: list[FinalDelivery]) -> None:
@@ -50,6 +66,7 @@ class Dispatcher:
         clock: Clock,
         *,
         on_final: OnFinal = _nobody,
+        on_attempt: OnAttempt = _unmeasured,
         concurrency: int = CONCURRENCY,
         lease: timedelta = LEASE,
     ):
@@ -59,11 +76,12 @@ class Dispatcher:
         self._sender = sender
         self._clock = clock
         self._on_final = on_final
+        self._on_attempt = on_attempt
         self._concurrency = concurrency
         self._lease = lease
         self._flying: dict[asyncio.Task[None], ClaimedDelivery] = {}
         self._finished: list[Completion] = []
-        self._turns = 0
+        self._turns = int(ids.jitter() * 1024)  # several processes begin at different organizations
         self._stopping = False
 
     async def turn(self) -> int:
@@ -76,11 +94,14 @@ class Dispatcher:
             task.add_done_callback(self._landed)
         return recorded + len(claimed)
 
-    async def drain(self) -> None:
-        """Turn until nothing is due now and nothing is under way."""
-        while await self.turn() or self._flying:
+    async def drain(self) -> int:
+        """Turn until nothing is due now and nothing is under way; return how many deliveries were touched."""
+        total = 0
+        while (touched := await self.turn()) or self._flying:
+            total += touched
             if self._flying:
                 await asyncio.wait(tuple(self._flying), return_when=asyncio.FIRST_COMPLETED)
+        return total
 
     async def recover(self) -> int:
         """Give back every lease of a process that died; only right while no other process sends, as on SQLite."""
@@ -108,14 +129,26 @@ class Dispatcher:
         self._turns += 1
         busy = Counter((delivery.org_id, delivery.endpoint_id) for delivery in self._flying.values())
         async with self._database.system() as tx:
-            token = ids.mint("lse", tx.now)
-            return await outbox.claim(tx, limit=free, lease=self._lease, token=token, busy=busy, offset=self._turns)
+            claim = partial(
+                outbox.claim,
+                tx,
+                limit=free,
+                lease=self._lease,
+                token=ids.mint("lse", tx.now),
+                busy=busy,
+                offset=self._turns,
+            )
+            recent = day_of(tx.now) - _RECENT_DAYS
+            if self._database.is_postgresql and self._turns % _LOOKS_BACK_EVERY:
+                return await claim(since_day=recent) or await claim()
+            return await claim()
 
     async def _attempt(self, delivery: ClaimedDelivery) -> None:
         started_at = self._clock.now()
         result = await send_signed(
             self._sender, delivery.url, delivery.keys, delivery.message_id, delivery.payload, started_at
         )
+        self._on_attempt(result.outcome, result.duration)
         self._finished.append(completion(delivery, started_at, result, self._clock.now()))
 
     def _landed(self, task: asyncio.Task[None]) -> None:

@@ -181,16 +181,16 @@ def _outcome_of(error: Exception, verdict: Verdict) -> Outcome:
     if verdict.refused:
         return Outcome.DESTINATION_NOT_ALLOWED
     match error:
-        case aiohttp.InvalidURL():
-            return Outcome.DESTINATION_NOT_ALLOWED
         case aiohttp.ClientConnectorDNSError():
             return Outcome.DNS_FAILED
         case aiohttp.ClientSSLError() | ssl.SSLError():
             return Outcome.TLS_FAILED
         case aiohttp.ClientConnectorError():
             return Outcome.CONNECT_FAILED
-        case aiohttp.ClientResponseError() | ValueError():
+        case aiohttp.ClientResponseError():
             return Outcome.BAD_RESPONSE
+        case ValueError():  # a host that only another parser understands
+            return Outcome.DESTINATION_NOT_ALLOWED
         case _:
             return Outcome.CONNECTION_LOST
 

@@ -44,8 +44,8 @@ async def play(settings: Settings, *, leave: bool) -> int:
         await receiver.start()
         try:
             await Story(console, connection, receiver, core).tell()
-        except (StoryBroke, TimeoutError) as error:
-            console.print(f"\n[bold red]The story broke:[/] {error or 'a step took too long'}")
+        except* (StoryBroke, TimeoutError) as broken:
+            console.print(f"\n[bold red]The story broke:[/] {_first(broken) or 'a step took too long'}")
             code = 1
         _how_to_connect(console, connection, settings)
         if not leave and code == 0:
@@ -55,6 +55,11 @@ async def play(settings: Settings, *, leave: bool) -> int:
     finally:
         await core.stop()
     return code
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the error inside the groups that the connections' tasks wrap around it."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 class Story:
@@ -136,7 +141,8 @@ class Story:
         )
         for reason in plan["contributions"]:
             self._show(f"  {reason['points']:>+4}  {reason['rule_id']}  [dim]{reason['when']}[/]")
-        self._show(f"owner: {plan['owner']['display_name']} ({plan['owner']['method']})")
+        owner = plan.get("owner", {})
+        self._show(f"owner: {owner.get('display_name', 'nobody')} ({owner.get('method', 'none free')})")
         self._say("The agent", "commits exactly that plan")
         committed = await self._call(
             agent, "qualify-lead", plan_id=plan["plan_id"], mode="commit", idempotency_key=f"qualify-{self._run}"
@@ -156,8 +162,10 @@ class Story:
             person,
             "decide-approval",
             approval_id=plan["approval_id"],
+            subject_hash=_hash_of(pending, plan["approval_id"]),
             decision="approve",
             comment="A known account, go ahead.",
+            mode="commit",
             idempotency_key=f"approve-{self._run}",
         )
         self._say("The agent", "commits the approved plan: the approval is used up by it")
@@ -185,9 +193,16 @@ class Story:
         self._show(f"{arrival['id']}  signature verified  {arrival['data']}")
         self._say("Anyone", "can ask why the contact is where it is")
         told = await self._call(agent, "get-enrollment", enrollment_id=enrollment)
-        self._show(f"{told['why']}\n{told['following']}")
+        self._show(f"{told['why']}\n{told['what_next']}")
         for entry in told["trace"]:
-            self._show(f"  {entry['step_id'] or '·':<14} {entry['outcome']:<8} {entry['reason']}")
+            self._show(f"  {entry.get('step_id', '·'):<14} {entry['outcome']:<8} {entry.get('reason', '')}")
+
+
+def _hash_of(pending: Mapping[str, Any], approval_id: str) -> str:
+    for approval in pending["approvals"]:
+        if approval["approval_id"] == approval_id:
+            return str(approval["subject_hash"])
+    raise StoryBroke(f"{approval_id} is not among the pending approvals")
 
 
 def _brief(arguments: Mapping[str, Any]) -> str:
@@ -199,7 +214,7 @@ def _how_to_connect(console: Console, connection: Connection, settings: Settings
     key = connection.agent_key or connection.api_key
     file = settings.data_dir / "connection.json"
     console.rule("[bold]How to connect")
-    console.print(f"\n[bold]An agent[/]: put this into its MCP configuration (or use stdio: `dripstone mcp`)")
+    console.print("\n[bold]An agent[/]: put this into its MCP configuration (or use stdio: `dripstone mcp`)")
     console.print_json(
         data={"mcpServers": {"dripstone": {"url": connection.mcp, "headers": {"Authorization": f"Bearer {key}"}}}}
     )
@@ -210,4 +225,3 @@ def _how_to_connect(console: Console, connection: Connection, settings: Settings
         soft_wrap=True,
     )
     console.print(f"\n[dim]These addresses and keys also stand in {file}, readable by you alone.[/]")
-

@@ -24,17 +24,13 @@ async def prepare(client: Client, receiver_url: str) -> str:
     """Make what is missing, point the story's endpoint at the receiver and return its signing secret."""
     await _unless_there(
         client.events.CreateSource(
-            event_pb2.CreateSourceRequest(
-                source_id=SOURCE, display_name="Website", kind=event_pb2.SOURCE_KIND_WEBHOOK
-            )
+            event_pb2.CreateSourceRequest(source_id=SOURCE, display_name="Website", kind=event_pb2.SOURCE_KIND_WEBHOOK)
         )
     )
     for email, name in _PEOPLE:
         await _unless_there(
             client.organization.CreateMember(
-                organization_pb2.CreateMemberRequest(
-                    email=email, display_name=name, role=organization_pb2.ROLE_EDITOR
-                )
+                organization_pb2.CreateMemberRequest(email=email, display_name=name, role=organization_pb2.ROLE_EDITOR)
             )
         )
     known = await client.qualification.ListScoringModels(qualification_pb2.ListScoringModelsRequest())

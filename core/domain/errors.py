@@ -39,7 +39,9 @@ class DripstoneError(Exception):
     reason: ClassVar[str] = "FAILED"
     hint: ClassVar[str] = ""
 
-    def __init__(self, *, violations: tuple[Violation, ...] = (), retry_after: float | None = None, **variables: object):
+    def __init__(
+        self, *, violations: tuple[Violation, ...] = (), retry_after: float | None = None, **variables: object
+    ):
         """Keep the variables that fill the message; they are sent to the caller, so none may be secret.
 
         `retry_after` is in seconds.
@@ -61,7 +63,7 @@ class DripstoneError(Exception):
 
 
 class Invalid(DripstoneError):
-    """The request is not well formed: {summary}"""
+    """The request is not well formed: {summary}"""  # noqa: D400, D415 -- the summary ends the sentence
 
     code = Code.INVALID_ARGUMENT
     reason = "INVALID_ARGUMENT"
@@ -205,3 +207,33 @@ class TooManyEndpoints(DripstoneError):
     code = Code.RESOURCE_EXHAUSTED
     reason = "TOO_MANY_ENDPOINTS"
     hint = "Delete an endpoint that is no longer used, or subscribe an existing one to more event types."
+
+
+class ApprovalMismatch(DripstoneError):
+    """The approval {approval_id} is for something else than what was seen."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_MISMATCH"
+    hint = "Read approval {approval_id} again and decide on what it shows now, with its subject_hash."
+
+
+class ApprovalRejected(DripstoneError):
+    """The approval {approval_id} was rejected by {decider_id}, who said: `{comment}`."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "APPROVAL_REJECTED"
+    hint = "Leave the lead as it is, or change what was objected to, preview again and commit the new plan."
+
+
+class EmailTaken(DripstoneError):
+    """Another contact, {owner}, has this e-mail."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "EMAIL_TAKEN"
+    hint = "Update {owner} instead, or give it another e-mail first; contacts are never merged silently."
+
+
+class ScoringModelNotFound(NotFound):
+    """There is no scoring model {id}."""
+
+    hint = "Scoring models that are published: {known}."

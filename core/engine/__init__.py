@@ -1,0 +1,1 @@
+"""The engine: the loops and the driver that move enrollments."""

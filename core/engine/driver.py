@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from core import ids
 from core.domain import machine, names
@@ -136,7 +136,9 @@ class EnrollmentDriver:
             facts=known,
             now=tx.now,
         )
-        return with_execution_event(replace(transition, enrollment=replace(transition.enrollment, occurrence=occurrence)))
+        return with_execution_event(
+            replace(transition, enrollment=replace(transition.enrollment, occurrence=occurrence))
+        )
 
     async def approval_decided(
         self, tx: Transaction, approval: Any, approved: bool, decider: str, comment: str
@@ -186,8 +188,7 @@ def with_execution_event(transition: Transition) -> Transition:
         "workflow_id": enrollment.workflow_id,
         "enrollment_id": enrollment.id,
         "contact_id": enrollment.contact_id,
-        "state": enrollment.state.value,
-        "outputs": cast(dict[str, Any], dict(enrollment.outputs)),
+        "result": dict(enrollment.outputs),
     }
     if not ok:
         data["error"] = enrollment.end_reason

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
-from core.domain import triggers
-from core.domain.enrollment import EventArrived, EventFacts, RecordFacts
+from core.domain.enrollment import EventArrived, EventFacts, Facts
+from core.domain.workflow.variables import Known, event_values
+from core.domain.workflow.version import Version
 from core.engine.driver import EnrollmentDriver, Entry, Move
 from core.store import claims, events, workflows
 from core.store.database import Database
@@ -49,30 +51,27 @@ class Matcher:
         found = await workflows.triggers_for(tx, {(event.org_id, event.name) for event in known})
         if not found:
             return
-        people, _ = await claims.contacts_and_leads(tx, {(e.org_id, e.contact_id or "") for e in known})
+        people, leads = await claims.contacts_and_leads(tx, {(e.org_id, e.contact_id or "") for e in known})
         for event in known:
-            contact = people.get((event.org_id, event.contact_id or ""))
-            for trigger in found.get((event.org_id, event.name), ()):
-                if contact is not None:
-                    await self._trigger(tx, event, contact, trigger)
+            key = (event.org_id, event.contact_id or "")
+            if key in people:
+                facts = Facts(people[key], leads.get(key))
+                for trigger in found.get((event.org_id, event.name), ()):
+                    await self._trigger(tx, event, facts, trigger)
 
-    async def _trigger(self, tx: Transaction, event: events.UnmatchedEvent, contact: RecordFacts, trigger: Any) -> None:
+    async def _trigger(self, tx: Transaction, event: events.UnmatchedEvent, facts: Facts, trigger: Any) -> None:
         version = await self._versions.load(tx, event.org_id, trigger.workflow_id, trigger.version)
-        if not triggers.fires(version, event.facts, contact, tx.now):
-            return
-        entry = Entry(contact.id, actor=f"event:{event.id}", event=event_as_data(event.facts))
-        await self._driver.enter(tx, event.org_id, version, [entry])
+        if _fires(version, event.facts, facts, tx.now):
+            entry = Entry(facts.contact.id, actor=f"event:{event.id}", event=event_values(event.facts))
+            await self._driver.enter(tx, event.org_id, version, [entry])
 
 
-def event_as_data(event: EventFacts) -> dict[str, Any]:
-    """Return an event as an enrollment keeps it."""
-    return {
-        "id": event.id,
-        "name": event.name,
-        "type": event.type,
-        "fields": dict(event.fields),
-        "occurred_at": event.occurred_at.isoformat(),
-    }
+def _fires(version: Version, event: EventFacts, facts: Facts, now: datetime) -> bool:
+    known = Known(facts, now, event_values(event))
+    return any(
+        trigger.event == event.name and (trigger.when is None or trigger.when.evaluate(known).holds)
+        for trigger in version.triggers
+    )
 
 
 def _rounds(batch: Iterable[events.UnmatchedEvent]) -> list[list[events.UnmatchedEvent]]:

@@ -1,0 +1,1 @@
+"""The RPC layer: method table, pipeline, gRPC adapter and one file of handlers a service."""

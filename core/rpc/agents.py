@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dripstone.v1 import agent_pb2 as pb
-from dripstone.v1 import enrollment_pb2
 from google.protobuf.struct_pb2 import Struct
 from sqlalchemy import Row, select
 
@@ -20,6 +18,8 @@ from core.rpc.enrolling import active_version, enter_contacts, refusal
 from core.store import agents as store
 from core.store import paging
 from core.store.filtering import filtered
+from dripstone.v1 import agent_pb2 as pb
+from dripstone.v1 import enrollment_pb2
 
 _STATES = {
     State.ACTIVE: pb.EXECUTION_STATE_RUNNING,
@@ -127,7 +127,7 @@ async def _run(call: Call, workflow_id: str, agent_id: str, payload: Struct) -> 
 
 def _contact(payload: Mapping[str, Any]) -> enrollment_pb2.ContactInput:
     """Return the contact that a payload names; its other values are the run's variables."""
-    given = {name: str(payload[name]) for name in _CONTACT_FIELDS if isinstance(payload.get(name), str)}
+    given: dict[str, Any] = {name: payload[name] for name in _CONTACT_FIELDS if isinstance(payload.get(name), str)}
     if not (given.get("email") or given.get("contact_id") or given.get("lead_ref")):
         raise invalid(
             "input",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -42,8 +42,6 @@ class Parts:
     engine: EnrollmentDriver
     versions: VersionCache
     webhook_sender: WebhookSender
-    own_addresses: frozenset[tuple[str, int]] = field(default_factory=frozenset)
-    """Where this process listens; no webhook goes there."""
 
 
 @dataclass(frozen=True, slots=True)

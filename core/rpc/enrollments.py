@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dripstone.v1 import enrollment_pb2 as pb
 from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import select
 
@@ -20,6 +19,7 @@ from core.rpc.enrolling import enroll
 from core.store import agents, approvals, enrollments, paging
 from core.store.filtering import filtered
 from core.store.transaction import Transaction
+from dripstone.v1 import enrollment_pb2 as pb
 
 _STATES = {state: pb.EnrollmentState.Value(f"ENROLLMENT_STATE_{state.name}") for state in State}
 _FILTERED = {name: "string" for name in ("state", "contact_id", "key", "step_id", "workflow_id")}
@@ -70,21 +70,15 @@ async def list_trace_entries(request: pb.ListTraceEntriesRequest, call: Call) ->
 async def explain_enrollment(request: pb.ExplainEnrollmentRequest, call: Call) -> pb.ExplainEnrollmentResponse:
     """Tell why and what next, from stored facts."""
     enrollment = await _get(call.tx, request.enrollment_id)
-    trace = await enrollments.trace(
-        call.tx, enrollment.id, after=max(0, enrollment.trace_count - 20), limit=20
-    )
-    version = await call.parts.versions.load(
-        call.tx, call.caller.org_id, enrollment.workflow_id, enrollment.version
-    )
+    trace = await enrollments.trace(call.tx, enrollment.id, after=max(0, enrollment.trace_count - 20), limit=20)
+    version = await call.parts.versions.load(call.tx, call.caller.org_id, enrollment.workflow_id, enrollment.version)
     why, following = explanation.explain(version, enrollment, trace)
     return pb.ExplainEnrollmentResponse(
         enrollment=to_message(enrollment), why=why, next=following, entries=[_entry(entry) for entry in trace]
     )
 
 
-async def watch_enrollment(
-    request: pb.WatchEnrollmentRequest, call: Call
-) -> AsyncIterator[pb.WatchEnrollmentResponse]:
+async def watch_enrollment(request: pb.WatchEnrollmentRequest, call: Call) -> AsyncIterator[pb.WatchEnrollmentResponse]:
     """Stream a trace as it grows; a checkpoint every 15 seconds proves the stream alive."""
     database = call.parts.database
     seen = _position(request.resume_token, "resume_token", request.enrollment_id)

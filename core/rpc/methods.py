@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+# Extensions must be registered before the first GetOptions(): options parsed without them stay without for ever.
+from google.api import annotations_pb2, field_behavior_pb2  # noqa: F401 -- registers the extensions
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
 from dripstone.v1 import (
     agent_pb2,
     approval_pb2,
@@ -23,12 +29,6 @@ from dripstone.v1 import (
     webhook_pb2,
     workflow_pb2,
 )
-
-# Extensions must be registered before the first GetOptions(): options parsed without them stay without for ever.
-from google.api import annotations_pb2, field_behavior_pb2  # noqa: F401 -- registers the extensions
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
-from google.protobuf.message import Message
-from google.protobuf.message_factory import GetMessageClass
 
 SERVICES: tuple[tuple[Any, str], ...] = (
     (organization_pb2, "core.rpc.organizations"),

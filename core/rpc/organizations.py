@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dripstone.v1 import organization_pb2 as pb
 from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import Row
 
 from core import ids
 from core.domain.control.scopes import check_scopes
-from core.domain.records import values
 from core.domain.errors import AlreadyExists, Invalid, NotFound, PermissionDenied, Violation, invalid
+from core.domain.records import values
 from core.rpc.call import Call
 from core.rpc.convert import from_timestamp, to_timestamp
 from core.store import organizations as store
+from dripstone.v1 import organization_pb2 as pb
 
 _KINDS = {
     "member": pb.PRINCIPAL_KIND_MEMBER,
@@ -87,9 +87,7 @@ async def create_api_key(request: pb.CreateApiKeyRequest, call: Call) -> pb.Crea
             raise NotFound(kind="member", id=request.member_id or "(none given)")
         principal_id = request.member_id
     elif request.member_id:
-        raise Invalid(
-            Violation("member_id", "NOT_ALLOWED", f"a {kind} key speaks for itself", "Leave member_id out.")
-        )
+        raise Invalid(Violation("member_id", "NOT_ALLOWED", f"a {kind} key speaks for itself", "Leave member_id out."))
     expires_at = from_timestamp(request.expire_time) if request.HasField("expire_time") else None
     if expires_at is not None and expires_at <= call.now:
         raise invalid("expire_time", "IN_THE_PAST", "the key would never work", "Give a later instant.")

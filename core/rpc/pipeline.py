@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,15 +75,21 @@ class Pipeline:
     async def stream(self, method: Method, request: Message, metadata: Mapping[str, str]) -> AsyncIterator[Message]:
         """Admit one call and yield its answers. Raises DripstoneError, and nothing else."""
         reference = metadata.get("x-request-id") or ids.mint("req", self.parts.clock.now())
+        started, code = time.perf_counter(), 0
         try:
             call = await self._admit(method, request, metadata, reference)
-            async for message in method.handler(request, call):
-                yield message
-        except DripstoneError:
+            async with aclosing(method.handler(request, call)) as messages:
+                async for message in messages:
+                    yield message
+        except DripstoneError as error:
+            code = grpc_code(error)
             raise
         except Exception as error:
+            code = 13
             _log.exception("stream failed", method=method.name, reference=reference)
             raise InternalError(reference=reference) from error
+        finally:
+            metrics.rpc_seconds.labels(method.name, str(code)).observe(time.perf_counter() - started)
 
     async def _admit(self, method: Method, request: Message, metadata: Mapping[str, str], reference: str) -> Call:
         caller = await self.authenticator.caller(metadata.get("authorization", ""))

@@ -55,7 +55,7 @@ class GrpcServer:
         reflection.enable_server_reflection((*self._services, health_name, reflection.SERVICE_NAME), self._server)
 
     async def start(self, addresses: Sequence[tuple[str, grpc.ServerCredentials | None]]) -> list[int]:
-        """Listen on every `(host:port, credentials)` and return the ports. Raises RuntimeError for one that is taken."""
+        """Listen on every `(host:port, credentials)` and return the ports. Raises RuntimeError for a taken one."""
         ports = [
             self._server.add_insecure_port(address)
             if credentials is None

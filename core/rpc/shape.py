@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from dripstone.v1 import options_pb2
 from google.api import field_behavior_pb2
 from google.protobuf import struct_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 
 from core.domain.errors import Invalid, Violation
+from dripstone.v1 import options_pb2
 
 _DEFAULT_LENGTH = 4096
 _DEFAULT_ITEMS = 100
@@ -79,11 +80,15 @@ def _check_one(field: FieldDescriptor, value: object, path: str, length: int) ->
     if isinstance(value, str):
         if len(value) > length:
             yield Violation(path, "TOO_LONG", f"has {len(value)} characters, at most {length} are accepted")
+        elif "\0" in value:  # PostgreSQL has none in text
+            yield Violation(path, "NUL_CHARACTER", "has a NUL character", "Leave it out.")
     elif isinstance(value, struct_pb2.Struct):
         if value.ByteSize() > _STRUCT_BYTES:
             yield Violation(path, "TOO_LARGE", f"is larger than {_STRUCT_BYTES // 1024} KiB")
         elif _depth(value) > _STRUCT_DEPTH:
             yield Violation(path, "TOO_DEEP", f"is nested deeper than {_STRUCT_DEPTH} levels")
+        elif b"\0" in value.SerializeToString() and _has_nul(value):
+            yield Violation(path, "NUL_CHARACTER", "has a NUL character", "Leave it out.")
     elif field.enum_type is not None and isinstance(value, int):
         if value not in field.enum_type.values_by_number:
             names = ", ".join(entry.name for entry in field.enum_type.values if entry.number)
@@ -105,3 +110,7 @@ def _depth(struct: struct_pb2.Struct) -> int:
         elif kind == "list_value":
             stack.extend((item, depth + 1) for item in value.list_value.values)
     return deepest
+
+
+def _has_nul(struct: struct_pb2.Struct) -> bool:
+    return "\\u0000" in MessageToJson(struct)

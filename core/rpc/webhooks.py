@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
-from dripstone.v1 import webhook_pb2 as pb
 from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import Row, select
 
@@ -31,6 +30,7 @@ from core.rpc.call import Call
 from core.rpc.convert import to_duration, to_struct, to_timestamp
 from core.store import deliveries, endpoints, paging
 from core.store.filtering import filtered
+from dripstone.v1 import webhook_pb2 as pb
 
 MAX_ENDPOINTS = 100
 """Of one organization; every event goes to all that want it."""
@@ -80,9 +80,9 @@ async def update_endpoint(request: pb.UpdateEndpointRequest, call: Call) -> pb.E
     """Change what the mask names."""
     wanted = request.endpoint
     values = _changes(wanted, _mask(request), call)
-    row = await _get(call, wanted.id, lock=True)
-    if wanted.etag and wanted.etag != str(row.rev):
-        raise EtagMismatch(kind="endpoint", id=row.id, current=row.rev, given=wanted.etag)
+    row = await _get(call, wanted.id, lock="change")
+    if wanted.etag and wanted.etag != _etag(row):
+        raise EtagMismatch(kind="endpoint", id=row.id, current=_etag(row), given=wanted.etag)
     if not values:
         return _endpoint(row)
     row = await endpoints.change(call.tx, row.id, values)
@@ -92,7 +92,7 @@ async def update_endpoint(request: pb.UpdateEndpointRequest, call: Call) -> pb.E
 
 async def delete_endpoint(request: pb.DeleteEndpointRequest, call: Call) -> Empty:
     """Remove an endpoint, drop what waits for it, and tell the enrollments that waited for the outcome."""
-    row = await _get(call, request.endpoint_id, lock=True)
+    row = await _get(call, request.endpoint_id, lock="delete")
     finals = await deliveries.drop_for(call.tx, row.id)
     await endpoints.remove(call.tx, row.id)
     if finals:
@@ -107,7 +107,7 @@ async def rotate_secret(request: pb.RotateSecretRequest, call: Call) -> pb.Rotat
     if not timedelta(0) <= grace <= LONGEST_GRACE:
         message = "a grace period is from 0 seconds to 7 days"
         raise invalid("grace_period", "OUT_OF_RANGE", message, "Leave it out for 24 hours, or send 0s to revoke now.")
-    row = await _get(call, request.endpoint_id, lock=True)
+    row = await _get(call, request.endpoint_id, lock="change")
     end = call.now + grace
     old = [
         signing.SigningKey(key.secret, end if key.expires_at is None else min(key.expires_at, end))
@@ -191,11 +191,15 @@ async def list_event_types(request: pb.ListEventTypesRequest, call: Call) -> pb.
     )
 
 
-async def _get(call: Call, endpoint_id: str, *, lock: bool = False) -> Row[Any]:
+async def _get(call: Call, endpoint_id: str, *, lock: Literal["", "change", "delete"] = "") -> Row[Any]:
     row = await endpoints.get(call.tx, endpoint_id, lock=lock)
     if row is None:
         raise NotFound(kind="endpoint", id=endpoint_id)
     return row
+
+
+def _etag(row: Row[Any]) -> str:
+    return f'"{row.rev}"'
 
 
 def _new_secret() -> str:
@@ -269,7 +273,7 @@ def _endpoint(row: Row[Any]) -> pb.Endpoint:
         retry_preset=_PRESETS[Preset(row.retry_preset)],
         state=_STATES[EndpointState(row.state)],
         disabled_reason=row.disabled_reason,
-        etag=str(row.rev),
+        etag=_etag(row),
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
     )

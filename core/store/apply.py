@@ -37,10 +37,10 @@ _UPDATE_POSTGRESQL = (
     + " WHERE e.org_id = v.org_id AND e.id = v.id AND e.rev = v.seen"
 )
 _INSERT_COLUMNS = (
-    "org_id id bucket workflow_id version contact_id key occurrence actor state step_id rev trace_count due_at "
-    "wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
+    "org_id id bucket workflow_id version contact_id key occurrence actor state step_id rev trace_count "
+    "due_at wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
 ).split()
-_TRACE_COLUMNS = "org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects".split()
+_TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
 
 
 class StaleEnrollment(Exception):
@@ -159,7 +159,9 @@ async def _apply_effects(tx: Transaction, transitions: Sequence[Transition]) -> 
                         records.RecordUpdate(enrollment.org_id, effect.record_id, effect.fields, actor, cause)
                     )
                 case RequestApproval():
-                    requested.append(approvals.NewApproval.of_step(enrollment, effect))
+                    request = approvals.NewApproval.of_step(enrollment, effect)
+                    requested.append(request)
+                    emissions.append(request.announcement(tx.now))
                 case CancelApproval():
                     cancelled.append((enrollment.org_id, effect.id))
                 case Emit():

@@ -16,29 +16,10 @@ from core.domain.enrollment import Enrollment, RecordFacts, State, Waiting
 from core.store.metadata import dump_json, from_micros, to_micros
 from core.store.transaction import Transaction
 
-_NAMES = [
-    "org_id",
-    "id",
-    "workflow_id",
-    "version",
-    "contact_id",
-    "key",
-    "occurrence",
-    "actor",
-    "state",
-    "step_id",
-    "rev",
-    "trace_count",
-    "due_at",
-    "wait_kind",
-    "wait_subject",
-    "wait_since",
-    "data",
-    "end_reason",
-    "entered_at",
-    "moved_at",
-    "ended_at",
-]
+_NAMES = (
+    "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count due_at "
+    "wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
+).split()
 _COLUMNS = ", ".join(_NAMES)
 _COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
 
@@ -60,7 +41,8 @@ _WAITING_SQLITE = (
 )
 _WAITING_POSTGRESQL = (
     f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) "  # noqa: S608
-    "AS w(org_id, contact_id, wait_kind, wait_subject) JOIN enrollments e USING (org_id, contact_id, wait_kind, wait_subject) "
+    "AS w(org_id, contact_id, wait_kind, wait_subject) "
+    "JOIN enrollments e USING (org_id, contact_id, wait_kind, wait_subject) "
     "WHERE e.wait_kind IN ('event', 'delivery', 'approval') ORDER BY e.id FOR UPDATE OF e"
 )
 _BY_ID_SQLITE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Column, Index, Integer, Row, Table, delete, func, select, tuple_, update
 
@@ -81,10 +81,12 @@ async def create(
     return created
 
 
-async def get(tx: Transaction, endpoint_id: str, *, lock: bool = False) -> Row[Any] | None:
-    """Return an endpoint, or None; `lock` holds it until the transaction ends."""
+async def get(tx: Transaction, endpoint_id: str, *, lock: Literal["", "change", "delete"] = "") -> Row[Any] | None:
+    """Return an endpoint, or None; `lock` holds it until the transaction ends, for `delete` also against new events."""
     statement = select(endpoints).where(endpoints.c.id == endpoint_id)
-    return await tx.first(statement.with_for_update() if lock else statement)
+    if lock:
+        statement = statement.with_for_update(key_share=lock == "change")
+    return await tx.first(statement)
 
 
 async def count(tx: Transaction) -> int:
@@ -114,11 +116,15 @@ async def remove(tx: Transaction, endpoint_id: str) -> None:
 
 
 async def listeners(tx: Transaction, org_ids: Iterable[str]) -> dict[str, list[tuple[str, frozenset[str]]]]:
-    """Return each organization's endpoints in every state, as (id, event types it wants), in one query."""
+    """Return each organization's endpoints in every state, as (id, event types it wants), in one query.
+
+    None of them is deleted before the transaction ends: else a delivery could wait for ever for one that is gone.
+    """
     rows = await tx.all(
         select(endpoints.c.org_id, endpoints.c.id, endpoints.c.event_types)
         .where(endpoints.c.org_id.in_(sorted(set(org_ids))))
         .order_by(endpoints.c.org_id, endpoints.c.id)
+        .with_for_update(read=True, key_share=True)
     )
     found: dict[str, list[tuple[str, frozenset[str]]]] = {}
     for row in rows:

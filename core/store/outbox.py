@@ -8,7 +8,22 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any, TypeVar
 
-from sqlalchemy import Row, and_, bindparam, exists, literal_column, or_, select, tuple_, update
+from sqlalchemy import (
+    Integer,
+    Row,
+    Table,
+    Text,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain import names
 from core.domain.webhooks.classify import Ruling
@@ -26,7 +41,7 @@ EndpointKey = tuple[str, str]
 """Organization and endpoint."""
 
 AT_ONCE = 4
-"""Deliveries under way to one endpoint, at most."""
+"""Deliveries under way to one endpoint while many are ready; few may share a quarter of the free places."""
 
 AT_ONCE_FAILING = 1
 """The same for an endpoint whose last attempt failed: a dead one costs a slot, not the workers."""
@@ -79,29 +94,70 @@ async def claim(
     token: str,
     busy: Mapping[EndpointKey, int] | None = None,
     offset: int = 0,
+    since_day: int = 0,
 ) -> list[ClaimedDelivery]:
     """Lease up to `limit` due deliveries of active endpoints, in a system transaction.
 
     Organizations take turns, and in each its endpoints; no endpoint gets more than its share, less what is `busy`.
-    `offset` rotates who comes first when there are more than fit.
+    `offset` rotates who comes first when there are more than fit. `since_day` leaves older partitions alone.
     """
-    shares = _shares(await _ready(tx), busy or {}, limit, offset)
-    keys = await _due(tx, shares)
+    shares = _shares(await _ready(tx, since_day), busy or {}, limit, offset)
+    keys = await _due(tx, shares, since_day)
     if not keys:
         return []
     until = tx.now + lease
-    columns = tuple_(deliveries.c.org_id, deliveries.c.id, deliveries.c.day)
-    leased = {"due_at": until, "lease_until": until, "lease_token": token}
-    await tx.run(update(deliveries).where(columns.in_(keys)).values(leased))
-    return [_claimed(row, token) for row in await tx.all(_whole().where(columns.in_(keys)).order_by(deliveries.c.id))]
+    leased = await tx.all(
+        update(deliveries)
+        .where(*_named(tx, deliveries, keys))
+        .values(due_at=until, lease_until=until, lease_token=token)
+        .returning(*(deliveries.c[name] for name in _SENT_COLUMNS))
+    )
+    payloads = await _payloads(tx, leased)
+    receivers = await _receivers(tx, leased)
+    return [
+        _claimed(row, payloads[row.org_id, row.message_id], receivers[row.org_id, row.endpoint_id], token)
+        for row in sorted(leased, key=lambda row: str(row.id))
+        if (row.org_id, row.message_id) in payloads and (row.org_id, row.endpoint_id) in receivers
+    ]
 
 
-async def _ready(tx: Transaction) -> Sequence[Row[Any]]:
+def _named(tx: Transaction, table: Table, keys: Iterable[tuple[Any, ...]]) -> list[ColumnElement[bool]]:
+    """Return the condition for rows with these keys (organization, id, and day where the table has one).
+
+    Column by column, because an id names one row whatever the organization; the day spares PostgreSQL the other
+    partitions, and arrays keep the text of the statement, so that its plan is made once.
+    """
+    conditions = []
+    for name, values in zip(("org_id", "id", "day"), zip(*keys, strict=True), strict=False):
+        column, wanted = table.c[name], sorted(set(values))
+        if tx.dialect == "postgresql":
+            kind = Integer() if name == "day" else Text()
+            conditions.append(column == func.any(bindparam(None, wanted, type_=postgresql.ARRAY(kind))))
+        else:
+            conditions.append(column.in_(wanted))
+    return conditions
+
+
+async def _payloads(tx: Transaction, leased: Sequence[Row[Any]]) -> dict[tuple[str, str], str]:
+    keys = [(row.org_id, row.message_id, row.day) for row in leased]
+    columns = (messages.c.org_id, messages.c.id, messages.c.payload)
+    rows = await tx.all(select(*columns).where(*_named(tx, messages, keys)))
+    return {(row.org_id, row.id): row.payload for row in rows}
+
+
+async def _receivers(tx: Transaction, leased: Sequence[Row[Any]]) -> dict[EndpointKey, Row[Any]]:
+    keys = [(row.org_id, row.endpoint_id) for row in leased]
+    rows = await tx.all(select(endpoints).where(*_named(tx, endpoints, keys)))
+    return {(row.org_id, row.id): row for row in rows}
+
+
+async def _ready(tx: Transaction, since_day: int) -> Sequence[Row[Any]]:
     due = exists(literal_column("1")).where(
         deliveries.c.org_id == endpoints.c.org_id,
         deliveries.c.endpoint_id == endpoints.c.id,
         deliveries.c.state == literal_column("'pending'"),  # as in the partial index
         deliveries.c.due_at <= tx.now,
+        deliveries.c.day >= since_day,
     )
     return await tx.all(
         select(endpoints.c.org_id, endpoints.c.id, endpoints.c.failing_since)
@@ -111,19 +167,20 @@ async def _ready(tx: Transaction) -> Sequence[Row[Any]]:
 
 
 def _shares(
-    ready: Iterable[Row[Any]], busy: Mapping[EndpointKey, int], limit: int, offset: int
+    ready: Sequence[Row[Any]], busy: Mapping[EndpointKey, int], limit: int, offset: int
 ) -> list[tuple[EndpointKey, int]]:
-    """Return how many deliveries each endpoint may have now, at most `limit` endpoints."""
+    """Return how many deliveries each endpoint may have now, `limit` together."""
+    healthy = max(AT_ONCE, limit // (4 * len(ready))) if ready else 0
     by_org: dict[str, list[tuple[EndpointKey, int]]] = {}
     for row in ready:
         key = (row.org_id, row.id)
-        share = (AT_ONCE if row.failing_since is None else AT_ONCE_FAILING) - busy.get(key, 0)
+        share = (healthy if row.failing_since is None else AT_ONCE_FAILING) - busy.get(key, 0)
         if share > 0:
             by_org.setdefault(row.org_id, []).append((key, share))
     queues = _rotated(list(by_org.values()), offset)
     in_turn = [item for turn in zip_longest(*(_rotated(queue, offset) for queue in queues)) for item in turn if item]
     chosen: dict[EndpointKey, int] = {}
-    for depth in range(AT_ONCE):
+    for depth in range(healthy):
         for key, share in in_turn:
             if depth < share and limit > 0:
                 chosen[key] = depth + 1
@@ -138,25 +195,29 @@ def _rotated(items: list[_Item], offset: int) -> list[_Item]:
 
 _DUE_SQLITE = (
     "SELECT org_id, id, day FROM deliveries WHERE org_id = $1 AND endpoint_id = $2 AND state = 'pending' "
-    "AND due_at <= $3 ORDER BY due_at LIMIT $4"
+    "AND due_at <= $3 AND day >= $5 ORDER BY due_at LIMIT $4"
 )
 _DUE_POSTGRESQL = (
     "SELECT d.org_id, d.id, d.day FROM unnest($1::text[], $2::text[], $4::int[]) AS w(org_id, endpoint_id, share) "
     "CROSS JOIN LATERAL (SELECT org_id, id, day FROM deliveries "
-    "WHERE org_id = w.org_id AND endpoint_id = w.endpoint_id AND state = 'pending' AND due_at <= $3 "
+    "WHERE org_id = w.org_id AND endpoint_id = w.endpoint_id AND state = 'pending' AND due_at <= $3 AND day >= $5 "
     "ORDER BY due_at LIMIT w.share FOR UPDATE SKIP LOCKED) d"
 )
 
 
-async def _due(tx: Transaction, shares: Sequence[tuple[EndpointKey, int]]) -> list[tuple[str, str, int]]:
+async def _due(
+    tx: Transaction, shares: Sequence[tuple[EndpointKey, int]], since_day: int
+) -> list[tuple[str, str, int]]:
     now = to_micros(tx.now)
     if not shares:
         return []
     if tx.dialect == "postgresql":
         orgs, ids, counts = zip(*((org, endpoint_id, count) for (org, endpoint_id), count in shares), strict=True)
-        rows = await tx.fetch(_DUE_POSTGRESQL, list(orgs), list(ids), now, list(counts))
+        rows = await tx.fetch(_DUE_POSTGRESQL, list(orgs), list(ids), now, list(counts), since_day)
     else:
-        rows = [row for (org, ep), count in shares for row in await tx.fetch(_DUE_SQLITE, org, ep, now, count)]
+        rows = [
+            row for (org, ep), count in shares for row in await tx.fetch(_DUE_SQLITE, org, ep, now, count, since_day)
+        ]
     return [(row[0], row[1], row[2]) for row in rows]
 
 
@@ -187,25 +248,7 @@ _ATTEMPT_COLUMNS = [
 ]
 
 
-def _whole() -> Any:
-    message = and_(
-        messages.c.org_id == deliveries.c.org_id,
-        messages.c.id == deliveries.c.message_id,
-        messages.c.day == deliveries.c.day,
-    )
-    endpoint = and_(endpoints.c.org_id == deliveries.c.org_id, endpoints.c.id == deliveries.c.endpoint_id)
-    return (
-        select(
-            *(deliveries.c[name] for name in _SENT_COLUMNS),
-            messages.c.payload,
-            *(endpoints.c[name] for name in ("url", "secrets", "retry_preset", "failing_since")),
-        )
-        .join(messages, message)
-        .join(endpoints, endpoint)
-    )
-
-
-def _claimed(row: Row[Any], token: str) -> ClaimedDelivery:
+def _claimed(row: Row[Any], payload: str, receiver: Row[Any], token: str) -> ClaimedDelivery:
     return ClaimedDelivery(
         org_id=row.org_id,
         id=row.id,
@@ -217,11 +260,11 @@ def _claimed(row: Row[Any], token: str) -> ClaimedDelivery:
         awaited=bool(row.awaited),
         attempt_count=row.attempt_count,
         attempts_before=row.attempts_before,
-        payload=row.payload,
-        url=row.url,
-        keys=signing_keys(row.secrets),
-        retry_preset=Preset(row.retry_preset),
-        failing=row.failing_since is not None,
+        payload=payload,
+        url=receiver.url,
+        keys=signing_keys(receiver.secrets),
+        retry_preset=Preset(receiver.retry_preset),
+        failing=receiver.failing_since is not None,
         lease_token=token,
     )
 
@@ -260,7 +303,7 @@ async def _still_leased(tx: Transaction, completions: Sequence[Completion]) -> l
     rows = await tx.all(
         select(deliveries.c.org_id, deliveries.c.id, deliveries.c.day, deliveries.c.lease_token)
         .where(
-            tuple_(deliveries.c.org_id, deliveries.c.id, deliveries.c.day).in_(sorted(wanted)),
+            *_named(tx, deliveries, wanted),
             deliveries.c.state == DeliveryState.PENDING,
         )
         .order_by(deliveries.c.id)

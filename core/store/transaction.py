@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from sqlalchemy import Boolean, Column, Delete, Executable, Float, Integer, Row, Select, Table, Update
@@ -107,7 +109,7 @@ class Transaction:
         driver = await self.driver()
         if self.dialect == "postgresql":
             return cast(Sequence[Sequence[Any]], await driver.fetch(sql, *parameters))
-        return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(sql.replace("$", "?"), parameters))
+        return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(_sqlite_marks(sql), parameters))
 
     async def apply(self, transitions: Sequence[Transition]) -> Applied:
         """Write decisions: enrollments, traces, record changes, approvals and messages, all or none."""
@@ -124,7 +126,9 @@ class Transaction:
             return statement
         if isinstance(statement, Select):
             return self._where(statement, [leaf for source in statement.get_final_froms() for leaf in _leaves(source)])
-        if isinstance(statement, Update | Delete):
+        if isinstance(statement, Update):
+            return self._where(statement, _leaves(statement.table))
+        if isinstance(statement, Delete):
             return self._where(statement, _leaves(statement.table))
         raise TypeError(f"{type(statement).__name__} cannot be bound to an organization")
 
@@ -140,6 +144,11 @@ def _leaves(source: FromClause) -> list[FromClause]:
     if isinstance(source, Join):
         return _leaves(source.left) + _leaves(source.right)
     return [source]
+
+
+@cache
+def _sqlite_marks(sql: str) -> str:
+    return re.sub(r"\$(\d+)", r"?\1", sql)  # not the `$` of a JSON path
 
 
 def values_by_column(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

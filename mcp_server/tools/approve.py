@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from pydantic import BaseModel, Field
+
 from dripstone.v1 import approval_pb2
 from dripstone.v1.approval_pb2 import Approval, ApprovalState
 from dripstone.v1.client import Client
-from pydantic import BaseModel, Field
-
 from mcp_server.tool import Answer, Cursor, IdempotencyKey, Mode, Toolset, WriteAnswer, committing, lines, settled
-from mcp_server.values import clip, compact, from_struct, instant, invocation, word
+from mcp_server.values import clip, compact, fit, from_struct, instant, invocation, word
 
 APPROVE = Toolset("approve")
 
@@ -23,7 +23,7 @@ _DECISIONS = {
 class ApprovalSummary(BaseModel):
     """An approval in a list."""
 
-    id: str
+    approval_id: str
     title: str
     state: str
     subject: str = Field(description="what it is for: a step's enrollment or a qualification's plan")
@@ -44,7 +44,8 @@ class Approvals(Answer):
     def text(self) -> str:
         """Return each approval with what a person needs to decide."""
         rows = [
-            f"{a.id} {a.state}: {a.title} [{a.subject}] asked by {a.requester_id}; subject_hash {a.subject_hash}"
+            f"{a.approval_id} {a.state}: {a.title} [{a.subject}] asked by {a.requester_id}"
+            + f"; subject_hash {a.subject_hash}"
             + (f"\n  {compact(a.details)}" if a.details else "")
             for a in self.approvals
         ]
@@ -82,7 +83,7 @@ async def list_approvals(
     )
     found = [
         ApprovalSummary(
-            id=approval.id,
+            approval_id=approval.id,
             title=clip(approval.title),
             state=_state(approval),
             subject=_subject(approval),
@@ -90,7 +91,7 @@ async def list_approvals(
             requester_id=approval.requester_id,
             decider_id=approval.decider_id,
             comment=clip(approval.comment),
-            details=clip(from_struct(approval.details), 120, 8),
+            details=fit(from_struct(approval.details), 600),
             expires=instant(approval.expire_time),
         )
         for approval in answer.approvals

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dripstone.v1 import enrollment_pb2, record_pb2
-from dripstone.v1.enrollment_pb2 import EnrollmentState, EnrollResult
 from pydantic import BaseModel, ConfigDict, Field
 
+from dripstone.v1 import enrollment_pb2, record_pb2
+from dripstone.v1.enrollment_pb2 import EnrollmentState, EnrollResult
 from mcp_server.tool import Answer, WriteAnswer, lines, new_key
 from mcp_server.values import clip, invocation, to_struct
 
@@ -140,7 +140,7 @@ class Entry(BaseModel):
     """One thing that happened to an enrollment."""
 
     seq: int
-    step: str = ""
+    step_id: str = ""
     kind: str = ""
     outcome: str
     exit: str = ""
@@ -152,12 +152,12 @@ class Entry(BaseModel):
 class EnrollmentAnswer(Answer):
     """One enrollment, explained."""
 
-    id: str
+    enrollment_id: str
     workflow_id: str
     version: int
     contact_id: str
     state: str
-    step: str = ""
+    step_id: str = ""
     why: str = ""
     what_next: str = ""
     waiting_for: str = ""
@@ -168,10 +168,10 @@ class EnrollmentAnswer(Answer):
     def text(self) -> str:
         """Return state, why, what next and the trace."""
         trace = [
-            f"{e.seq}. {e.time} {e.step or e.kind} {e.outcome}{f' -> {e.exit}' if e.exit else ''}: {e.reason}"
+            f"{e.seq}. {e.time} {e.step_id or e.kind} {e.outcome}{f' -> {e.exit}' if e.exit else ''}: {e.reason}"
             for e in self.trace
         ]
-        head = f"{self.id} {self.state} at {self.step or 'entry'} of {self.workflow_id} v{self.version}"
+        head = f"{self.enrollment_id} {self.state} at {self.step_id or 'entry'} of {self.workflow_id} v{self.version}"
         return lines(head, f"why: {self.why}", f"what next: {self.what_next}", *trace)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from dripstone.v1 import agent_pb2
-from dripstone.v1.agent_pb2 import ExecutionState
 from pydantic import Field
 
+from dripstone.v1 import agent_pb2
+from dripstone.v1.agent_pb2 import ExecutionState
 from mcp_server.tool import Answer, WriteAnswer, lines
 from mcp_server.values import compact, invocation, word
 
@@ -15,7 +15,7 @@ from mcp_server.values import compact, invocation, word
 class ExecutionAnswer(Answer):
     """One execution."""
 
-    id: str
+    execution_id: str
     workflow_id: str
     state: str
     agent_id: str = ""
@@ -27,7 +27,7 @@ class ExecutionAnswer(Answer):
     def text(self) -> str:
         """Return state and outcome."""
         outcome = self.error or (compact(self.result) if self.result else "")
-        return lines(f"{self.id} {self.state}: {self.workflow_id} for {self.contact_id}", outcome)
+        return lines(f"{self.execution_id} {self.state}: {self.workflow_id} for {self.contact_id}", outcome)
 
 
 class Execution(WriteAnswer):

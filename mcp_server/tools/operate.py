@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2
-from dripstone.v1.client import Client
-from dripstone.v1.enrollment_pb2 import EnrollOutcome
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
 
+from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2
+from dripstone.v1.client import Client
+from dripstone.v1.enrollment_pb2 import EnrollOutcome
 from mcp_server.refusals import Refusal, Refused
 from mcp_server.tool import IdempotencyKey, Mode, Toolset, committing, new_key, settled
 from mcp_server.tools import qualification
@@ -17,7 +17,7 @@ from mcp_server.tools.enrollments import SHOWN, Contact, Enrolled, Enrollment, a
 from mcp_server.tools.executions import Execution, execution_state, follow_execution
 from mcp_server.tools.qualification import Qualification
 from mcp_server.tools.records import Change, Update, commit_update
-from mcp_server.values import clip, compact, from_struct, from_value, invocation, to_struct, word
+from mcp_server.values import clip, compact, fit, from_struct, from_value, invocation, to_struct, word
 
 OPERATE = Toolset("operate")
 
@@ -214,7 +214,7 @@ async def execute_workflow(
         state="preview" if preview else execution_state(execution),
         enrollment_id="" if preview else execution.enrollment_id,
         contact_id=execution.contact_id,
-        result=clip(from_struct(execution.result), 400, 20),
+        result=fit(from_struct(execution.result), 3_500),
         error=clip(execution.error, 400),
         next=following,
     )

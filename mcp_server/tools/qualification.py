@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from dripstone.v1 import qualification_pb2
-from dripstone.v1.qualification_pb2 import Contribution, Decision, QualifyLeadRequest, QualifyLeadResponse
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, Field
 
+from dripstone.v1 import qualification_pb2
+from dripstone.v1.qualification_pb2 import Contribution, Decision, QualifyLeadRequest, QualifyLeadResponse
 from mcp_server.tool import WriteAnswer, committing, lines, new_key
 from mcp_server.values import clip, compact, from_value, instant, invocation, to_struct, word
 
@@ -16,10 +16,10 @@ SHOWN = 12
 """Reasons that one answer lists, the heaviest first; the points of the rest are summed."""
 
 
-class Reason(BaseModel):
+class Contributed(BaseModel):
     """A rule that gave points."""
 
-    rule: str
+    rule_id: str
     group: str
     points: int
     raw_points: int = Field(default=0, description="before caps, where they cut")
@@ -39,8 +39,17 @@ class PlannedChange(BaseModel):
 
     record_id: str
     field: str
-    old: Any = None
-    new: Any = None
+    old: Any
+    new: Any
+
+
+class Owner(BaseModel):
+    """Who should own the lead."""
+
+    member_id: str = ""
+    display_name: str = ""
+    method: str = ""
+    skipped: list[str] = Field(default_factory=list)
 
 
 class Qualification(WriteAnswer):
@@ -55,11 +64,9 @@ class Qualification(WriteAnswer):
     engagement: int
     tier: str = ""
     confidence: float = 0
-    reasons: list[Reason] = Field(default_factory=list, description="their points sum to the score")
+    contributions: list[Contributed] = Field(default_factory=list, description="their points sum to the score")
     missing: list[Missing] = Field(default_factory=list)
-    owner_id: str = ""
-    owner: str = ""
-    owner_why: str = ""
+    owner: Owner = Field(default_factory=Owner)
     changes: list[PlannedChange] = Field(default_factory=list)
     applied: bool = False
     plan_id: str = ""
@@ -73,9 +80,13 @@ class Qualification(WriteAnswer):
         after = f", {self.pending_decision} once approved" if self.pending_decision else ""
         what = f"{self.lead_id} is {self.decision}{after}, tier {self.tier or '-'}"
         score = f"score {self.score} = fit {self.fit} + engagement {self.engagement}; confidence {self.confidence:.2f}"
-        reasons = [f"{r.points:+d} {r.rule} ({r.group}): {'; '.join(r.inputs) or r.when}" for r in self.reasons]
+        reasons = [
+            f"{r.points:+d} {r.rule_id} ({r.group}): {'; '.join(r.inputs) or r.when}" for r in self.contributions
+        ]
         missing = [f"? {m.fact} not known, {m.points_at_stake} points at stake" for m in self.missing]
-        owner = f"owner {self.owner} {self.owner_id} ({self.owner_why})" if self.owner_id else ""
+        who = self.owner
+        why = "; ".join((who.method, *who.skipped))
+        owner = f"owner {who.display_name} {who.member_id} ({why})" if who.member_id else ""
         changes = [f"- {c.record_id} {c.field}: {compact(c.old)} -> {compact(c.new)}" for c in self.changes]
         approval = (
             f"approval {self.approval_id}: {self.approval_reason}".replace(" :", ":") if self.approval_reason else ""
@@ -112,7 +123,6 @@ def request(
 def answer(found: QualifyLeadResponse, mode: Literal["preview", "commit"], replayed: bool) -> Qualification:
     """Return the answer as the tool shows it."""
     owner = found.owner
-    skipped = "; ".join(f"{one.member_id} skipped: {one.reason}" for one in owner.skipped[:3])
     return Qualification(
         mode=mode,
         replayed=replayed,
@@ -125,11 +135,14 @@ def answer(found: QualifyLeadResponse, mode: Literal["preview", "commit"], repla
         engagement=found.engagement,
         tier=found.tier,
         confidence=round(found.confidence, 4),
-        reasons=_reasons(list(found.contributions)),
+        contributions=_contributions(list(found.contributions)),
         missing=[Missing(fact=one.path, points_at_stake=one.points_at_stake) for one in found.missing[:8]],
-        owner_id=owner.member_id,
-        owner=owner.display_name,
-        owner_why=", ".join(part for part in (owner.method, skipped) if part),
+        owner=Owner(
+            member_id=owner.member_id,
+            display_name=owner.display_name,
+            method=owner.method,
+            skipped=[f"{one.member_id} skipped: {one.reason}" for one in owner.skipped[:3]],
+        ),
         changes=[
             PlannedChange(
                 record_id=one.record_id,
@@ -153,11 +166,11 @@ def _decision(decision: Decision.ValueType) -> str:
     return word(Decision.Name(decision), "DECISION_") if decision else ""
 
 
-def _reasons(contributions: list[Contribution]) -> list[Reason]:
+def _contributions(contributions: list[Contribution]) -> list[Contributed]:
     heaviest = sorted(contributions, key=lambda one: -abs(one.points))
     reasons = [
-        Reason(
-            rule=one.rule_id,
+        Contributed(
+            rule_id=one.rule_id,
             group=one.group,
             points=one.points,
             raw_points=one.raw_points if one.raw_points != one.points else 0,
@@ -171,7 +184,7 @@ def _reasons(contributions: list[Contribution]) -> list[Reason]:
         for one in heaviest[:SHOWN]
     ]
     if rest := heaviest[SHOWN:]:
-        reasons.append(Reason(rule=f"{len(rest)} more rules", group="", points=sum(one.points for one in rest)))
+        reasons.append(Contributed(rule_id=f"{len(rest)} more rules", group="", points=sum(one.points for one in rest)))
     return reasons
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from dripstone.v1.enrollment_pb2 import EnrollmentState
 from dripstone.v1.workflow_pb2 import WorkflowState
-from pydantic import Field
-
 from mcp_server.tool import Cursor, Toolset
 from mcp_server.tools.enrollments import EnrollmentAnswer, Entry, follow
 from mcp_server.tools.executions import ExecutionAnswer, execution_state, follow_execution
 from mcp_server.tools.records import Change, RecordAnswer, Records, RecordSummary, headline
 from mcp_server.tools.workflows import StepSummary, WorkflowAnswer, Workflows, WorkflowSummary
-from mcp_server.values import clip, compact, from_struct, from_value, instant, invocation, word
+from mcp_server.values import clip, compact, fit, from_struct, from_value, instant, invocation, word
 
 READ = Toolset("read")
 
@@ -26,20 +26,27 @@ Limit = Annotated[int, Field(ge=1, le=50)]
 async def find_records(
     client: Client,
     type: Literal["contact", "company", "lead"] = "contact",
-    email: Annotated[str, Field(description="exact e-mail of a contact")] = "",
+    email: Annotated[str, Field(description="exact e-mail; of a lead, its contact's")] = "",
     filter: Annotated[str, Field(description='such as tier = "A" AND score >= 70; any standard field')] = "",
     limit: Limit = 10,
     cursor: Cursor = "",
 ) -> Records:
     """Find contacts, companies or leads by e-mail or field values, newest first; get-record shows every field."""
-    conditions = [f"email = {compact(email)}" if email else "", f"({filter})" if email and filter else filter]
+    who = f"email = {compact(email)}" if email else ""
+    if who and type == "lead":  # a lead has no address of its own
+        request = record_pb2.ListRecordsRequest(type="contact", filter=who, page_size=1)
+        contacts = (await client.records.ListRecords(request)).records
+        if not contacts:
+            return Records(records=[], next=invocation("qualify-lead", email=email, mode="preview"))
+        who = f'contact_id = "{contacts[0].id}"'
+    conditions = [who, f"({filter})" if who and filter else filter]
     answer = await client.records.ListRecords(
         record_pb2.ListRecordsRequest(
             type=type, filter=" AND ".join(c for c in conditions if c), page_size=limit, page_token=cursor
         )
     )
-    found = [RecordSummary(id=record.id, fields=headline(record)) for record in answer.records]
-    following = invocation("get-record", record_id=found[0].id) if found else ""
+    found = [RecordSummary(record_id=record.id, fields=headline(record)) for record in answer.records]
+    following = invocation("get-record", record_id=found[0].record_id) if found else ""
     return Records(records=found, next_cursor=answer.next_page_token, next=following)
 
 
@@ -70,9 +77,9 @@ async def get_record(
     else:
         following = invocation("find-records", type="lead", filter=f'contact_id = "{record.id}"')
     return RecordAnswer(
-        id=record.id,
+        record_id=record.id,
         type=record.type,
-        fields=clip(from_struct(record.fields), 400, 60),
+        fields=fit(from_struct(record.fields), 3_500),
         external_refs={ref.system: ref.id for ref in record.external_refs},
         etag=record.etag,
         updated=instant(record.update_time),
@@ -96,14 +103,14 @@ async def list_workflows(
     )
     found = [
         WorkflowSummary(
-            id=workflow.id,
+            workflow_id=workflow.id,
             title=clip(workflow.title),
             state=word(WorkflowState.Name(workflow.state), "WORKFLOW_STATE_"),
             version=workflow.published_version,
         )
         for workflow in answer.workflows
     ]
-    following = invocation("get-workflow", workflow_id=found[0].id) if found else ""
+    following = invocation("get-workflow", workflow_id=found[0].workflow_id) if found else ""
     return Workflows(workflows=found, next_cursor=answer.next_page_token, next=following)
 
 
@@ -126,7 +133,7 @@ async def get_workflow(
     active = workflow.state == WorkflowState.WORKFLOW_STATE_ACTIVE
     text = workflow.source if source else ""
     return WorkflowAnswer(
-        id=workflow.id,
+        workflow_id=workflow.id,
         title=clip(workflow.title or document.title),
         state=word(WorkflowState.Name(workflow.state), "WORKFLOW_STATE_"),
         version=workflow.version,
@@ -156,7 +163,7 @@ async def get_enrollment(
     trace = [
         Entry(
             seq=entry.seq,
-            step=entry.step_id,
+            step_id=entry.step_id,
             kind=entry.kind,
             outcome=entry.outcome,
             exit=entry.exit,
@@ -167,12 +174,12 @@ async def get_enrollment(
         for entry in answer.entries[max(0, len(answer.entries) - entries) :]
     ]
     return EnrollmentAnswer(
-        id=enrollment.id,
+        enrollment_id=enrollment.id,
         workflow_id=enrollment.workflow_id,
         version=enrollment.version,
         contact_id=enrollment.contact_id,
         state=word(EnrollmentState.Name(enrollment.state), "ENROLLMENT_STATE_"),
-        step=enrollment.step_id,
+        step_id=enrollment.step_id,
         why=clip(answer.why, 600),
         what_next=clip(answer.next, 600),
         waiting_for=" ".join(filter(None, (enrollment.waiting.kind, enrollment.waiting.subject))),
@@ -188,13 +195,13 @@ async def get_execution(client: Client, execution_id: Annotated[str, Field(descr
     """Read the state and the result of a run that execute-workflow started."""
     execution = await client.agents.GetExecution(agent_pb2.GetExecutionRequest(execution_id=execution_id))
     return ExecutionAnswer(
-        id=execution.id,
+        execution_id=execution.id,
         workflow_id=execution.workflow_id,
         state=execution_state(execution),
         agent_id=execution.agent_id,
         enrollment_id=execution.enrollment_id,
         contact_id=execution.contact_id,
-        result=clip(from_struct(execution.result), 400, 20),
+        result=fit(from_struct(execution.result), 3_500),
         error=clip(execution.error, 400),
         next=follow_execution(execution),
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dripstone.v1.record_pb2 import Record
 from pydantic import BaseModel, Field
 
+from dripstone.v1.record_pb2 import Record
 from mcp_server.tool import Answer, WriteAnswer, lines, new_key
 from mcp_server.values import clip, compact, from_struct
 
 HEADLINE = (
-    "email", "first_name", "last_name", "company_name", "name", "job_title", "tier", "score", "status", "stage",
-    "owner_id", "contact_id",
+    "email", "first_name", "last_name", "name", "domain", "company_name", "job_title", "contact_id", "status",
+    "decision", "tier", "score", "owner_id",
 )  # fmt: skip
 """Fields that a list shows of a record, where it has them."""
 
@@ -20,7 +20,7 @@ HEADLINE = (
 class RecordSummary(BaseModel):
     """A record in a list."""
 
-    id: str
+    record_id: str
     fields: dict[str, Any]
 
 
@@ -32,7 +32,7 @@ class Records(Answer):
 
     def text(self) -> str:
         """Return one line per record."""
-        rows = [f"{record.id} {compact(record.fields)}" for record in self.records]
+        rows = [f"{record.record_id} {compact(record.fields)}" for record in self.records]
         return lines(*rows) or "No record matches."
 
 
@@ -40,8 +40,8 @@ class Change(BaseModel):
     """One edit of one field."""
 
     field: str
-    old: Any = None
-    new: Any = None
+    old: Any
+    new: Any
     actor: str = ""
     cause: str = ""
     time: str = ""
@@ -50,7 +50,7 @@ class Change(BaseModel):
 class RecordAnswer(Answer):
     """One record."""
 
-    id: str
+    record_id: str
     type: str
     fields: dict[str, Any]
     external_refs: dict[str, str] = Field(default_factory=dict)
@@ -62,7 +62,7 @@ class RecordAnswer(Answer):
         """Return the fields and the changes asked for."""
         changes = [f"- {c.time} {c.field}: {compact(c.old)} -> {compact(c.new)} by {c.actor}" for c in self.changes]
         refs = f" refs {compact(self.external_refs)}" if self.external_refs else ""
-        return lines(f"{self.type} {self.id} etag {self.etag}{refs}", compact(self.fields), *changes)
+        return lines(f"{self.type} {self.record_id} etag {self.etag}{refs}", compact(self.fields), *changes)
 
 
 def headline(record: Record) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from mcp_server.values import compact
 class WorkflowSummary(BaseModel):
     """A workflow in a list."""
 
-    id: str
+    workflow_id: str
     title: str
     state: str
     version: int = 0
@@ -25,7 +25,7 @@ class Workflows(Answer):
 
     def text(self) -> str:
         """Return one line per workflow."""
-        rows = [f"{w.id} v{w.version} {w.state}: {w.title}" for w in self.workflows]
+        rows = [f"{w.workflow_id} v{w.version} {w.state}: {w.title}" for w in self.workflows]
         return lines(*rows) or "No workflow matches."
 
 
@@ -40,7 +40,7 @@ class StepSummary(BaseModel):
 class WorkflowAnswer(Answer):
     """One workflow."""
 
-    id: str
+    workflow_id: str
     title: str
     state: str
     version: int = Field(default=0, description="the version shown; 0 is the draft")
@@ -56,5 +56,9 @@ class WorkflowAnswer(Answer):
         steps = [f"- {s.id} ({s.kind}){f' {compact(s.exits)}' if s.exits else ''}" for s in self.steps]
         started = f"starts on {', '.join(self.triggers)}" if self.triggers else ""
         return lines(
-            f"{self.id} v{self.version} {self.state}: {self.title}", self.description, started, *steps, self.source
+            f"{self.workflow_id} v{self.version} {self.state}: {self.title}",
+            self.description,
+            started,
+            *steps,
+            self.source,
         )

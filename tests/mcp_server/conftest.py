@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import stand_in
-from dripstone.v1.client import Client as CoreClient
 from mcp import Client
 from mcp.types import CallToolResult
 
+from dripstone.v1.client import Client as CoreClient
 from mcp_server.server import build_server
+from tests.mcp_server import stand_in
 
 
 @pytest.fixture

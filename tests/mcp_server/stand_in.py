@@ -13,6 +13,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
+from grpc_status import rpc_status
+
+from core.domain import errors
+from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
+from core.rpc.errors import to_status
 from dripstone.v1 import (
     agent_pb2,
     agent_pb2_grpc,
@@ -29,12 +35,6 @@ from dripstone.v1 import (
     workflow_pb2,
     workflow_pb2_grpc,
 )
-from google.protobuf.message import Message
-from grpc_status import rpc_status
-
-from core.domain import errors
-from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
-from core.rpc.errors import to_status
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 EVERYTHING = (
@@ -225,9 +225,7 @@ class Enrollments(enrollment_pb2_grpc.EnrollmentServiceServicer):
                     result.enrollment_id, result.contact_id = f"enr_{index}", f"cnt_{index}"
                     made.append(result.enrollment_id)
                 results.append(result)
-            return enrollment_pb2.EnrollContactsResponse(
-                enrollment_ids=made, created_count=len(made), results=results
-            )
+            return enrollment_pb2.EnrollContactsResponse(enrollment_ids=made, created_count=len(made), results=results)
 
         return await self.core.admit(request, context, "enrollments:write", act)
 
@@ -237,7 +235,12 @@ class Enrollments(enrollment_pb2_grpc.EnrollmentServiceServicer):
                 raise errors.NotFound(kind="enrollment", id=request.enrollment_id)
             entries = [
                 enrollment_pb2.TraceEntry(
-                    seq=n, step_id="pause", kind="wait", outcome="waiting", reason="Waits a day.", time=to_timestamp(NOW)
+                    seq=n,
+                    step_id="pause",
+                    kind="wait",
+                    outcome="waiting",
+                    reason="A day.",
+                    time=to_timestamp(NOW),
                 )
                 for n in range(1, 9)
             ]
@@ -280,7 +283,7 @@ class Qualification(qualification_pb2_grpc.QualificationServiceServicer):
                 lead_id=LEAD,
                 contact_id=CONTACT,
                 decision=qualification_pb2.DECISION_NEEDS_APPROVAL if waits else qualification_pb2.DECISION_QUALIFIED,
-                pending_decision=qualification_pb2.DECISION_QUALIFIED if waits else qualification_pb2.DECISION_UNSPECIFIED,
+                pending_decision=qualification_pb2.DECISION_QUALIFIED if waits else None,
                 score=70,
                 fit=50,
                 engagement=20,
@@ -334,14 +337,8 @@ class Agents(agent_pb2_grpc.AgentServiceServicer):
         return await self.core.admit(request, context, "executions:read", lambda: self._execution("nurture", ""))
 
     def _execution(self, workflow_id: str, agent_id: str) -> agent_pb2.Execution:
-        return agent_pb2.Execution(
-            id="exe_1",
-            workflow_id=workflow_id,
-            agent_id=agent_id,
-            enrollment_id="enr_1",
-            contact_id=CONTACT,
-            state=agent_pb2.EXECUTION_STATE_RUNNING,
-        )
+        ids = {"id": "exe_1", "workflow_id": workflow_id, "agent_id": agent_id, "enrollment_id": "enr_1"}
+        return agent_pb2.Execution(**ids, contact_id=CONTACT, state=agent_pb2.EXECUTION_STATE_RUNNING)
 
 
 class Approvals(approval_pb2_grpc.ApprovalServiceServicer):
@@ -361,12 +358,9 @@ class Approvals(approval_pb2_grpc.ApprovalServiceServicer):
         )
 
     async def ListApprovals(self, request: Any, context: Any) -> Any:
-        return await self.core.admit(
-            request,
-            context,
-            "approvals:read",
-            lambda: approval_pb2.ListApprovalsResponse(approvals=[self._approval()] if self.core.needs_approval else []),
-        )
+        waiting = [self._approval()] if self.core.needs_approval else []
+        answer = approval_pb2.ListApprovalsResponse(approvals=waiting)
+        return await self.core.admit(request, context, "approvals:read", lambda: answer)
 
     async def DecideApproval(self, request: Any, context: Any) -> Any:
         def act() -> Message:

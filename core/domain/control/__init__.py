@@ -1,0 +1,1 @@
+"""Control, pure: what keys may do, and approvals by a second principal."""

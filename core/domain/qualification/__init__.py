@@ -1,0 +1,1 @@
+"""Qualification, pure: scoring models, scores with exact reasons, owners in turn, plans."""

@@ -150,6 +150,13 @@ def validate_fields(
     accepted: dict[str, Any] = {}
     violations: list[Violation] = []
     for name, value in fields.items():
+        if name == "custom" and not isinstance(value, Mapping):
+            if value is None:
+                accepted[name] = None
+            else:
+                at = f"{path_prefix}.custom" if path_prefix else "custom"
+                violations.append(Violation(at, "WRONG_TYPE", "must be an object", 'Send it like {"plan": "pro"}.'))
+            continue
         for path, leaf in _leaves(name, value):
             at = f"{path_prefix}.{path}" if path_prefix else path
             problem = check_path(record_type, path, at) or _check_writable(record_type, path, at)
@@ -169,7 +176,12 @@ def validate_fields(
 def missing_fields(record_type: str, fields: Mapping[str, Any], path_prefix: str = "fields") -> list[Violation]:
     """Return a violation for each field that a new record must have and these lack."""
     return [
-        Violation(f"{path_prefix}.{field.name}", "REQUIRED", f"a new {record_type} needs it", field.description)
+        Violation(
+            f"{path_prefix}.{field.name}" if path_prefix else field.name,
+            "REQUIRED",
+            f"a new {record_type} needs it",
+            field.description,
+        )
         for field in STANDARD_FIELDS[record_type].values()
         if field.required and fields.get(field.name) is None
     ]

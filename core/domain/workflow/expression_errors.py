@@ -88,6 +88,9 @@ def _translate(message: str, called: bool, variables: Mapping[str, str]) -> tupl
 
 
 def _undeclared(name: str, called: bool, variables: Mapping[str, str]) -> tuple[str, str, str]:
+    if called and name in FUNCTIONS:
+        hint = "Check what it is called on and how many arguments it takes."
+        return "EXPRESSION_TYPE", f"{name} is not called like this", hint
     if called:
         return "EXPRESSION_UNKNOWN_FUNCTION", f"there is no function {name}", did_you_mean(name, FUNCTIONS)
     inside = [variable for variable in variables if variable.startswith(name + ".")]

@@ -6,6 +6,7 @@ with its nullable type; to run, it is declared as anything, because only then do
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -148,8 +149,8 @@ class Environment:
         if found:
             return None, tuple(violation(found_one, text, rewritten, self.variables, path) for found_one in found)
         kind = _kind(type_name)
-        if wants is not None and not _fits(kind, wants):
-            message = f"this comes to {_article(kind)}, but {_article(wants)} is needed here"
+        if wants is not None and not fits(kind, wants):
+            message = f"this comes to {spoken(kind)}, but {spoken(wants)} is needed here"
             hint = "Write a condition, such as a comparison with ==." if wants == "boolean" else ""
             return None, (Violation(path, "EXPRESSION_TYPE", message, hint),)
         expression = Expression(text, rewritten.text, kind, wants, self.variables)
@@ -196,13 +197,15 @@ def _kind(type_name: str) -> Kind:
     return _RESULTS.get(type_name, "any")
 
 
-def _fits(kind: Kind, wants: Kind) -> bool:
+def fits(kind: Kind, wants: Kind) -> bool:
+    """Tell whether an expression of one kind may stand where another is wanted."""
     same = {("integer", "number"), ("string", "reference"), ("string", "date"), ("string", "instant")}
     same.add(("instant", "date"))
     return wants == "any" or kind in ("any", wants) or (kind, wants) in same
 
 
-def _article(kind: Kind) -> str:
+def spoken(kind: Kind) -> str:
+    """Return a kind as it stands in a sentence."""
     words = {"boolean": "true or false", "any": "anything", "map": "a map", "list": "a list"}
     return words.get(kind) or f"{'an' if kind[0] in 'ai' else 'a'} {kind}"
 
@@ -266,7 +269,11 @@ def from_engine(value: Any) -> Any:
             return {str(key): from_engine(item) for key, item in value.items()}
         case list():
             return [from_engine(item) for item in value]
-        case None | bool() | int() | float() | str():
+        case str():
+            return value.replace("\0", "")  # no database keeps it in text
+        case float():
+            return value if math.isfinite(value) else None
+        case None | bool() | int():
             return value
         case _:
             return str(value)

@@ -5,7 +5,8 @@ A template reads nothing but the values it is given: no files, no clock, no othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import wraps
@@ -28,18 +29,20 @@ LONGEST_TEXT = 16_384
 LARGEST_OUTPUT = 65_536
 MOST_ITERATIONS = 10_000
 
-FILTERS = tuple(
-    "abs append at_least at_most base64_encode capitalize ceil compact concat date default divided_by downcase escape "
-    "first floor join last lstrip map minus modulo newline_to_br plus prepend remove remove_first replace "
-    "replace_first reverse round rstrip size slice sort split squish strip strip_newlines sum times truncate "
-    "truncatewords uniq upcase url_decode url_encode where".split()
-)
+_FILTERS = """
+    abs append at_least at_most base64_encode capitalize ceil compact concat date default divided_by downcase escape
+    first floor join last lstrip map minus modulo newline_to_br plus prepend remove remove_first replace
+    replace_first reverse round rstrip size slice sort split squish strip strip_newlines sum times truncate
+    truncatewords uniq upcase url_decode url_encode where
+"""
+FILTERS = tuple(_FILTERS.split())
 """The filters there are; each works on its arguments alone."""
 
-TAGS = tuple("# assign break capture case comment continue cycle echo for if ifchanged unless".split())
+_TAGS = "assign break capture case comment continue cycle echo for if ifchanged unless"
+TAGS = tuple(_TAGS.split())
 """The tags that authors may write."""
 
-_INNER_TAGS = ("content", "output", "illegal", "doc", "raw")
+_INNER_TAGS = ("#", "content", "output", "illegal", "doc", "raw")
 
 
 class _TooLarge(Exception):
@@ -134,7 +137,7 @@ class Template:
             _plant(nested, variable.split("."), values.get(variable))
         inputs = {mention.label: _dig(values.get(mention.variable), mention.keys) for mention in self.mentions}
         try:
-            return Rendered(self._compiled.render(**nested), "", inputs)
+            return Rendered(self._compiled.render(**nested).replace("\0", ""), "", inputs)
         except (_TooLarge, OutputStreamLimitError, LocalNamespaceLimitError, LoopIterationLimitError):
             return Rendered(None, f"it grows over {LARGEST_OUTPUT:,} characters or {MOST_ITERATIONS:,} loops", inputs)
         except (LiquidError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
@@ -166,7 +169,7 @@ def check(text: str, variables: Mapping[str, str], path: str) -> tuple[Template 
     mentions: dict[str, Mention] = {}
     for used in analysis.globals.values():
         for variable in used:
-            found = _mention([str(segment) for segment in variable.segments], variables)
+            found = _mention(_names(variable.segments), variables)
             if isinstance(found, Mention):
                 mentions.setdefault(found.label, found)
             else:
@@ -192,13 +195,18 @@ def _mention(segments: list[str], variables: Mapping[str, str]) -> Mention | tup
     return f"there is no {name} here", did_you_mean(name, variables)
 
 
+def _names(segments: Iterable[object]) -> list[str]:
+    """Return the fixed beginning of a path, before an index that is itself a variable."""
+    return [str(segment) for segment in itertools.takewhile(lambda segment: isinstance(segment, str | int), segments)]
+
+
 def _syntax(error: LiquidError, text: str, path: str) -> Violation:
     message = str(error.message or "it cannot be read").split("\n")[0]
     start = getattr(error.token, "start_index", None)
     place = f"{_place(text, start)}: " if start is not None and start >= 0 else ""
     hint = "Write {{ contact.email }} for a value, {% if lead.tier == 'A' %}…{% endif %} for a condition."
     if message.startswith("unexpected tag"):
-        hint = f"The tags there are: {', '.join(tag for tag in TAGS if tag != '#')}."
+        hint = f"The tags there are: {', '.join(TAGS)}."
     return Violation(path, "TEMPLATE_SYNTAX", f"{place}this is not Liquid: {message}", hint)
 
 

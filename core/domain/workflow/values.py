@@ -43,11 +43,14 @@ class Value:
         match self.written:
             case Expression():
                 result = self.written.evaluate(values)
-                return Computed(result.value, (result.unknown,) if result.unknown else (), (), result.inputs)
+                gaps: tuple[str, ...] = (result.unknown,) if result.unknown else ()
+                if result.value is None and not gaps:  # null because what it reads is not there
+                    gaps = tuple(f"{path} is not known" for path, value in result.inputs.items() if value is None)
+                return Computed(result.value, gaps, (), result.inputs)
             case Template():
                 rendered = self.written.render(values)
-                gaps = tuple(f"{path} is not known" for path in rendered.missing)
-                return Computed(rendered.text, gaps, (rendered.error,) if rendered.error else (), rendered.inputs)
+                missing = tuple(f"{path} is not known" for path in rendered.missing)
+                return Computed(rendered.text, missing, (rendered.error,) if rendered.error else (), rendered.inputs)
             case dict():
                 return _gather({key: item.compute(values) for key, item in self.written.items()})
             case list():

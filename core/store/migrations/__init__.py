@@ -1,0 +1,1 @@
+"""Migrations: one tree for both databases."""

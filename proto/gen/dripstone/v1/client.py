@@ -292,6 +292,8 @@ class Connection:
     """Base address of the HTTP gateway."""
     mcp: str = ""
     """Address of the MCP endpoint."""
+    agent_key: str = field(default="", repr=False)
+    """Key of an AI agent, where the core made one."""
     approver_api_key: str = field(default="", repr=False)
     """Key of a second principal, where the core made one for trying approvals."""
 

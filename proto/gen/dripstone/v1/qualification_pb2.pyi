@@ -232,7 +232,7 @@ class Contribution(_message.Message):
     rule_id: _builtins.str
     """The rule."""
     group: _builtins.str
-    """`fit` or `engagement`."""
+    """`fit`, `engagement` or `disqualify`."""
     when: _builtins.str
     """Its condition."""
     raw_points: _builtins.int
@@ -366,7 +366,7 @@ class PlannedChange(_message.Message):
     OLD_VALUE_FIELD_NUMBER: _builtins.int
     NEW_VALUE_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
-    """The record."""
+    """The record; `contact` or `lead` for one that the commit creates."""
     field: _builtins.str
     """The field."""
     @_builtins.property
@@ -420,6 +420,7 @@ class QualifyLeadResponse(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     PENDING_DECISION_FIELD_NUMBER: _builtins.int
+    DISQUALIFIERS_FIELD_NUMBER: _builtins.int
     lead_id: _builtins.str
     """The lead."""
     contact_id: _builtins.str
@@ -472,6 +473,10 @@ class QualifyLeadResponse(_message.Message):
     def plan_expire_time(self) -> _timestamp_pb2.Timestamp:
         """When the plan expires."""
 
+    @_builtins.property
+    def disqualifiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
+        """Disqualify rules that hold, in the group `disqualify` and without points."""
+
     def __init__(
         self,
         *,
@@ -496,10 +501,11 @@ class QualifyLeadResponse(_message.Message):
         model_id: _builtins.str = ...,
         model_version: _builtins.int = ...,
         pending_decision: Global___Decision.ValueType = ...,
+        disqualifiers: _abc.Iterable[Global___Contribution] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "plan_expire_time", b"plan_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "approval_reason", b"approval_reason", "confidence", b"confidence", "contact_id", b"contact_id", "contributions", b"contributions", "decision", b"decision", "engagement", b"engagement", "fit", b"fit", "lead_id", b"lead_id", "missing", b"missing", "model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "pending_decision", b"pending_decision", "plan_expire_time", b"plan_expire_time", "plan_hash", b"plan_hash", "plan_id", b"plan_id", "planned_changes", b"planned_changes", "score", b"score", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "approval_reason", b"approval_reason", "confidence", b"confidence", "contact_id", b"contact_id", "contributions", b"contributions", "decision", b"decision", "disqualifiers", b"disqualifiers", "engagement", b"engagement", "fit", b"fit", "lead_id", b"lead_id", "missing", b"missing", "model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "pending_decision", b"pending_decision", "plan_expire_time", b"plan_expire_time", "plan_hash", b"plan_hash", "plan_id", b"plan_id", "planned_changes", b"planned_changes", "score", b"score", "tier", b"tier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

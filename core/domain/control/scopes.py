@@ -1,0 +1,85 @@
+"""Scopes: what a key may do, in words that the contract's methods ask for, and who gets which by default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from core.domain.errors import Invalid, Violation, invalid
+from core.domain.workflow.nearest import did_you_mean
+
+SCOPES: Mapping[str, str] = {
+    "agents:read": "See deployed agents.",
+    "agents:write": "Deploy agents.",
+    "approvals:decide": "Approve or reject what others ask for.",
+    "approvals:read": "See what waits for a decision and what was decided.",
+    "enrollments:read": "See enrollments, their traces and why they stand where they stand.",
+    "enrollments:write": "Enroll contacts, cancel and delete enrollments.",
+    "events:admin": "Create the sources that events come from.",
+    "events:read": "See events and their sources.",
+    "events:write": "Send events in.",
+    "executions:read": "See executions.",
+    "executions:write": "Execute agents and workflows.",
+    "keys:admin": "Mint, list and revoke API keys.",
+    "leads:qualify": "Qualify leads: preview and commit.",
+    "models:read": "See scoring models.",
+    "models:write": "Publish scoring models.",
+    "organization:read": "See the organization and its members.",
+    "organization:write": "Add members.",
+    "records:read": "See contacts, companies, leads and their history.",
+    "records:write": "Create and change contacts, companies and leads.",
+    "webhooks:read": "See endpoints, deliveries and event types.",
+    "webhooks:write": "Create and change endpoints, rotate their secrets, redeliver.",
+    "workflows:read": "See workflows and step kinds.",
+    "workflows:write": "Create, publish and archive workflows.",
+}
+"""Every scope and what it allows."""
+
+ALL_SCOPES = frozenset(SCOPES)
+READ_SCOPES = frozenset(scope for scope in SCOPES if scope.endswith(":read"))
+
+AGENT_SCOPES = READ_SCOPES | {"leads:qualify", "records:write", "enrollments:write", "executions:write"}
+"""What an agent's key gets unless told: works with records and workflows, decides and administers nothing."""
+
+SERVICE_SCOPES = ALL_SCOPES - {"approvals:decide", "keys:admin", "organization:write"}
+"""What a service's key gets unless told: everything but deciding and administering."""
+
+_ROLES: Mapping[str, frozenset[str]] = {
+    "admin": ALL_SCOPES,
+    "editor": ALL_SCOPES - {"approvals:decide", "keys:admin", "organization:write"},
+    "viewer": READ_SCOPES,
+    "approver": READ_SCOPES | {"approvals:decide"},
+}
+
+
+def role_scopes(role: str) -> frozenset[str]:
+    """Return what a member with a role (`admin`, `editor`, `viewer`, `approver`) may do.
+
+    Raises Invalid for another role.
+    """
+    scopes = _ROLES.get(role.lower())
+    if scopes is None:
+        hint = did_you_mean(role, _ROLES) or f"Use {', '.join(_ROLES)}."
+        raise invalid("role", "UNKNOWN_ROLE", f"there is no role `{role[:40]}`", hint)
+    return scopes
+
+
+def check_scopes(names: Iterable[str], field: str = "scopes") -> None:
+    """Check that every name is a scope.
+
+    Raises Invalid with a violation for each that is none, and when there is no name at all.
+    """
+    given = list(names)
+    violations = [
+        Violation(
+            f"{field}[{index}]",
+            "UNKNOWN_SCOPE",
+            f"there is no scope `{name[:80]}`",
+            did_you_mean(name, SCOPES) or f"Scopes: {', '.join(SCOPES)}.",
+        )
+        for index, name in enumerate(given)
+        if name not in SCOPES
+    ]
+    if not given:
+        violations.append(Violation(field, "REQUIRED", "a key without scopes can do nothing", "Name at least one."))
+    if violations:
+        raise Invalid(*violations)

@@ -1,0 +1,81 @@
+"""What a commit would do, as plain data: the same facts always give the same plan, and so the same hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from core.domain.qualification.routing import Choice
+from core.domain.qualification.score import Score
+from core.domain.records.changes import Change
+
+PLAN_LASTS = timedelta(hours=24)
+"""How long a previewed plan can be committed."""
+
+_WORDS = {
+    "lead_id": "the lead",
+    "contact_id": "the contact",
+    "owner_id": "the owner",
+    "decision": "the decision",
+    "approval_reason": "the demand for an approval",
+    "contributions": "what the rules give",
+    "changes": "what would be set",
+}
+_WIDE = frozenset({"contributions", "changes"})
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Fields that a commit sets on one record."""
+
+    record: str
+    """The record's id; its type for one that the commit creates."""
+    changes: tuple[Change, ...]
+
+
+def body(
+    *,
+    subject: Mapping[str, Any],
+    model_id: str,
+    model_version: int,
+    result: Score,
+    choice: Choice | None,
+    approval_reason: str,
+    settings: Iterable[Setting],
+) -> dict[str, Any]:
+    """Return what a commit would do; `subject` says to whom. Instants of the call are no part of it."""
+    return {
+        **subject,
+        "model_id": model_id,
+        "model_version": model_version,
+        "decision": result.decision.value,
+        "score": result.score,
+        "fit": result.fit,
+        "engagement": result.engagement,
+        "tier": result.tier,
+        "contributions": [[one.rule_id, one.points] for one in (*result.contributions, *result.disqualifiers)],
+        "owner_id": choice.member_id if choice else "",
+        "owner_method": choice.method if choice else "",
+        "approval_reason": approval_reason,
+        "changes": [[one.record, change.field, change.old, change.new] for one in settings for change in one.changes],
+    }
+
+
+def difference(planned: Mapping[str, Any], present: Mapping[str, Any]) -> str:
+    """Return in one clause what has changed between a plan and what would be done now; empty when nothing has."""
+    clauses = []
+    differing = [key for key in sorted({*planned, *present}) if planned.get(key) != present.get(key)]
+    for key in [key for key in differing if key not in _WIDE] or differing:
+        name = _WORDS.get(key, key)
+        if key in _WIDE or key.endswith("_id"):
+            clauses.append(f"{name} has changed")
+        else:
+            was, present_now = planned.get(key), present.get(key)
+            clauses.append(f"{name} was {_said(was)}, is {_said(present_now)}")
+    return "; ".join(clauses)
+
+
+def _said(value: Any) -> str:
+    return "none" if value is None or value == "" else str(value)

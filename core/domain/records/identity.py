@@ -1,0 +1,109 @@
+"""Who is who: what identifies a record, and which record is meant when several identifiers speak.
+
+An external reference, an e-mail, a person id and an event id are strong: each names one person. A phone and a browser
+id are weak: people share them, so they never join two who have different e-mails.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Identifier = tuple[str, str]
+"""Kind and value in normal form, such as `("email", "ada@example.com")` or `("ext:hubspot", "42")`."""
+
+ORDER = ("ext", "email", "person_id", "event_id", "ga_client_id", "phone")
+"""Which identifier decides when they disagree, first to last."""
+
+STRONG = frozenset({"ext", "email", "person_id", "event_id"})
+LONGEST_VALUE = 320
+
+_JUNK = frozenset(
+    (
+        *("null", "undefined", "none", "nil", "nan", "n/a", "na", "(none)", "not set", "(not set)"),
+        *("guest", "anonymous", "anon", "unknown", "user", "id", "test", "true", "false"),
+        *("0", "-", "--", ".", "[object object]", "00000000-0000-0000-0000-000000000000"),
+    )
+)
+_PHONE_FILLING = re.compile(r"[\s().\-/]")
+_E164 = re.compile(r"\+[1-9]\d{6,14}")
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two identifiers that should name one record name different ones; nothing is merged."""
+
+    kind: str
+    value: str
+    record_id: str
+    """The record that this identifier names, and that was not chosen."""
+
+
+def external(system: str) -> str:
+    """Return the kind of an identifier that another system gave."""
+    return f"ext:{system.strip().lower()}"
+
+
+def normalise(kind: str, value: object) -> Identifier | None:
+    """Return an identifier in normal form, or None for one that identifies nobody: empty, junk, or not of its form."""
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        return None
+    text = str(value).strip()
+    if not text or len(text) > LONGEST_VALUE or not text.isprintable() or text.lower() in _JUNK:
+        return None
+    match kind:
+        case "email":
+            return (kind, text.lower()) if "@" in text else None
+        case "phone":
+            digits = _PHONE_FILLING.sub("", text)
+            return (kind, digits) if _E164.fullmatch(digits) else None
+        case _:
+            return kind, text
+
+
+def of_fields(record_type: str, fields: Mapping[str, Any]) -> list[Identifier]:
+    """Return the identifiers among a record's fields."""
+    if record_type != "contact":
+        return []
+    found = (normalise(kind, fields.get(kind)) for kind in ("email", "phone"))
+    return [identifier for identifier in found if identifier is not None]
+
+
+def rank(identifier: Identifier) -> int:
+    """Return an identifier's place in the order."""
+    return ORDER.index(_family(identifier[0]))
+
+
+def is_strong(identifier: Identifier) -> bool:
+    """Tell whether an identifier names one person."""
+    return _family(identifier[0]) in STRONG
+
+
+def choose(found: Mapping[Identifier, str]) -> tuple[str | None, tuple[Conflict, ...]]:
+    """Return the record that these identifiers name, and each strong one that names another.
+
+    `found` has the record of every identifier that is known.
+    """
+    ordered = sorted(found, key=lambda identifier: (rank(identifier), identifier))
+    if not ordered:
+        return None, ()
+    chosen = found[ordered[0]]
+    others = [identifier for identifier in ordered if found[identifier] != chosen and is_strong(identifier)]
+    return chosen, tuple(Conflict(kind, value, found[kind, value]) for kind, value in others)
+
+
+def keeps_apart(by: Identifier, email: object, known_email: object) -> bool:
+    """Tell whether a match by this identifier must not count: it is weak and the e-mails differ."""
+    return not is_strong(by) and emails_differ(email, known_email)
+
+
+def emails_differ(email: object, known_email: object) -> bool:
+    """Tell whether two e-mails are there and not the same."""
+    one, other = normalise("email", email), normalise("email", known_email)
+    return one is not None and other is not None and one != other
+
+
+def _family(kind: str) -> str:
+    return "ext" if kind.startswith("ext:") else kind

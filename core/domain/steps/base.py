@@ -1,0 +1,196 @@
+"""What every step kind is: a frozen dataclass whose fields are its configuration, and two methods that decide.
+
+A step sees the facts it is given and answers with a decision; it never sees a clock, a session or a socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
+from datetime import datetime
+from typing import Any, ClassVar, Literal, get_type_hints
+
+from core.domain import names
+from core.domain.effects import Effect
+from core.domain.enrollment import Enrollment, EventFacts, Facts, State, Stimulus, Waiting
+from core.domain.steps.shapes import Scope, Shape
+from core.domain.workflow.expressions import Kind
+from core.domain.workflow.nearest import did_you_mean
+from core.domain.workflow.variables import Known, event_values
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """The enrollment waits here."""
+
+    waiting: Waiting
+    reason: str
+    until: datetime | None = None
+    """When the wait ends by itself; None while only a stimulus ends it."""
+    state: State = State.ACTIVE
+    effects: tuple[Effect, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """The enrollment goes on by an exit."""
+
+    exit: str
+    reason: str
+    outcome: Literal["ok", "skipped"] = "ok"
+    effects: tuple[Effect, ...] = ()
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    event: Mapping[str, Any] | None = None
+    """The event that woke it, from now on seen as `event`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The enrollment leaves the workflow here."""
+
+    reason: str
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """The step cannot be carried out."""
+
+    reason: str
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    effects: tuple[Effect, ...] = ()
+
+
+Decision = Stay | Go | Leave | Fail
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a step may look at when it decides."""
+
+    enrollment: Enrollment
+    facts: Facts
+    now: datetime
+    index: int
+    """Counts the steps of one transition, so that ids differ between them."""
+    rev: int
+    """The rev that this transition gives the enrollment."""
+
+    @property
+    def values(self) -> Known:
+        """Return the variables of expressions and templates."""
+        return Known(self.facts, self.now, self.enrollment.event, self.enrollment)
+
+    def values_with(self, event: EventFacts) -> Known:
+        """Return the variables with another event as `event`."""
+        return Known(self.facts, self.now, event_values(event), self.enrollment)
+
+    def name(self, prefix: str) -> str:
+        """Return the id of what this step makes here; a repeated decision gives the same one."""
+        return names.derive(prefix, self.now, self.enrollment.id, self.rev, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step kind; each field is one key of its configuration, annotated by `setting`."""
+
+    kind: ClassVar[str]
+    summary: ClassVar[str]
+    exits: ClassVar[tuple[str, ...]] = ("next",)
+    """Its exits; `*` where the configuration names them."""
+    required_exits: ClassVar[tuple[str, ...]] = ()
+    """Exits that must be led somewhere on purpose, because the following step would be a surprise."""
+    fallbacks: ClassVar[Mapping[str, str]] = {}
+    """Exit that takes the way of another exit when it has none of its own."""
+    waits: ClassVar[bool] = False
+    """True when it can hold an enrollment."""
+    outputs: ClassVar[Mapping[str, Kind]] = {}
+    """What it leaves behind, seen by expressions as `steps.<id>.<name>`."""
+
+    def its_exits(self) -> tuple[str, ...]:
+        """Return the exits it has as configured."""
+        return self.exits
+
+    def holds(self) -> bool:
+        """Tell whether it holds an enrollment as configured; a loop needs one such step."""
+        return self.waits
+
+    def check(self, scope: Scope, path: str) -> None:
+        """Report what is wrong between its settings."""
+
+    def begin(self, context: Context) -> Decision:
+        """Decide when an enrollment comes in."""
+        raise NotImplementedError
+
+    def on(self, stimulus: Stimulus, context: Context) -> Decision | None:
+        """Decide when something happens to an enrollment that stays here; None when that does not concern it."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of a step's configuration."""
+
+    shape: Shape
+    summary: str
+    key: str = ""
+    """How authors write it."""
+    name: str = ""
+    """What the field is called, where Python has taken the word that authors write."""
+    required: bool = True
+
+
+def setting(shape: Shape, summary: str, *, key: str = "") -> Setting:
+    """Annotate a field as one key of the configuration; a field without a default must be given."""
+    return Setting(shape, summary, key)
+
+
+def settings(kind: type[Step]) -> tuple[Setting, ...]:
+    """Return the configuration of a kind."""
+    hints = get_type_hints(kind, include_extras=True)
+    found = []
+    for declared in fields(kind):
+        (annotated,) = hints[declared.name].__metadata__
+        required = declared.default is MISSING
+        found.append(replace(annotated, key=annotated.key or declared.name, name=declared.name, required=required))
+    return tuple(found)
+
+
+def read(kind: type[Step], config: Mapping[str, Any], scope: Scope, path: str) -> Step | None:
+    """Return the step that a configuration describes; None when something is wrong, which the scope then holds."""
+    declared = settings(kind)
+    keys = [one.key for one in declared]
+    before = len(scope.problems)
+    for key in config:
+        if key not in keys:
+            known = (*keys, "exits", "next", "title")
+            hint = did_you_mean(key, known) or f"A {kind.kind} step takes {', '.join(keys) or 'no configuration'}."
+            scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"a {kind.kind} step has no {key}", hint)
+    values: dict[str, Any] = {}
+    for wanted in declared:
+        if config.get(wanted.key) is not None:
+            values[wanted.name] = wanted.shape.read(config[wanted.key], scope, f"{path}.{wanted.key}")
+        elif wanted.required:
+            hint = f"{wanted.summary} {wanted.shape.hint}".strip()
+            scope.add(f"{path}.{wanted.key}", "MISSING_KEY", f"a {kind.kind} step needs {wanted.key}", hint)
+    if len(scope.problems) > before:
+        return None
+    step = kind(**values)
+    step.check(scope, path)
+    return step if len(scope.problems) == before else None
+
+
+def config_schema(kind: type[Step]) -> dict[str, Any]:
+    """Return the JSON Schema of a kind's configuration."""
+    declared = settings(kind)
+    properties = {one.key: {"description": one.summary, **one.shape.schema()} for one in declared}
+    common = {"title": {"type": "string", "description": "How people call this step."}}
+    return {
+        "type": "object",
+        "properties": {**common, **properties},
+        "required": [one.key for one in declared if one.required],
+        "additionalProperties": False,
+    }

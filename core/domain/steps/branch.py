@@ -1,0 +1,42 @@
+"""The step that chooses a way by conditions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from core.domain.steps.base import Context, Decision, Go, Step, setting
+from core.domain.steps.shapes import Case, Cases
+
+ELSE = "else"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch(Step):
+    """Takes the exit of the first case whose condition holds."""
+
+    kind: ClassVar = "branch"
+    summary: ClassVar = "Takes the exit of the first case whose condition holds, or else."
+    exits: ClassVar = ("*", ELSE)
+    outputs: ClassVar = {"case": "string"}
+
+    cases: Annotated[tuple[Case, ...], setting(Cases(), "The ways, tried in order.")]
+
+    def its_exits(self) -> tuple[str, ...]:
+        """Return the names of the cases, and else."""
+        return (*(case.name for case in self.cases), ELSE)
+
+    def begin(self, context: Context) -> Decision:
+        """Try the cases in order; a condition that cannot be told does not hold, and the reason says why."""
+        inputs: dict[str, Any] = {}
+        untold: list[str] = []
+        for case in self.cases:
+            result = case.when.evaluate(context.values)
+            inputs |= result.inputs
+            if result.holds:
+                reason = " ".join([f"Case {case.name} holds: {case.when.text}.", *untold])
+                return Go(case.name, reason, outputs={"case": case.name}, inputs=inputs)
+            if result.unknown:
+                untold.append(f"Case {case.name} could not be told: {result.unknown}.")
+        reason = " ".join(["No case holds.", *untold])
+        return Go(ELSE, reason, outputs={"case": ELSE}, inputs=inputs)

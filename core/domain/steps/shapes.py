@@ -1,0 +1,362 @@
+"""The shapes a setting can have: each reads a value, says what is wrong with it, and gives its JSON Schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol
+
+from core.domain.errors import Violation
+from core.domain.records import fields as records
+from core.domain.webhooks import event_types
+from core.domain.workflow import durations, templates, values
+from core.domain.workflow.expressions import Environment, Expression, fits, spoken
+from core.domain.workflow.nearest import did_you_mean
+from core.domain.workflow.templates import Template
+from core.domain.workflow.values import Value
+
+IDENTIFIER = r"[a-z][a-z0-9_]{0,62}"
+"""Step ids and case names: expressions name them, so they are identifiers."""
+
+MOST_CASES = 50
+MOST_FIELDS = 100
+LONGEST_EVENT_NAME = 200
+
+_CEL = {"type": "object", "properties": {"cel": {"type": "string"}}, "required": ["cel"], "additionalProperties": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Lookups:
+    """What exists outside the document; None for what is not to be checked."""
+
+    endpoint_ids: frozenset[str] | None = None
+
+
+@dataclass(slots=True)
+class Scope:
+    """What a setting is read against, and everything found wrong so far."""
+
+    environment: Environment
+    lookups: Lookups = field(default_factory=Lookups)
+    problems: list[Violation] = field(default_factory=list)
+
+    def add(self, path: str, reason: str, message: str, hint: str = "") -> None:
+        """Report one thing that is wrong."""
+        self.problems.append(Violation(path, reason, message, hint))
+
+
+class Shape(Protocol):
+    """The shape of a setting."""
+
+    @property
+    def hint(self) -> str:
+        """Return how to write one."""
+        ...
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        ...
+
+    def read(self, raw: Any, scope: Scope, path: str) -> Any:
+        """Return the value, or report what is wrong."""
+        ...
+
+
+def _wrong_type(raw: Any, wanted: str, shape: Shape, scope: Scope, path: str) -> None:
+    given = {bool: "true or false", dict: "a map", list: "a list", str: "text"}.get(type(raw), "a number")
+    scope.add(path, "WRONG_TYPE", f"this must be {wanted}, not {given}", shape.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain text, from a list of choices where there is one."""
+
+    longest: int = 200
+    choices: tuple[str, ...] = ()
+
+    @property
+    def hint(self) -> str:
+        """Return how to write one."""
+        return f"Use one of {', '.join(self.choices)}." if self.choices else ""
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        if self.choices:
+            return {"type": "string", "enum": list(self.choices)}
+        return {"type": "string", "minLength": 1, "maxLength": self.longest}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> str:
+        """Return the text, or report what is wrong."""
+        if not isinstance(raw, str):
+            _wrong_type(raw, "text", self, scope, path)
+            return ""
+        if self.choices and raw not in self.choices:
+            hint = did_you_mean(raw, self.choices) or self.hint
+            scope.add(path, "UNKNOWN_VALUE", f"{raw[:40]} is not one of its values", hint)
+        elif not raw.strip():
+            scope.add(path, "EMPTY", "this must not be empty", self.hint)
+        elif len(raw) > self.longest:
+            scope.add(path, "TOO_LONG", f"this has {len(raw):,} characters; at most {self.longest:,} are allowed")
+        return raw
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """True or false."""
+
+    hint: str = "Write true or false."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "boolean"}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> bool:
+        """Return the flag, or report what is wrong."""
+        if not isinstance(raw, bool):
+            _wrong_type(raw, "true or false", self, scope, path)
+        return raw is True
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """A length of time."""
+
+    hint: str = durations.EXAMPLE
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "pattern": durations.PATTERN, "examples": ["30m", "2h", "3d", "1w", "1d12h"]}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> timedelta:
+        """Return the length of time, or report what is wrong."""
+        if not isinstance(raw, str):
+            _wrong_type(raw, "a length of time", self, scope, path)
+            return timedelta()
+        try:
+            return durations.parse(raw)
+        except ValueError as error:
+            scope.add(path, "NOT_A_DURATION", str(error), self.hint)
+            return timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A CEL expression that is true or false."""
+
+    hint: str = 'Write CEL, such as lead.tier == "A".'
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "minLength": 1, "maxLength": 2000, "format": "cel"}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> Expression | None:
+        """Return the condition, or report what is wrong."""
+        if not isinstance(raw, str):
+            _wrong_type(raw, "a CEL expression in quotes", self, scope, path)
+            return None
+        expression, problems = scope.environment.check(raw, wants="boolean", path=path)
+        scope.problems += problems
+        return expression
+
+
+@dataclass(frozen=True, slots=True)
+class LiquidText:
+    """Text that may have Liquid in it."""
+
+    longest: int = templates.LONGEST_TEXT
+    hint: str = "Write text; {{ contact.email }} puts a value in."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "minLength": 1, "maxLength": self.longest, "format": "liquid"}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> Template | None:
+        """Return the template, or report what is wrong."""
+        text = Text(self.longest).read(raw, scope, path)
+        template, problems = templates.check(text, scope.environment.variables, path)
+        scope.problems += problems
+        return template
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A map of names to values: literals, Liquid texts, `{cel: …}`."""
+
+    hint: str = 'Write names and values, such as {email: "{{ contact.email }}", hot: {cel: \'lead.tier == "A"\'}}.'
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "object", "maxProperties": MOST_FIELDS, "additionalProperties": True}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> Value:
+        """Return the values, or report what is wrong."""
+        if not isinstance(raw, Mapping) or (set(raw) == {"cel"} and isinstance(raw["cel"], str)):
+            _wrong_type(raw, "a map of names to values", self, scope, path)
+            return Value({})
+        if len(raw) > MOST_FIELDS:
+            scope.add(path, "TOO_MANY", f"this has {len(raw)} entries; at most {MOST_FIELDS} are allowed")
+        value, problems = values.check(raw, scope.environment, path)
+        scope.problems += problems
+        return value or Value({})
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFields:
+    """A map of field paths to new values; null removes a field."""
+
+    hint: str = "Write field paths and values, such as {lifecycle_stage: engaged, custom.plan: pro}."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        scalar = {"type": ["string", "number", "boolean", "null", "array"]}
+        return {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": [scalar, _CEL]}}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> dict[str, Value]:
+        """Return the values by path, or report what is wrong; the record's type checks the paths later."""
+        if not isinstance(raw, Mapping):
+            _wrong_type(raw, "a map of field paths to values", self, scope, path)
+            return {}
+        if not raw or len(raw) > MOST_FIELDS:
+            scope.add(path, "WRONG_COUNT", f"this sets {len(raw)} fields; 1 to {MOST_FIELDS} are allowed", self.hint)
+        found: dict[str, Value] = {}
+        for name, item in raw.items():
+            value, problems = values.check(item, scope.environment, f"{path}.{name}")
+            scope.problems += problems
+            if value is not None:
+                found[str(name)] = value
+        return found
+
+    def check(self, record_type: str, chosen: Mapping[str, Value], scope: Scope, path: str) -> None:
+        """Report fields that the record does not have, and values that they do not take."""
+        for name, value in chosen.items():
+            literal = not isinstance(value.written, Expression | Template | dict | list)
+            _, problems = records.validate_fields(record_type, {name: value.written if literal else None}, path)
+            scope.problems += problems
+            standard = records.STANDARD_FIELDS[record_type].get(name)
+            if not problems and standard and isinstance(value.written, Expression):
+                kind = value.written.kind
+                if not fits(kind, standard.kind):
+                    message = f"this comes to {spoken(kind)}, but {name} holds {spoken(standard.kind)}"
+                    scope.add(
+                        f"{path}.{name}.cel", "EXPRESSION_TYPE", message, "Convert it, as with string(…) or int(…)."
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class EventName:
+    """The name of an incoming event."""
+
+    hint: str = "Write the name that the source sends, such as form.submitted."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "minLength": 1, "maxLength": LONGEST_EVENT_NAME}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> str:
+        """Return the name, or report what is wrong."""
+        return Text(LONGEST_EVENT_NAME).read(raw, scope, path).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """The type of an outgoing event."""
+
+    hint: str = "Write dotted lower case, such as nurture.hot."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "pattern": r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$", "maxLength": 128}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> str:
+        """Return the type, or report what is wrong."""
+        text = Text(event_types.MAX_NAME_LENGTH).read(raw, scope, path)
+        if text and not event_types.is_event_type_name(text):
+            scope.add(path, "BAD_EVENT_TYPE", f"{text[:40]} cannot name an event type", self.hint)
+        elif text in event_types.CATALOGUE:
+            scope.add(path, "RESERVED_NAME", f"{text} is sent by the core alone", "Choose a type of your own.")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointId:
+    """The id of a webhook endpoint."""
+
+    hint: str = "Write the id of an endpoint, such as ep_…; list the endpoints to see what there is."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "minLength": 1, "maxLength": 63}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> str:
+        """Return the id, or report what is wrong."""
+        text = Text(63).read(raw, scope, path)
+        known = scope.lookups.endpoint_ids
+        if text and known is not None and text not in known:
+            scope.add(path, "UNKNOWN_ENDPOINT", f"there is no endpoint {text}", did_you_mean(text, known) or self.hint)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One way of a branch."""
+
+    name: str
+    when: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Cases:
+    """The ways of a branch: each a name and a condition."""
+
+    hint: str = "Write a list such as [{name: hot, when: 'lead.tier == \"A\"'}]."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        name = {"type": "string", "pattern": f"^{IDENTIFIER}$", "not": {"const": "else"}}
+        item = {
+            "type": "object",
+            "properties": {"name": name, "when": Condition().schema()},
+            "required": ["name", "when"],
+            "additionalProperties": False,
+        }
+        return {"type": "array", "minItems": 1, "maxItems": MOST_CASES, "items": item}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> tuple[Case, ...]:
+        """Return the cases, or report what is wrong."""
+        if not isinstance(raw, list):
+            _wrong_type(raw, "a list of cases", self, scope, path)
+            return ()
+        if not 1 <= len(raw) <= MOST_CASES:
+            scope.add(path, "WRONG_COUNT", f"there are {len(raw)} cases; 1 to {MOST_CASES} are allowed", self.hint)
+        cases: list[Case] = []
+        names: set[str] = set()
+        for index, item in enumerate(raw[:MOST_CASES]):
+            case = self._case(item, names, scope, f"{path}[{index}]")
+            if case is not None:
+                cases.append(case)
+        return tuple(cases)
+
+    def _case(self, raw: Any, names: set[str], scope: Scope, path: str) -> Case | None:
+        if not isinstance(raw, Mapping):
+            _wrong_type(raw, "a case with name and when", self, scope, path)
+            return None
+        for key in raw:
+            if key not in ("name", "when"):
+                scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"a case has no {key}", did_you_mean(key, ("name", "when")))
+        name = raw.get("name")
+        if not isinstance(name, str) or not re.fullmatch(IDENTIFIER, name):
+            hint = "Use lower-case letters, digits and underscores, a letter first."
+            scope.add(f"{path}.name", "BAD_NAME", "a case needs a name", hint)
+        elif name == "else":
+            scope.add(f"{path}.name", "RESERVED_NAME", "else is the way when no case holds", "Choose another name.")
+        elif name in names:
+            scope.add(f"{path}.name", "DUPLICATE_NAME", f"there is a case {name} already", "Choose another name.")
+        else:
+            names.add(name)
+        if raw.get("when") is None:
+            scope.add(f"{path}.when", "MISSING_KEY", "a case needs when", Condition().hint)
+            return None
+        when = Condition().read(raw["when"], scope, f"{path}.when")
+        return Case(str(name), when) if when is not None else None

@@ -1,0 +1,275 @@
+"""What qualifying a lead would do: who is meant, what is known of them, what follows. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row
+
+from core.domain.control.digest import digest
+from core.domain.enrollment import EventFacts, RecordFacts
+from core.domain.errors import NotFound, ScoringModelNotFound
+from core.domain.qualification import plan, routing
+from core.domain.qualification import score as scoring
+from core.domain.qualification.facts import LeadFacts, Origin
+from core.domain.qualification.model import ScoringModel
+from core.domain.qualification.parse import compiled
+from core.domain.qualification.plan import Setting
+from core.domain.qualification.routing import Candidate, Choice
+from core.domain.qualification.score import Decision, Score
+from core.domain.records import changes as field_changes
+from core.domain.records.changes import Change
+from core.rpc.call import Call
+from core.store import identifiers, organizations, records
+from core.store import qualification as store
+from core.store.records import Record
+from core.store.transaction import Transaction
+
+DEFAULT_MODEL = "default"
+_STATUS = {
+    Decision.QUALIFIED: "qualified",
+    Decision.NURTURE: "nurture",
+    Decision.DISQUALIFIED: "disqualified",
+}
+_OVER = frozenset({"converted", "closed"})
+"""Statuses that a qualification leaves alone: the lead's story has gone on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Who is to be qualified, as the caller said it."""
+
+    lead_id: str = ""
+    """A lead's id or a contact's."""
+    email: str = ""
+    """In the form that identifies a contact."""
+    given: Mapping[str, Any] | None = None
+    """Facts to set on the contact, by dotted path."""
+    as_of: datetime | None = None
+    """Facts observed later are not read; None for now."""
+
+    def patch(self, contact: Record | None) -> dict[str, Any]:
+        """Return what the caller sets on the contact; a new one also gets its e-mail."""
+        return {**(self.given or {}), **({"email": self.email} if contact is None else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The records behind a target; None where there is none yet."""
+
+    contact: Record | None
+    lead: Record | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A version of a scoring model, compiled."""
+
+    id: str
+    version: int
+    rules: ScoringModel
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The owner that a plan has promised."""
+
+    owner_id: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Qualification:
+    """What qualifying would do."""
+
+    person: Person
+    model: Model
+    result: Score
+    choice: Choice | None
+    """None when the lead gets no owner by this."""
+    approval_reason: str
+    contact: Setting
+    lead: Setting
+    body: Mapping[str, Any]
+    """The plan."""
+
+    @property
+    def hash(self) -> str:
+        """Return the hash of the plan."""
+        return digest(self.body)
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Return what is set, the contact first."""
+        return self.contact, self.lead
+
+
+async def load_model(tx: Transaction, model_id: str, version: int = 0) -> Model:
+    """Return a compiled model, the newest version for 0. Raises NotFound."""
+    row = await model_row(tx, model_id or DEFAULT_MODEL, version)
+    return Model(row.model_id, row.version, compiled(row.source))
+
+
+async def model_row(tx: Transaction, model_id: str, version: int) -> Row[Any]:
+    """Return a version of a model as stored, the newest for 0. Raises NotFound, which names the models there are."""
+    row = await store.get_version(tx, model_id, version)
+    if row is None:
+        known = ", ".join(await store.model_ids(tx)) or "none"
+        name = f"{model_id} version {version}" if version else model_id
+        raise ScoringModelNotFound(kind="scoring model", id=name, known=known)
+    return row
+
+
+async def find(tx: Transaction, target: Target, *, lock: bool) -> Person:
+    """Return the contact and its lead; `lock` holds both until the transaction ends.
+
+    A contact stands for its newest lead. Raises NotFound for an id that is nobody's; an unknown e-mail is nobody yet.
+    """
+    lead_id = target.lead_id if target.lead_id.startswith("lead_") else ""
+    if lead_id:
+        lead = await records.get(tx, lead_id)
+        if lead is None or lead.type != "lead":
+            raise NotFound(kind="lead", id=lead_id)
+        contact_id = lead.contact_id or ""
+    else:
+        contact_id = target.lead_id or await identifiers.owner(tx, "contact", ("email", target.email)) or ""
+    contact = await _held(tx, contact_id) if lock else await records.get(tx, contact_id)
+    if contact is None or contact.type != "contact":
+        if target.lead_id:
+            raise NotFound(kind="contact", id=contact_id)
+        return Person(None, None)
+    if not lead_id:
+        newest = (await records.newest_leads(tx, [contact.id])).get(contact.id)
+        lead_id = newest.id if newest else ""
+    if not lead_id:
+        return Person(contact, None)
+    return Person(contact, await _held(tx, lead_id) if lock else await records.get(tx, lead_id))
+
+
+async def _held(tx: Transaction, record_id: str) -> Record | None:
+    return (await records.hold(tx, [(tx.org_id, record_id)])).get((tx.org_id, record_id))
+
+
+async def weigh(
+    call: Call, model: Model, target: Target, person: Person, *, planned: Planned | None = None, lock: bool = False
+) -> Qualification:
+    """Return what qualifying this person would do now; a planned owner stays, as long as it can own leads.
+
+    `lock` takes the model's turns for this transaction.
+    """
+    facts = await _facts(call, model.rules, target, person)
+    result = scoring.score(model.rules, facts)
+    choice = await _owner(call.tx, model, person.lead, result, planned, lock=lock)
+    reason = scoring.demand(model.rules, facts, result)
+    contact_fields = person.contact.fields if person.contact else {}
+    lead_fields = person.lead.fields if person.lead else {}
+    contact = Setting(
+        person.contact.id if person.contact else "contact",
+        _diff(contact_fields, target.patch(person.contact)),
+    )
+    lead = Setting(
+        person.lead.id if person.lead else "lead",
+        _diff(lead_fields, _lead_patch(model, result, choice, lead_fields)),
+    )
+    body = plan.body(
+        subject={
+            "contact_id": person.contact.id if person.contact else None,
+            "lead_id": person.lead.id if person.lead else None,
+        },
+        model_id=model.id,
+        model_version=model.version,
+        result=result,
+        choice=choice,
+        approval_reason=reason,
+        settings=(contact, lead),
+    )
+    return Qualification(person, model, result, choice, reason, contact, lead, body)
+
+
+def _diff(fields: Mapping[str, Any], patch: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return what a patch changes, by field: a stored patch may have come back in another order."""
+    return field_changes.diff(fields, dict(sorted(patch.items())))
+
+
+def _lead_patch(model: Model, result: Score, choice: Choice | None, lead: Mapping[str, Any]) -> dict[str, Any]:
+    patch: dict[str, Any] = {
+        "score": result.score,
+        "fit": result.fit,
+        "engagement": result.engagement,
+        "tier": result.tier or None,
+        "decision": result.decision.value,
+        "model_id": model.id,
+        "model_version": model.version,
+    }
+    status = _STATUS.get(result.decision, lead.get("status") or "new")
+    if lead.get("status") not in _OVER:
+        patch["status"] = status
+    if choice is not None and choice.member_id:
+        patch["owner_id"] = choice.member_id
+    if result.decision is Decision.QUALIFIED:
+        patch |= model.rules.on_qualified
+    return patch
+
+
+async def _facts(call: Call, rules: ScoringModel, target: Target, person: Person) -> LeadFacts:
+    until = target.as_of or call.now
+    origins: dict[str, Origin] = {}
+    contact = await _then(call.tx, "contact", person.contact, target.as_of, origins)
+    lead = await _then(call.tx, "lead", person.lead, target.as_of, origins)
+    changed = field_changes.diff(contact.fields, target.patch(person.contact))
+    if changed:
+        contact = replace(contact, fields=field_changes.apply(contact.fields, changed))
+        own = Origin(call.caller.principal_id, call.now)
+        origins |= {f"contact.{change.field}": own for change in changed}
+    found: tuple[EventFacts, ...] = ()
+    if person.contact is not None and rules.event_names:
+        since = until - rules.window
+        found = await store.contact_events(call.tx, person.contact.id, rules.event_names, since, until)
+    return LeadFacts(contact, lead, until, found, origins)
+
+
+async def _then(
+    tx: Transaction, record_type: str, record: Record | None, as_of: datetime | None, origins: dict[str, Origin]
+) -> RecordFacts:
+    """Return a record's facts, as they were at an instant where one is given, and note their origins."""
+    if record is None:
+        return RecordFacts("", record_type, {})
+    if as_of is not None and record.created_at > as_of:
+        return RecordFacts(record.id, record_type, {})
+    if as_of is not None:
+        record = await records.as_of(tx, record, as_of)
+    known = await store.field_origins(tx, record.id, as_of)
+    origins |= {f"{record_type}.{path}": origin for path, origin in known.items()}
+    return record.facts
+
+
+async def _owner(
+    tx: Transaction, model: Model, lead: Record | None, result: Score, planned: Planned | None, *, lock: bool
+) -> Choice | None:
+    if lead is not None and (owner_id := lead.fields.get("owner_id")):
+        owner = await organizations.get_member(tx, owner_id)
+        if owner is not None:
+            return routing.keep(owner.id, owner.display_name)
+    if model.rules.routing is None or result.decision is not Decision.QUALIFIED:
+        return None
+    cursor = await store.cursor(tx, model.id, lock=lock)
+    there = await candidates(tx, model.rules.routing.members)
+    if planned is not None and not planned.owner_id:
+        return Choice("", "", planned.method, (), cursor)
+    choice = routing.choose(model.rules.routing, there, cursor)
+    if planned is None or choice.member_id == planned.owner_id:
+        return choice
+    promised = next((one for one in there.values() if one.member_id == planned.owner_id), None)
+    if promised is None or promised.unavailable:
+        return choice
+    # Others have taken turns since the preview. The promise holds, and costs nobody the turn that is theirs now.
+    return Choice(promised.member_id, promised.display_name, planned.method, (), cursor)
+
+
+async def candidates(tx: Transaction, emails: tuple[str, ...]) -> dict[str, Candidate]:
+    """Return the members among these, by e-mail."""
+    members = await organizations.members_by_email(tx, emails)
+    return {email: Candidate(row.id, email, row.display_name) for email, row in members.items()}

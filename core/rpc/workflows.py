@@ -1,0 +1,246 @@
+"""Handlers of WorkflowService: writing, checking, publishing and reading workflows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, select
+
+from core import ids
+from core.domain import names
+from core.domain.effects import Emit
+from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, invalid
+from core.domain.steps import step_types
+from core.domain.steps.shapes import Lookups
+from core.domain.workflow.compile import Compiled, compile_document
+from core.domain.workflow.document import from_wire, parse_source, render_source, to_wire
+from core.domain.workflow.source import check_plain
+from core.rpc.call import Call
+from core.rpc.convert import from_struct, to_struct, to_timestamp
+from core.store import deliveries, endpoints, paging, workflows
+from core.store.deliveries import Emission
+from core.store.filtering import filtered
+from core.store.workflows import WorkflowState
+from dripstone.v1 import workflow_pb2 as pb
+
+_STATES = {state: pb.WorkflowState.Value(f"WORKFLOW_STATE_{state.name}") for state in WorkflowState}
+_FILTERED = {"state": "string"}
+_ROUTES = ("step_types", "validate")
+"""Words that stand where an id stands in a path of the HTTP gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A document as it was sent: its text, and what the text holds."""
+
+    source: str
+    document: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        title = self.document.get("title")
+        return title[:200] if isinstance(title, str) else ""
+
+
+async def create_workflow(request: pb.CreateWorkflowRequest, call: Call) -> pb.Workflow:
+    """Store a draft, and publish it where that is asked for."""
+    written = _written(request)
+    workflow_id = _chosen_id(request.workflow_id, call)
+    row = await workflows.create(
+        call.tx, workflow_id, title=written.title, source=written.source, document=written.document
+    )
+    if row is None:
+        raise AlreadyExists(kind="workflow", id=workflow_id)
+    return await _publish(row, call) if request.publish else _with_draft(row)
+
+
+async def update_workflow(request: pb.UpdateWorkflowRequest, call: Call) -> pb.Workflow:
+    """Replace the draft; what is published stays as it is."""
+    written = _written(request)
+    row = await _get(call, request.workflow_id, request.etag)
+    row = await workflows.update_draft(
+        call.tx, row.id, title=written.title, source=written.source, document=written.document
+    )
+    return _with_draft(row)
+
+
+async def validate_workflow(request: pb.ValidateWorkflowRequest, call: Call) -> pb.ValidateWorkflowResponse:
+    """Compile a document and answer with every problem."""
+    try:
+        problems = (await _compiled(_written(request).document, call)).problems
+    except Invalid as error:
+        problems = error.violations
+    return pb.ValidateWorkflowResponse(
+        valid=not problems,
+        problems=[
+            pb.Problem(path=one.field, reason=one.reason, message=one.message, hint=one.hint) for one in problems
+        ],
+    )
+
+
+async def publish_workflow(request: pb.PublishWorkflowRequest, call: Call) -> pb.Workflow:
+    """Make the draft the next version."""
+    return await _publish(await _get(call, request.workflow_id, request.etag), call)
+
+
+async def get_workflow(request: pb.GetWorkflowRequest, call: Call) -> pb.Workflow:
+    """Return a workflow with its draft, or with one published version."""
+    row = await workflows.get(call.tx, request.workflow_id)
+    if row is None:
+        raise NotFound(kind="workflow", id=request.workflow_id)
+    if not request.version:
+        return _with_draft(row)
+    version = await workflows.get_version(call.tx, call.caller.org_id, row.id, request.version)
+    if version is None:
+        raise NotFound(kind="workflow version", id=f"{row.id} version {request.version}")
+    return _message(row, version.document, version.source, version.version)
+
+
+async def list_workflows(request: pb.ListWorkflowsRequest, call: Call) -> pb.ListWorkflowsResponse:
+    """Return a page of workflows, newest first, without their documents."""
+    table = workflows.workflows
+    rows, token = await paging.page(
+        call.tx,
+        filtered(workflows.listing(), table, request.filter, _FILTERED),
+        table.c.id,
+        request.page_size,
+        request.page_token,
+        filter_text=request.filter,
+    )
+    return pb.ListWorkflowsResponse(workflows=[_summary(row) for row in rows], next_page_token=token)
+
+
+async def archive_workflow(request: pb.ArchiveWorkflowRequest, call: Call) -> pb.Workflow:
+    """Close a workflow to new enrollments; one that is closed stays as it is."""
+    row = await _get(call, request.workflow_id)
+    if row.state != WorkflowState.ARCHIVED:
+        row = await workflows.archive(call.tx, row.id)
+    return _with_draft(row)
+
+
+async def list_step_types(request: pb.ListStepTypesRequest, call: Call) -> pb.ListStepTypesResponse:
+    """Return the step kinds with the JSON Schema of their configuration."""
+    return pb.ListStepTypesResponse(
+        step_types=[
+            pb.StepType(
+                kind=one.kind,
+                summary=one.summary,
+                config_schema=to_struct(one.config_schema),
+                exits=one.exits,
+                waits=one.waits,
+            )
+            for one in step_types()
+        ]
+    )
+
+
+def _written(
+    request: pb.CreateWorkflowRequest | pb.UpdateWorkflowRequest | pb.ValidateWorkflowRequest,
+) -> _Written:
+    """Return the document of a request. Raises Invalid when there is none, or two, or it cannot be read."""
+    if request.source and request.HasField("document"):
+        raise invalid("document", "CONFLICT", "both source and document are given", "Send one of them.")
+    if request.source:
+        return _Written(request.source, parse_source(request.source))
+    if not request.HasField("document"):
+        hint = "Send the workflow as YAML in source, or as a document."
+        raise invalid("source", "REQUIRED", "there is no document", hint)
+    wire = request.document
+    document = from_wire(
+        {
+            "title": wire.title,
+            "description": wire.description,
+            "timezone": wire.timezone,
+            "reentry": wire.reentry,
+            "triggers": [{"event": trigger.event, "when": trigger.when} for trigger in wire.triggers],
+            "steps": [
+                {"id": step.id, "kind": step.kind, "config": from_struct(step.config), "exits": dict(step.exits)}
+                for step in wire.steps
+            ],
+        }
+    )
+    check_plain(document, "document")
+    source = render_source(document)
+    parse_source(source, "document")  # the limits of documents, whichever way they come
+    return _Written(source, document)
+
+
+def _chosen_id(given: str, call: Call) -> str:
+    if not given:
+        return ids.mint("wfl", call.now)
+    if not names.is_slug(given):
+        hint = "Use lower-case letters, digits, hyphens and underscores, at most 63; or leave it out."
+        raise invalid("workflow_id", "BAD_ID", f"{given[:63]} cannot be an id", hint)
+    if given in _ROUTES:
+        raise invalid("workflow_id", "RESERVED_NAME", f"{given} is the name of a route", "Choose another id.")
+    return given
+
+
+async def _get(call: Call, workflow_id: str, etag: str = "") -> Row[Any]:
+    row = await workflows.get(call.tx, workflow_id, lock=True)
+    if row is None:
+        raise NotFound(kind="workflow", id=workflow_id)
+    if etag and etag != _etag(row):
+        raise EtagMismatch(kind="workflow", id=row.id, current=_etag(row), given=etag)
+    return row
+
+
+async def _compiled(document: Mapping[str, Any], call: Call, workflow_id: str = "", number: int = 0) -> Compiled:
+    known = await call.tx.all(select(endpoints.endpoints.c.id))
+    lookups = Lookups(endpoint_ids=frozenset(row.id for row in known))
+    return compile_document(document, lookups, workflow_id=workflow_id, number=number)
+
+
+async def _publish(row: Row[Any], call: Call) -> pb.Workflow:
+    number = row.published_version + 1
+    compiled = await _compiled(row.draft_document, call, row.id, number)
+    if compiled.version is None:
+        raise Invalid(*[Violation(one.field, one.reason, one.message, one.hint) for one in compiled.problems])
+    row = await workflows.publish(call.tx, row, compiled.version, call.caller.principal_id)
+    data = {"workflow_id": row.id, "version": number, "title": row.title, "actor": call.caller.principal_id}
+    message = names.derive("msg", call.now, call.caller.org_id, row.id, number, "published")
+    await deliveries.emit(call.tx, [Emission(call.caller.org_id, Emit(message, "workflow.published", data))])
+    return _message(row, row.draft_document, row.draft_source, number)
+
+
+def _etag(row: Row[Any]) -> str:
+    return f'"{row.rev}"'
+
+
+def _summary(row: Row[Any]) -> pb.Workflow:
+    return pb.Workflow(
+        id=row.id,
+        title=row.title,
+        state=_STATES[WorkflowState(row.state)],
+        published_version=row.published_version,
+        etag=_etag(row),
+        create_time=to_timestamp(row.created_at),
+        update_time=to_timestamp(row.updated_at),
+    )
+
+
+def _with_draft(row: Row[Any]) -> pb.Workflow:
+    return _message(row, row.draft_document, row.draft_source, 0)
+
+
+def _message(row: Row[Any], document: Mapping[str, Any], source: str, version: int) -> pb.Workflow:
+    message = _summary(row)
+    message.version = version
+    message.source = source
+    wire = to_wire(document)
+    message.document.CopyFrom(
+        pb.WorkflowDocument(
+            title=wire["title"],
+            description=wire["description"],
+            timezone=wire["timezone"],
+            reentry=wire["reentry"],
+            triggers=[pb.Trigger(**trigger) for trigger in wire["triggers"]],
+            steps=[
+                pb.Step(id=step["id"], kind=step["kind"], config=to_struct(step["config"]), exits=step["exits"])
+                for step in wire["steps"]
+            ],
+        )
+    )
+    return message

@@ -1,0 +1,337 @@
+"""Events that came in: an inbox that only grows, the sources they come from, and the matcher's claim on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Column, Index, Integer, Row, SmallInteger, Table, delete, select, text
+
+from core import ids
+from core.domain import names
+from core.domain.enrollment import EventFacts
+from core.domain.filters import Expression
+from core.store import paging
+from core.store.filtering import to_sql
+from core.store.metadata import (
+    Instant,
+    Json,
+    Name,
+    day_of,
+    dump_json,
+    from_micros,
+    metadata,
+    org_id,
+    to_micros,
+)
+from core.store.transaction import Transaction, values_by_column
+
+DEDUPLICATION = timedelta(days=7)
+"""How long a source's `message_id` is remembered: longer than any sender we know retries."""
+
+sources = Table(
+    "sources",
+    metadata,
+    org_id(),
+    Column("id", Name, primary_key=True),
+    Column("display_name", Name, nullable=False),
+    Column("kind", Name, nullable=False),
+    # Ids are the caller's choice; this one is in order of creation.
+    Column("position", Name, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("sources_position", "org_id", "position", unique=True),
+)
+
+events = Table(
+    "events",
+    metadata,
+    org_id(),
+    Column("id", Name, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("bucket", SmallInteger, nullable=False),
+    Column("source_id", Name, nullable=False),
+    Column("event_type", Name, nullable=False),
+    Column("event_name", Name, nullable=False),
+    Column("fields", Json, nullable=False),
+    Column("contact_id", Name),
+    Column("occurred_at", Instant, nullable=False),
+    Column("received_at", Instant, nullable=False),
+    Column("message_id", Name, nullable=False),
+    Column("identity_conflict", Json),
+    # Set while the matcher has not looked at it.
+    Column("match_due_at", Instant),
+    Index(
+        "events_unmatched",
+        "org_id",
+        "match_due_at",
+        "id",
+        sqlite_where=text("match_due_at IS NOT NULL"),
+        postgresql_where=text("match_due_at IS NOT NULL"),
+    ),
+    Index("events_contact", "org_id", "contact_id", "id"),
+    postgresql_partition_by="RANGE (day)",
+)
+
+event_dedup = Table(
+    "event_dedup",
+    metadata,
+    org_id(),
+    Column("source_id", Name, primary_key=True),
+    Column("message_id", Name, primary_key=True),
+    Column("event_id", Name, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Index("event_dedup_age", "created_at"),
+)
+
+_EVENT_COLUMNS = [column.name for column in events.c]
+_FACTS = "e.org_id, e.id, e.event_name, e.event_type, e.fields, e.contact_id, e.occurred_at, e.received_at"
+# One index probe for each organization that has work, and none for those that have not.
+_UNMATCHED_ORGANIZATIONS = (
+    "WITH RECURSIVE waiting(org_id) AS (SELECT (SELECT min(org_id) FROM events WHERE match_due_at <= $1) UNION ALL "
+    "SELECT (SELECT min(e.org_id) FROM events e WHERE e.org_id > waiting.org_id AND e.match_due_at <= $1) "
+    "FROM waiting WHERE waiting.org_id IS NOT NULL) SELECT org_id FROM waiting WHERE org_id IS NOT NULL"
+)
+_CLAIM_SQLITE = (
+    f"SELECT {_FACTS} FROM events e WHERE org_id = $1 AND match_due_at <= $2 "  # noqa: S608 -- names are ours
+    "ORDER BY match_due_at, id LIMIT $3"
+)
+_CLAIM_POSTGRESQL = (
+    f"SELECT {_FACTS} FROM unnest($1::text[]) AS o(org_id) CROSS JOIN LATERAL "  # noqa: S608 -- names are ours
+    "(SELECT * FROM events WHERE org_id = o.org_id AND match_due_at <= $2 ORDER BY match_due_at, id LIMIT $3 "
+    "FOR UPDATE SKIP LOCKED) e"
+)
+_MATCHED_SQLITE = "UPDATE events SET match_due_at = NULL WHERE org_id = ?1 AND id = ?2 AND day = ?3"
+_MATCHED_POSTGRESQL = (
+    "UPDATE events e SET match_due_at = NULL FROM unnest($1::text[], $2::text[], $3::int[]) AS w(org_id, id, day) "
+    "WHERE e.org_id = w.org_id AND e.id = w.id AND e.day = w.day"
+)
+_ARRIVED_ON = (
+    "e.org_id = w.org_id AND e.contact_id = w.contact_id AND e.id >= w.first_id AND e.day >= w.day "
+    "AND e.event_name = w.event_name AND e.received_at >= w.since AND e.received_at <= w.until"
+)
+_ARRIVED_SQLITE = (
+    "WITH w AS MATERIALIZED (SELECT value ->> 0 AS org_id, value ->> 1 AS contact_id, value ->> 2 AS event_name, "  # noqa: S608
+    "value ->> 3 AS first_id, value ->> 4 AS day, value ->> 5 AS since, value ->> 6 AS until FROM json_each($1)) "
+    f"SELECT {_FACTS} FROM w CROSS JOIN events e ON {_ARRIVED_ON} ORDER BY e.id"
+)
+_ARRIVED_POSTGRESQL = (
+    f"SELECT {_FACTS} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[], "  # noqa: S608
+    "$7::bigint[]) AS w(org_id, contact_id, event_name, first_id, day, since, until) "
+    f"JOIN events e ON {_ARRIVED_ON} ORDER BY e.id"
+)
+_CLAIM_ID_POSTGRESQL = (
+    "INSERT INTO event_dedup (org_id, source_id, message_id, event_id, created_at) "
+    "SELECT $1::text, source_id, message_id, event_id, $2::bigint FROM unnest($3::text[], $4::text[], $5::text[]) AS w(source_id, message_id, event_id) "
+    "ON CONFLICT DO NOTHING RETURNING source_id, message_id"
+)
+_CLAIM_ID_SQLITE = (
+    "INSERT INTO event_dedup (org_id, source_id, message_id, event_id, created_at) SELECT $1, value ->> 0, "
+    "value ->> 1, value ->> 2, $2 FROM json_each($3) WHERE true ON CONFLICT DO NOTHING RETURNING source_id, message_id"
+)
+_FIRST_POSTGRESQL = (
+    "SELECT d.source_id, d.message_id, d.event_id FROM unnest($2::text[], $3::text[]) AS w(source_id, message_id) "
+    "JOIN event_dedup d USING (source_id, message_id) WHERE d.org_id = $1"
+)
+_FIRST_SQLITE = (
+    "SELECT d.source_id, d.message_id, d.event_id FROM json_each($2) w CROSS JOIN event_dedup d "
+    "ON d.org_id = $1 AND d.source_id = (w.value ->> 0) AND d.message_id = (w.value ->> 1)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to store."""
+
+    id: str
+    source_id: str
+    event_type: str
+    event_name: str
+    fields: Mapping[str, Any]
+    contact_id: str | None
+    occurred_at: datetime
+    message_id: str
+    identity_conflict: Sequence[Any] = ()
+    """Identifiers of the event that name somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnmatchedEvent:
+    """An event that the matcher has yet to look at."""
+
+    org_id: str
+    contact_id: str | None
+    facts: EventFacts
+
+    @property
+    def id(self) -> str:
+        """Return the event's id."""
+        return self.facts.id
+
+    @property
+    def name(self) -> str:
+        """Return the event's name."""
+        return self.facts.name
+
+
+async def claim_message_ids(tx: Transaction, wanted: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """Remember which event each `(source, message_id)` belongs to; return those that had one before, with it.
+
+    Waits for a transaction that is bringing the same one.
+    """
+    if not wanted:
+        return {}
+    rows = sorted((*key, event_id) for key, event_id in wanted.items())
+    now = to_micros(tx.now)
+    if tx.dialect == "postgresql":
+        won = await tx.fetch(_CLAIM_ID_POSTGRESQL, tx.org_id, now, *values_by_column(rows))
+    else:
+        won = await tx.fetch(_CLAIM_ID_SQLITE, tx.org_id, now, dump_json(rows))
+    lost = sorted(set(wanted) - {(row[0], row[1]) for row in won})
+    if not lost:
+        return {}
+    if tx.dialect == "postgresql":
+        first = await tx.fetch(_FIRST_POSTGRESQL, tx.org_id, *values_by_column(lost))
+    else:
+        first = await tx.fetch(_FIRST_SQLITE, tx.org_id, dump_json(lost))
+    return {(row[0], row[1]): row[2] for row in first}
+
+
+async def forget_old_message_ids(tx: Transaction) -> int:
+    """Delete deduplication ids that are older than they are kept, in a system transaction; return how many."""
+    return await tx.run(delete(event_dedup).where(event_dedup.c.created_at < tx.now - DEDUPLICATION))
+
+
+async def store(tx: Transaction, new: Sequence[NewEvent]) -> None:
+    """Write events and wake the matcher."""
+    if not new:
+        return
+    bucket, day = names.bucket(tx.org_id), day_of(tx.now)
+    rows = [
+        (
+            tx.org_id, event.id, day, bucket, event.source_id, event.event_type, event.event_name, event.fields,
+            event.contact_id, event.occurred_at, tx.now, event.message_id,
+            [asdict(conflict) for conflict in event.identity_conflict] or None, tx.now,
+        )
+        for event in new
+    ]  # fmt: skip
+    await tx.bulk_insert(events, _EVENT_COLUMNS, rows)
+    tx.wake("matcher")
+
+
+async def contacts_of(tx: Transaction, event_ids: Iterable[str]) -> dict[str, str | None]:
+    """Return the contact of each of these events."""
+    wanted = sorted(set(event_ids))
+    if not wanted:
+        return {}
+    days = {day_of(names.minted_at(event_id)) for event_id in wanted}
+    rows = await tx.all(
+        select(events.c.id, events.c.contact_id).where(events.c.id.in_(wanted), events.c.day.in_(sorted(days)))
+    )
+    return {row.id: row.contact_id for row in rows}
+
+
+async def claim_unmatched(tx: Transaction, now: datetime, limit: int) -> list[UnmatchedEvent]:
+    """Claim events that nobody has matched, oldest first, in a system transaction; every organization gets its share.
+
+    Other processes pass over them until the transaction ends.
+    """
+    at = to_micros(now)
+    orgs = [row[0] for row in await tx.fetch(_UNMATCHED_ORGANIZATIONS, at)]
+    if not orgs:
+        return []
+    orgs = _rotated(orgs, at)[:limit]
+    each = -(-limit // len(orgs))
+    if tx.dialect == "postgresql":
+        rows = await tx.fetch(_CLAIM_POSTGRESQL, orgs, at, each)
+    else:
+        rows = [row for org in orgs for row in await tx.fetch(_CLAIM_SQLITE, org, at, each)]
+    return [UnmatchedEvent(row[0], row[5], _facts(row)) for row in rows]
+
+
+def _rotated(orgs: list[str], at: int) -> list[str]:
+    """Begin elsewhere each time: with more organizations than a batch has room for, all have their turn."""
+    start = at % len(orgs)
+    return orgs[start:] + orgs[:start]
+
+
+async def mark_matched(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None:
+    """Take these events, by `(organization, id)`, off the matcher's list."""
+    rows = [(org, event_id, day_of(names.minted_at(event_id))) for org, event_id in keys]
+    if not rows:
+        return
+    driver = await tx.driver()
+    if tx.dialect == "postgresql":
+        await driver.execute(_MATCHED_POSTGRESQL, *values_by_column(rows))
+    else:
+        await driver.executemany(_MATCHED_SQLITE, rows)
+
+
+WaitKey = tuple[str, str, str, datetime | None, datetime | None]
+"""Organization, contact, event name, and the first and last instant of arrival that count; no last one means now."""
+
+
+async def received_since(tx: Transaction, keys: Iterable[WaitKey]) -> dict[tuple[str, str, str], list[EventFacts]]:
+    """Return the events of each `(organization, contact, name)` that arrived in its time, oldest first."""
+    rows = [
+        (
+            org, contact, name, names.compose("evt", since, 0), day_of(since), to_micros(since),
+            to_micros(until or tx.now),
+        )
+        for org, contact, name, since, until in keys
+        if since is not None
+    ]  # fmt: skip
+    if not rows:
+        return {}
+    if tx.dialect == "postgresql":
+        found = await tx.fetch(_ARRIVED_POSTGRESQL, *values_by_column(rows))
+    else:
+        found = await tx.fetch(_ARRIVED_SQLITE, dump_json(rows))
+    arrived: dict[tuple[str, str, str], list[EventFacts]] = {}
+    for row in found:
+        arrived.setdefault((row[0], row[5], row[2]), []).append(_facts(row))
+    return arrived
+
+
+def _facts(row: Sequence[Any]) -> EventFacts:
+    fields = json.loads(row[4]) if isinstance(row[4], str) else row[4]
+    return EventFacts(row[1], row[2], row[3], fields, from_micros(row[6]), from_micros(row[7]))
+
+
+async def page(
+    tx: Transaction, size: int, token: str, *, filter_text: str = "", where: Expression | None = None
+) -> tuple[Sequence[Row[Any]], str]:
+    """Return a page of events, newest first, and the next token; `where` is what `filter_text` says."""
+    statement = select(events)
+    if where is not None:
+        statement = statement.where(to_sql(where, {column.name: column for column in events.c}, tx.dialect))
+    return await paging.page(tx, statement, events.c.id, size, token, filter_text=filter_text)
+
+
+async def get_sources(tx: Transaction, source_ids: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the sources with these ids, by id."""
+    rows = await tx.all(select(sources).where(sources.c.id.in_(sorted(set(source_ids)))))
+    return {row.id: row for row in rows}
+
+
+async def source_ids(tx: Transaction, limit: int = 200) -> list[str]:
+    """Return ids of sources, newest first."""
+    rows = await tx.all(select(sources.c.id).order_by(sources.c.position.desc()).limit(limit))
+    return [row.id for row in rows]
+
+
+async def create_source(tx: Transaction, source_id: str, display_name: str, kind: str) -> Row[Any] | None:
+    """Create a source and return it; an empty id is minted. Returns None when the id is taken."""
+    position = ids.mint("src", tx.now)
+    row_id = source_id or position
+    about = {"display_name": display_name, "kind": kind, "position": position, "created_at": tx.now}
+    if not await tx.insert(sources, [{"id": row_id, **about}], on_conflict="ignore"):
+        return None
+    return (await get_sources(tx, [row_id]))[row_id]
+
+
+async def sources_page(tx: Transaction, size: int, token: str) -> tuple[Sequence[Row[Any]], str]:
+    """Return a page of sources and the next token."""
+    return await paging.page(tx, select(sources), sources.c.position, size, token)

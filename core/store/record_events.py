@@ -1,0 +1,33 @@
+"""Outbound events about records: `record.created` and `record.updated`, one a record and write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from core.domain import names
+from core.domain.effects import Emit
+from core.store import deliveries
+from core.store.deliveries import Emission
+from core.store.record_rows import Written
+from core.store.transaction import Transaction
+
+
+async def announce(tx: Transaction, written: Iterable[Written]) -> None:
+    """Tell the organization's endpoints which records were created and what changed in others."""
+    emissions = [Emission(item.record.org_id, _event(item)) for item in written if item.created or item.changes]
+    await deliveries.emit(tx, emissions)
+
+
+def _event(item: Written) -> Emit:
+    record = item.record
+    about = {"record_id": record.id, "record_type": record.type, "actor": item.actor, "cause": item.cause}
+    data: dict[str, Any] = about
+    if item.created:
+        event_type, data["fields"] = "record.created", dict(record.fields)
+    else:
+        event_type = "record.updated"
+        data["changes"] = [
+            {"field": change.field, "old_value": change.old, "new_value": change.new} for change in item.changes
+        ]
+    return Emit(names.derive("msg", record.updated_at, record.id, record.rev, event_type), event_type, data)

@@ -1,0 +1,63 @@
+"""A real `dripstone serve` process that a test may kill at any moment and start again on the same data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from dripstone.v1.client import Client
+
+
+class ServerProcess:
+    """Starts, kills and starts again; addresses and keys are found in connection.json, as every client finds them."""
+
+    def __init__(self, data_dir: Path, database_url: str):
+        self._data_dir = data_dir
+        self._database_url = database_url
+        self._process: asyncio.subprocess.Process | None = None
+        self._log = data_dir / "server.log"
+
+    async def start(self) -> None:
+        """Start and wait until it serves."""
+        connection = self._data_dir / "connection.json"
+        before = connection.stat().st_mtime_ns if connection.exists() else 0
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "core", "serve",
+                "--data-dir", str(self._data_dir), "--db", self._database_url,
+                "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
+                "--allow-destination", "127.0.0.0/8",
+                stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )  # fmt: skip
+        async with asyncio.timeout(30):
+            while not connection.exists() or connection.stat().st_mtime_ns == before:
+                if self._process.returncode is not None:
+                    raise AssertionError(f"the server ended by itself:\n{self._log.read_text()[-3000:]}")
+                await asyncio.sleep(0.02)
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """Return what connection.json says."""
+        return dict(json.loads((self._data_dir / "connection.json").read_text()))
+
+    def client(self) -> Client:
+        """Return a client of the process as it is now."""
+        return Client(self.connection["grpc"], self.connection["api_key"])
+
+    async def kill(self) -> None:
+        """End it as a power cut would."""
+        assert self._process is not None
+        self._process.kill()
+        await self._process.wait()
+
+    async def terminate(self) -> int:
+        """Ask it to drain and return its exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            return await self._process.wait()

@@ -1,0 +1,228 @@
+"""What holds of every workflow and every history: pure, ordered, stable under repetition, never a raise."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.domain import machine
+from core.domain.effects import Emit, RequestApproval
+from core.domain.enrollment import (
+    ApprovalDecided,
+    Cancelled,
+    DeliveryEnded,
+    Enrollment,
+    EventArrived,
+    EventFacts,
+    Facts,
+    RecordFacts,
+    State,
+    Stimulus,
+    TimerFired,
+)
+from core.domain.explain import explain
+from core.domain.trace import TraceEntry, Transition
+from core.domain.workflow.compile import compile_document
+from core.domain.workflow.version import Version
+
+START = datetime(2026, 3, 2, 9, tzinfo=UTC)
+IDS = [f"s{number}" for number in range(6)]
+TARGETS = st.sampled_from([*IDS, "end"])
+CONDITIONS = st.sampled_from(
+    [
+        'lead.tier == "A"',
+        "contact.employees > 3",
+        "event.fields.x == 1",
+        "steps.s0.matched",
+        "vars.n > 1",
+        "has(lead.id)",
+    ]
+)
+TEXTS = st.sampled_from(["x", "{{ contact.email }}", "{{ event.fields.x | plus: 1 }}", "{{ 1 | divided_by: vars.n }}"])
+SCALARS = st.sampled_from([None, True, 0, 1, 5, "A", "x", 2.5, [1], {"y": 1}])
+
+
+@st.composite
+def step(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    """Draw a step with exits anywhere."""
+    kind = draw(st.sampled_from(["wait", "branch", "wait_for_event", "webhook", "update", "approval", "log", "exit"]))
+    made: dict[str, Any] = {"id": name, "kind": kind}
+    match kind:
+        case "wait":
+            made |= {"for": draw(st.sampled_from(["1s", "1h", "2d"])), "next": draw(TARGETS)}
+        case "branch":
+            made |= {"cases": [{"name": "one", "when": draw(CONDITIONS)}]}
+            made["exits"] = {"one": draw(TARGETS), "else": draw(TARGETS)}
+        case "wait_for_event":
+            made |= {"event": draw(st.sampled_from(["a", "b"])), "when": draw(CONDITIONS), "timeout": "1h"}
+            made["exits"] = {"matched": draw(TARGETS), "timeout": draw(TARGETS)}
+        case "webhook":
+            made |= {"event_type": "x.y", "data": {"a": draw(TEXTS), "b": {"cel": draw(CONDITIONS)}}}
+            if draw(st.booleans()):
+                made |= {"await": True, "exits": {"delivered": draw(TARGETS), "failed": draw(TARGETS)}}
+        case "update":
+            made |= {"set": {"employees": {"cel": "vars.n"}, "job_title": draw(TEXTS)}, "next": draw(TARGETS)}
+        case "approval":
+            made |= {"title": draw(TEXTS), "timeout": "1h"}
+            made["exits"] = {"approved": draw(TARGETS), "rejected": draw(TARGETS)}
+        case "log":
+            made |= {"message": draw(TEXTS), "next": draw(TARGETS)}
+        case "exit":
+            made |= {"reason": draw(TEXTS), "result": {"a": {"cel": draw(CONDITIONS)}}}
+    return made
+
+
+@st.composite
+def version(draw: st.DrawFn) -> Version:
+    """Draw a version: whatever of a random graph can be published."""
+    document = {"steps": [draw(step(name)) for name in IDS]}
+    while True:
+        compiled = compile_document(document, workflow_id="w", number=1)
+        if compiled.version is not None:
+            return compiled.version
+        document = _repaired(document, {problem.field for problem in compiled.problems})
+
+
+def _repaired(document: dict[str, Any], wrong: set[str]) -> dict[str, Any]:
+    """Turn a step at fault into a wait, or remove it when nothing leads to it."""
+    kept: list[dict[str, Any]] = []
+    for index, one in enumerate(document["steps"]):
+        fields = {field for field in wrong if field.startswith(f"steps[{index}]")}
+        reachable = f"steps[{index}]" not in wrong or one["kind"] != "wait"
+        if not fields:
+            kept.append(one)
+        elif reachable:
+            kept.append({"id": one["id"], "kind": "wait", "for": "1h", "next": "end"})
+    ids = {one["id"] for one in kept}
+    for one in kept:
+        if one.get("next") not in (None, "end", *ids):
+            one["next"] = "end"
+        one.update({"exits": {k: v if v in ids else "end" for k, v in one["exits"].items()}} if "exits" in one else {})
+    return {"steps": kept}
+
+
+RECORD = st.dictionaries(st.sampled_from(["email", "employees", "tier", "custom", "job_title"]), SCALARS)
+LEAD = st.none() | RECORD.map(lambda fields: RecordFacts("lead_1", "lead", fields))
+EVENTS = st.builds(
+    lambda name, fields, minutes: EventFacts(
+        f"evt_{minutes}", name, "action", fields, START, START + timedelta(minutes=minutes)
+    ),
+    st.sampled_from(["a", "b"]),
+    st.dictionaries(st.sampled_from(["x", "y"]), SCALARS),
+    st.integers(0, 300),
+)
+FACTS = st.builds(
+    lambda fields, lead, arrived: Facts(RecordFacts("cnt_1", "contact", fields), lead, tuple(arrived)),
+    RECORD,
+    LEAD,
+    st.lists(EVENTS, max_size=2),
+)
+STIMULI = st.one_of(
+    st.just("due"),
+    EVENTS.map(EventArrived),
+    st.sampled_from(["approve", "reject", "delivered", "failed"]),
+    st.just(Cancelled("mem_1")),
+)
+
+
+def _stimulus(drawn: Any, enrollment: Enrollment) -> Stimulus:
+    subject = enrollment.waiting.subject if enrollment.waiting else "none"
+    match drawn:
+        case "due":
+            return TimerFired()
+        case "approve" | "reject":
+            return ApprovalDecided(subject, drawn == "approve", "mem_1")
+        case "delivered" | "failed":
+            return DeliveryEnded(subject, drawn == "delivered", drawn, 200)
+        case _:
+            return drawn  # type: ignore[no-any-return]
+
+
+def _enter(chosen: Version, facts: Facts, variables: dict[str, Any], now: datetime) -> Transition:
+    return machine.enter(
+        chosen,
+        id="enr_1",
+        org_id="org_1",
+        contact_id="cnt_1",
+        key="k",
+        actor="key_1",
+        variables=variables,
+        event=None,
+        facts=facts,
+        now=now,
+    )
+
+
+def _check(transition: Transition, before: Enrollment | None, trace: list[TraceEntry], now: datetime) -> None:
+    after = transition.enrollment
+    assert after.rev == (before.rev + 1 if before else 1)
+    assert after.moved_at == now
+    assert transition.trace
+    assert [entry.seq for entry in trace] == list(range(1, after.trace_count + 1))
+    assert all(entry.reason for entry in trace)
+    made = [effect.id for effect in transition.effects if isinstance(effect, Emit | RequestApproval)]
+    assert len(set(made)) == len(made)
+    if after.state.over:
+        assert (after.waiting, after.due_at, after.ended_at) == (None, None, now)
+        assert after.end_reason
+    else:
+        assert after.waiting is not None or after.due_at == now
+        assert (after.state is State.AWAITING_APPROVAL) == (
+            after.waiting is not None and after.waiting.kind == "approval"
+        )
+
+
+@settings(max_examples=250, deadline=None)
+@given(version(), FACTS, st.fixed_dictionaries({"n": SCALARS}), st.lists(st.tuples(STIMULI, FACTS), max_size=8))
+def test_any_history_of_any_workflow(
+    chosen: Version, facts: Facts, variables: dict[str, Any], history: list[tuple[Any, Facts]]
+) -> None:
+    untouched = copy.deepcopy((facts, variables))
+    now = START
+    transition = _enter(chosen, facts, variables, now)
+    assert _enter(chosen, facts, variables, now) == transition
+    assert (facts, variables) == untouched
+    trace = list(transition.trace)
+    _check(transition, None, trace, now)
+    for drawn, seen in history:
+        before = transition.enrollment
+        stimulus = _stimulus(drawn, before)
+        now = max(now, before.due_at or now) if drawn == "due" else now + timedelta(minutes=1)
+        moved = machine.advance(chosen, before, stimulus, seen, now)
+        assert machine.advance(chosen, before, stimulus, seen, now) == moved
+        if before.state.over:
+            assert moved is None
+        if moved is not None:
+            trace += moved.trace
+            _check(moved, before, trace, now)
+            transition = moved
+        assert all(explain(chosen, transition.enrollment, trace))
+
+
+@settings(max_examples=100, deadline=None)
+@given(version(), FACTS)
+def test_a_workflow_left_to_its_timers_ends_or_waits(chosen: Version, facts: Facts) -> None:
+    transition = _enter(chosen, facts, {"n": 2}, START)
+    for _ in range(40):
+        enrollment = transition.enrollment
+        if enrollment.due_at is None:
+            break
+        moved = machine.advance(chosen, enrollment, TimerFired(), facts, enrollment.due_at)
+        assert moved is not None, "a due enrollment always moves"
+        assert moved.enrollment.moved_at == enrollment.due_at
+        transition = moved
+
+
+@settings(max_examples=50, deadline=None)
+@given(version(), FACTS)
+def test_ids_do_not_depend_on_anything_but_the_enrollment_and_its_rev(chosen: Version, facts: Facts) -> None:
+    first = _enter(chosen, facts, {"n": 2}, START)
+    again = _enter(chosen, replace(facts, arrived=()), {"n": 2}, START)
+    assert [effect for effect in first.effects if isinstance(effect, Emit)] == [
+        effect for effect in again.effects if isinstance(effect, Emit)
+    ]

@@ -1,0 +1,59 @@
+"""The real gateway over the real pipeline and a real database, with the handlers of `serving`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, cast
+
+import httpx2
+import pytest
+from google.protobuf.message import Message
+from starlette.routing import BaseRoute
+
+from core import provisioning
+from core.clock import ManualClock
+from core.gateway.app import build_app
+from core.rpc.authentication import Authenticator
+from core.rpc.call import Parts
+from core.rpc.limits import RateLimiter
+from core.rpc.pipeline import Pipeline
+from core.store.database import Database
+from tests.gateway.serving import Gateway, method_table
+
+
+@pytest.fixture
+async def database(tmp_path: Path, clock: ManualClock, anyio_backend: str) -> AsyncIterator[Database]:
+    """Open one database: how rows are kept is not what these tests are about."""
+    opened = await Database.open(f"sqlite:///{tmp_path / 'dripstone.db'}", clock)
+    await opened.create_schema()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def mounts() -> list[BaseRoute]:
+    """Return what a bootstrap would mount; tests that mount something override this."""
+    return []
+
+
+@pytest.fixture
+async def gateway(database: Database, clock: ManualClock, mounts: list[BaseRoute]) -> AsyncIterator[Gateway]:
+    """Serve the whole contract in this process."""
+    nothing = cast(Any, None)
+    parts = Parts(database, clock, settings=nothing, engine=nothing, versions=nothing, webhook_sender=nothing)
+    pipeline = Pipeline(parts, Authenticator(database, clock), RateLimiter(clock, 500))
+    made = await provisioning.create_organization(database, "Example")
+    ready = [True]
+    seen: list[Message] = []
+
+    async def is_ready() -> bool:
+        return ready[0]
+
+    app = build_app(pipeline, method_table(seen), ready=is_ready, mounts=mounts)
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=app),
+        base_url="http://core",
+        headers={"authorization": f"Bearer {made.api_key}"},
+    ) as http:
+        yield Gateway(http, app, pipeline, made.org_id, made.agent_key, ready, seen)

@@ -1,0 +1,70 @@
+"""Real transports: a process on standard input and output, and HTTP on a real port inside a host application."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+import pytest
+import uvicorn
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from mcp_server.app import build_app
+from mcp_server.stdio import answers
+from tests.mcp_server.stand_in import StandIn
+
+pytestmark = pytest.mark.anyio
+
+SERVE = "import anyio, sys; from mcp_server.stdio import serve_stdio; anyio.run(serve_stdio, *sys.argv[1:])"
+
+
+async def test_a_process_on_stdio_speaks_nothing_but_protocol(core: StandIn, era: str) -> None:
+    paths = [path for path in sys.path if path]
+    command = StdioServerParameters(
+        command=sys.executable,
+        args=["-c", SERVE, core.grpc_target, core.api_key],
+        env={"PYTHONPATH": ":".join(paths)},
+    )
+    async with Client(command, mode=era) as client:
+        assert client.protocol_version == {"auto": "2026-07-28", "legacy": "2025-11-25"}[era]
+        assert len((await client.list_tools()).tools) == 11
+        answer = await client.call_tool("get-record", {"record_id": "cnt_1"})
+        assert answer.structured_content["fields"]["email"] == "ada@example.com"
+
+
+async def test_answers_tells_a_core_that_knows_the_key_from_others(core: StandIn) -> None:
+    assert await answers(core.grpc_target, core.api_key)
+    assert not await answers(core.grpc_target, "dripstone_live_wrong")
+    assert not await answers("127.0.0.1:1", core.api_key, within=0.2)
+
+
+@asynccontextmanager
+async def hosted(core: StandIn) -> AsyncIterator[str]:
+    """Serve the application mounted in another one, on a real port."""
+    inner = build_app(core.grpc_target)
+    outer = Starlette(routes=[Mount("/", app=inner)], lifespan=lambda _: inner.router.lifespan_context(inner))
+    server = uvicorn.Server(uvicorn.Config(outer, port=0, log_level="error", lifespan="on"))
+    server.install_signal_handlers = lambda: None
+    sockets = [server.config.bind_socket()]
+    serving = asyncio.create_task(server.serve(sockets))
+    yield f"http://127.0.0.1:{sockets[0].getsockname()[1]}/mcp"
+    server.should_exit = True
+    await serving
+
+
+async def test_http_on_a_real_port_serves_both_eras_mounted_in_a_host(core: StandIn, era: str) -> None:
+    headers = {"Authorization": f"Bearer {core.api_key}"}
+    async with (
+        hosted(core) as url,
+        httpx2.AsyncClient(headers=headers) as http,
+        Client(streamable_http_client(url, http_client=http), mode=era) as client,
+    ):
+        assert len((await client.list_tools()).tools) == 11
+        answer = await client.call_tool("enroll", {"workflow_id": "nurture", "contacts": [{"email": "a@example.com"}]})
+        assert answer.structured_content["enrolled_count"] == 1

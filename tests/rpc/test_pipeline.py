@@ -1,0 +1,211 @@
+"""The pipeline's promises, seen through real gRPC and HTTP: idempotency, dry runs, limits, errors that leak nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from core.domain.errors import RateLimited
+from core.rpc.limits import RateLimiter
+from dripstone.v1 import organization_pb2, record_pb2, webhook_pb2
+from dripstone.v1.client import ApiError, Client, replayed
+from tests.running import RunningCore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def client(core: RunningCore) -> AsyncIterator[Client]:
+    async with core.client() as opened:
+        yield opened
+
+
+def _upsert(email: str, key: str = "", **more: Any) -> record_pb2.UpsertRecordRequest:
+    return record_pb2.UpsertRecordRequest(type="contact", fields={"email": email}, request_id=key, **more)
+
+
+async def _contacts(client: Client) -> int:
+    listed = await client.records.ListRecords(record_pb2.ListRecordsRequest(type="contact", page_size=500))
+    return len(listed.records)
+
+
+async def test_the_same_key_and_request_give_the_first_answer_marked_as_a_replay(client: Client) -> None:
+    first = client.records.UpsertRecord(_upsert("a@example.com", "k1"))
+    answer = await first
+    again = client.records.UpsertRecord(_upsert("a@example.com", "k1"))
+    assert await again == answer
+    assert (await replayed(first), await replayed(again)) == (False, True)
+    assert await _contacts(client) == 1
+
+
+async def test_a_replay_survives_a_week(core: RunningCore, client: Client) -> None:
+    answer = await client.records.UpsertRecord(_upsert("a@example.com", "k1"))
+    await core.pass_time(timedelta(days=7))
+    assert await client.records.UpsertRecord(_upsert("a@example.com", "k1")) == answer
+
+
+async def test_the_same_key_for_another_request_is_refused(client: Client) -> None:
+    await client.records.UpsertRecord(_upsert("a@example.com", "k1"))
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.records.UpsertRecord(_upsert("b@example.com", "k1"))
+    error = ApiError.of(refused.value)
+    assert (error.code, error.reason) == ("ALREADY_EXISTS", "IDEMPOTENCY_CONFLICT")
+    assert "new key" in error.hint
+    assert await _contacts(client) == 1
+
+
+async def test_two_calls_at_once_with_one_key_do_it_once_and_get_one_answer(client: Client) -> None:
+    answers = await asyncio.gather(
+        *(client.records.UpsertRecord(_upsert("a@example.com", "k1")) for _ in range(12))
+    )
+    assert len({answer.record.id for answer in answers}) == 1
+    assert await _contacts(client) == 1
+
+
+async def test_a_failed_call_does_not_use_its_key_up(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError):
+        await client.records.UpsertRecord(_upsert("no e-mail", "k1"))
+    assert (await client.records.UpsertRecord(_upsert("a@example.com", "k1"))).created
+
+
+async def test_a_dry_run_answers_like_the_real_call_and_leaves_nothing(client: Client) -> None:
+    dry = await client.records.UpsertRecord(_upsert("a@example.com", "k1", validate_only=True))
+    assert dry.created
+    assert await _contacts(client) == 0
+    assert (await client.records.UpsertRecord(_upsert("a@example.com", "k1"))).created
+    with pytest.raises(grpc.aio.AioRpcError) as dry_refusal:
+        await client.records.UpsertRecord(_upsert("no e-mail", validate_only=True))
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await client.records.UpsertRecord(_upsert("no e-mail"))
+    assert ApiError.of(dry_refusal.value) == ApiError.of(refusal.value)
+
+
+async def test_a_secret_is_told_once_and_never_stored(core: RunningCore, client: Client) -> None:
+    request = webhook_pb2.CreateEndpointRequest(url="https://example.com/hooks", request_id="k1")
+    first = await client.webhooks.CreateEndpoint(request)
+    again = await client.webhooks.CreateEndpoint(request)
+    assert first.secret.startswith("whsec_")
+    assert (again.secret, again.endpoint) == ("", first.endpoint)
+
+
+async def test_every_violation_is_told_at_once_with_its_path(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.organization.CreateMember(
+            organization_pb2.CreateMemberRequest(email="x" * 321, role=99)  # type: ignore[arg-type]
+        )
+    error = ApiError.of(refused.value)
+    assert error.code == "INVALID_ARGUMENT"
+    assert {(v.field, v.reason) for v in error.violations} == {
+        ("email", "TOO_LONG"),
+        ("display_name", "REQUIRED"),
+        ("role", "UNKNOWN_VALUE"),
+    }
+
+
+async def test_an_unforeseen_failure_says_nothing_but_its_reference(core: RunningCore) -> None:
+    async def broken(request: Any, call: Any) -> Any:
+        raise ValueError("SELECT secret FROM somewhere")
+
+    (method,) = [m for m in core.core.methods if m.name == "OrganizationService.GetCaller"]
+    with pytest.raises(Exception, match="reference") as failure:
+        await core.core.pipeline.unary(
+            replace(method, handler=broken),
+            method.request_class(),
+            {"authorization": f"Bearer {core.api_key}", "x-request-id": "req-77"},
+        )
+    assert "SELECT" not in str(failure.value)
+    assert "req-77" in str(failure.value)
+
+
+async def test_a_revoked_key_stops_working_within_30_seconds(core: RunningCore, client: Client) -> None:
+    made = await client.organization.CreateApiKey(
+        organization_pb2.CreateApiKeyRequest(
+            display_name="Short-lived",
+            principal_kind=organization_pb2.PRINCIPAL_KIND_SERVICE,
+            scopes=["records:read"],
+        )
+    )
+    async with core.client(made.secret) as short_lived:
+        await short_lived.organization.GetCaller(organization_pb2.GetCallerRequest())
+        await client.organization.RevokeApiKey(
+            organization_pb2.RevokeApiKeyRequest(api_key_id=made.api_key.id)
+        )
+        core.clock.advance(timedelta(seconds=30))
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await short_lived.organization.GetCaller(organization_pb2.GetCallerRequest())
+    assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_key_can_grant_only_what_it_holds(core: RunningCore) -> None:
+    async with core.client(core.agent_key) as agent:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await agent.organization.CreateApiKey(
+                organization_pb2.CreateApiKeyRequest(
+                    display_name="More",
+                    principal_kind=organization_pb2.PRINCIPAL_KIND_AGENT,
+                    scopes=["approvals:decide"],
+                )
+            )
+    assert ApiError.of(refused.value).reason == "SCOPE_MISSING"
+
+
+def test_a_burst_over_the_limit_waits_as_long_as_it_is_told(clock: Any) -> None:
+    limiter = RateLimiter(clock, per_second=2)
+    for _ in range(4):
+        limiter.admit("key_1")
+    with pytest.raises(RateLimited) as refused:
+        limiter.admit("key_1")
+    limiter.admit("key_2")
+    clock.advance(timedelta(seconds=refused.value.retry_after or 0))
+    limiter.admit("key_1")
+
+
+async def test_health_and_reflection_answer_without_a_key(core: RunningCore) -> None:
+    async with grpc.aio.insecure_channel(core.grpc_target) as channel:
+        health = await health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(service="dripstone.v1.WorkflowService")
+        )
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
+    services = await asyncio.to_thread(_reflected, core.grpc_target)
+    assert {name for name in services if name.startswith("dripstone")} == {
+        f"dripstone.v1.{noun}Service"
+        for noun in (
+            "Agent",
+            "Approval",
+            "Enrollment",
+            "Event",
+            "Organization",
+            "Qualification",
+            "Record",
+            "Webhook",
+            "Workflow",
+        )
+    }
+
+
+def _reflected(target: str) -> list[str]:
+    with grpc.insecure_channel(target) as channel:
+        return list(ProtoReflectionDescriptorDatabase(channel).get_services())
+
+
+async def test_the_idempotency_key_header_is_honoured_durably(core: RunningCore) -> None:
+    body = {"type": "contact", "fields": {"email": "a@example.com"}}
+    async with core.http() as http:
+        first = await http.post("/api/v1/crm/records", json=body, headers={"Idempotency-Key": "h1"})
+        again = await http.post("/api/v1/crm/records", json=body, headers={"Idempotency-Key": "h1"})
+        other = await http.post(
+            "/api/v1/crm/records", json={**body, "reason": "another"}, headers={"Idempotency-Key": "h1"}
+        )
+    assert first.status_code == again.status_code == 200
+    assert json.loads(first.text) == json.loads(again.text)
+    assert again.headers["idempotent-replayed"] == "true"
+    assert (other.status_code, other.json()["error"]["reason"]) == (409, "IDEMPOTENCY_CONFLICT")

@@ -1,0 +1,81 @@
+"""Scoring models, plans and turns as rows, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from core.clock import ManualClock
+from core.store import qualification
+from core.store.database import Database
+from tests.conftest import START
+
+pytestmark = pytest.mark.anyio
+
+ORG = "org_a"
+
+
+async def publish(database: Database, model_id: str, title: str = "Inbound") -> int:
+    async with database.write(ORG) as tx:
+        row = await qualification.publish(
+            tx, model_id, title=title, source=f"title: {title}", document={"title": title}, published_by="key_1"
+        )
+    return int(row.version)
+
+
+async def test_each_publication_is_the_next_version_and_versions_stay(database: Database) -> None:
+    assert [await publish(database, "default", "One"), await publish(database, "default", "Two")] == [1, 2]
+    async with database.read(ORG) as tx:
+        first = await qualification.get_version(tx, "default", 1)
+        newest = await qualification.get_version(tx, "default")
+        assert await qualification.get_version(tx, "default", 3) is None
+        assert await qualification.model_ids(tx) == ["default"]
+    assert first is not None
+    assert newest is not None
+    assert (first.title, first.source, newest.version, newest.document) == ("One", "title: One", 2, {"title": "Two"})
+
+
+async def test_publications_at_once_get_a_version_each(database: Database) -> None:
+    assert sorted(await asyncio.gather(*(publish(database, "default") for _ in range(5)))) == [1, 2, 3, 4, 5]
+
+
+async def test_models_are_listed_by_their_newest_publication(database: Database, clock: ManualClock) -> None:
+    for model_id in ("alpha", "beta", "gamma", "alpha"):
+        await publish(database, model_id)
+        clock.advance(timedelta(seconds=1))
+    async with database.read(ORG) as tx:
+        rows, token = await qualification.list_newest(tx, 2, "")
+        rest, end = await qualification.list_newest(tx, 2, token)
+    assert ([row.id for row in rows], [row.id for row in rest], end) == (["alpha", "gamma"], ["beta"], "")
+
+
+async def test_a_plan_is_kept_and_applied_once(database: Database) -> None:
+    expires = START + timedelta(hours=24)
+    async with database.write(ORG) as tx:
+        await qualification.keep_plan(
+            tx, "pln_1", kind="qualification", digest="sha256:a", body={"score": 80}, by="key_1", expires_at=expires
+        )
+    async with database.write(ORG) as tx:
+        row = await qualification.get_plan(tx, "pln_1", lock=True)
+        assert row is not None
+        assert (row.hash, row.body, row.expires_at, row.applied_at) == ("sha256:a", {"score": 80}, expires, None)
+        await qualification.extend_plan(tx, "pln_1", expires + timedelta(days=3))
+        assert await qualification.mark_applied(tx, "pln_1")
+        assert not await qualification.mark_applied(tx, "pln_1")
+    async with database.read("org_b") as tx:
+        assert await qualification.get_plan(tx, "pln_1") is None
+
+
+async def test_concurrent_turns_are_all_different(database: Database) -> None:
+    async def take() -> int:
+        async with database.write(ORG) as tx:
+            position = await qualification.cursor(tx, "default", lock=True)
+            await qualification.move_cursor(tx, "default", position + 1)
+        return position
+
+    assert sorted(await asyncio.gather(*(take() for _ in range(20)))) == list(range(20))
+    async with database.read(ORG) as tx:
+        assert await qualification.cursor(tx, "default") == 20
+        assert await qualification.cursor(tx, "other") == 0

@@ -1,0 +1,168 @@
+"""The story told through the API, for tests that need an organization with something in every table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aiohttp import web
+
+from core.demo.setting import document
+from dripstone.v1 import (
+    agent_pb2,
+    approval_pb2,
+    enrollment_pb2,
+    event_pb2,
+    organization_pb2,
+    qualification_pb2,
+    webhook_pb2,
+    workflow_pb2,
+)
+from tests.running import RunningCore
+
+WORKFLOW = """
+title: Everything at once
+triggers:
+  - event: trial.started
+steps:
+  - {id: tell, kind: webhook, event_type: story.told, data: {email: "{{ contact.email }}"}}
+  - {id: mark, kind: update, set: {lifecycle_stage: engaged}}
+  - {id: agree, kind: approval, title: "Go on with {{ contact.email }}?", timeout: 2d, exits: {rejected: done, timeout: done}}
+  - {id: reply, kind: wait_for_event, event: reply.received, timeout: 3d, exits: {timeout: done}}
+  - {id: done, kind: exit, reason: story told}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Ids of what the story left behind."""
+
+    workflow_id: str
+    agent_id: str
+    endpoint_id: str
+    source_id: str
+    model_id: str
+    member_id: str
+    enrollment_id: str
+    contact_id: str
+    lead_id: str
+    execution_id: str
+    approval_id: str
+    plan_id: str
+    delivery_id: str
+    api_key_id: str
+
+
+class Sink:
+    """A receiver that accepts everything and remembers what came."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[dict[str, str], str]] = []
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen on any free port of the loopback address."""
+        app = web.Application()
+        app.router.add_post("/", self._receive)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        self.requests.append(({k.lower(): v for k, v in request.headers.items()}, await request.text()))
+        return web.Response(status=204)
+
+
+async def tell(core: RunningCore, sink_url: str, marker: str) -> Told:
+    """Live through everything once; names and e-mails carry the marker."""
+    async with core.client() as client:
+        source = await client.events.CreateSource(
+            event_pb2.CreateSourceRequest(
+                source_id=f"{marker}-web", display_name=marker, kind=event_pb2.SOURCE_KIND_WEBHOOK, request_id="story-1"
+            )
+        )
+        members = [
+            await client.organization.CreateMember(
+                organization_pb2.CreateMemberRequest(
+                    email=f"{name}@example.com", display_name=f"{name} {marker}", role=organization_pb2.ROLE_EDITOR
+                )
+            )
+            for name in ("ada", "bob")
+        ]
+        await client.qualification.PublishScoringModel(
+            qualification_pb2.PublishScoringModelRequest(model_id="default", source=document("default-model.yaml"))
+        )
+        workflow = await client.workflows.CreateWorkflow(
+            workflow_pb2.CreateWorkflowRequest(workflow_id=f"{marker}-flow", source=WORKFLOW, publish=True)
+        )
+        endpoint = await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=sink_url))
+        agent = await client.agents.CreateAgent(
+            agent_pb2.CreateAgentRequest(agent_id=f"{marker}-agent", display_name=marker, workflow_id=workflow.id)
+        )
+        await client.events.IngestEvent(
+            event_pb2.IngestEventRequest(
+                event=event_pb2.EventInput(
+                    event_type="lead",
+                    event_name="demo.requested",
+                    source_id=source.id,
+                    message_id="m-1",
+                    fields={
+                        "email": f"{marker}@example.com",
+                        "job_title": "Head of Sales",
+                        "employees": 90,
+                        "country": "DE",
+                    },
+                )
+            )
+        )
+        await core.settle()
+        plan = await client.qualification.QualifyLead(
+            qualification_pb2.QualifyLeadRequest(email=f"{marker}@example.com")
+        )
+        waiting = await client.qualification.QualifyLead(
+            qualification_pb2.QualifyLeadRequest(plan_id=plan.plan_id, mode=qualification_pb2.QUALIFY_MODE_COMMIT)
+        )
+        async with core.client(core.approver_api_key) as person:
+            await person.approvals.DecideApproval(
+                approval_pb2.DecideApprovalRequest(
+                    approval_id=waiting.approval_id, decision=approval_pb2.APPROVAL_DECISION_APPROVE
+                )
+            )
+        await client.qualification.QualifyLead(
+            qualification_pb2.QualifyLeadRequest(plan_id=plan.plan_id, mode=qualification_pb2.QUALIFY_MODE_COMMIT)
+        )
+        execution = await client.agents.Execute(
+            agent_pb2.ExecuteRequest(agent_id=agent.id, type="workflow", input={"email": f"{marker}@example.com"})
+        )
+        enrolled = await client.enrollments.EnrollContacts(
+            enrollment_pb2.EnrollContactsRequest(
+                workflow_id=workflow.id, contacts=[{"email": f"{marker}@example.com"}], request_id="story-2"
+            )
+        )
+        core.clock.advance(timedelta(minutes=2))
+        await core.settle()
+        deliveries = await client.webhooks.ListDeliveries(webhook_pb2.ListDeliveriesRequest())
+        keys = await client.organization.ListApiKeys(organization_pb2.ListApiKeysRequest())
+        return Told(
+            workflow_id=workflow.id,
+            agent_id=agent.id,
+            endpoint_id=endpoint.endpoint.id,
+            source_id=source.id,
+            model_id="default",
+            member_id=members[0].id,
+            enrollment_id=enrolled.enrollment_ids[0],
+            contact_id=enrolled.results[0].contact_id,
+            lead_id=plan.lead_id,
+            execution_id=execution.id,
+            approval_id=waiting.approval_id,
+            plan_id=plan.plan_id,
+            delivery_id=deliveries.deliveries[0].id,
+            api_key_id=keys.api_keys[0].id,
+        )
