@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Index, Row, Table, literal_column, select, text, tuple_, update
 
 from core.domain import names
-from core.domain.control.approval import Approval, ApprovalState
+from core.domain.control.approval import Approval, ApprovalState, withdraw
 from core.domain.effects import Emit, RequestApproval
 from core.domain.enrollment import Enrollment
 from core.store import deliveries
@@ -190,9 +190,8 @@ async def cancel(tx: Transaction, ids: Sequence[tuple[str, str]]) -> int:
     if not ids:
         return 0
     rows = await _pending(tx, tuple_(approvals.c.org_id, approvals.c.id).in_(sorted(set(ids))))
-    late = [row for row in rows if row.expires_at is not None and row.expires_at <= tx.now]
-    await _close(tx, late, ApprovalState.EXPIRED)
-    await _close(tx, [row for row in rows if row not in late], ApprovalState.CANCELLED)
+    for state in (ApprovalState.EXPIRED, ApprovalState.CANCELLED):
+        await _close(tx, [row for row in rows if withdraw(to_domain(row), tx.now).state is state], state)
     return len(rows)
 
 

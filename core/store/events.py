@@ -124,7 +124,8 @@ _ARRIVED_POSTGRESQL = (
 )
 _CLAIM_ID_POSTGRESQL = (
     "INSERT INTO event_dedup (org_id, source_id, message_id, event_id, created_at) "
-    "SELECT $1::text, source_id, message_id, event_id, $2::bigint FROM unnest($3::text[], $4::text[], $5::text[]) AS w(source_id, message_id, event_id) "
+    "SELECT $1::text, source_id, message_id, event_id, $2::bigint "
+    "FROM unnest($3::text[], $4::text[], $5::text[]) AS w(source_id, message_id, event_id) "
     "ON CONFLICT DO NOTHING RETURNING source_id, message_id"
 )
 _CLAIM_ID_SQLITE = (

@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from core import ids
 from core.clock import ManualClock
 from core.domain.errors import ApprovalRejected, DripstoneError, Invalid, NotFound, PlanStale, WrongState
 from core.rpc import qualification
 from core.rpc.convert import from_value, to_timestamp
-from core.store import deliveries, endpoints, events, records
+from core.store import deliveries, endpoints, events, organizations, records
 from core.store.database import Database
 from dripstone.v1 import qualification_pb2 as pb
 from tests.rpc.qualifying_calls import ORG, PERSON, Service
@@ -441,3 +441,29 @@ async def test_an_email_in_another_spelling_is_the_same_contact_and_stays_as_it_
     done = await service.commit(email="IDA@example.com", fields={"job_title": "Buyer"})
     assert done.contact_id == contact
     assert (await service.fields_of(contact))["email"] == "Ida@Example.com"
+
+
+async def test_a_dry_commit_says_what_would_be_and_names_nothing_that_is_not_kept(service: Service) -> None:
+    dry = await service.commit(email="new@example.com", fields=HOT, validate_only=True)
+    assert (dry.applied, dry.plan_id, dry.approval_id, dry.lead_id) == (False, "", "", "")
+    assert (dry.decision, dry.score) == (pb.DECISION_NEEDS_APPROVAL, 70)
+    dry = await service.commit(email="other@example.com", fields=WARM, validate_only=True)
+    assert (dry.applied, dry.lead_id, dry.decision) == (False, "", pb.DECISION_QUALIFIED)
+
+
+async def test_the_status_of_a_lead_whose_story_has_gone_on_stays(service: Service) -> None:
+    done = await service.commit(email="new@example.com", fields=WARM)
+    await service.change(done.lead_id, status="converted")
+    again = await service.commit(lead_id=done.lead_id)
+    assert again.applied
+    assert (await service.fields_of(done.lead_id))["status"] == "converted"
+
+
+async def test_a_lead_whose_owner_has_left_is_routed_again(service: Service, database: Database) -> None:
+    done = await service.commit(email="new@example.com", fields=WARM)
+    assert done.owner.member_id == "mem_ada"
+    async with database.write(ORG) as tx:
+        await tx.run(delete(organizations.members).where(organizations.members.c.id == "mem_ada"))
+    again = await service.commit(lead_id=done.lead_id)
+    assert (again.owner.member_id, again.owner.method) == ("mem_bob", "round_robin")
+    assert (await service.fields_of(done.lead_id))["owner_id"] == "mem_bob"
