@@ -78,14 +78,20 @@ def new_postgresql_database(server: str) -> Iterator[str]:
     asyncio.run(_in_server(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
 
 
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> Iterator[str]:
+    """Return the address of an empty PostgreSQL database."""
+    with new_postgresql_database(postgresql_server) as url:
+        yield url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Return the address of an empty database, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'dripstone.db'}"
         return
-    with new_postgresql_database(request.getfixturevalue("postgresql_server")) as url:
-        yield url
+    yield request.getfixturevalue("postgresql_url")
 
 
 @pytest.fixture

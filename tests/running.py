@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx2
 
-from core import provisioning
+from core import logging_setup, provisioning
 from core.bootstrap import Core
 from core.clock import ManualClock
 from core.provisioning import Provisioned
@@ -88,6 +88,7 @@ async def running(
     database_url: str, data_dir: Path, clock: ManualClock, *, requests_per_second: float = 500.0
 ) -> AsyncIterator[RunningCore]:
     """Run a core on an empty database: its servers serve, its loops wait to be turned."""
+    logging_setup.configure("warning")
     settings = Settings(
         database_url=database_url,
         data_dir=data_dir,

@@ -27,7 +27,11 @@ triggers:
 steps:
   - {id: tell, kind: webhook, event_type: story.told, data: {email: "{{ contact.email }}"}}
   - {id: mark, kind: update, set: {lifecycle_stage: engaged}}
-  - {id: agree, kind: approval, title: "Go on with {{ contact.email }}?", timeout: 2d, exits: {rejected: done, timeout: done}}
+  - id: agree
+    kind: approval
+    title: "Go on with {{ contact.email }}?"
+    timeout: 2d
+    exits: {rejected: done, timeout: done}
   - {id: reply, kind: wait_for_event, event: reply.received, timeout: 3d, exits: {timeout: done}}
   - {id: done, kind: exit, reason: story told}
 """

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -29,10 +28,10 @@ def _examples(kind: str) -> list[str]:
 
 
 @pytest.fixture
-async def ready(core: RunningCore) -> AsyncIterator[RunningCore]:
+async def ready(core: RunningCore) -> RunningCore:
     async with core.client() as client:
         await prepare(client, "https://example.com/hooks")
-    yield core
+    return core
 
 
 def _environment(core: RunningCore) -> dict[str, str]:

@@ -78,6 +78,7 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
+_PATH = re.compile(r"\w+(\.[A-Za-z][A-Za-z0-9_]*)+", re.ASCII)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -215,7 +216,7 @@ class _Parser:
         if name in self._fields:
             return self._fields[name]
         for known, kind in self._fields.items():
-            if known.endswith(".*") and re.fullmatch(re.escape(known[:-1]) + r"[A-Za-z][A-Za-z0-9_.]*", name):
+            if known.endswith(".*") and name.startswith(known[:-1]) and _PATH.fullmatch(name):
                 return kind
         near = difflib.get_close_matches(name, self._fields, n=1)
         hint = f"Did you mean {near[0]}?" if near else f"Filter by {', '.join(sorted(self._fields))}."

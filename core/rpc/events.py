@@ -135,7 +135,7 @@ def _result(index: int, result: Ingested) -> pb.IngestResult:
     if result.violations:
         first = result.violations[0]
         message.reason, message.field = first.reason, first.field
-        message.message = f"{first.message} {first.hint}".strip()
+        message.message = f"{first.message}. {first.hint}".strip()
     elif result.left_out:
         message.reason, message.field = "FIELD_NOT_APPLIED", f"fields.{result.left_out[0]}"
         shown = ", ".join(f"fields.{name}" for name in result.left_out)

@@ -161,5 +161,7 @@ def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
         connect_args=connect_args,
+        # Every connection leaves here through a transaction that ended: there is nothing to reset.
+        pool_reset_on_return=None,
         json_serializer=dump_json,
     )

@@ -107,7 +107,9 @@ def test_filters_are_read(text: str, printed: str) -> None:
 
 
 def test_or_binds_tighter_than_and() -> None:
-    assert parse("tier = A AND score = 1 OR score = 2", FIELDS) == parse("tier = A AND (score = 1 OR score = 2)", FIELDS)
+    assert parse("tier = A AND score = 1 OR score = 2", FIELDS) == parse(
+        "tier = A AND (score = 1 OR score = 2)", FIELDS
+    )
 
 
 def test_an_empty_filter_is_none() -> None:

@@ -104,9 +104,7 @@ async def test_the_story_from_a_posted_lead_to_a_signed_webhook(core: RunningCor
         contacts = [{"email": "jane@example.com"}]
         preview = await _ok(agent, "enroll", workflow_id=WORKFLOW, contacts=contacts)
         assert preview["enrolled_count"] == 1
-        first = await _ok(
-            agent, "enroll", workflow_id=WORKFLOW, contacts=contacts, mode="commit", idempotency_key="e1"
-        )
+        first = await _ok(agent, "enroll", workflow_id=WORKFLOW, contacts=contacts, mode="commit", idempotency_key="e1")
         replay = await _ok(
             agent, "enroll", workflow_id=WORKFLOW, contacts=contacts, mode="commit", idempotency_key="e1"
         )

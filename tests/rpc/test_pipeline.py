@@ -64,9 +64,7 @@ async def test_the_same_key_for_another_request_is_refused(client: Client) -> No
 
 
 async def test_two_calls_at_once_with_one_key_do_it_once_and_get_one_answer(client: Client) -> None:
-    answers = await asyncio.gather(
-        *(client.records.UpsertRecord(_upsert("a@example.com", "k1")) for _ in range(12))
-    )
+    answers = await asyncio.gather(*(client.records.UpsertRecord(_upsert("a@example.com", "k1")) for _ in range(12)))
     assert len({answer.record.id for answer in answers}) == 1
     assert await _contacts(client) == 1
 
@@ -136,9 +134,7 @@ async def test_a_revoked_key_stops_working_within_30_seconds(core: RunningCore, 
     )
     async with core.client(made.secret) as short_lived:
         await short_lived.organization.GetCaller(organization_pb2.GetCallerRequest())
-        await client.organization.RevokeApiKey(
-            organization_pb2.RevokeApiKeyRequest(api_key_id=made.api_key.id)
-        )
+        await client.organization.RevokeApiKey(organization_pb2.RevokeApiKeyRequest(api_key_id=made.api_key.id))
         core.clock.advance(timedelta(seconds=30))
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await short_lived.organization.GetCaller(organization_pb2.GetCallerRequest())

@@ -46,10 +46,13 @@ async def test_a_statement_over_a_table_without_organization_is_refused(database
 
 
 async def test_an_exception_leaves_nothing_behind(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def fail() -> None:
         async with database.write("org_a") as tx:
             await tx.insert(things, [{"id": "t1"}])
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     async with database.read("org_a") as tx:
         assert await tx.all(select(things.c.id)) == []
 
@@ -77,17 +80,21 @@ async def test_insert_counts_only_the_rows_that_went_in(database: Database) -> N
 
 
 async def test_a_read_transaction_cannot_write(database: Database) -> None:
-    with pytest.raises(Exception, match="(readonly|read-only)"):
+    with pytest.raises(Exception, match=r"(readonly|read-only)"):
         async with database.read("org_a") as tx:
             await tx.connection.execute(insert(things).values(org_id="org_a", id="t1"))
 
 
 async def test_a_commit_wakes_and_a_rollback_does_not(database: Database) -> None:
     event = database.wakeups.event("engine")
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail() -> None:
         async with database.write("org_a") as tx:
             tx.wake("engine")
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert not event.is_set()
     async with database.write("org_a") as tx:
         tx.wake("engine")

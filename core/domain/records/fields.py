@@ -149,7 +149,7 @@ def validate_fields(
     """
     accepted: dict[str, Any] = {}
     violations: list[Violation] = []
-    for name, value in fields.items():
+    for name, value in sorted(fields.items()):  # the contract's maps have no order
         if name == "custom" and not isinstance(value, Mapping):
             if value is None:
                 accepted[name] = None

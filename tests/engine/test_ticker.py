@@ -1,0 +1,124 @@
+"""The engine's loops: fair between organizations, safe between processes, and recorded in one transaction each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from core import provisioning
+from core.clock import ManualClock
+from core.store.apply import StaleEnrollment
+from core.store.database import Database
+from core.store.enrollments import enrollments, trace_entries
+from core.store.transaction import EVERY_ORGANIZATION
+from dripstone.v1 import enrollment_pb2, workflow_pb2
+from dripstone.v1.client import Client
+from tests.running import RunningCore, running
+
+pytestmark = pytest.mark.anyio
+
+SOURCE = "title: Pause\nsteps:\n  - {id: pause, kind: wait, for: 1h}\n  - {id: again, kind: wait, for: 1h}\n"
+
+
+async def _enroll(core: RunningCore, key: str, count: int) -> None:
+    async with Client(core.grpc_target, key) as client:
+        await client.workflows.CreateWorkflow(
+            workflow_pb2.CreateWorkflowRequest(workflow_id="pause", source=SOURCE, publish=True)
+        )
+        for start in range(0, count, 1000):
+            contacts = [{"email": f"c{n}@example.com"} for n in range(start, min(count, start + 1000))]
+            await client.enrollments.EnrollContacts(
+                enrollment_pb2.EnrollContactsRequest(workflow_id="pause", contacts=contacts), timeout=60
+            )
+
+
+async def _standing(database: Database) -> Counter[tuple[str, str]]:
+    async with database.read(EVERY_ORGANIZATION) as tx:
+        rows = await tx.all(select(enrollments.c.org_id, enrollments.c.step_id))
+    return Counter((row.org_id, row.step_id) for row in rows)
+
+
+async def test_a_flood_in_one_organization_does_not_hold_up_another(core: RunningCore) -> None:
+    await _enroll(core, core.api_key, 400)
+    small = await provisioning.create_organization(core.core.database, "Small")
+    core.clock.advance(timedelta(seconds=1))  # the small one comes later: by due time alone it would be last
+    await _enroll(core, small.api_key, 3)
+    core.clock.advance(timedelta(hours=2))
+    await core.core.ticker.turn()
+    standing = await _standing(core.core.database)
+    assert standing[small.org_id, "again"] == 3
+    assert standing[core.organization.org_id, "pause"] > 300
+
+
+async def test_batches_grow_with_the_backlog_and_everything_is_moved(core: RunningCore) -> None:
+    await _enroll(core, core.api_key, 600)
+    core.clock.advance(timedelta(hours=1))
+    turns = []
+    while moved := await core.core.ticker.turn():
+        turns.append(moved)
+    assert turns == [32, 64, 128, 256, 120]
+    assert await _standing(core.core.database) == {(core.organization.org_id, "again"): 600}
+
+
+async def test_several_processes_on_postgresql_move_everybody_once(
+    tmp_path: Path, postgresql_url: str, clock: ManualClock, anyio_backend: str
+) -> None:
+    async with running(postgresql_url, tmp_path, clock) as one, running(postgresql_url, tmp_path, clock) as two:
+        await _enroll(one, one.api_key, 500)
+        clock.advance(timedelta(hours=1))
+
+        async def drain(core: RunningCore) -> int:
+            moved = 0
+            while claimed := await core.core.ticker.turn():
+                moved += claimed
+            return moved
+
+        moved = await asyncio.gather(drain(one), drain(two))
+        assert sum(moved) == 500
+        assert min(moved) > 0, "the second process had its share"
+        async with one.core.database.read(EVERY_ORGANIZATION) as tx:
+            rows = await tx.all(select(trace_entries.c.enrollment_id, trace_entries.c.seq))
+        assert len(rows) == len({(row.enrollment_id, row.seq) for row in rows})
+        per_enrollment = Counter(row.enrollment_id for row in rows)
+        assert len(set(per_enrollment.values())) == 1
+
+
+async def test_a_writer_that_read_an_older_state_changes_nothing(core: RunningCore) -> None:
+    from core.domain.enrollment import TimerFired
+    from core.engine.driver import Move
+    from core.store import claims
+
+    await _enroll(core, core.api_key, 1)
+    database, driver = core.core.database, core.core.parts.engine
+    core.clock.advance(timedelta(hours=1))
+    async with database.system() as tx:
+        (stale,) = await claims.claim_due(tx, [core.organization.org_id], tx.now, 10)
+    await core.core.ticker.turn()
+
+    async def write_again() -> None:
+        async with database.system() as tx:
+            await driver.move(tx, [Move(stale, TimerFired())])
+
+    with pytest.raises(StaleEnrollment):
+        await write_again()
+    assert await _standing(database) == {(core.organization.org_id, "again"): 1}
+
+
+async def test_two_calls_at_once_enroll_a_contact_once(core: RunningCore) -> None:
+    await _enroll(core, core.api_key, 0)
+    request = enrollment_pb2.EnrollContactsRequest(
+        workflow_id="pause", contacts=[{"email": f"c{n}@example.com"} for n in range(20)]
+    )
+    async with core.client() as client:
+        answers = await asyncio.gather(*(client.enrollments.EnrollContacts(request, timeout=30) for _ in range(8)))
+    assert sum(answer.created_count for answer in answers) == 20
+    outcomes = Counter(result.outcome for answer in answers for result in answer.results)
+    assert outcomes == {
+        enrollment_pb2.ENROLL_OUTCOME_ENROLLED: 20,
+        enrollment_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED: 140,
+    }
