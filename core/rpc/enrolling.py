@@ -10,6 +10,7 @@ from core.domain.records import identity
 from core.domain.records.fields import validate_fields
 from core.domain.workflow.version import Version
 from core.engine.driver import Entered, Entry
+from core.rpc import shape
 from core.rpc.call import Call
 from core.rpc.convert import from_struct
 from core.store import upserts, workflows
@@ -74,7 +75,10 @@ async def enter_contacts(
     candidates: list[tuple[int, ContactCandidate]] = []
     for index, contact in enumerate(contacts):
         at = path if path == "input" else f"{path}[{index}]"
-        candidate, violations = _candidate(contact, timezone, at)
+        violations: Sequence[Violation] = shape.problems(contact, f"{at}.")
+        candidate = ContactCandidate({})
+        if not violations:
+            candidate, violations = _candidate(contact, timezone, at)
         if violations:
             _refuse(results[index], violations[0])
         else:

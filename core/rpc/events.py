@@ -10,6 +10,7 @@ from core.domain import filters, names
 from core.domain.errors import AlreadyExists, Invalid, Violation, invalid
 from core.domain.filters import Kind
 from core.domain.records.ingestion import IncomingEvent
+from core.rpc import shape
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.store import events
@@ -36,10 +37,17 @@ async def ingest_event(request: pb.IngestEventRequest, call: Call) -> pb.IngestR
 
 async def ingest_events(request: pb.IngestEventsRequest, call: Call) -> pb.IngestEventsResponse:
     """Take up to 1,000 events, item by item: a bad one stops no other."""
-    results = await ingest(call.tx, [_incoming(event) for event in request.events], actor=_actor(call))
+    results = {
+        index: Ingested("rejected", violations=found)
+        for index, event in enumerate(request.events)
+        if (found := shape.problems(event))
+    }
+    fit = [index for index in range(len(request.events)) if index not in results]
+    taken = await ingest(call.tx, [_incoming(request.events[index]) for index in fit], actor=_actor(call))
+    results |= dict(zip(fit, taken, strict=True))
     return pb.IngestEventsResponse(
-        results=[_result(index, result) for index, result in enumerate(results)],
-        accepted_count=sum(result.status == "accepted" for result in results),
+        results=[_result(index, results[index]) for index in range(len(request.events))],
+        accepted_count=sum(result.status == "accepted" for result in results.values()),
     )
 
 

@@ -24,9 +24,12 @@ from core.rpc.errors import InternalError, grpc_code
 from core.rpc.limits import RateLimiter
 from core.rpc.methods import ANY_KEY, Access, Method
 from core.store import idempotency
+from core.store.database import may_pass_again
 from core.store.transaction import Transaction
 
 _log = structlog.get_logger()
+_TRIES = 4
+"""How often a call is carried out when others running beside it made its transaction fail; it left nothing behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,16 @@ class Pipeline:
         if method.access is Access.READ:
             async with database.read(call.caller.org_id) as tx:
                 return Reply(await method.handler(request, replace(call, _tx=tx)))
-        try:
-            async with database.write(call.caller.org_id) as tx:
-                return await self._write(method, request, replace(call, _tx=tx), tx)
-        except _DryRunOver as over:
-            return Reply(over.message)
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                async with database.write(call.caller.org_id) as tx:
+                    return await self._write(method, request, replace(call, _tx=tx), tx)
+            except _DryRunOver as over:
+                return Reply(over.message)
+            except Exception as error:
+                if not left or not may_pass_again(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def _write(self, method: Method, request: Any, call: Call, tx: Transaction) -> Reply:
         dry = bool(getattr(request, "validate_only", False))

@@ -30,9 +30,13 @@ def check(request: Message) -> None:
 
     Raises Invalid with every violation and its field path.
     """
-    violations = tuple(_violations(request, ""))
-    if violations:
-        raise Invalid(*violations)
+    if found := problems(request):
+        raise Invalid(*found)
+
+
+def problems(message: Message, prefix: str = "") -> tuple[Violation, ...]:
+    """Return everything the contract forbids in a message; handlers judge items of a batch with it, one by one."""
+    return tuple(_violations(message, prefix))
 
 
 @cache
@@ -71,7 +75,7 @@ def _check_items(field: FieldDescriptor, value: object, path: str, length: int, 
         yield Violation(
             path, "TOO_MANY_ITEMS", f"has {count} items, at most {items} are accepted", "Send several calls."
         )
-    elif not _is_map(field):
+    elif not _is_map(field) and not field.GetOptions().Extensions[options_pb2.judged_singly]:
         for index, item in enumerate(value):  # type: ignore[arg-type, var-annotated]
             yield from _check_one(field, item, f"{path}[{index}]", length)
 

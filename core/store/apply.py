@@ -14,7 +14,7 @@ from core.store import approvals, deliveries, records
 from core.store.deliveries import Emission
 from core.store.enrollments import enrollments, trace_entries
 from core.store.metadata import day_of, dump_json, to_micros
-from core.store.transaction import Transaction
+from core.store.transaction import StaleEnrollment, Transaction
 
 _MOVING = (
     "state step_id rev trace_count due_at wait_kind wait_subject wait_since data end_reason moved_at ended_at"
@@ -41,10 +41,6 @@ _INSERT_COLUMNS = (
     "due_at wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
-
-
-class StaleEnrollment(Exception):
-    """An enrollment moved on between being read and being written; the whole transaction must be tried again."""
 
 
 @dataclass(frozen=True, slots=True)

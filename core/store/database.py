@@ -10,13 +10,14 @@ from typing import Any
 
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from core.clock import Clock
 from core.store import postgresql
 from core.store.metadata import dump_json, metadata
-from core.store.transaction import EVERY_ORGANIZATION, Transaction
+from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment, Transaction
 from core.store.wakeups import Wakeups
 
 _BUSY_MILLISECONDS = 10_000
@@ -102,6 +103,16 @@ class Database:
         await self.wakeups.close()
         await self.callers.dispose()
         await self.workers.dispose()
+
+
+_TRY_AGAIN = frozenset({"40P01", "40001"})
+"""PostgreSQL's codes for a deadlock and for a serialization failure: the same transaction may well pass now."""
+
+
+def may_pass_again(error: Exception) -> bool:
+    """Tell whether a transaction failed only because of others that ran beside it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(error, StaleEnrollment) or getattr(cause, "sqlstate", None) in _TRY_AGAIN
 
 
 def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:

@@ -27,6 +27,10 @@ _MOST_PARAMETERS = 30_000
 _Statement = TypeVar("_Statement", Select[Any], Update, Delete)
 
 
+class StaleEnrollment(Exception):
+    """An enrollment moved on between being read and being written; the whole transaction must be tried again."""
+
+
 class Transaction:
     """Runs statements for one organization, or for all of them in a loop's transaction.
 

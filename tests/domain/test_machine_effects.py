@@ -108,7 +108,7 @@ steps:
         UpdateRecord("lead_1", "lead", {"status": "working"}),
     ]
     assert transition.trace[1].reason == (
-        "Set lifecycle_stage, city, custom.plan of the contact. custom.n stays as it is: vars.nothing is not known. "
+        "Set city, custom.plan, lifecycle_stage of the contact. custom.n stays as it is: vars.nothing is not known. "
         "phone stays as it is: contact.phone is not known. job_title stays as it is: lead.decision is not known."
     )
     assert transition.trace[1].effects == ("cnt_1",)

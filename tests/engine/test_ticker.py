@@ -12,10 +12,9 @@ from sqlalchemy import select
 
 from core import provisioning
 from core.clock import ManualClock
-from core.store.apply import StaleEnrollment
 from core.store.database import Database
 from core.store.enrollments import enrollments, trace_entries
-from core.store.transaction import EVERY_ORGANIZATION
+from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment
 from dripstone.v1 import enrollment_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore, running

@@ -100,6 +100,30 @@ async def test_a_message_id_drops_the_repetition_and_still_answers_ok(http: http
     assert len((await http.get("/api/v1/events")).json()["events"]) == 1
 
 
+async def test_a_batch_of_events_says_item_by_item_what_happened(http: httpx2.AsyncClient) -> None:
+    events = [
+        {**LEAD, "message_id": "b-1"},
+        {**LEAD, "message_id": "b-1"},
+        {**LEAD, "event_name": ""},
+        {**LEAD, "source_id": "nobody"},
+        {**LEAD, "fields": {"email": "no e-mail"}},
+        {**LEAD, "event_name": "x" * 201},
+    ]
+    answer = await http.post("/api/v1/events/batch", json={"events": events})
+    assert answer.status_code == 200, answer.text
+    results = answer.json()["results"]
+    assert [(result["status"], result["field"]) for result in results] == [
+        ("accepted", ""),
+        ("duplicate", ""),
+        ("rejected", "event_name"),
+        ("rejected", "source_id"),
+        ("rejected", "fields.email"),
+        ("rejected", "event_name"),
+    ]
+    assert results[1]["event_id"] == results[0]["event_id"]
+    assert all(result["reason"] and result["message"] for result in results[2:])
+
+
 async def test_a_stranger_is_told_so_in_the_seeds_form(core: RunningCore) -> None:
     async with httpx2.AsyncClient(base_url=core.http_url) as stranger:
         answer = await stranger.post("/v2/event", json=LEAD)
@@ -114,6 +138,9 @@ async def test_bulk_enrollment_answers_contact_by_contact(http: httpx2.AsyncClie
         {"email": "no e-mail"},
         {"first_name": "Nobody"},
         {"contact_id": "cnt_nobody"},
+        {"email": "b@example.com", "first_name": "B" * 201},
+        {"email": "c@example.com", "variables": {"note": "\0"}},
+        {"email": "d@example.com", "external_ref": {"system": "hubspot"}},
     ]
     url = "/api/v1/workflows/onboarding/enrollments/bulk"
     answer = await http.post(url, json={"contacts": contacts, "timezone": "UTC"})
@@ -126,6 +153,9 @@ async def test_bulk_enrollment_answers_contact_by_contact(http: httpx2.AsyncClie
         ("invalid", "contacts[2].email"),
         ("invalid", "contacts[3].email"),
         ("invalid", "contacts[4].contact_id"),
+        ("invalid", "contacts[5].first_name"),
+        ("invalid", "contacts[6].variables"),
+        ("invalid", "contacts[7].external_ref.id"),
     ]
     again = (await http.post(url, json={"contacts": contacts[:1]})).json()
     assert again["created_count"] == 0

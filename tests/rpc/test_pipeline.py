@@ -205,3 +205,22 @@ async def test_the_idempotency_key_header_is_honoured_durably(core: RunningCore)
     assert json.loads(first.text) == json.loads(again.text)
     assert again.headers["idempotent-replayed"] == "true"
     assert (other.status_code, other.json()["error"]["reason"]) == (409, "IDEMPOTENCY_CONFLICT")
+
+
+async def test_calls_that_deadlock_are_carried_out_all_the_same(core: RunningCore, client: Client) -> None:
+    """Pairs of bulk calls bring the same new people in opposite order: on PostgreSQL they lock each other out."""
+    from dripstone.v1 import enrollment_pb2, workflow_pb2
+
+    source = "title: Pause\nsteps:\n  - {id: pause, kind: wait, for: 1h}\n"
+    await client.workflows.CreateWorkflow(
+        workflow_pb2.CreateWorkflowRequest(workflow_id="pause", source=source, publish=True)
+    )
+    people = [{"email": f"p{n}@example.com", "lead_ref": f"r-{n}"} for n in range(40)]
+
+    async def enroll(contacts: list[Any]) -> int:
+        request = enrollment_pb2.EnrollContactsRequest(workflow_id="pause", contacts=contacts)
+        return (await client.enrollments.EnrollContacts(request, timeout=30)).created_count
+
+    created = await asyncio.gather(*(enroll(people[:: 1 if n % 2 else -1]) for n in range(8)))
+    assert sum(created) == len(people)
+    assert await _contacts(client) == len(people)

@@ -51,6 +51,7 @@ ACCESS_FIELD_NUMBER: _builtins.int
 HTTP_STATUS_FIELD_NUMBER: _builtins.int
 MAX_LENGTH_FIELD_NUMBER: _builtins.int
 MAX_ITEMS_FIELD_NUMBER: _builtins.int
+JUDGED_SINGLY_FIELD_NUMBER: _builtins.int
 scope: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, _builtins.str]
 """The scope that the caller's key must hold, such as `workflows:read`; `caller` asks for a valid key only."""
 access: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MethodOptions, Global___Access.ValueType]
@@ -61,3 +62,5 @@ max_length: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptio
 """Longest accepted string, in characters. Unset: 4,096."""
 max_items: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.int]
 """Largest accepted number of list items. Unset: 100."""
+judged_singly: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.bool]
+"""Items are judged one by one: a bad one gets its own result and does not refuse the call."""
