@@ -1,4 +1,4 @@
-"""What a decision wants done, as data: `Transaction.apply` turns each effect into rows."""
+"""What a decision wants done, as data: `store.apply` turns each effect into rows."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from core.domain.enrollment import (
 from core.domain.trace import Transition
 from core.domain.workflow.version import Version
 from core.store import claims, enrollments
-from core.store.apply import Applied
+from core.store.apply import Applied, apply
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache
 
@@ -83,7 +83,7 @@ class EnrollmentDriver:
                 transition = machine.advance(version, enrollment, move.stimulus, known, tx.now)
                 if transition is not None:
                     transitions.append(with_execution_event(transition))
-            applied = await tx.apply(transitions)
+            applied = await apply(tx, transitions)
             moved += len(transitions)
             moves = _told_that_nobody_listens(applied)
         return moved
@@ -116,7 +116,7 @@ class EnrollmentDriver:
                 taken[identity] = transition.enrollment.id
                 transitions.append(transition)
                 outcomes.append(None)
-        applied = await tx.apply(transitions)
+        applied = await apply(tx, transitions)
         await self.move(tx, _told_that_nobody_listens(applied))
         made = iter(transitions)
         return [outcome or _entered(next(made), applied) for outcome in outcomes]

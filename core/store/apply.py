@@ -53,7 +53,7 @@ class Applied:
     """Enrollments that await a message which no endpoint will receive, and that message's id."""
 
 
-async def apply_transitions(tx: Transaction, transitions: Sequence[Transition]) -> Applied:
+async def apply(tx: Transaction, transitions: Sequence[Transition]) -> Applied:
     """Write enrollments, traces, record changes, approvals and messages.
 
     Raises StaleEnrollment when one has moved on since it was read.

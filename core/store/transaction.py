@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from sqlalchemy import Boolean, Column, Delete, Executable, Float, Integer, Row, Select, Table, Update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
@@ -14,11 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import FromClause, Join
 
-from core.domain.trace import Transition
 from core.store.metadata import Instant, Json, dump_json, to_micros
-
-if TYPE_CHECKING:
-    from core.store.apply import Applied
 
 EVERY_ORGANIZATION = "*"
 """The organization of a system transaction, which names organizations in its own statements."""
@@ -114,12 +110,6 @@ class Transaction:
         if self.dialect == "postgresql":
             return cast(Sequence[Sequence[Any]], await driver.fetch(sql, *parameters))
         return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(_sqlite_marks(sql), parameters))
-
-    async def apply(self, transitions: Sequence[Transition]) -> Applied:
-        """Write decisions: enrollments, traces, record changes, approvals and messages, all or none."""
-        from core.store.apply import apply_transitions  # the writer needs every table group; they need this module
-
-        return await apply_transitions(self, transitions)
 
     def wake(self, *loops: str) -> None:
         """Wake these loops once the transaction is committed."""

@@ -16,26 +16,27 @@ from dripstone.v1.client import Client
 class ServerProcess:
     """Starts, kills and starts again; addresses and keys are found in connection.json, as every client finds them."""
 
-    def __init__(self, data_dir: Path, database_url: str):
+    def __init__(self, data_dir: Path, database_url: str, *, roles: str = "grpc,http,engine,dispatcher,scheduler"):
+        data_dir.mkdir(parents=True, exist_ok=True)
         self._data_dir = data_dir
+        self._roles = roles
         self._database_url = database_url
         self._process: asyncio.subprocess.Process | None = None
         self._log = data_dir / "server.log"
 
     async def start(self) -> None:
         """Start and wait until it serves."""
-        connection = self._data_dir / "connection.json"
-        before = connection.stat().st_mtime_ns if connection.exists() else 0
+        before = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "core", "serve",
                 "--data-dir", str(self._data_dir), "--db", self._database_url,
                 "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
-                "--allow-destination", "127.0.0.0/8",
+                "--allow-destination", "127.0.0.0/8", "--roles", self._roles,
                 stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             )  # fmt: skip
         async with asyncio.timeout(30):
-            while not connection.exists() or connection.stat().st_mtime_ns == before:
+            while b'"serving"' not in self._log.read_bytes()[before:]:
                 if self._process.returncode is not None:
                     raise AssertionError(f"the server ended by itself:\n{self._log.read_text()[-3000:]}")
                 await asyncio.sleep(0.02)
