@@ -9,7 +9,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -124,18 +124,27 @@ def serve(roles: frozenset[str], **given: Any) -> None:
     _run(_serve(_settings(roles, **given)))
 
 
+@contextlib.contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Turn what an operator can mend into one sentence and exit code 1."""
+    from core.bootstrap import CannotListen, RefusedToListen
+
+    try:
+        yield
+    except (RefusedToListen, CannotListen, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+
+
 async def _serve(settings: Settings) -> None:
-    from core.bootstrap import Core, RefusedToListen
+    from core.bootstrap import Core
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     log = structlog.get_logger()
-    try:
+    with _told_plainly():
         core = await Core.open(settings, SystemClock())
         await core.start()
-    except (RefusedToListen, ValueError) as error:
-        raise click.ClickException(str(error)) from error
     if settings.roles & {"grpc", "http"}:
         await core.write_connection(settings.data_dir)
     log.info(
@@ -160,7 +169,9 @@ def demo(leave: bool, **given: Any) -> None:
 
     given["log_level"] = "warning" if given["log_level"] == "info" else given["log_level"]
     given["allowed"] = (*given["allowed"], ip_network("127.0.0.0/8"))  # the story's receiver is on this machine
-    sys.exit(_run(play(_settings(**given), leave=leave)))
+    with _told_plainly():
+        code = _run(play(_settings(**given), leave=leave))
+    sys.exit(code)
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -50,8 +51,37 @@ class RefusedToListen(Exception):
     """An address that others can reach needs TLS, or the word that plaintext is meant."""
 
 
+class CannotListen(Exception):
+    """An address is taken, or is none of this machine."""
+
+    def __init__(self, address: str):
+        super().__init__(
+            f"{address} cannot be listened on; is another core running? Choose another port, or 0 for any."
+        )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise CannotListen(f"{host}:{port}") from error
+    return listener
+
+
 class _HttpServer(uvicorn.Server):
     """Uvicorn inside our own loop: signals are the bootstrap's."""
+
+    def __init__(self, config: uvicorn.Config):
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -143,7 +173,17 @@ class Core:
         )
 
     async def start(self) -> None:
-        """Start the servers and loops of this process's roles."""
+        """Start the servers and loops of this process's roles.
+
+        Raises CannotListen for an address that is taken; what had started is stopped again.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
         roles = self.settings.roles
         if roles & {"grpc", "http"}:
             await self._start_grpc()
@@ -171,7 +211,10 @@ class Core:
         addresses: list[tuple[str, grpc.ServerCredentials | None]] = [("127.0.0.1:0", None)]  # the MCP server's door
         if "grpc" in self.settings.roles:
             addresses.append((self.settings.grpc_listen, self._credentials()))
-        ports = await self._grpc.start(addresses)
+        try:
+            ports = await self._grpc.start(addresses)
+        except RuntimeError as error:
+            raise CannotListen(self.settings.grpc_listen) from error
         host, _ = split_address(self.settings.grpc_listen)
         self._inner_target = f"127.0.0.1:{ports[0]}"
         self.grpc_target = f"{host}:{ports[-1]}"
@@ -205,14 +248,11 @@ class Core:
             timeout_graceful_shutdown=_HTTP_DRAIN_SECONDS,
             lifespan="on",
         )
+        listener = _listen(host, port)
         self._http = _HttpServer(config)
-        self._tasks.append(asyncio.create_task(self._http.serve(), name="http"))
-        while not self._http.started:
-            if self._tasks[-1].done():
-                await self._tasks[-1]
-                raise RefusedToListen(f"{self.settings.http_listen} cannot be bound; is another core running?")
-            await asyncio.sleep(0.01)
-        port = self._http.servers[0].sockets[0].getsockname()[1]
+        self._tasks.append(asyncio.create_task(self._http.serve([listener]), name="http"))
+        await self._http.listening.wait()
+        port = listener.getsockname()[1]
         scheme = "https" if self.settings.tls_certificate else "http"
         self.http_url = f"{scheme}://{host}:{port}"
         self.sender.refuse(host, port)

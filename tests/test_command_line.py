@@ -68,6 +68,18 @@ async def test_connection_json_is_for_its_owner_alone_and_keys_survive_a_restart
     assert await server.terminate() == 0
 
 
+async def test_a_second_core_on_the_same_port_is_told_so(tmp_path: Path, anyio_backend: str) -> None:
+    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+    await server.start()
+    http, grpc = server.connection["http"].removeprefix("http://"), server.connection["grpc"]
+    for taken in (("--http-listen", http, "--grpc-listen", "127.0.0.1:0"), ("--grpc-listen", grpc)):
+        code, _, err = await _dripstone("serve", "--data-dir", str(tmp_path / "second"), *taken)
+        assert code == 1
+        assert "is another core running?" in err
+        assert "Traceback" not in err
+    assert await server.terminate() == 0
+
+
 async def test_keys_are_minted_listed_and_revoked(tmp_path: Path, anyio_backend: str) -> None:
     server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
     await server.start()

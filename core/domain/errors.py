@@ -145,6 +145,14 @@ class RateLimited(DripstoneError):
     hint = "Wait as long as the retry information says, then call again."
 
 
+class TookTooLong(DripstoneError):
+    """The call was given up after {limit} seconds; it changed nothing."""
+
+    code = Code.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+    hint = "Send less at once, or call again later under the same idempotency key."
+
+
 class PlanStale(DripstoneError):
     """The plan {plan_id} no longer fits: {why}."""
 

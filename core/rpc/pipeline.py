@@ -5,6 +5,7 @@ Both adapters, gRPC and HTTP, call `Pipeline.unary` and `Pipeline.stream`; nothi
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +17,7 @@ import structlog
 from google.protobuf.message import Message
 
 from core import ids
-from core.domain.errors import DripstoneError, ScopeMissing
+from core.domain.errors import DripstoneError, ScopeMissing, TookTooLong
 from core.rpc import metrics, shape
 from core.rpc.authentication import Authenticator
 from core.rpc.call import Call, Parts
@@ -28,6 +29,9 @@ from core.store.database import may_pass_again
 from core.store.transaction import Transaction
 
 _log = structlog.get_logger()
+LONGEST_CALL_SECONDS = 60
+"""For calls whose client set no deadline of its own."""
+
 _TRIES = 4
 """How often a call is carried out when others running beside it made its transaction fail; it left nothing behind."""
 
@@ -61,11 +65,15 @@ class Pipeline:
         reference = metadata.get("x-request-id") or ids.mint("req", self.parts.clock.now())
         started, code = time.perf_counter(), 0
         try:
-            call = await self._admit(method, request, metadata, reference)
-            return await self._transact(method, request, call)
+            async with asyncio.timeout(LONGEST_CALL_SECONDS):
+                call = await self._admit(method, request, metadata, reference)
+                return await self._transact(method, request, call)
         except DripstoneError as error:
             code = grpc_code(error)
             raise
+        except TimeoutError as error:
+            code = 4
+            raise TookTooLong(limit=LONGEST_CALL_SECONDS) from error
         except Exception as error:
             code = 13
             _log.exception("call failed", method=method.name, reference=reference)

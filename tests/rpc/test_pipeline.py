@@ -224,3 +224,18 @@ async def test_calls_that_deadlock_are_carried_out_all_the_same(core: RunningCor
     created = await asyncio.gather(*(enroll(people[:: 1 if n % 2 else -1]) for n in range(8)))
     assert sum(created) == len(people)
     assert await _contacts(client) == len(people)
+
+
+async def test_a_call_given_up_halfway_leaves_nothing_and_the_next_one_works(core: RunningCore, client: Client) -> None:
+    calls = [
+        client.records.UpsertRecord(_upsert(f"p{number}@example.com"), timeout=0.0005 * (number % 12 + 1))
+        for number in range(40)
+    ]
+    codes = {await call.code() for call in calls}
+    assert grpc.StatusCode.DEADLINE_EXCEEDED in codes
+    assert codes <= {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.OK}
+    await client.records.UpsertRecord(_upsert("last@example.com"))
+    listed = await client.records.ListRecords(record_pb2.ListRecordsRequest(type="contact", page_size=500))
+    for record in listed.records:
+        changes = await client.records.ListRecordChanges(record_pb2.ListRecordChangesRequest(record_id=record.id))
+        assert changes.changes, "a record without its history was half written"

@@ -6,15 +6,15 @@ Everything that changes a record speaks of dotted paths: `tier`, `custom.plan`.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.domain.errors import Violation
 from core.domain.records import values
 from core.domain.records.values import BadValue
+from core.domain.workflow.nearest import did_you_mean
 
 Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference"]
 
@@ -111,11 +111,6 @@ STANDARD_FIELDS: Mapping[str, Mapping[str, Field]] = {
 RECORD_TYPES = tuple(STANDARD_FIELDS)
 
 
-def nearest(name: str, among: Iterable[str]) -> str:
-    """Return the name that was probably meant, or an empty text."""
-    return next(iter(difflib.get_close_matches(name, list(among), n=1, cutoff=0.6)), "")
-
-
 def check_path(record_type: str, path: str, field_path: str) -> Violation | None:
     """Return what is wrong with the path of a field, or None; `field_path` is where the caller wrote it."""
     head, _, rest = path.partition(".")
@@ -130,13 +125,12 @@ def check_path(record_type: str, path: str, field_path: str) -> Violation | None
     known = STANDARD_FIELDS[record_type]
     if not rest and path in known:
         return None
-    near = nearest(path, [*known, "custom"])
-    hint = f"Did you mean {near}? " if near else ""
+    hint = f"Put your own fields under custom, such as custom.{_as_key(path)}."
     return Violation(
         field_path,
         "UNKNOWN_FIELD",
         f"a {record_type} has no field `{path[:80]}`",
-        f"{hint}Put your own fields under custom, such as custom.{_as_key(path)}.",
+        f"{did_you_mean(path, [*known, 'custom'])} {hint}".lstrip(),
     )
 
 
@@ -203,9 +197,8 @@ def normalise(record_type: str, path: str, value: Any) -> Any:
     if isinstance(stored, str) and len(stored) > field.max_length:
         raise BadValue("TOO_LONG", f"has {len(stored)} characters, at most {field.max_length} are accepted")
     if field.choices and stored not in field.choices:
-        near = nearest(str(stored), field.choices)
-        hint = f"Did you mean {near}? " if near else ""
-        raise BadValue("UNKNOWN_VALUE", "is not one of its values", f"{hint}Use one of {', '.join(field.choices)}.")
+        hint = f"{did_you_mean(str(stored), field.choices)} Use one of {', '.join(field.choices)}."
+        raise BadValue("UNKNOWN_VALUE", "is not one of its values", hint.lstrip())
     if field.prefix and not str(stored).startswith(f"{field.prefix}_"):
         raise BadValue("NOT_A_REFERENCE", f"is not the id of a {field.prefix}_…", field.description)
     return stored
