@@ -1,4 +1,4 @@
-"""The command line: `dripstone serve | demo | mcp | migrate | keys | doctor`."""
+"""The command line: `dripstone serve | demo | mcp | env | keys | migrate`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import grpc
 import structlog
 import uvloop
+from sqlalchemy.exc import DBAPIError
 
 from core import connection, logging_setup
 from core.clock import SystemClock
@@ -26,7 +28,9 @@ _T = TypeVar("_T")
 
 
 def _run(main: Coroutine[Any, Any, _T]) -> _T:
-    return uvloop.run(main)
+    os.umask(0o077)  # databases, keys and logs are for their owner alone
+    with _told_plainly():
+        return uvloop.run(main)
 
 
 def default_data_dir() -> Path:
@@ -127,12 +131,27 @@ def serve(roles: frozenset[str], **given: Any) -> None:
 @contextlib.contextmanager
 def _told_plainly() -> Iterator[None]:
     """Turn what an operator can mend into one sentence and exit code 1."""
-    from core.bootstrap import CannotListen, RefusedToListen
+    from core.bootstrap import AlreadyRunning, CannotListen, RefusedToListen
+    from dripstone.v1.client import ApiError
 
     try:
         yield
-    except (RefusedToListen, CannotListen, ValueError) as error:
+    except (RefusedToListen, CannotListen, AlreadyRunning, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    except DBAPIError as error:
+        raise click.ClickException(f"The database cannot be used: {error.orig}") from error
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        ) from error
+    except grpc.aio.AioRpcError as error:
+        told = ApiError.of(error)
+        if told.code == "UNAVAILABLE":
+            raise click.ClickException(
+                "No core answers where connection.json points. Start one: dripstone serve"
+            ) from error
+        problems = "".join(f"\n  {one.field}: {one.message}" for one in told.violations)
+        raise click.ClickException(f"{told.message}{problems}\n{told.hint}".rstrip()) from error
 
 
 async def _serve(settings: Settings) -> None:
@@ -142,9 +161,8 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     log = structlog.get_logger()
-    with _told_plainly():
-        core = await Core.open(settings, SystemClock())
-        await core.start()
+    core = await Core.open(settings, SystemClock())
+    await core.start()
     if settings.roles & {"grpc", "http"}:
         await core.write_connection(settings.data_dir)
     log.info(
@@ -169,9 +187,7 @@ def demo(leave: bool, **given: Any) -> None:
 
     given["log_level"] = "warning" if given["log_level"] == "info" else given["log_level"]
     given["allowed"] = (*given["allowed"], ip_network("127.0.0.0/8"))  # the story's receiver is on this machine
-    with _told_plainly():
-        code = _run(play(_settings(**given), leave=leave))
-    sys.exit(code)
+    sys.exit(_run(play(_settings(**given), leave=leave)))
 
 
 @main.command()
@@ -179,7 +195,7 @@ def demo(leave: bool, **given: Any) -> None:
 def mcp(data_dir: Path) -> None:
     """Serve MCP over stdio: to a running core, or to one started inside when there is none.
 
-    The core is found by DRIPSTONE_TARGET and DRIPSTONE_API_KEY, or by connection.json in the data dir.
+    The core is found by DRIPSTONE_TARGET and DRIPSTONE_AGENT_KEY (or DRIPSTONE_API_KEY), else by connection.json.
     """
     logging_setup.configure("warning")
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
@@ -190,11 +206,12 @@ async def _stdio(data_dir: Path) -> None:
     from core.bootstrap import Core
     from mcp_server.stdio import answers, serve_stdio
 
-    target, key = os.environ.get("DRIPSTONE_TARGET", ""), os.environ.get("DRIPSTONE_API_KEY", "")
+    target = os.environ.get("DRIPSTONE_TARGET", "")
+    key = os.environ.get("DRIPSTONE_AGENT_KEY") or os.environ.get("DRIPSTONE_API_KEY", "")
     known = connection.read(data_dir)
     if not target and known is not None:
         target = known.grpc
-    key = key or (known.agent_key or known.api_key if known is not None else "")
+    key = key or (known.agent_key if known is not None else "")
     if target and key and await answers(target, key):
         await serve_stdio(target, key)
         return
@@ -210,7 +227,7 @@ async def _stdio(data_dir: Path) -> None:
     await core.start()
     try:
         written = await core.write_connection(data_dir)
-        await serve_stdio(written.grpc, written.agent_key or written.api_key)
+        await serve_stdio(written.grpc, written.agent_key)
     finally:
         await core.stop()
 
@@ -243,7 +260,7 @@ def env(data_dir: Path) -> None:
         ("DRIPSTONE_HTTP", known.http),
         ("DRIPSTONE_MCP", known.mcp),
         ("DRIPSTONE_API_KEY", known.api_key),
-        ("DRIPSTONE_AGENT_KEY", known.agent_key or known.api_key),
+        ("DRIPSTONE_AGENT_KEY", known.agent_key),
         ("DRIPSTONE_APPROVER_KEY", known.approver_api_key),
     ):
         if value:
@@ -258,7 +275,11 @@ def keys() -> None:
 def _known(data_dir: Path) -> connection.Connection:
     known = connection.read(data_dir)
     if known is None:
-        raise click.ClickException(f"No {connection.FILE_NAME} in {data_dir}. Start a core with `dripstone serve`.")
+        there = (data_dir / connection.FILE_NAME).exists()
+        what = (
+            f"{data_dir / connection.FILE_NAME} cannot be read" if there else f"No {connection.FILE_NAME} in {data_dir}"
+        )
+        raise click.ClickException(f"{what}. Start a core with `dripstone serve`.")
     return known
 
 
@@ -318,11 +339,14 @@ def keys_list(data_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([MessageToDict(key, preserving_proto_field_name=True) for key in listed.api_keys]))
         return
-    shown = Table("id", "name", "prefix", "kind", "state")
+    shown = Table("name", "kind", "state", "prefix", "id", box=None)
+    for column in shown.columns[-2:]:
+        column.no_wrap, column.overflow = True, "ignore"  # ids are there to be copied
     for key in listed.api_keys:
         kind = pb.PrincipalKind.Name(key.principal_kind).removeprefix("PRINCIPAL_KIND_").lower()
-        shown.add_row(key.id, key.display_name, key.prefix, kind, "revoked" if key.HasField("revoke_time") else "valid")
-    Console().print(shown)
+        state = "revoked" if key.HasField("revoke_time") else "valid"
+        shown.add_row(key.display_name, kind, state, key.prefix, key.id)
+    Console(soft_wrap=True, width=200).print(shown)
 
 
 @keys.command("revoke")

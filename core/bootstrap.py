@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import IO
 
 import grpc
 import structlog
 import uvicorn
+from sqlalchemy import make_url
 from starlette.routing import Route
 
 from core import connection, provisioning
@@ -49,6 +52,16 @@ _HTTP_DRAIN_SECONDS = 5
 
 class RefusedToListen(Exception):
     """An address that others can reach needs TLS, or the word that plaintext is meant."""
+
+
+class AlreadyRunning(Exception):
+    """Another core holds what this one wants."""
+
+    def __init__(self, path: Path):
+        super().__init__(
+            f"Another core is running: it holds {path}. Use that one (`dripstone env` tells where it listens), "
+            "stop it, or choose another --data-dir and --db."
+        )
 
 
 class CannotListen(Exception):
@@ -96,6 +109,10 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _spoken(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
 def refuse_open_plaintext(settings: Settings) -> None:
     """Refuse to serve plaintext to others unless told to. Raises RefusedToListen."""
     if settings.insecure or settings.tls_certificate:
@@ -120,6 +137,8 @@ def _count_attempt(outcome: Outcome, _duration: timedelta) -> None:
 class Core:
     """A running process: its parts, its servers and its loops."""
 
+    locks: list[IO[str]]
+    """Held as long as it lives: no second core on one SQLite file, or behind one connection.json."""
     settings: Settings
     database: Database
     parts: Parts
@@ -137,14 +156,18 @@ class Core:
     _http: _HttpServer | None = None
     _loops: list[Loop] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _draining: bool = False
 
     @classmethod
     async def open(cls, settings: Settings, clock: Clock) -> Core:
         """Open the database, bring its schema up to date and join the parts; nothing runs yet."""
         refuse_open_plaintext(settings)
-        database = await Database.open(settings.database_url, clock)
-        await migrate.upgrade(database)
+        locks = _take_locks(settings)
+        try:
+            database = await Database.open(settings.database_url, clock)
+            await migrate.upgrade(database)
+        except BaseException:
+            _give_back(locks)
+            raise
         versions = VersionCache()
         driver = EnrollmentDriver(versions)
         sender = WebhookSender(Destinations(settings.allowed_destinations))
@@ -158,6 +181,7 @@ class Core:
         )
         pipeline = Pipeline(parts, Authenticator(database, clock), RateLimiter(clock, settings.requests_per_second))
         return cls(
+            locks=locks,
             settings=settings,
             database=database,
             parts=parts,
@@ -211,13 +235,15 @@ class Core:
         addresses: list[tuple[str, grpc.ServerCredentials | None]] = [("127.0.0.1:0", None)]  # the MCP server's door
         if "grpc" in self.settings.roles:
             addresses.append((self.settings.grpc_listen, self._credentials()))
+        if "grpc" in self.settings.roles:
+            _listen(*split_address(self.settings.grpc_listen)).close()  # tells better than gRPC what is wrong
         try:
             ports = await self._grpc.start(addresses)
         except RuntimeError as error:
             raise CannotListen(self.settings.grpc_listen) from error
         host, _ = split_address(self.settings.grpc_listen)
         self._inner_target = f"127.0.0.1:{ports[0]}"
-        self.grpc_target = f"{host}:{ports[-1]}"
+        self.grpc_target = f"{_spoken(host)}:{ports[-1]}"
         for port in ports:
             self.sender.refuse(host, port)
 
@@ -254,12 +280,12 @@ class Core:
         await self._http.listening.wait()
         port = listener.getsockname()[1]
         scheme = "https" if self.settings.tls_certificate else "http"
-        self.http_url = f"{scheme}://{host}:{port}"
+        self.http_url = f"{scheme}://{_spoken(host)}:{port}"
         self.sender.refuse(host, port)
 
     async def ready(self) -> bool:
         """Tell whether calls should be sent here: not while draining, not without a database."""
-        if self._draining:
+        if self.parts.draining.is_set():
             return False
         try:
             return await migrate.revision(self.database) is not None
@@ -269,44 +295,59 @@ class Core:
 
     async def stop(self) -> None:
         """Drain: refuse new calls, finish those under way and what is being sent, then close everything."""
-        self._draining = True
+        self.parts.draining.set()
+        self.database.wakeups.signal({"watch"})  # streams end by themselves once they see it
         for loop in self._loops:
             loop.stop()
         if self._http is not None:
             self._http.should_exit = True
-        if self._grpc is not None:
-            await self._grpc.stop(self.settings.drain_seconds)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._grpc is not None:  # after HTTP: its MCP server calls this one
+            await self._grpc.stop(self.settings.drain_seconds)
+        await self.pipeline.finish(self.settings.drain_seconds)
         await self.dispatcher.stop(self.settings.drain_seconds)
         await self.sender.close()
         await self.database.close()
+        _give_back(self.locks)
 
     async def write_connection(self, data_dir: Path) -> connection.Connection:
-        """Write `connection.json`; make a first organization when there is none, a key when the old one is lost."""
+        """Write `connection.json`; make a first organization when there is none, and keys for those that are lost."""
         known = connection.read(data_dir)
-        api_key, agent_key, approver_key = (
-            ("", "", "")
-            if known is None
-            else (
-                known.api_key,
-                known.agent_key,
-                known.approver_api_key,
-            )
-        )
-        if not api_key or not await provisioning.key_works(self.database, api_key):
-            agent_key = approver_key = ""
-            if orgs := await provisioning.organization_ids(self.database):
-                api_key = await provisioning.create_service_key(self.database, orgs[0], "Bootstrap key")
-            else:
-                made = await provisioning.create_organization(self.database, "Demo")
-                api_key, agent_key, approver_key = made.api_key, made.agent_key, made.approver_key
-        written = connection.Connection(
-            grpc=self.grpc_target,
-            http=self.http_url,
-            mcp=f"{self.http_url}/mcp",
-            api_key=api_key,
-            agent_key=agent_key,
-            approver_api_key=approver_key,
-        )
+        held = (known.api_key, known.agent_key, known.approver_api_key) if known else ("", "", "")
+        org_id = await provisioning.first_organization(self.database, "Demo")
+        keys = [
+            key if key and await provisioning.key_works(self.database, key) else await mint(self.database, org_id)
+            for key, mint in zip(held, provisioning.BOOTSTRAP_KEYS, strict=True)
+        ]
+        written = connection.Connection(self.grpc_target, self.http_url, f"{self.http_url}/mcp", *keys)
         connection.write(data_dir, written)
         return written
+
+
+def _take_locks(settings: Settings) -> list[IO[str]]:
+    """Lock what only one process may use; the operating system gives the locks back however the process ends.
+
+    Raises AlreadyRunning.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    wanted = []
+    if settings.roles & {"grpc", "http"}:
+        wanted.append(settings.data_dir / "core.lock")
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and url.database:
+        wanted.append(Path(f"{url.database}.lock"))
+    locks: list[IO[str]] = []
+    for path in wanted:
+        file = path.open("w")
+        locks.append(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            _give_back(locks)
+            raise AlreadyRunning(path) from error
+    return locks
+
+
+def _give_back(locks: list[IO[str]]) -> None:
+    for lock in locks:
+        lock.close()

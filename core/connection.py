@@ -22,10 +22,10 @@ class Connection:
     """Address of the MCP server."""
     api_key: str
     """A service key with every scope."""
-    agent_key: str = ""
-    """An agent's key; written when this core made the organization."""
-    approver_api_key: str = ""
-    """An approver's key; written when this core made the organization."""
+    agent_key: str
+    """An agent's key."""
+    approver_api_key: str
+    """The key of a member who may decide approvals."""
 
 
 def read(data_dir: Path) -> Connection | None:
@@ -40,10 +40,11 @@ def read(data_dir: Path) -> Connection | None:
 
 def write(data_dir: Path, connection: Connection) -> Path:
     """Write the file whole or not at all, readable by its owner alone."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = data_dir / FILE_NAME
     temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    temporary.unlink(missing_ok=True)  # whoever left it may have left it readable
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(asdict(connection), file, indent=2)
         file.write("\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import select
 
@@ -12,6 +13,9 @@ from core.store import organizations as store
 from core.store.database import Database
 from core.store.transaction import EVERY_ORGANIZATION
 
+APPROVER = "approver@example.com"
+_FIRST_ORGANIZATION_LOCK = 0x6472_6972  # any number that nobody else locks
+
 
 @dataclass(frozen=True, slots=True)
 class Provisioned:
@@ -19,74 +23,86 @@ class Provisioned:
 
     org_id: str
     api_key: str
-    """A service key with every scope."""
     agent_key: str
-    """An agent key: works with records and workflows, decides nothing, administers nothing."""
     approver_key: str
-    """The key of a member who may decide approvals."""
 
 
 async def create_organization(database: Database, display_name: str, timezone: str = "UTC") -> Provisioned:
-    """Create an organization with an approver and three keys."""
-    now = database.clock.now()
-    org_id = ids.mint("org", now)
-    approver = {
-        "id": ids.mint("mem", now),
-        "email": "approver@example.com",
-        "display_name": "Grace Approver",
-        "role": "approver",
-        "created_at": now,
-    }
-    secrets = (ids.new_api_key(), ids.new_api_key(), ids.new_api_key())
+    """Create an organization and its first keys: a service's, an agent's and an approver's."""
+    org_id = ids.mint("org", database.clock.now())
     async with database.write(org_id) as tx:
-        organization = {"display_name": display_name, "timezone": timezone, "created_at": now}
-        await tx.insert(store.organizations, [organization])
-        await tx.insert(store.members, [approver])
-        await tx.insert(
-            store.api_keys,
-            [
-                key_row(database, secrets[0], "Bootstrap key", "service", "", ALL_SCOPES),
-                key_row(database, secrets[1], "Agent key", "agent", "", AGENT_SCOPES),
-                key_row(database, secrets[2], "Grace Approver", "member", str(approver["id"]), role_scopes("approver")),
-            ],
-        )
-    return Provisioned(org_id, *secrets)
+        await tx.insert(store.organizations, [_organization_row(org_id, display_name, timezone, tx.now)])
+    return Provisioned(org_id, *[await mint(database, org_id) for mint in BOOTSTRAP_KEYS])
 
 
-async def create_service_key(database: Database, org_id: str, display_name: str) -> str:
-    """Mint a key with every scope for an organization and return its secret."""
+def _organization_row(org_id: str, display_name: str, timezone: str, now: datetime) -> dict[str, object]:
+    return {"org_id": org_id, "display_name": display_name, "timezone": timezone, "created_at": now}
+
+
+async def create_service_key(database: Database, org_id: str) -> str:
+    """Mint a key with every scope and return its secret, which is stored nowhere."""
+    return await mint_key(database, org_id, "Bootstrap key", "service", "", ALL_SCOPES)
+
+
+async def create_agent_key(database: Database, org_id: str) -> str:
+    """Mint an agent's key: it works with records and workflows, decides nothing, administers nothing."""
+    return await mint_key(database, org_id, "Agent key", "agent", "", AGENT_SCOPES)
+
+
+async def create_approver_key(database: Database, org_id: str) -> str:
+    """Mint the key of a member who may decide approvals; the member is made when there is none."""
+    async with database.write(org_id) as tx:
+        row = {
+            "id": ids.mint("mem", tx.now),
+            "email": APPROVER,
+            "display_name": "Grace Approver",
+            "role": "approver",
+            "created_at": tx.now,
+        }
+        await tx.insert(store.members, [row], on_conflict="ignore")
+        member = (await store.members_by_email(tx, [APPROVER]))[APPROVER]
+    return await mint_key(database, org_id, "Grace Approver", "member", member.id, role_scopes("approver"))
+
+
+BOOTSTRAP_KEYS = (create_service_key, create_agent_key, create_approver_key)
+"""What makes the three keys of `connection.json`, in its order."""
+
+
+async def mint_key(
+    database: Database, org_id: str, display_name: str, kind: str, principal_id: str, scopes: frozenset[str]
+) -> str:
+    """Mint a key and return its secret; a key without a member speaks for itself."""
     secret = ids.new_api_key()
     async with database.write(org_id) as tx:
-        await tx.insert(store.api_keys, [key_row(database, secret, display_name, "service", "", ALL_SCOPES)])
+        key_id = ids.mint("key", tx.now)
+        row = {
+            "id": key_id,
+            "digest": store.digest(secret),
+            "prefix": store.shown_prefix(secret),
+            "display_name": display_name,
+            "principal_kind": kind,
+            "principal_id": principal_id or key_id,
+            "scopes": sorted(scopes),
+            "created_at": tx.now,
+        }
+        await tx.insert(store.api_keys, [row])
     return secret
 
 
-async def organization_ids(database: Database) -> list[str]:
-    """Return the ids of every organization, oldest first."""
-    async with database.read(EVERY_ORGANIZATION) as tx:
-        rows = await tx.all(select(store.organizations.c.org_id).order_by(store.organizations.c.created_at))
-    return [row.org_id for row in rows]
+async def first_organization(database: Database, display_name: str) -> str:
+    """Return the oldest organization's id; make one when there is none, also when several processes ask at once."""
+    async with database.system() as tx:
+        if tx.dialect == "postgresql":
+            await tx.fetch("SELECT pg_advisory_xact_lock($1)", _FIRST_ORGANIZATION_LOCK)
+        row = await tx.first(select(store.organizations.c.org_id).order_by(store.organizations.c.created_at).limit(1))
+        if row is not None:
+            return str(row.org_id)
+        org_id = ids.mint("org", tx.now)
+        await tx.insert(store.organizations, [_organization_row(org_id, display_name, "UTC", tx.now)])
+    return org_id
 
 
 async def key_works(database: Database, secret: str) -> bool:
     """Tell whether a key is known and valid."""
     async with database.read(EVERY_ORGANIZATION) as tx:
         return await store.find_key(tx, secret) is not None
-
-
-def key_row(
-    database: Database, secret: str, display_name: str, kind: str, principal_id: str, scopes: frozenset[str]
-) -> dict[str, object]:
-    """Return the row of a key; a key without a member speaks for itself."""
-    now = database.clock.now()
-    key_id = ids.mint("key", now)
-    return {
-        "id": key_id,
-        "digest": store.digest(secret),
-        "prefix": store.shown_prefix(secret),
-        "display_name": display_name,
-        "principal_kind": kind,
-        "principal_id": principal_id or key_id,
-        "scopes": sorted(scopes),
-        "created_at": now,
-    }

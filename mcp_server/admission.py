@@ -56,7 +56,7 @@ class Admission:
             )
         registered = self._registered[name]
         properties = registered.parameters["properties"]
-        if refusal := unknown_arguments(name, arguments, properties):
+        if refusal := unknown_arguments(name, arguments, properties, registered.parameters.get("required", ())):
             return refusal
         try:
             registered.fn_metadata.validate_arguments(arguments)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import grpc
 from mcp.server.transport_security import TransportSecuritySettings
+from mcp.types import INVALID_REQUEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from dripstone.v1.client import ApiError, Client
 from mcp_server.callers import Callers, presented_key
@@ -62,7 +64,7 @@ class Endpoint:
         request = Request(scope, receive)
         answer = await self._refusal(presented_key(request))
         if answer is None:
-            await self._manager.handle_request(scope, receive, send)
+            await self._manager.handle_request(scope, receive, _brief(send))
         else:
             await answer(scope, receive, send)
 
@@ -109,6 +111,39 @@ def _security(allowed_hosts: Sequence[str]) -> TransportSecuritySettings:
     hosts = [form for host in (*LOOPBACK, *allowed_hosts) for form in (host, f"{host}:*")]
     origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)
+
+
+def _brief(send: Send) -> Send:
+    """Return a `send` that cuts the library's account of a malformed body, its own classes and all, to one line."""
+    held: list[Message] = []
+
+    async def forward(message: Message) -> None:
+        if message["type"] == "http.response.start" and message["status"] == HTTPStatus.BAD_REQUEST:
+            held.append(message)
+            return
+        if held and not message.get("more_body"):
+            start = held.pop()
+            body = _shortened(message.get("body", b""))
+            headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+            message = {**message, "body": body}
+        elif held:
+            await send(held.pop())
+        await send(message)
+
+    return forward
+
+
+def _shortened(body: bytes) -> bytes:
+    try:
+        error = json.loads(body)
+        dumped = error["error"]["message"].startswith("Validation error")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return body
+    if not dumped:
+        return body
+    error["error"] = {"code": INVALID_REQUEST, "message": 'Send one JSON-RPC 2.0 request: "jsonrpc", "id", "method".'}
+    return json.dumps(error).encode()
 
 
 def _unauthorized(error: str, description: str) -> Response:

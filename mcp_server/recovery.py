@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import grpc
 
 from dripstone.v1 import workflow_pb2
-from dripstone.v1.client import ApiError, Client
-from mcp_server.refusals import Problem, Refusal
+from dripstone.v1.client import ApiError, Client, FieldViolation
+from mcp_server.corrections import nearest, placeholder, tentative
+from mcp_server.refusals import Problem, Refusal, refused_arguments
 from mcp_server.values import invocation
 
 ARGUMENTS = {"request_id": "idempotency_key", "page_size": "limit", "page_token": "cursor"}
@@ -24,37 +25,78 @@ _LISTED = {
     "company": invocation("find-records", type="company"),
     "lead": invocation("find-records", type="lead"),
     "record": invocation("find-records"),
-    "approval": invocation("list-approvals"),
+    "approval": invocation("list-approvals", state="all"),
+    "agent": f"Check the agent_id, or run a workflow by its own id: {invocation('list-workflows')}",
+    "enrollment": "To see who is enrolled already, with the enrollment_id: "
+    + invocation("enroll", workflow_id="<workflow_id>", contacts=placeholder("contacts"), mode="preview"),
+    "execution": f"Tell the person; to see what became of the contact: {invocation('find-records', type='contact')}",
 }
+_ORIGINS = {
+    "plan": "A plan_id comes from a preview of qualify-lead, by the same API key.",
+    "approval": "An approval_id comes from list-approvals.",
+    "enrollment": "An enrollment_id comes from a commit of enroll.",
+    "execution": "An execution_id comes from a commit of execute-workflow.",
+    "workflow version": "get-workflow without version shows the published one.",
+    "agent": "An agent_id comes from the person.",
+}
+"""Where an id comes from that no tool lists."""
 
 
 async def refusal_of(error: ApiError, client: Client, tool: str, arguments: Mapping[str, Any]) -> Refusal:
     """Return the refusal for an error of the core; an unknown workflow is answered with the nearest one."""
-    problems = tuple(Problem(_argument(v.field), v.reason, v.message) for v in error.violations)
+    following = _next(error, tool, arguments)
+    if error.reason == "INVALID_ARGUMENT" and error.violations:
+        return refused_arguments(_problems(error), error.hint, following, joint=": ")
     message, hint = error.message, error.hint
     if error.code in ("INTERNAL", "UNKNOWN") or not message:
         message = message if error.reason == "INTERNAL" else "The core could not answer."
     if error.reason == "APPROVAL_REJECTED":
         # The decider's comment is data; inside an error it would read as if we had said it.
         message, hint = f"The approval {error.variables.get('approval_id', '')} was rejected.", ""
-    following = _next(error, tool, arguments)
+    kind = error.variables.get("kind", "")
+    if error.reason == "NOT_FOUND":
+        hint = _ORIGINS.get(kind, hint)
+    if _done_already(error):
+        hint = "The plan is applied: nothing is left to do."
     given = str(arguments.get("workflow_id", ""))
-    if error.reason == "NOT_FOUND" and error.variables.get("kind") == "workflow" and given:
+    if error.reason == "NOT_FOUND" and kind == "workflow" and given:
         near, known = await _workflows(client, given)
         if near:
             hint = f"Did you mean {near}?"
-            following = _again(tool, {**arguments, "workflow_id": near})
+            following = _again(tool, tentative({**arguments, "workflow_id": near}))
         elif known:
             hint = f"Workflows: {', '.join(known)}."
     return Refusal(
         reason=error.reason,
         message=message,
-        field=problems[0].field if problems else "",
+        field=_argument(error.violations[0].field) if error.violations else "",
         hint=hint,
         next=following,
         retry_after=error.retry_after,
-        problems=problems if len(problems) > 1 else (),
     )
+
+
+def _problems(error: ApiError) -> tuple[Problem, ...]:
+    """Return the violations with what is wrong apart from the way out, which the contract sends as one text."""
+    summary = re.sub(r" \(and \d+ more\)$", "", error.variables.get("summary", ""))
+    problems: list[Problem] = []
+    for violation in error.violations:
+        message = summary.removeprefix(f"{violation.field}: ")
+        if problems or message == summary or not violation.message.startswith(message):
+            message = _first_sentence(violation)
+        hint = violation.message.removeprefix(message).strip()
+        problems.append(Problem(_argument(violation.field), violation.reason, message, hint))
+    return tuple(problems)
+
+
+def _first_sentence(violation: FieldViolation) -> str:
+    # A way out begins with a capital: "is not a time zone Use an IANA name."; a name such as Europe/Berlin does not.
+    return re.split(r"(?<=[^,:;]) (?=[A-Z][a-z]+[ ,])", violation.message, maxsplit=1)[0]
+
+
+def _done_already(error: ApiError) -> bool:
+    told = error.variables
+    return error.reason == "WRONG_STATE" and (told.get("kind"), told.get("state")) == ("plan", "applied")
 
 
 def _argument(path: str) -> str:
@@ -64,22 +106,25 @@ def _argument(path: str) -> str:
 
 def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
     again = _again(tool, arguments)
-    preview = invocation(
-        "qualify-lead", lead_id=arguments.get("lead_id", ""), email=arguments.get("email", ""), mode="preview"
-    )
     if error.reason == "NOT_FOUND":
-        kind = error.variables.get("kind", "")
-        return preview if kind == "plan" else _LISTED.get(kind, "Check the id in the result that named it.")
+        return _instead_of_missing(error, tool, arguments)
+    if error.reason == "INVALID_ARGUMENT" and any(violation.field == "input" for violation in error.violations):
+        payload = {**placeholder("input"), **(arguments.get("input") or {})}
+        return _again(tool, tentative({**arguments, "input": payload}))
+    if _done_already(error):
+        return f"Tell the person that it is done; to see the lead: {_lead(arguments)}"
     if error.reason in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and _may_have_acted(arguments):
         return "It may have happened: read what it would have changed before calling again with an idempotency_key"
     ways = {
         "INVALID_ARGUMENT": f"{tool} with the named arguments corrected",
         "ETAG_MISMATCH": invocation("get-record", record_id=arguments.get("record_id", "")),
-        "PLAN_STALE": preview,
+        "PLAN_STALE": _preview(arguments),
         "APPROVAL_REQUIRED": f"Tell the person, wait for the decision, then send this call again: {again}",
         "APPROVAL_MISMATCH": invocation("list-approvals", state="pending"),
         "APPROVAL_REJECTED": "Stop and tell the person that it was rejected; list-approvals shows the comment.",
         "WORKFLOW_NOT_ACTIVE": invocation("list-workflows", state="active"),
+        "EMAIL_TAKEN": _contact({**arguments, **(arguments.get("fields") or {})}),
+        "NOT_ENROLLED": f"Tell the person why; to see the contact: {_contact(arguments.get('input') or {})}",
         "WRONG_STATE": _read_again(arguments),
         "IDEMPOTENCY_CONFLICT": f"{tool} with a new idempotency_key, or the first arguments unchanged",
         "ALREADY_EXISTS": f"{tool} with another id",
@@ -87,9 +132,43 @@ def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
         "RESOURCE_EXHAUSTED": again,
         "UNAVAILABLE": again,
         "DEADLINE_EXCEEDED": again,
-        "INTERNAL": f"{again}, once; if it persists, tell the person",
+        "GOING_AWAY": again,
+        "STORE_UNAVAILABLE": again,
+        **dict.fromkeys(("INTERNAL", "UNKNOWN"), f"{again}, once; if it persists, tell the person"),
     }
     return ways.get(error.reason, PERSON)
+
+
+def _instead_of_missing(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
+    match error.variables.get("kind", ""):
+        case "plan":
+            return _preview(arguments)
+        case "workflow version":
+            return invocation("get-workflow", workflow_id=arguments.get("workflow_id", ""))
+        case "scoring model":
+            near = nearest(str(arguments.get("model_id", "")), error.variables.get("known", "").split(", "))
+            published = "Tell the person which scoring models there are, and ask for one."
+            return _again(tool, tentative({**arguments, "model_id": near})) if near else published
+        case kind:
+            return _LISTED.get(kind, "Check the id in the result that named it.")
+
+
+def _preview(arguments: Mapping[str, Any]) -> str:
+    about = {name: arguments[name] for name in ("lead_id", "email") if arguments.get(name)}
+    return invocation("qualify-lead", **(about or {"lead_id": placeholder("lead_id")}), mode="preview")
+
+
+def _lead(arguments: Mapping[str, Any]) -> str:
+    if arguments.get("lead_id"):
+        return invocation("get-record", record_id=arguments["lead_id"])
+    return invocation("find-records", type="lead", email=arguments.get("email", ""))
+
+
+def _contact(given: Mapping[str, Any]) -> str:
+    """Return the call that shows the contact that arguments or fields name."""
+    if given.get("contact_id"):
+        return invocation("get-record", record_id=given["contact_id"])
+    return invocation("find-records", type="contact", email=given.get("email", ""))
 
 
 def _may_have_acted(arguments: Mapping[str, Any]) -> bool:
@@ -102,14 +181,17 @@ def _again(tool: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _read_again(arguments: Mapping[str, Any]) -> str:
-    for argument, call in (
-        ("enrollment_id", "get-enrollment"),
-        ("execution_id", "get-execution"),
-        ("record_id", "get-record"),
-        ("workflow_id", "get-workflow"),
+    for argument, call, name in (
+        ("enrollment_id", "get-enrollment", "enrollment_id"),
+        ("execution_id", "get-execution", "execution_id"),
+        ("record_id", "get-record", "record_id"),
+        ("lead_id", "get-record", "record_id"),
+        ("workflow_id", "get-workflow", "workflow_id"),
     ):
         if arguments.get(argument):
-            return invocation(call, **{argument: arguments[argument]})
+            return invocation(call, **{name: arguments[argument]})
+    if arguments.get("plan_id"):
+        return _lead(arguments)
     return invocation("list-approvals", state="all") if arguments.get("approval_id") else PERSON
 
 
@@ -122,4 +204,4 @@ async def _workflows(client: Client, given: str) -> tuple[str, list[str]]:
     except grpc.aio.AioRpcError:
         return "", []
     known = [workflow.id for workflow in answer.workflows]
-    return next(iter(difflib.get_close_matches(given, known, n=1, cutoff=0.5)), ""), known[:10]
+    return nearest(given, known), known[:10]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 from mcp.types import CallToolResult, TextContent
 from pydantic import ValidationError
 
+from mcp_server.corrections import completed, corrected, nearest
 from mcp_server.values import invocation
 
 SHOWN = 10
@@ -19,11 +18,17 @@ SHOWN = 10
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with the arguments: where (`contacts[3].email`), a machine reason, a sentence."""
+    """One thing wrong with the arguments: where (`contacts[3].email`), a machine reason, a sentence, the way out."""
 
     field: str
     reason: str
     message: str
+    hint: str = ""
+
+    def line(self) -> str:
+        """Return the whole problem as one line."""
+        stop = "" if not self.hint or self.message.endswith((".", "!", "?")) else "."
+        return f"- {self.field}: {self.message}{stop} {self.hint}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,14 @@ class Refusal:
     def result(self) -> CallToolResult:
         """Return the refusal as a tool result: structured, and as a few lines for the model."""
         error = {name: value for name, value in asdict(self).items() if value not in ("", None, ())}
-        where = f" ({self.field})" if self.field and not self.message.startswith(self.field) else ""
+        where = f" ({self.field})" if self.field and self.field not in self.message else ""
         lines = [f"{self.reason}: {self.message}{where}", self.hint]
         if self.problems:
-            error["problems"] = [asdict(problem) for problem in self.problems[:SHOWN]]
-            lines[1:1] = [f"- {problem.field}: {problem.message}" for problem in self.problems[:SHOWN]]
+            shown = self.problems[:SHOWN]
+            error["problems"] = [{k: v for k, v in asdict(problem).items() if v} for problem in shown]
+            more = len(self.problems) - len(shown)
+            lines = [f"{self.reason}: {len(self.problems)} arguments do not fit.", *(one.line() for one in shown)]
+            lines += [f"… {more} more" if more else "", self.hint]
         if self.retry_after:
             lines.append(f"retry after {self.retry_after:g} s")
         if self.next:
@@ -67,39 +75,52 @@ class Refused(Exception):
         super().__init__(refusal.message)
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return the nearest known name as a question; empty when none is near."""
-    near = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.5)
-    return f"Did you mean {near[0]}?" if near else ""
+def refused_arguments(problems: tuple[Problem, ...], hint: str, following: str, joint: str = " ") -> Refusal:
+    """Return the refusal of arguments: the first problem in its message, all of them where there are several.
+
+    `joint` stands between the name of an argument and what is wrong with it.
+    """
+    first, several = problems[0], len(problems) > 1
+    return Refusal(
+        reason="INVALID_ARGUMENT",
+        message=f"{first.field}{joint}{first.message}" + (f" (and {len(problems) - 1} more)" if several else ""),
+        field=first.field,
+        hint=hint if several else first.hint or hint,
+        next=following,
+        problems=problems if several else (),
+    )
 
 
 def unknown_tool(name: str, known: Collection[str]) -> Refusal:
     """Refuse a tool that does not exist, naming the nearest one."""
-    near = difflib.get_close_matches(name.lower().replace("_", "-"), sorted(known), n=1, cutoff=0.4)
+    near = nearest(name.replace("_", "-"), known, cutoff=0.4)
     return Refusal(
         reason="UNKNOWN_TOOL",
         message=f"There is no tool {name[:80]}.",
-        hint=f"Did you mean {near[0]}?" if near else f"Tools: {', '.join(sorted(known))}.",
-        next=invocation(near[0]) if near else "tools/list",
+        hint=f"Did you mean {near}?" if near else f"Tools: {', '.join(sorted(known))}.",
+        next=invocation(near) if near else "tools/list",
     )
 
 
-def unknown_arguments(tool: str, given: Mapping[str, Any], accepted: Mapping[str, Any]) -> Refusal | None:
+def unknown_arguments(
+    tool: str, given: Mapping[str, Any], accepted: Mapping[str, Any], required: Collection[str] = ()
+) -> Refusal | None:
     """Refuse arguments that the tool does not have, naming the nearest ones; None when all are known."""
     unknown = [name for name in given if name not in accepted]
     if not unknown:
         return None
-    corrected = dict(given)
+    renamed = dict(given)
     problems = []
     for name in unknown:
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), sorted(accepted), n=1, cutoff=0.5)
-        value = corrected.pop(name)
-        if near and near[0] not in given:
-            corrected[near[0]] = value
+        near = nearest(name.replace("-", "_"), accepted)
+        value = renamed.pop(name)
+        if near:
+            renamed.setdefault(near, value)
         problems.append(
-            Problem(name[:80], "UNKNOWN_ARGUMENT", f"is not an argument{f'; did you mean {near[0]}?' if near else '.'}")
+            Problem(name[:80], "UNKNOWN_ARGUMENT", f"is not an argument{f'; did you mean {near}?' if near else '.'}")
         )
-    return _several(tool, tuple(problems), f"Accepted: {', '.join(accepted)}.", corrected)
+    hint = f"Accepted: {', '.join(accepted)}."
+    return refused_arguments(tuple(problems), hint, _call(tool, completed(renamed, required)))
 
 
 def invalid_arguments(
@@ -110,20 +131,14 @@ def invalid_arguments(
     `names` are the field names known inside the arguments, to suggest from.
     """
     errors = error.errors(include_url=False, include_input=False)
-    corrected = dict(given)
-    for one in errors:
-        if len(one["loc"]) == 1:
-            name = str(one["loc"][0])
-            corrected[name] = _nearest_choice(one, given.get(name)) or f"<{name}>"
     problems = tuple(_problem(one, names) for one in errors)
-    return _several(tool, problems, "Correct the named arguments and call again.", corrected)
+    following = _call(tool, corrected(given, errors, names))
+    return refused_arguments(problems, "Correct the named arguments and call again.", following)
 
 
-def _nearest_choice(error: Mapping[str, Any], given: object) -> str:
-    if error["type"] != "literal_error":
-        return ""
-    choices: list[str] = re.findall(r"'([^']+)'", error["ctx"]["expected"])
-    return next(iter(difflib.get_close_matches(str(given).lower(), choices, n=1)), choices[0])
+def _call(tool: str, arguments: Mapping[str, Any]) -> str:
+    call = invocation(tool, **arguments)
+    return call if len(call) <= 400 else f"{tool} with the named arguments corrected"
 
 
 def _problem(error: Mapping[str, Any], names: Collection[str]) -> Problem:
@@ -134,24 +149,11 @@ def _problem(error: Mapping[str, Any], names: Collection[str]) -> Problem:
         case "missing":
             return Problem(path, "REQUIRED", "is required.")
         case "extra_forbidden":
-            hint = did_you_mean(str(error["loc"][-1]), names) or f"Known: {', '.join(sorted(names))}."
-            return Problem(path, "UNKNOWN_ARGUMENT", f"is not known here. {hint}")
+            near = nearest(str(error["loc"][-1]), names)
+            hint = f"Did you mean {near}?" if near else f"Known: {', '.join(sorted(names))}."
+            return Problem(path, "UNKNOWN_ARGUMENT", "is not known here.", hint)
         case "literal_error":
             return Problem(path, "INVALID_VALUE", f"must be {error['ctx']['expected']}.")
         case _:
             message = error["msg"].replace("Input should", "should")
             return Problem(path, "INVALID_VALUE", f"{message[:1].lower()}{message[1:]}.")
-
-
-def _several(tool: str, problems: tuple[Problem, ...], hint: str, arguments: Mapping[str, Any]) -> Refusal:
-    first = problems[0]
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    again = invocation(tool, **arguments)
-    return Refusal(
-        reason="INVALID_ARGUMENT",
-        message=f"{first.field} {first.message}{more}",
-        field=first.field,
-        hint=hint,
-        next=again if len(again) <= 400 else f"{tool} with the named arguments corrected",
-        problems=problems if len(problems) > 1 else (),
-    )

@@ -69,6 +69,11 @@ def word(name: str, prefix: str) -> str:
     return name.removeprefix(prefix).lower()
 
 
+def in_state(state: str) -> str:
+    """Return the filter of a list for a state; none for `all`."""
+    return "" if state == "all" else f'state = "{state}"'
+
+
 def clip(value: Any, length: int = 200, items: int = 10) -> Any:
     """Return a value with long texts and lists cut, each cut marked by an ellipsis."""
     match value:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -94,13 +94,26 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     yield request.getfixturevalue("postgresql_url")
 
 
+@asynccontextmanager
+async def _opened(url: str, clock: ManualClock) -> AsyncIterator[Database]:
+    database = await Database.open(url, clock)
+    await database.create_schema()
+    yield database
+    await database.close()
+
+
 @pytest.fixture
 async def database(database_url: str, clock: ManualClock, anyio_backend: str) -> AsyncIterator[Database]:
-    """Return an open database with the schema."""
-    opened = await Database.open(database_url, clock)
-    await opened.create_schema()
-    yield opened
-    await opened.close()
+    """Return an open database with the schema, once on SQLite and once on PostgreSQL."""
+    async with _opened(database_url, clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def postgresql_database(postgresql_url: str, clock: ManualClock, anyio_backend: str) -> AsyncIterator[Database]:
+    """Return an open database with the schema for what only PostgreSQL does, such as two writers at once."""
+    async with _opened(postgresql_url, clock) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -109,4 +122,13 @@ async def core(database_url: str, tmp_path: Path, clock: ManualClock, anyio_back
     from tests.running import running  # only here: most tests need no servers
 
     async with running(database_url, tmp_path, clock) as started:
+        yield started
+
+
+@pytest.fixture
+async def receiver(anyio_backend: str) -> AsyncIterator[Any]:
+    """Return a server on the loopback address that takes webhooks and remembers them."""
+    from tests.receiver import receiving  # only here: most tests need no servers
+
+    async with receiving() as started:
         yield started

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from aiohttp import web
-
 from core.demo.setting import document
 from dripstone.v1 import (
     agent_pb2,
@@ -57,34 +55,7 @@ class Told:
     api_key_id: str
 
 
-class Sink:
-    """A receiver that accepts everything and remembers what came."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], str]] = []
-        self.url = ""
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        """Listen on any free port of the loopback address."""
-        app = web.Application()
-        app.router.add_post("/", self._receive)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    async def _receive(self, request: web.Request) -> web.Response:
-        self.requests.append(({k.lower(): v for k, v in request.headers.items()}, await request.text()))
-        return web.Response(status=204)
-
-
-async def tell(core: RunningCore, sink_url: str, marker: str) -> Told:
+async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
     """Live through everything once; names and e-mails carry the marker."""
     async with core.client() as client:
         source = await client.events.CreateSource(
@@ -106,7 +77,7 @@ async def tell(core: RunningCore, sink_url: str, marker: str) -> Told:
         workflow = await client.workflows.CreateWorkflow(
             workflow_pb2.CreateWorkflowRequest(workflow_id=f"{marker}-flow", source=WORKFLOW, publish=True)
         )
-        endpoint = await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=sink_url))
+        endpoint = await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=receiver_url))
         agent = await client.agents.CreateAgent(
             agent_pb2.CreateAgentRequest(agent_id=f"{marker}-agent", display_name=marker, workflow_id=workflow.id)
         )

@@ -33,7 +33,7 @@ OnFinal = Callable[[Transaction, list[FinalDelivery]], Awaitable[None]]
 OnAttempt = Callable[[Outcome, timedelta], None]
 """Told how each attempt ended and how long it took, for metrics."""
 
-LEASE = timedelta(seconds=90)
+LEASE = timedelta(seconds=45)
 """Longer than the deadline of an attempt, so that only a dead process loses one."""
 
 CONCURRENCY = 64

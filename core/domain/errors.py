@@ -146,11 +146,27 @@ class RateLimited(DripstoneError):
 
 
 class TookTooLong(DripstoneError):
-    """The call was given up after {limit} seconds; it changed nothing."""
+    """The call took longer than {limit} seconds; it may still be carried out."""
 
     code = Code.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
-    hint = "Send less at once, or call again later under the same idempotency key."
+    hint = "Call again under the same idempotency key to learn what became of it; send less at once."
+
+
+class GoingAway(DripstoneError):
+    """The process that serves this call is going away."""
+
+    code = Code.UNAVAILABLE
+    reason = "GOING_AWAY"
+    hint = "Connect again; a stream resumes with its last token."
+
+
+class StoreUnavailable(DripstoneError):
+    """The database does not answer; nothing was changed."""
+
+    code = Code.UNAVAILABLE
+    reason = "STORE_UNAVAILABLE"
+    hint = "Try again in a moment, with the same idempotency key."
 
 
 class PlanStale(DripstoneError):

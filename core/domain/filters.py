@@ -11,7 +11,6 @@ except `!=`. Strings stand in double or single quotes; one word may stand withou
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from core.domain.errors import DripstoneError, invalid
+from core.domain.workflow.nearest import did_you_mean
 
 Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference", "any"]
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", ":"]
@@ -218,8 +218,7 @@ class _Parser:
         for known, kind in self._fields.items():
             if known.endswith(".*") and name.startswith(known[:-1]) and _PATH.fullmatch(name):
                 return kind
-        near = difflib.get_close_matches(name, self._fields, n=1)
-        hint = f"Did you mean {near[0]}?" if near else f"Filter by {', '.join(sorted(self._fields))}."
+        hint = did_you_mean(name, self._fields) or f"Filter by {', '.join(sorted(self._fields))}."
         raise _bad("UNKNOWN_FILTER_FIELD", f"names `{name[:80]}`, by which this list cannot be filtered", hint)
 
     def _peek(self) -> _Token | None:

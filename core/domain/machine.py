@@ -26,6 +26,7 @@ from core.domain.enrollment import (
 from core.domain.steps.base import Context, Decision, Fail, Go, Leave, Stay
 from core.domain.trace import Outcome, TraceEntry, Transition
 from core.domain.workflow.document import END
+from core.domain.workflow.expressions import storable, storable_text
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Node, Version
 
@@ -63,8 +64,8 @@ def enter(
         rev=1,
         entered_at=now,
         moved_at=now,
-        variables=dict(variables),
-        event=event_values(event) if isinstance(event, EventFacts) else event,
+        variables=storable(variables),
+        event=storable(event_values(event) if isinstance(event, EventFacts) else event),
     )
     run = _Run(version, enrollment, facts, now)
     inputs = {"event.id": enrollment.event["id"]} if enrollment.event and "id" in enrollment.event else {}
@@ -177,7 +178,7 @@ class _Run:
                 )
                 self._remember(node.id, decision.outputs)
                 if decision.event is not None:
-                    self.enrollment = replace(self.enrollment, event=decision.event)
+                    self.enrollment = replace(self.enrollment, event=storable(decision.event))
                 return target
             case Leave():
                 self._remember(node.id, decision.outputs)
@@ -214,7 +215,7 @@ class _Run:
             **more,
         }
         message = names.derive("msg", self.now, enrollment.id, enrollment.rev, what)
-        self.effects.append(Emit(message, f"enrollment.{what}", data))
+        self.effects.append(Emit(message, f"enrollment.{what}", storable(data)))
 
     def note(
         self,
@@ -229,8 +230,9 @@ class _Run:
         """Write one entry into the trace."""
         seq = self.enrollment.trace_count + 1
         self.enrollment = replace(self.enrollment, trace_count=seq)
-        shown = {path: _shown(value) for path, value in (inputs or {}).items()}
-        self.trace.append(TraceEntry(seq, step_id, kind, outcome, self.now, exit, reason, shown, effects))
+        shown = storable({path: _shown(value) for path, value in (inputs or {}).items()})
+        told = storable_text(reason)
+        self.trace.append(TraceEntry(seq, step_id, kind, outcome, self.now, exit, told, shown, effects))
 
     def _step_note(
         self,
@@ -246,11 +248,12 @@ class _Run:
 
     def _remember(self, step_id: str, outputs: Mapping[str, Any]) -> None:
         if outputs:
-            self.enrollment = replace(self.enrollment, outputs={**self.enrollment.outputs, step_id: dict(outputs)})
+            kept = {**self.enrollment.outputs, step_id: storable(outputs)}
+            self.enrollment = replace(self.enrollment, outputs=kept)
 
     def _effects(self, effects: tuple[Effect, ...]) -> None:
-        self.effects += effects
-        for effect in effects:
+        for effect in map(_storable_effect, effects):
+            self.effects.append(effect)
             match effect:
                 case UpdateRecord(record_type="contact"):
                     self.facts = replace(self.facts, contact=_updated(self.facts.contact, effect))
@@ -270,10 +273,24 @@ class _Run:
         self._end(State.COMPLETED, "completed", "completed")
 
     def _end(self, state: State, event: Literal["completed", "exited", "failed"], reason: str) -> None:
+        reason = storable_text(reason)
         self.enrollment = replace(
             self.enrollment, state=state, waiting=None, due_at=None, end_reason=reason, ended_at=self.now
         )
         self.emit(event, {} if event == "completed" else {"reason": reason})
+
+
+def _storable_effect(effect: Effect) -> Effect:
+    """Return an effect that every database keeps; one poisonous row would hold up all that is written with it."""
+    match effect:
+        case Emit():
+            return replace(effect, data=storable(effect.data))
+        case UpdateRecord():
+            return replace(effect, fields=storable(effect.fields))
+        case RequestApproval():
+            return replace(effect, title=storable_text(effect.title), details=storable(effect.details))
+        case CancelApproval():
+            return effect
 
 
 def _updated(record: RecordFacts, effect: UpdateRecord) -> RecordFacts:

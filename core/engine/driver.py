@@ -19,7 +19,7 @@ from core.domain.enrollment import (
     State,
     Stimulus,
 )
-from core.domain.trace import Transition
+from core.domain.trace import TraceEntry, Transition
 from core.domain.workflow.version import Version
 from core.store import claims, enrollments
 from core.store.apply import Applied, apply
@@ -67,12 +67,12 @@ class EnrollmentDriver:
     def __init__(self, versions: VersionCache):
         self._versions = versions
 
-    async def move(self, tx: Transaction, moves: Sequence[Move]) -> int:
-        """Advance enrollments and write what came of it; return how many changed.
+    async def move(self, tx: Transaction, moves: Sequence[Move]) -> set[str]:
+        """Advance enrollments and write what came of it; return the ids of those that changed.
 
         Raises StaleEnrollment when one moved on meanwhile; the transaction is then of no use.
         """
-        moved = 0
+        moved: set[str] = set()
         while moves:
             facts = await self._facts(tx, [(m.enrollment.org_id, m.enrollment.contact_id) for m in moves])
             transitions = []
@@ -84,9 +84,26 @@ class EnrollmentDriver:
                 if transition is not None:
                     transitions.append(with_execution_event(transition))
             applied = await apply(tx, transitions)
-            moved += len(transitions)
+            moved.update(transition.enrollment.id for transition in transitions)
             moves = _told_that_nobody_listens(applied)
         return moved
+
+    async def give_up(self, tx: Transaction, enrollment: Enrollment) -> None:
+        """End an enrollment that cannot be moved at all, so that it holds up nobody else."""
+        reason = "The engine could not carry this out; the operator's log says why."
+        entry = TraceEntry(enrollment.trace_count + 1, enrollment.step_id, "engine", "failed", tx.now, reason=reason)
+        over = replace(
+            enrollment,
+            state=State.FAILED,
+            rev=enrollment.rev + 1,
+            trace_count=enrollment.trace_count + 1,
+            moved_at=tx.now,
+            due_at=None,
+            waiting=None,
+            end_reason=reason,
+            ended_at=tx.now,
+        )
+        await apply(tx, [Transition(over, (entry,), ())])
 
     async def enter(self, tx: Transaction, org_id: str, version: Version, entries: Sequence[Entry]) -> list[Entered]:
         """Enroll contacts under the workflow's re-entry policy; one answer for each, in order.

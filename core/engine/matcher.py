@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
+
+import structlog
 
 from core.domain.enrollment import EventArrived, EventFacts, Facts
 from core.domain.workflow.variables import Known, event_values
 from core.domain.workflow.version import Version
 from core.engine.driver import EnrollmentDriver, Entry, Move
 from core.store import claims, events, workflows
-from core.store.database import Database
+from core.store.database import Database, is_outage
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache
 
 BATCH = 128
+_PUT_OFF = timedelta(minutes=5)
+
+_log = structlog.get_logger()
 
 
 class Matcher:
@@ -28,13 +33,37 @@ class Matcher:
 
     async def turn(self) -> int:
         """Match one batch of events and return how many there were."""
-        async with self._database.system() as tx:
-            batch = await events.claim_unmatched(tx, tx.now, BATCH)
-            for one_each in _rounds(batch):
-                await self._wake(tx, one_each)
-                await self._start(tx, one_each)
-            await events.mark_matched(tx, [(event.org_id, event.id) for event in batch])
+        batch: list[events.UnmatchedEvent] = []
+        try:
+            async with self._database.system() as tx:
+                batch = await events.claim_unmatched(tx, tx.now, BATCH)
+                await self._match(tx, batch)
+        except Exception as error:
+            if not batch or is_outage(error):
+                raise
+            _log.exception("a batch failed; its events are matched one by one", count=len(batch))
+            for event in batch:
+                await self._match_alone(event)
         return len(batch)
+
+    async def _match(self, tx: Transaction, batch: Sequence[events.UnmatchedEvent]) -> None:
+        for one_each in _rounds(batch):
+            await self._wake(tx, one_each)
+            await self._start(tx, one_each)
+        await events.mark_matched(tx, [(event.org_id, event.id) for event in batch])
+
+    async def _match_alone(self, event: events.UnmatchedEvent) -> None:
+        """Match one event of a batch that failed; what cannot be matched now is tried again later."""
+        try:
+            async with self._database.system() as tx:
+                if await events.hold_unmatched(tx, event.org_id, event.id):
+                    await self._match(tx, [event])
+        except Exception as error:
+            if is_outage(error):
+                raise
+            _log.exception("an event cannot be matched", org=event.org_id, received=event.id)
+            async with self._database.system() as tx:
+                await events.put_off(tx, event.org_id, event.id, tx.now + _PUT_OFF)
 
     async def _wake(self, tx: Transaction, batch: Sequence[events.UnmatchedEvent]) -> None:
         waits = {(e.org_id, e.contact_id, "event", e.name): e for e in batch if e.contact_id}

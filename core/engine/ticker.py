@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from core.domain.enrollment import Enrollment, TimerFired
+from collections.abc import Sequence
+from datetime import timedelta
+
+import structlog
+
+from core.domain.enrollment import Enrollment, EventArrived, TimerFired
 from core.engine.driver import EnrollmentDriver, Move
 from core.store import claims, events
-from core.store.database import Database
+from core.store.database import Database, is_outage
 from core.store.transaction import Transaction
 
 SMALLEST_BATCH = 32
 LARGEST_BATCH = 256
+_PUT_OFF = timedelta(minutes=5)
+_CLOCKS_DIFFER_BY = timedelta(minutes=5)
+
+_log = structlog.get_logger()
 
 
 class Ticker:
@@ -26,16 +35,22 @@ class Ticker:
 
         The batch grows while there is a backlog, to 256: a commit costs the same for one as for all of them.
         """
-        async with self._database.system() as tx:
-            orgs = self._next_organizations(await claims.due_organizations(tx, tx.now))
-            if not orgs:
-                self._batch = SMALLEST_BATCH
-                return 0
-            each = -(-self._batch // len(orgs))
-            due = await claims.claim_due(tx, orgs, tx.now, each)
-            await self._driver.move(tx, await self._moves(tx, due))
-        self._batch = min(self._batch * 2, LARGEST_BATCH) if len(due) >= self._batch else SMALLEST_BATCH
-        return len(due)
+        claimed: list[Enrollment] = []
+        try:
+            async with self._database.system() as tx:
+                orgs = self._next_organizations(await claims.due_organizations(tx, tx.now))
+                if orgs:
+                    each = -(-self._batch // len(orgs))
+                    claimed = await claims.claim_due(tx, orgs, tx.now, each)
+                    await self._move(tx, claimed)
+        except Exception as error:
+            if not claimed or is_outage(error):
+                raise
+            _log.exception("a batch failed; its enrollments are moved one by one", count=len(claimed))
+            for enrollment in claimed:
+                await self._move_alone(enrollment)
+        self._batch = min(self._batch * 2, LARGEST_BATCH) if len(claimed) >= self._batch else SMALLEST_BATCH
+        return len(claimed)
 
     def _next_organizations(self, orgs: list[str]) -> list[str]:
         """Return at most a batch of organizations, beginning after the one served last."""
@@ -44,12 +59,60 @@ class Ticker:
         self._served = chosen[-1] if chosen else ""
         return chosen
 
-    async def _moves(self, tx: Transaction, due: list[Enrollment]) -> list[Move]:
+    async def _move(self, tx: Transaction, due: Sequence[Enrollment]) -> None:
         waits = [e for e in due if e.waiting is not None and e.waiting.kind == "event"]
+        begun = [e for e in waits if e.due_at is None or e.due_at > tx.now]
+        latest = tx.now + _CLOCKS_DIFFER_BY
         arrived = await events.received_since(
-            tx, [(e.org_id, e.contact_id, e.waiting.subject, e.waiting.since, e.due_at) for e in waits if e.waiting]
+            tx,
+            [
+                (e.org_id, e.contact_id, e.waiting.subject, e.waiting.since, e.due_at or latest)
+                for e in waits
+                if e.waiting
+            ],
         )
-        return [Move(e, TimerFired(), tuple(arrived.get(_wait_key(e), ()))) for e in due]
+        looking = {e.id for e in begun}
+        timed = [e for e in due if e.id not in looking]
+        await self._driver.move(tx, [Move(e, TimerFired(), tuple(arrived.get(_wait_key(e), ()))) for e in timed])
+        await claims.settle(tx, begun)
+        rounds = max((len(arrived.get(_wait_key(e), ())) for e in begun), default=0)
+        for number in range(rounds):  # the first event that fits ends the wait
+            moves = [
+                Move(e, EventArrived(arrived[_wait_key(e)][number]))
+                for e in begun
+                if number < len(arrived.get(_wait_key(e), ()))
+            ]
+            moved = await self._driver.move(tx, moves)
+            begun = [e for e in begun if e.id not in moved]
+
+    async def _move_alone(self, enrollment: Enrollment) -> None:
+        """Move one enrollment of a batch that failed; what cannot be moved is ended, or at least put off."""
+        key = (enrollment.org_id, enrollment.id)
+        try:
+            async with self._database.system() as tx:
+                await self._move(tx, _still_there(await claims.claim_by_id(tx, [key]), enrollment))
+        except Exception as error:
+            if is_outage(error):
+                raise
+            _log.exception("an enrollment cannot be moved", org=enrollment.org_id, enrollment=enrollment.id)
+            await self._end_or_put_off(enrollment)
+
+    async def _end_or_put_off(self, enrollment: Enrollment) -> None:
+        key = (enrollment.org_id, enrollment.id)
+        try:
+            async with self._database.system() as tx:
+                for held in _still_there(await claims.claim_by_id(tx, [key]), enrollment):
+                    await self._driver.give_up(tx, held)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            _log.exception("an enrollment cannot be ended", org=enrollment.org_id, enrollment=enrollment.id)
+            async with self._database.system() as tx:
+                await claims.put_off(tx, enrollment, tx.now + _PUT_OFF)
+
+
+def _still_there(held: Sequence[Enrollment], claimed: Enrollment) -> list[Enrollment]:
+    return [e for e in held if e.rev == claimed.rev]
 
 
 def _wait_key(enrollment: Enrollment) -> tuple[str, str, str]:

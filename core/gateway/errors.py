@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -38,6 +39,7 @@ BARE = "/v2/"
 """Routes under this prefix answer errors as `{"error": "text"}`, which is what their senders were built for."""
 
 _BARE_VIOLATIONS = 10
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class HttpRefusal(DripstoneError):
@@ -161,6 +163,10 @@ def _as_sent(violation: Violation, prefix: str) -> Violation:
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return JSON in its shortest form."""
-    encoded = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return JSON in its shortest form.
+
+    A path may quote a key with half of a surrogate pair, which UTF-8 cannot hold: its escape is spelled out.
+    """
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    encoded = _HALF.sub(lambda half: f"\\\\u{ord(half[0]):04x}", text).encode()
     return Response(encoded, status, headers, "application/json")

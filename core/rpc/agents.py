@@ -15,9 +15,9 @@ from core.domain.errors import AlreadyExists, NotFound, invalid
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.rpc.enrolling import active_version, enter_contacts, refusal
+from core.rpc.listing import listed
 from core.store import agents as store
 from core.store import paging
-from core.store.filtering import filtered
 from dripstone.v1 import agent_pb2 as pb
 from dripstone.v1 import enrollment_pb2
 
@@ -88,15 +88,8 @@ async def get_execution(request: pb.GetExecutionRequest, call: Call) -> pb.Execu
 
 async def list_executions(request: pb.ListExecutionsRequest, call: Call) -> pb.ListExecutionsResponse:
     """Return a page of executions, newest first."""
-    statement = filtered(store.executions_with_enrollments(), store.executions, request.filter, _FILTERED)
-    rows, token = await paging.page(
-        call.tx,
-        statement,
-        store.executions.c.id,
-        request.page_size,
-        request.page_token,
-        filter_text=request.filter,
-    )
+    statement = store.executions_with_enrollments()
+    rows, token = await listed(call.tx, request, statement, store.executions, _FILTERED)
     return pb.ListExecutionsResponse(executions=[_execution(row) for row in rows], next_page_token=token)
 
 

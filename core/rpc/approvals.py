@@ -11,9 +11,9 @@ from core.domain.control.approval import ApprovalState
 from core.domain.errors import NotFound
 from core.rpc.call import Call
 from core.rpc.convert import to_struct, to_timestamp
+from core.rpc.listing import listed
 from core.store import approvals as store
-from core.store import enrollments, paging
-from core.store.filtering import filtered
+from core.store import enrollments
 from dripstone.v1 import approval_pb2 as pb
 
 _STATES = {state: pb.ApprovalState.Value(f"APPROVAL_STATE_{state.name}") for state in ApprovalState}
@@ -28,14 +28,7 @@ async def get_approval(request: pb.GetApprovalRequest, call: Call) -> pb.Approva
 
 async def list_approvals(request: pb.ListApprovalsRequest, call: Call) -> pb.ListApprovalsResponse:
     """Return a page of approvals, newest first."""
-    rows, token = await paging.page(
-        call.tx,
-        filtered(select(store.approvals), store.approvals, request.filter, _FILTERED),
-        store.approvals.c.id,
-        request.page_size,
-        request.page_token,
-        filter_text=request.filter,
-    )
+    rows, token = await listed(call.tx, request, select(store.approvals), store.approvals, _FILTERED)
     return pb.ListApprovalsResponse(approvals=[_message(row) for row in rows], next_page_token=token)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from core.clock import Clock
+from core.rpc.under_way import UnderWay
 from core.settings import Settings
 from core.store.database import Database
 from core.store.transaction import Transaction
@@ -42,6 +44,9 @@ class Parts:
     engine: EnrollmentDriver
     versions: VersionCache
     webhook_sender: WebhookSender
+    under_way: UnderWay = field(default_factory=UnderWay)
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process is going away: streams end, nothing new begins."""
 
 
 @dataclass(frozen=True, slots=True)

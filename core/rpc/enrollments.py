@@ -10,20 +10,21 @@ from sqlalchemy import select
 
 from core.domain import explain as explanation
 from core.domain.enrollment import Cancelled, Enrollment, State
-from core.domain.errors import NotFound, WrongState, invalid
+from core.domain.errors import GoingAway, NotFound, WrongState, invalid
 from core.domain.trace import TraceEntry
 from core.engine.driver import Move
 from core.rpc.call import Call
 from core.rpc.convert import to_struct, to_timestamp
 from core.rpc.enrolling import enroll
+from core.rpc.listing import listed
 from core.store import agents, approvals, enrollments, paging
-from core.store.filtering import filtered
 from core.store.transaction import Transaction
 from dripstone.v1 import enrollment_pb2 as pb
 
 _STATES = {state: pb.EnrollmentState.Value(f"ENROLLMENT_STATE_{state.name}") for state in State}
 _FILTERED = {name: "string" for name in ("state", "contact_id", "key", "step_id", "workflow_id")}
 _CHECKPOINT_SECONDS = 15.0
+_ENTRIES_AT_ONCE = 500
 
 
 async def enroll_contacts(request: pb.EnrollContactsRequest, call: Call) -> pb.EnrollContactsResponse:
@@ -39,17 +40,10 @@ async def get_enrollment(request: pb.GetEnrollmentRequest, call: Call) -> pb.Enr
 async def list_enrollments(request: pb.ListEnrollmentsRequest, call: Call) -> pb.ListEnrollmentsResponse:
     """Return a page of enrollments, newest first."""
     table = enrollments.enrollments
-    statement = filtered(select(table), table, request.filter, _FILTERED)
+    statement = select(table)
     if request.workflow_id:
         statement = statement.where(table.c.workflow_id == request.workflow_id)
-    rows, token = await paging.page(
-        call.tx,
-        statement,
-        table.c.id,
-        request.page_size,
-        request.page_token,
-        filter_text=f"{request.workflow_id}|{request.filter}",
-    )
+    rows, token = await listed(call.tx, request, statement, table, _FILTERED, within=request.workflow_id)
     return pb.ListEnrollmentsResponse(
         enrollments=[to_message(enrollments.to_domain(row)) for row in rows], next_page_token=token
     )
@@ -83,17 +77,25 @@ async def watch_enrollment(request: pb.WatchEnrollmentRequest, call: Call) -> As
     database = call.parts.database
     seen = _position(request.resume_token, "resume_token", request.enrollment_id)
     wake = database.wakeups.event("watch")
+
+    async def look() -> tuple[Enrollment, list[TraceEntry]]:
+        async with database.read(call.caller.org_id) as tx:
+            enrollment = await _get(tx, request.enrollment_id)
+            return enrollment, await enrollments.trace(tx, enrollment.id, after=seen, limit=_ENTRIES_AT_ONCE)
+
     try:
         while True:
             wake.clear()
-            async with database.read(call.caller.org_id) as tx:
-                enrollment = await _get(tx, request.enrollment_id)
-                entries = await enrollments.trace(tx, enrollment.id, after=seen)
+            if call.parts.draining.is_set():
+                raise GoingAway()
+            enrollment, entries = await call.parts.under_way.to_its_end(look())
             message = to_message(enrollment)
             for entry in entries:
                 seen = entry.seq
                 token = paging.encode_token(str(seen), request.enrollment_id)
                 yield pb.WatchEnrollmentResponse(entry=_entry(entry), enrollment=message, resume_token=token)
+            if len(entries) == _ENTRIES_AT_ONCE:
+                continue
             if enrollment.state.over:
                 return
             if not entries:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
@@ -17,7 +18,7 @@ import structlog
 from google.protobuf.message import Message
 
 from core import ids
-from core.domain.errors import DripstoneError, ScopeMissing, TookTooLong
+from core.domain.errors import DripstoneError, ScopeMissing, StoreUnavailable, TookTooLong
 from core.rpc import metrics, shape
 from core.rpc.authentication import Authenticator
 from core.rpc.call import Call, Parts
@@ -25,12 +26,14 @@ from core.rpc.errors import InternalError, grpc_code
 from core.rpc.limits import RateLimiter
 from core.rpc.methods import ANY_KEY, Access, Method
 from core.store import idempotency
-from core.store.database import may_pass_again
+from core.store.database import is_outage, may_pass_again
 from core.store.transaction import Transaction
 
 _log = structlog.get_logger()
 LONGEST_CALL_SECONDS = 60
 """For calls whose client set no deadline of its own."""
+
+_REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _TRIES = 4
 """How often a call is carried out when others running beside it made its transaction fail; it left nothing behind."""
@@ -62,45 +65,63 @@ class Pipeline:
 
         Raises DripstoneError, and nothing else.
         """
-        reference = metadata.get("x-request-id") or ids.mint("req", self.parts.clock.now())
+        reference = self._reference(metadata)
         started, code = time.perf_counter(), 0
         try:
             async with asyncio.timeout(LONGEST_CALL_SECONDS):
-                call = await self._admit(method, request, metadata, reference)
-                return await self._transact(method, request, call)
-        except DripstoneError as error:
-            code = grpc_code(error)
-            raise
-        except TimeoutError as error:
-            code = 4
-            raise TookTooLong(limit=LONGEST_CALL_SECONDS) from error
+                return await self.parts.under_way.to_its_end(self._answer(method, request, metadata, reference))
         except Exception as error:
-            code = 13
-            _log.exception("call failed", method=method.name, reference=reference)
-            raise InternalError(reference=reference) from error
+            told = self._told(error, method, reference)
+            code = grpc_code(told)
+            raise told from error
         finally:
             seconds = time.perf_counter() - started
             metrics.rpc_seconds.labels(method.name, str(code)).observe(seconds)
             _log.debug("call", method=method.name, code=code, seconds=round(seconds, 6), reference=reference)
 
     async def stream(self, method: Method, request: Message, metadata: Mapping[str, str]) -> AsyncIterator[Message]:
-        """Admit one call and yield its answers. Raises DripstoneError, and nothing else."""
-        reference = metadata.get("x-request-id") or ids.mint("req", self.parts.clock.now())
+        """Admit one call and yield its answers. Raises DripstoneError, and nothing else.
+
+        The key is looked at again before each answer, so that a revoked one loses its streams as it loses its calls.
+        """
+        reference = self._reference(metadata)
         started, code = time.perf_counter(), 0
         try:
-            call = await self._admit(method, request, metadata, reference)
+            call = await self.parts.under_way.to_its_end(self._admit(method, request, metadata, reference))
             async with aclosing(method.handler(request, call)) as messages:
                 async for message in messages:
+                    authorization = metadata.get("authorization", "")
+                    await self.parts.under_way.to_its_end(self.authenticator.caller(authorization))
                     yield message
-        except DripstoneError as error:
-            code = grpc_code(error)
-            raise
         except Exception as error:
-            code = 13
-            _log.exception("stream failed", method=method.name, reference=reference)
-            raise InternalError(reference=reference) from error
+            told = self._told(error, method, reference)
+            code = grpc_code(told)
+            raise told from error
         finally:
             metrics.rpc_seconds.labels(method.name, str(code)).observe(time.perf_counter() - started)
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for the calls whose clients have given up but whose work goes on."""
+        await self.parts.under_way.finish(seconds)
+
+    def _reference(self, metadata: Mapping[str, str]) -> str:
+        given = metadata.get("x-request-id", "")
+        return given if _REFERENCE.fullmatch(given) else ids.mint("req", self.parts.clock.now())
+
+    def _told(self, error: Exception, method: Method, reference: str) -> DripstoneError:
+        """Return what the caller is told of an error; what nobody foresaw is logged and keeps its text to itself."""
+        if isinstance(error, DripstoneError):
+            return error
+        if isinstance(error, TimeoutError):
+            return TookTooLong(limit=LONGEST_CALL_SECONDS)
+        if is_outage(error):
+            _log.error("the database does not answer", method=method.name, error=type(error).__name__)
+            return StoreUnavailable(retry_after=1.0)
+        _log.error("call failed", method=method.name, reference=reference, exc_info=error)
+        return InternalError(reference=reference)
+
+    async def _answer(self, method: Method, request: Message, metadata: Mapping[str, str], reference: str) -> Reply:
+        return await self._transact(method, request, await self._admit(method, request, metadata, reference))
 
     async def _admit(self, method: Method, request: Message, metadata: Mapping[str, str], reference: str) -> Call:
         caller = await self.authenticator.caller(metadata.get("authorization", ""))
@@ -132,15 +153,18 @@ class Pipeline:
     async def _write(self, method: Method, request: Any, call: Call, tx: Transaction) -> Reply:
         dry = bool(getattr(request, "validate_only", False))
         key: str = getattr(request, method.key_field) if method.key_field else ""
+        owner = call.caller.principal_id
         if key and not dry:
-            answer = await idempotency.begin(tx, key, request_hash(method, request))
+            answer = await idempotency.begin(tx, owner, key, request_hash(method, request))
             if answer is not None:
                 return Reply(method.response_class.FromString(answer.reply), replayed=True)
         message: Message = await method.handler(request, call)
         if dry:
             raise _DryRunOver(message)
-        if key:
-            await idempotency.finish(tx, key, without_secrets(message).SerializeToString())
+        if key and tx.answer_is_final:
+            await idempotency.finish(tx, owner, key, without_secrets(message).SerializeToString())
+        elif key:
+            await idempotency.release(tx, owner, key)
         return Reply(message)
 
 

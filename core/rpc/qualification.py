@@ -74,6 +74,7 @@ async def qualify_lead(request: pb.QualifyLeadRequest, call: Call) -> pb.Qualify
             hint = "Send mode QUALIFY_MODE_COMMIT, or leave plan_id out to preview again."
             raise invalid("plan_id", "NOT_ALLOWED", "a preview makes a plan and takes none", hint)
         outcome = await _commit_plan(request, call)
+        call.tx.answer_is_final = outcome.applied  # asked again under its key after the approval, it is carried out
         return _response(outcome, dry=request.validate_only)
     target = _target(request, call)
     model = await load_model(call.tx, request.model_id)

@@ -11,8 +11,9 @@ from core.domain.errors import Invalid, NotFound, Violation, invalid
 from core.domain.filters import And, Comparison, Expression, Kind, Not, Or
 from core.domain.records import identity
 from core.domain.records.changes import Change
-from core.domain.records.fields import RECORD_TYPES, STANDARD_FIELDS, nearest, validate_fields
+from core.domain.records.fields import RECORD_TYPES, STANDARD_FIELDS, validate_fields
 from core.domain.records.identity import Identifier
+from core.domain.workflow.nearest import did_you_mean
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
 from core.store import identifiers, organizations, records
@@ -134,11 +135,8 @@ async def _get(tx: Transaction, record_id: str) -> Record:
 def _record_type(text: str) -> str:
     if text in RECORD_TYPES:
         return text
-    near = nearest(text.lower(), RECORD_TYPES)
-    hint = f"Did you mean {near}? " if near else ""
-    raise invalid(
-        "type", "UNKNOWN_RECORD_TYPE", f"`{text[:40]}` is no type of record", f"{hint}Use contact, company or lead."
-    )
+    hint = did_you_mean(text, RECORD_TYPES, "Use contact, company or lead.")
+    raise invalid("type", "UNKNOWN_RECORD_TYPE", f"`{text[:40]}` is no type of record", hint)
 
 
 def _external_ref(request: pb.UpsertRecordRequest, violations: list[Violation]) -> list[Identifier]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal
@@ -26,10 +25,11 @@ from core.domain.errors import (
 from core.domain.webhooks import classify, event_types, signing, urls
 from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.states import DeliveryState, EndpointState
+from core.domain.workflow.nearest import did_you_mean
 from core.rpc.call import Call
 from core.rpc.convert import to_duration, to_struct, to_timestamp
-from core.store import deliveries, endpoints, paging
-from core.store.filtering import filtered
+from core.rpc.listing import listed
+from core.store import deliveries, endpoints
 from dripstone.v1 import webhook_pb2 as pb
 
 MAX_ENDPOINTS = 100
@@ -145,13 +145,10 @@ async def test_endpoint(request: pb.TestEndpointRequest, call: Call) -> pb.TestE
 async def list_deliveries(request: pb.ListDeliveriesRequest, call: Call) -> pb.ListDeliveriesResponse:
     """Return a page of deliveries, newest first, without payloads and attempts."""
     table = deliveries.deliveries
-    statement = filtered(select(table), table, request.filter, _FILTERED)
+    statement = select(table)
     if request.endpoint_id:
         statement = statement.where(table.c.endpoint_id == request.endpoint_id)
-    list_name = f"{request.endpoint_id}|{request.filter}"
-    rows, token = await paging.page(
-        call.tx, statement, table.c.id, request.page_size, request.page_token, filter_text=list_name
-    )
+    rows, token = await listed(call.tx, request, statement, table, _FILTERED, within=request.endpoint_id)
     return pb.ListDeliveriesResponse(deliveries=[_delivery(row) for row in rows], next_page_token=token)
 
 
@@ -216,9 +213,8 @@ def _mask(request: pb.UpdateEndpointRequest) -> list[str]:
     violations = []
     for number, path in enumerate(paths):
         if path not in _CHANGEABLE:
-            near = difflib.get_close_matches(path, _CHANGEABLE, n=1, cutoff=0)[0]
             message = f"{path} is not a field that can be changed"
-            hint = f"Did you mean {near}? The fields are {', '.join(_CHANGEABLE)}."
+            hint = did_you_mean(path, _CHANGEABLE, f"The fields are {', '.join(_CHANGEABLE)}.")
             violations.append(Violation(f"update_mask.paths[{number}]", "UNKNOWN_FIELD", message, hint))
     if violations:
         raise Invalid(*violations)
@@ -256,9 +252,8 @@ def _check_event_types(names: Sequence[str], field: str) -> None:
     for number, name in enumerate(names):
         if event_types.is_event_type_name(name):
             continue
-        near = difflib.get_close_matches(name.lower(), event_types.CATALOGUE, n=1)
         message = f"{name!r} is not the name of an event type: lower case, with dots, such as deal.won"
-        hint = f"Did you mean {near[0]}?" if near else "List the event types to see the core's own."
+        hint = did_you_mean(name, event_types.CATALOGUE) or "List the event types to see the core's own."
         violations.append(Violation(f"{field}[{number}]", "EVENT_TYPE_MALFORMED", message, hint))
     if violations:
         raise Invalid(*violations)

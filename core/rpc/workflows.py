@@ -19,9 +19,9 @@ from core.domain.workflow.document import from_wire, parse_source, render_source
 from core.domain.workflow.source import check_plain
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
-from core.store import deliveries, endpoints, paging, workflows
+from core.rpc.listing import listed
+from core.store import deliveries, endpoints, workflows
 from core.store.deliveries import Emission
-from core.store.filtering import filtered
 from core.store.workflows import WorkflowState
 from dripstone.v1 import workflow_pb2 as pb
 
@@ -100,15 +100,7 @@ async def get_workflow(request: pb.GetWorkflowRequest, call: Call) -> pb.Workflo
 
 async def list_workflows(request: pb.ListWorkflowsRequest, call: Call) -> pb.ListWorkflowsResponse:
     """Return a page of workflows, newest first, without their documents."""
-    table = workflows.workflows
-    rows, token = await paging.page(
-        call.tx,
-        filtered(workflows.listing(), table, request.filter, _FILTERED),
-        table.c.id,
-        request.page_size,
-        request.page_token,
-        filter_text=request.filter,
-    )
+    rows, token = await listed(call.tx, request, workflows.listing(), workflows.workflows, _FILTERED)
     return pb.ListWorkflowsResponse(workflows=[_summary(row) for row in rows], next_page_token=token)
 
 

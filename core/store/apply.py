@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from core.domain import names
@@ -17,15 +18,15 @@ from core.store.metadata import day_of, dump_json, to_micros
 from core.store.transaction import StaleEnrollment, Transaction
 
 _MOVING = (
-    "state step_id rev trace_count due_at wait_kind wait_subject wait_since data end_reason moved_at ended_at"
+    "state step_id rev trace_count due_at deadline wait_kind wait_subject wait_since data end_reason moved_at ended_at"
 ).split()
 _UPDATE_SQLITE = (
     "UPDATE enrollments SET "  # noqa: S608 -- names are ours
-    + ", ".join(f"{name} = ?{number}" for number, name in enumerate(_MOVING, 4))
-    + " WHERE org_id = ?1 AND id = ?2 AND rev = ?3"
+    + ", ".join(f"{name} = ?" for name in _MOVING)
+    + " WHERE org_id = ? AND id = ? AND rev = ?"
 )
 _TYPES = {"rev": "int", "trace_count": "int", "seen": "int"} | {
-    name: "bigint" for name in ("due_at", "wait_since", "moved_at", "ended_at")
+    name: "bigint" for name in ("due_at", "deadline", "wait_since", "moved_at", "ended_at")
 }
 _ARRAYS = ", ".join(
     f"${number}::{_TYPES.get(name, 'text')}[]" for number, name in enumerate(["org_id", "id", "seen", *_MOVING], 1)
@@ -38,7 +39,7 @@ _UPDATE_POSTGRESQL = (
 )
 _INSERT_COLUMNS = (
     "org_id id bucket workflow_id version contact_id key occurrence actor state step_id rev trace_count "
-    "due_at wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
+    "due_at deadline wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
 
@@ -63,7 +64,8 @@ async def apply(tx: Transaction, transitions: Sequence[Transition]) -> Applied:
     await _update_moved(tx, [t.enrollment for t in written if t.enrollment.rev > 1])
     await tx.bulk_insert(trace_entries, _TRACE_COLUMNS, [row for t in written for row in _trace_rows(t)])
     unheard = await _apply_effects(tx, written)
-    if any(t.enrollment.due_at is not None and t.enrollment.due_at <= tx.now for t in written):
+    looks = [_looks_at(tx, t.enrollment) for t in written]
+    if any(at is not None and at <= tx.now for at in looks):
         tx.wake("engine")
     tx.wake("watch")
     return Applied(frozenset(lost), unheard)
@@ -73,36 +75,58 @@ def _data(enrollment: Enrollment) -> dict[str, Any]:
     return {"vars": enrollment.variables, "event": enrollment.event, "outputs": enrollment.outputs}
 
 
-def _moving_values(enrollment: Enrollment) -> tuple[Any, ...]:
+def _looks_at(tx: Transaction, enrollment: Enrollment) -> datetime | None:
+    """Return when the engine looks at an enrollment next.
+
+    On PostgreSQL an event may be matched between the beginning of a wait and its commit, by a process that cannot see
+    the wait yet. So the engine looks once after the commit, crash or not, and only then sleeps until the deadline.
+    SQLite has one writer: nothing can come between.
+    """
+    waiting = enrollment.waiting
+    begins = waiting is not None and waiting.kind == "event" and waiting.since == enrollment.moved_at
+    return enrollment.moved_at if begins and tx.dialect == "postgresql" else enrollment.due_at
+
+
+def _deadline(enrollment: Enrollment) -> datetime | None:
+    return enrollment.due_at if enrollment.waiting is not None and enrollment.waiting.kind == "event" else None
+
+
+def _micros(instant: datetime | None) -> int | None:
+    return None if instant is None else to_micros(instant)
+
+
+def _moving_values(tx: Transaction, enrollment: Enrollment) -> tuple[Any, ...]:
     waiting = enrollment.waiting
     return (
         enrollment.state.value,
         enrollment.step_id,
         enrollment.rev,
         enrollment.trace_count,
-        None if enrollment.due_at is None else to_micros(enrollment.due_at),
+        _micros(_looks_at(tx, enrollment)),
+        _micros(_deadline(enrollment)),
         None if waiting is None else waiting.kind,
         None if waiting is None else waiting.subject,
-        None if waiting is None or waiting.since is None else to_micros(waiting.since),
+        _micros(waiting.since) if waiting is not None else None,
         dump_json(_data(enrollment)),
         enrollment.end_reason,
         to_micros(enrollment.moved_at),
-        None if enrollment.ended_at is None else to_micros(enrollment.ended_at),
+        _micros(enrollment.ended_at),
     )
 
 
 async def _update_moved(tx: Transaction, moved: Sequence[Enrollment]) -> None:
     if not moved:
         return
-    rows = [(e.org_id, e.id, e.rev - 1, *_moving_values(e)) for e in moved]
     driver = await tx.driver()
     if tx.dialect == "postgresql":
+        rows = [(e.org_id, e.id, e.rev - 1, *_moving_values(tx, e)) for e in moved]
         tag: str = await driver.execute(_UPDATE_POSTGRESQL, *[list(column) for column in zip(*rows, strict=True)])
         count = int(tag.rpartition(" ")[2])
     else:
+        rows = [(*_moving_values(tx, e), e.org_id, e.id, e.rev - 1) for e in moved]
         count = (await driver.executemany(_UPDATE_SQLITE, rows)).rowcount
-    if count != len(rows):
-        raise StaleEnrollment(f"{len(rows) - count} of {len(rows)} enrollments have moved on")
+    if count != len(moved):
+        raise StaleEnrollment(f"{len(moved) - count} of {len(moved)} enrollments have moved on")
 
 
 async def _insert_new(tx: Transaction, new: Sequence[Enrollment]) -> set[str]:
@@ -112,7 +136,7 @@ async def _insert_new(tx: Transaction, new: Sequence[Enrollment]) -> set[str]:
     rows = [
         (
             e.org_id, e.id, names.bucket(e.org_id), e.workflow_id, e.version, e.contact_id, e.key, e.occurrence,
-            e.actor, e.state.value, e.step_id, e.rev, e.trace_count, e.due_at,
+            e.actor, e.state.value, e.step_id, e.rev, e.trace_count, _looks_at(tx, e), _deadline(e),
             None if e.waiting is None else e.waiting.kind,
             None if e.waiting is None else e.waiting.subject,
             None if e.waiting is None else e.waiting.since,

@@ -17,7 +17,7 @@ from core.store.metadata import dump_json, from_micros, to_micros
 from core.store.transaction import Transaction
 
 _NAMES = (
-    "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count due_at "
+    "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count due_at deadline "
     "wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _COLUMNS = ", ".join(_NAMES)
@@ -93,6 +93,24 @@ async def claim_due(tx: Transaction, orgs: Sequence[str], now: datetime, each: i
     return [_enrollment(row) for org in orgs for row in await tx.fetch(_DUE_SQLITE, org, to_micros(now), each)]
 
 
+_SETTLE_POSTGRESQL = (
+    "UPDATE enrollments e SET due_at = e.deadline FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
+    "WHERE e.org_id = w.org_id AND e.id = w.id"
+)
+
+
+async def settle(tx: Transaction, looked_at: Sequence[Enrollment]) -> None:
+    """Let claimed waits for an event sleep until their deadline."""
+    if looked_at:
+        await tx.fetch(_SETTLE_POSTGRESQL, *_pairs(tx, [(e.org_id, e.id) for e in looked_at]))
+
+
+async def put_off(tx: Transaction, enrollment: Enrollment, until: datetime) -> None:
+    """Look at an enrollment again no earlier than this."""
+    sql = "UPDATE enrollments SET due_at = $3 WHERE org_id = $1 AND id = $2"
+    await tx.fetch(sql, enrollment.org_id, enrollment.id, to_micros(until))
+
+
 WaitKey = tuple[str, str, Literal["event", "delivery", "approval"], str]
 """Organization, contact, kind of wait and its subject."""
 
@@ -138,9 +156,10 @@ def _json(value: Any) -> Any:
 def _enrollment(row: Sequence[Any]) -> Enrollment:
     (
         org_id, id_, workflow_id, version, contact_id, key, occurrence, actor, state, step_id, rev, trace_count, due_at,
-        wait_kind, wait_subject, wait_since, data, end_reason, entered_at, moved_at, ended_at,
+        deadline, wait_kind, wait_subject, wait_since, data, end_reason, entered_at, moved_at, ended_at,
     ) = row  # fmt: skip
     decoded: Mapping[str, Any] = _json(data)
+    due_at = deadline if wait_kind == "event" else due_at
     waiting = None
     if wait_kind is not None:
         waiting = Waiting(

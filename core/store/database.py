@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from sqlalchemy import event, make_url, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -109,10 +112,21 @@ _TRY_AGAIN = frozenset({"40P01", "40001"})
 """PostgreSQL's codes for a deadlock and for a serialization failure: the same transaction may well pass now."""
 
 
-def may_pass_again(error: Exception) -> bool:
+def may_pass_again(error: BaseException) -> bool:
     """Tell whether a transaction failed only because of others that ran beside it."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(error, StaleEnrollment) or getattr(cause, "sqlstate", None) in _TRY_AGAIN
+
+
+def is_outage(error: BaseException) -> bool:
+    """Tell whether the database itself is away, busy or gone, whatever was asked of it."""
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeout | OSError | TimeoutError):
+        return True
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if isinstance(error, sqlite3.OperationalError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError):
+        return True
+    return may_pass_again(error) or isinstance(error, asyncpg.OperatorInterventionError)
 
 
 def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
@@ -175,4 +189,5 @@ def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
         # Every connection leaves here through a transaction that ended: there is nothing to reset.
         pool_reset_on_return=None,
         json_serializer=dump_json,
+        hide_parameters=True,  # errors are logged, and parameters hold secrets and people's data
     )

@@ -40,7 +40,10 @@ enrollments = Table(
     Column("step_id", Name, nullable=False),
     Column("rev", Integer, nullable=False),
     Column("trace_count", Integer, nullable=False),
+    # When the engine looks at it next. A wait for an event has its deadline beside it: on PostgreSQL the engine looks
+    # once right after the wait is committed, for an event that was matched while nobody could see the wait.
     Column("due_at", Instant),
+    Column("deadline", Instant),
     Column("wait_kind", Name),
     Column("wait_subject", Name),
     Column("wait_since", Instant),
@@ -108,7 +111,7 @@ def to_domain(row: Row[Any]) -> Enrollment:
         entered_at=row.entered_at,
         moved_at=row.moved_at,
         trace_count=row.trace_count,
-        due_at=row.due_at,
+        due_at=row.deadline if row.wait_kind == "event" else row.due_at,
         waiting=waiting,
         variables=row.data.get("vars", {}),
         event=row.data.get("event"),

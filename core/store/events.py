@@ -103,7 +103,7 @@ _CLAIM_POSTGRESQL = (
     "(SELECT * FROM events WHERE org_id = o.org_id AND match_due_at <= $2 ORDER BY match_due_at, id LIMIT $3 "
     "FOR UPDATE SKIP LOCKED) e"
 )
-_MATCHED_SQLITE = "UPDATE events SET match_due_at = NULL WHERE org_id = ?1 AND id = ?2 AND day = ?3"
+_MATCHED_SQLITE = "UPDATE events SET match_due_at = NULL WHERE org_id = ? AND id = ? AND day = ?"
 _MATCHED_POSTGRESQL = (
     "UPDATE events e SET match_due_at = NULL FROM unnest($1::text[], $2::text[], $3::int[]) AS w(org_id, id, day) "
     "WHERE e.org_id = w.org_id AND e.id = w.id AND e.day = w.day"
@@ -272,6 +272,20 @@ async def mark_matched(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None
 
 WaitKey = tuple[str, str, str, datetime | None, datetime | None]
 """Organization, contact, event name, and the first and last instant of arrival that count; no last one means now."""
+
+
+async def hold_unmatched(tx: Transaction, org: str, event_id: str) -> bool:
+    """Tell whether an event is still to be matched, and hold it until the transaction ends."""
+    day = day_of(names.minted_at(event_id))
+    sql = "SELECT id FROM events WHERE org_id = $1 AND id = $2 AND day = $3 AND match_due_at IS NOT NULL"
+    return bool(await tx.fetch(sql + (" FOR UPDATE" if tx.dialect == "postgresql" else ""), org, event_id, day))
+
+
+async def put_off(tx: Transaction, org: str, event_id: str, until: datetime) -> None:
+    """Match an event no earlier than this."""
+    day = day_of(names.minted_at(event_id))
+    sql = "UPDATE events SET match_due_at = $4 WHERE org_id = $1 AND id = $2 AND day = $3"
+    await tx.fetch(sql, org, event_id, day, to_micros(until))
 
 
 async def received_since(tx: Transaction, keys: Iterable[WaitKey]) -> dict[tuple[str, str, str], list[EventFacts]]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import Column, Index, LargeBinary, Table, delete, select, update
+from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain.errors import IdempotencyConflict
 from core.store.metadata import Instant, Name, metadata, org_id
@@ -18,6 +19,8 @@ idempotency_keys = Table(
     "idempotency_keys",
     metadata,
     org_id(),
+    # Whose key it is: two principals that choose the same one never see each other's answers.
+    Column("principal_id", Name, primary_key=True),
     Column("key", Name, primary_key=True),
     Column("request_hash", Name, nullable=False),
     Column("reply", LargeBinary),
@@ -33,25 +36,33 @@ class Answer:
     reply: bytes
 
 
-async def begin(tx: Transaction, key: str, request_hash: str) -> Answer | None:
+async def begin(tx: Transaction, principal_id: str, key: str, request_hash: str) -> Answer | None:
     """Take a key, or return the answer stored under it.
 
     The key is written first: a second call with it waits for the first one's commit, then reads its answer.
     Raises IdempotencyConflict when the key stands for another request.
     """
-    if await tx.insert(
-        idempotency_keys, [{"key": key, "request_hash": request_hash, "created_at": tx.now}], on_conflict="ignore"
-    ):
+    row = {"principal_id": principal_id, "key": key, "request_hash": request_hash, "created_at": tx.now}
+    if await tx.insert(idempotency_keys, [row], on_conflict="ignore"):
         return None
-    row = await tx.first(select(idempotency_keys).where(idempotency_keys.c.key == key))
-    if row is None or row.request_hash != request_hash:
-        raise IdempotencyConflict(key=key, first_hash=row.request_hash[:16] if row else "unknown")
-    return Answer(row.reply or b"")
+    stored = await tx.first(select(idempotency_keys).where(*_is(principal_id, key)))
+    if stored is None or stored.request_hash != request_hash:
+        raise IdempotencyConflict(key=key, first_hash=stored.request_hash[:16] if stored else "unknown")
+    return Answer(stored.reply or b"")
 
 
-async def finish(tx: Transaction, key: str, reply: bytes) -> None:
+async def finish(tx: Transaction, principal_id: str, key: str, reply: bytes) -> None:
     """Store the answer under a key taken in this transaction."""
-    await tx.run(update(idempotency_keys).where(idempotency_keys.c.key == key).values(reply=reply))
+    await tx.run(update(idempotency_keys).where(*_is(principal_id, key)).values(reply=reply))
+
+
+async def release(tx: Transaction, principal_id: str, key: str) -> None:
+    """Give back a key taken in this transaction."""
+    await tx.run(delete(idempotency_keys).where(*_is(principal_id, key)))
+
+
+def _is(principal_id: str, key: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return idempotency_keys.c.principal_id == principal_id, idempotency_keys.c.key == key
 
 
 async def forget_old(tx: Transaction) -> int:

@@ -61,8 +61,7 @@ _RELEASE_POSTGRESQL = (
     "AND i.record_type = w.record_type AND i.kind = w.kind AND i.value = w.value AND i.record_id = w.record_id"
 )
 _RELEASE_SQLITE = (
-    "DELETE FROM record_identifiers WHERE org_id = ?1 AND record_type = ?2 AND kind = ?3 AND value = ?4 "
-    "AND record_id = ?5"
+    "DELETE FROM record_identifiers WHERE org_id = ? AND record_type = ? AND kind = ? AND value = ? AND record_id = ?"
 )
 _REPOINT = "UPDATE record_identifiers SET record_id = $3 WHERE org_id = $1 AND record_id = $2"
 

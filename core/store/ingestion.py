@@ -10,8 +10,9 @@ from core import ids
 from core.domain import names
 from core.domain.errors import Violation
 from core.domain.records import identity
-from core.domain.records.fields import CLOSED_LEAD_STATUSES, nearest
+from core.domain.records.fields import CLOSED_LEAD_STATUSES
 from core.domain.records.ingestion import IncomingEvent, ReadEvent, read
+from core.domain.workflow.nearest import did_you_mean
 from core.store import events, records
 from core.store.events import NewEvent
 from core.store.records import ContactCandidate, Resolved
@@ -67,10 +68,8 @@ async def _source_violations(tx: Transaction, source_id: str, known: Mapping[str
         return []  # its absence is told already
     source = known.get(source_id)
     if source is None:
-        near = nearest(source_id, await events.source_ids(tx))
-        hint = f"Did you mean {near}? " if near else ""
-        message = f"there is no source `{source_id[:100]}`"
-        return [Violation("source_id", "UNKNOWN_SOURCE", message, f"{hint}Create it with CreateSource.")]
+        hint = did_you_mean(source_id, await events.source_ids(tx), "Create it with CreateSource.")
+        return [Violation("source_id", "UNKNOWN_SOURCE", f"there is no source `{source_id[:100]}`", hint)]
     if kind and source.kind != kind:
         door = "/v2/event" if source.kind == "webhook" else "/v2/affiliate_event"
         message = f"source `{source_id}` is of the kind {source.kind}, these events come in as {kind}"

@@ -52,8 +52,11 @@ class Instant(sql_types.TypeDecorator[datetime]):
 
 
 def dump_json(value: object) -> str:
-    """Return a value as compact JSON; instants become ISO 8601 text."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=_json_default)
+    """Return a value as compact JSON; instants become ISO 8601 text.
+
+    Raises ValueError for a number that is not finite: SQLite would keep what PostgreSQL refuses.
+    """
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_json_default)
 
 
 def _json_default(value: object) -> object:

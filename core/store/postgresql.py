@@ -14,6 +14,7 @@ PARTITIONED = ("trace_entries", "messages", "deliveries", "delivery_attempts", "
 """Append-only history, ranged by the column `day`."""
 
 DAYS_AHEAD = 7
+_LOCK = 0x6472_6971  # any number that nobody else locks
 
 _MADE = (
     "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid WHERE inhparent = $1::regclass"
@@ -57,6 +58,7 @@ async def ensure_partitions(tx: Transaction, now: datetime) -> int:
         return 0
     made = 0
     driver = await tx.driver()
+    await driver.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")  # one process makes them, the others then see them
     today = day_of(now)
     for table in PARTITIONED:
         there = {row[0] for row in await tx.fetch(_MADE, table)}

@@ -65,9 +65,7 @@ record_changes = Table(
 
 _RECORD_COLUMNS = ("org_id", "id", "type", "fields", "rev", "contact_id", "created_at", "updated_at")
 _CHANGE_COLUMNS = ("org_id", "id", "record_id", "field", "old_value", "new_value", "actor", "cause", "created_at")
-_UPDATE_SQLITE = (
-    "UPDATE records SET fields = ?3, rev = ?4, contact_id = ?5, updated_at = ?6 WHERE org_id = ?1 AND id = ?2"
-)
+_UPDATE_SQLITE = "UPDATE records SET fields = ?, rev = ?, contact_id = ?, updated_at = ? WHERE org_id = ? AND id = ?"
 _UPDATE_POSTGRESQL = (
     "UPDATE records r SET fields = v.fields::jsonb, rev = v.rev, contact_id = v.contact_id, updated_at = v.at "
     "FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::bigint[]) "
@@ -206,7 +204,7 @@ async def _update(tx: Transaction, moved: Sequence[Record]) -> None:
     if tx.dialect == "postgresql":
         await driver.execute(_UPDATE_POSTGRESQL, *values_by_column(rows))
     else:
-        await driver.executemany(_UPDATE_SQLITE, rows)
+        await driver.executemany(_UPDATE_SQLITE, [(*values, org, id_) for org, id_, *values in rows])
 
 
 def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:

@@ -39,6 +39,8 @@ class Transaction:
         self.now = now
         self.dialect = connection.dialect.name
         self.wakes: set[str] = set()
+        self.answer_is_final = True
+        """False when the call could only ask for something: repeated under its key, it is carried out anew."""
         self._begun = False
 
     async def all(self, statement: Executable) -> Sequence[Row[Any]]:
@@ -109,7 +111,8 @@ class Transaction:
         driver = await self.driver()
         if self.dialect == "postgresql":
             return cast(Sequence[Sequence[Any]], await driver.fetch(sql, *parameters))
-        return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(_sqlite_marks(sql), parameters))
+        named = {f"p{number}": value for number, value in enumerate(parameters, 1)}
+        return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(_sqlite_marks(sql), named))
 
     def wake(self, *loops: str) -> None:
         """Wake these loops once the transaction is committed."""
@@ -142,7 +145,7 @@ def _leaves(source: FromClause) -> list[FromClause]:
 
 @cache
 def _sqlite_marks(sql: str) -> str:
-    return re.sub(r"\$(\d+)", r"?\1", sql)  # not the `$` of a JSON path
+    return re.sub(r"\$(\d+)", r":p\1", sql)  # not the `$` of a JSON path
 
 
 def values_by_column(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:

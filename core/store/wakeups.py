@@ -64,18 +64,21 @@ class Wakeups:
 
     async def _exchange(self, dsn: str) -> None:
         while True:
+            names: set[str] = set()
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection = await asyncpg.connect(dsn)
                 try:
+                    connection.add_termination_listener(lambda _: self._pending.set())
                     await connection.add_listener(CHANNEL, self._heard)
-                    while not connection.is_closed():
+                    while True:
                         await self._pending.wait()
                         self._pending.clear()
-                        names, self._outgoing = sorted(self._outgoing), set()
-                        await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, ",".join(names))
+                        names, self._outgoing = self._outgoing, set()
+                        await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, ",".join(sorted(names)))
                         await asyncio.sleep(_COALESCE_SECONDS)
                 finally:
                     connection.terminate()
+            self._outgoing |= names
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:

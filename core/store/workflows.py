@@ -184,7 +184,8 @@ class VersionCache:
                 raise NotFound(kind="workflow version", id=f"{workflow_id} version {number}")
             compiled = compile_document(row.document, workflow_id=workflow_id, number=number)
             # What was published has been checked; only a newer, stricter core can find fault with it.
-            assert compiled.version is not None, f"{workflow_id} version {number}: {compiled.problems[:3]}"
+            if compiled.version is None:
+                raise ValueError(f"{workflow_id} version {number} no longer compiles: {compiled.problems[:3]}")
             version = compiled.version
             self._versions[key] = version
             if len(self._versions) > self._size:

@@ -10,7 +10,7 @@ from dripstone.v1 import approval_pb2
 from dripstone.v1.approval_pb2 import Approval, ApprovalState
 from dripstone.v1.client import Client
 from mcp_server.tool import Answer, Cursor, IdempotencyKey, Mode, Toolset, WriteAnswer, committing, lines, settled
-from mcp_server.values import clip, compact, fit, from_struct, instant, invocation, word
+from mcp_server.values import clip, compact, fit, from_struct, in_state, instant, invocation, word
 
 APPROVE = Toolset("approve")
 
@@ -77,9 +77,7 @@ async def list_approvals(
 ) -> Approvals:
     """List decisions that wait for a person, newest first, with what is to be decided and who asked."""
     answer = await client.approvals.ListApprovals(
-        approval_pb2.ListApprovalsRequest(
-            filter="" if state == "all" else f'state = "{state}"', page_size=limit, page_token=cursor
-        )
+        approval_pb2.ListApprovalsRequest(filter=in_state(state), page_size=limit, page_token=cursor)
     )
     found = [
         ApprovalSummary(

@@ -7,9 +7,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from dripstone.v1 import enrollment_pb2, record_pb2
-from dripstone.v1.enrollment_pb2 import EnrollmentState, EnrollResult
+from dripstone.v1.enrollment_pb2 import EnrollmentState, EnrollOutcome, EnrollResult
 from mcp_server.tool import Answer, WriteAnswer, lines, new_key
-from mcp_server.values import clip, invocation, to_struct
+from mcp_server.values import clip, instant, invocation, to_struct
 
 SHOWN = 20
 """Enrollments, and contacts left out, that one answer lists; the rest are counted."""
@@ -98,17 +98,29 @@ def to_input(contact: Contact) -> enrollment_pb2.ContactInput:
     return made
 
 
-def left_out_of(result: EnrollResult, outcome: str, contacts: list[Contact]) -> LeftOut:
+def left_out_of(result: EnrollResult, outcome: str, contacts: list[Contact], mode: str) -> LeftOut:
     """Return who was not enrolled and why, named as the caller named them."""
+    # In a preview the enrollment in the way of a duplicate, and a new contact, do not exist.
+    exists = mode == "commit" or result.outcome == EnrollOutcome.ENROLL_OUTCOME_ALREADY_ENROLLED
     given = contacts[result.index] if 0 <= result.index < len(contacts) else Contact()
     return LeftOut(
         index=result.index,
-        contact=clip(given.email or given.contact_id or given.lead_ref or result.contact_id, 80),
+        contact=clip(_named(given) or (result.contact_id if exists else ""), 80),
         outcome=outcome,
         reason=result.reason,
         field=result.field,
         message=clip(result.message),
-        enrollment_id=result.enrollment_id,
+        enrollment_id=result.enrollment_id if exists else "",
+    )
+
+
+def _named(contact: Contact) -> str:
+    reference = contact.external_ref
+    return (
+        contact.email
+        or contact.contact_id
+        or contact.lead_ref
+        or (f"{reference.system}:{reference.id}" if reference else "")
     )
 
 
@@ -176,12 +188,22 @@ class EnrollmentAnswer(Answer):
 
 
 def follow(enrollment: enrollment_pb2.Enrollment) -> str:
-    """Return the call that shows what becomes of an enrollment."""
+    """Return the call that shows what becomes of an enrollment; of one that waits, what for and until when."""
     match enrollment.state:
         case EnrollmentState.ENROLLMENT_STATE_AWAITING_APPROVAL:
             call = invocation("list-approvals", state="pending")
             return f"Tell the person that another principal must decide; {call}"
         case EnrollmentState.ENROLLMENT_STATE_ACTIVE:
-            return invocation("get-enrollment", enrollment_id=enrollment.id)
+            until = instant(enrollment.waiting.until)
+            if not until:
+                return "Nothing to do: it moves on by itself. Come back when the person asks; do not poll."
+            what = waiting_for(enrollment)
+            wait = "it waits until" if what in ("", "timer") else f"it waits for {what} until"
+            return f"Nothing to do: {wait} {until}. Come back then; do not poll."
         case _:
             return invocation("get-record", record_id=enrollment.contact_id)
+
+
+def waiting_for(enrollment: enrollment_pb2.Enrollment) -> str:
+    """Return what an enrollment waits for; empty when it waits for nothing."""
+    return " ".join(filter(None, (enrollment.waiting.kind, enrollment.waiting.subject)))

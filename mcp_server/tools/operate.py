@@ -14,7 +14,7 @@ from mcp_server.refusals import Refusal, Refused
 from mcp_server.tool import IdempotencyKey, Mode, Toolset, committing, new_key, settled
 from mcp_server.tools import qualification
 from mcp_server.tools.enrollments import SHOWN, Contact, Enrolled, Enrollment, after_enroll, left_out_of, to_input
-from mcp_server.tools.executions import Execution, execution_state, follow_execution
+from mcp_server.tools.executions import Execution, contact_in, execution_state
 from mcp_server.tools.qualification import Qualification
 from mcp_server.tools.records import Change, Update, commit_update
 from mcp_server.values import clip, compact, fit, from_struct, from_value, invocation, to_struct, word
@@ -53,7 +53,7 @@ async def qualify_lead(
             qualification.request(lead_id, email, fields, model_id, plan_id, _instant(as_of), mode, idempotency_key)
         )
     )
-    return qualification.answer(answer, mode, replayed)
+    return qualification.answer(answer, mode, replayed, email)
 
 
 @OPERATE.tool("enroll", "Enroll contacts", "EnrollmentService.EnrollContacts", open_world=True)
@@ -85,7 +85,7 @@ async def enroll(
         if result.outcome == EnrollOutcome.ENROLL_OUTCOME_ENROLLED:
             enrolled.append(Enrolled(enrollment_id=result.enrollment_id, contact_id=result.contact_id))
         else:
-            left_out.append(left_out_of(result, outcome, contacts))
+            left_out.append(left_out_of(result, outcome, contacts, mode))
     # What a preview would create does not exist: its ids would lead nowhere.
     shown = enrolled[:SHOWN] if mode == "commit" else []
     hidden = (len(enrolled) - len(shown) if mode == "commit" else 0) + max(0, len(left_out) - SHOWN)
@@ -194,7 +194,7 @@ async def execute_workflow(
                 )
             )
         )
-    following = follow_execution(execution)
+    following = invocation("get-execution", execution_id=execution.id)
     if preview:
         commit = invocation(
             "execute-workflow",
@@ -213,7 +213,9 @@ async def execute_workflow(
         agent_id=execution.agent_id,
         state="preview" if preview else execution_state(execution),
         enrollment_id="" if preview else execution.enrollment_id,
-        contact_id=execution.contact_id,
+        # A preview makes no contact: only what the caller named is sure to exist.
+        contact_id=str(input.get("contact_id", "")) if preview else execution.contact_id,
+        contact=contact_in(input),
         result=fit(from_struct(execution.result), 3_500),
         error=clip(execution.error, 400),
         next=following,

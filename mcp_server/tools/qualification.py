@@ -16,15 +16,25 @@ SHOWN = 12
 """Reasons that one answer lists, the heaviest first; the points of the rest are summed."""
 
 
-class Contributed(BaseModel):
-    """A rule that gave points."""
+class Reason(BaseModel):
+    """A rule that holds, and on which facts."""
 
     rule_id: str
+    when: str = ""
+    inputs: list[str] = Field(default_factory=list, description="path = value (source)")
+
+    @property
+    def why(self) -> str:
+        """Return the facts, or the condition where it names none."""
+        return "; ".join(self.inputs) or self.when
+
+
+class Contributed(Reason):
+    """A rule that gave points."""
+
     group: str
     points: int
     raw_points: int = Field(default=0, description="before caps, where they cut")
-    when: str = ""
-    inputs: list[str] = Field(default_factory=list, description="path = value (source)")
 
 
 class Missing(BaseModel):
@@ -57,6 +67,7 @@ class Qualification(WriteAnswer):
 
     lead_id: str
     contact_id: str
+    email: str = Field(default="", description="as given; a preview of an unknown one names no records")
     decision: str
     pending_decision: str = Field(default="", description="what applies once approved")
     score: int
@@ -65,6 +76,7 @@ class Qualification(WriteAnswer):
     tier: str = ""
     confidence: float = 0
     contributions: list[Contributed] = Field(default_factory=list, description="their points sum to the score")
+    disqualifiers: list[Reason] = Field(default_factory=list, description="rules that hold against the lead")
     missing: list[Missing] = Field(default_factory=list)
     owner: Owner = Field(default_factory=Owner)
     changes: list[PlannedChange] = Field(default_factory=list)
@@ -78,11 +90,10 @@ class Qualification(WriteAnswer):
     def text(self) -> str:
         """Return decision, reasons, gaps, owner and changes."""
         after = f", {self.pending_decision} once approved" if self.pending_decision else ""
-        what = f"{self.lead_id} is {self.decision}{after}, tier {self.tier or '-'}"
+        what = f"{self.lead_id or self.contact_id or self.email} is {self.decision}{after}, tier {self.tier or '-'}"
         score = f"score {self.score} = fit {self.fit} + engagement {self.engagement}; confidence {self.confidence:.2f}"
-        reasons = [
-            f"{r.points:+d} {r.rule_id} ({r.group}): {'; '.join(r.inputs) or r.when}" for r in self.contributions
-        ]
+        against = [f"disqualified by {r.rule_id}: {r.why}" for r in self.disqualifiers]
+        reasons = [f"{r.points:+d} {r.rule_id} ({r.group}): {r.why}" for r in self.contributions]
         missing = [f"? {m.fact} not known, {m.points_at_stake} points at stake" for m in self.missing]
         who = self.owner
         why = "; ".join((who.method, *who.skipped))
@@ -94,7 +105,7 @@ class Qualification(WriteAnswer):
         plan = f"plan {self.plan_id} until {self.plan_expires}" if self.plan_id and not self.applied else ""
         withheld = self.mode == "commit" and not self.applied
         heading = f"NOT APPLIED: {what}" if withheld else self.heading(what, what)
-        return lines(heading, score, *reasons, *missing, owner, *changes, approval, plan)
+        return lines(heading, score, *against, *reasons, *missing, owner, *changes, approval, plan)
 
 
 def request(
@@ -120,7 +131,9 @@ def request(
     )
 
 
-def answer(found: QualifyLeadResponse, mode: Literal["preview", "commit"], replayed: bool) -> Qualification:
+def answer(
+    found: QualifyLeadResponse, mode: Literal["preview", "commit"], replayed: bool, email: str = ""
+) -> Qualification:
     """Return the answer as the tool shows it."""
     owner = found.owner
     return Qualification(
@@ -128,6 +141,7 @@ def answer(found: QualifyLeadResponse, mode: Literal["preview", "commit"], repla
         replayed=replayed,
         lead_id=found.lead_id,
         contact_id=found.contact_id,
+        email=email,
         decision=_decision(found.decision),
         pending_decision=_decision(found.pending_decision),
         score=found.score,
@@ -136,6 +150,7 @@ def answer(found: QualifyLeadResponse, mode: Literal["preview", "commit"], repla
         tier=found.tier,
         confidence=round(found.confidence, 4),
         contributions=_contributions(list(found.contributions)),
+        disqualifiers=[Reason(**_said(one)) for one in found.disqualifiers[:SHOWN]],
         missing=[Missing(fact=one.path, points_at_stake=one.points_at_stake) for one in found.missing[:8]],
         owner=Owner(
             member_id=owner.member_id,
@@ -158,7 +173,7 @@ def answer(found: QualifyLeadResponse, mode: Literal["preview", "commit"], repla
         approval_id=found.approval_id,
         approval_reason=clip(found.approval_reason, 300),
         model=f"{found.model_id} v{found.model_version}",
-        next=_next(found),
+        next=_next(found, email),
     )
 
 
@@ -170,16 +185,10 @@ def _contributions(contributions: list[Contribution]) -> list[Contributed]:
     heaviest = sorted(contributions, key=lambda one: -abs(one.points))
     reasons = [
         Contributed(
-            rule_id=one.rule_id,
             group=one.group,
             points=one.points,
             raw_points=one.raw_points if one.raw_points != one.points else 0,
-            when=clip(one.when, 120),
-            inputs=[
-                f"{fact.path} = {compact(clip(from_value(fact.value), 80))}"
-                + (f" ({clip(fact.source, 40)})" if fact.source else "")
-                for fact in one.inputs[:3]
-            ],
+            **_said(one),
         )
         for one in heaviest[:SHOWN]
     ]
@@ -188,7 +197,17 @@ def _contributions(contributions: list[Contribution]) -> list[Contributed]:
     return reasons
 
 
-def _next(found: QualifyLeadResponse) -> str:
+def _said(one: Contribution) -> dict[str, Any]:
+    """Return the fields of a `Reason`."""
+    inputs = [
+        f"{fact.path} = {compact(clip(from_value(fact.value), 80))}"
+        + (f" ({clip(fact.source, 40)})" if fact.source else "")
+        for fact in one.inputs[:3]
+    ]
+    return {"rule_id": one.rule_id, "when": clip(one.when, 120), "inputs": inputs}
+
+
+def _next(found: QualifyLeadResponse, email: str) -> str:
     commit = invocation(
         "qualify-lead",
         lead_id=found.lead_id,
@@ -208,5 +227,7 @@ def _next(found: QualifyLeadResponse) -> str:
     if found.decision == Decision.DECISION_NEEDS_APPROVAL:
         return f"Tell the person that this needs an approval by somebody else; to ask for it: {commit}"
     if found.decision == Decision.DECISION_NEEDS_INFO:
-        return "Ask the person for the missing facts, set them with update-record, then preview again."
-    return commit if found.plan_id else invocation("qualify-lead", lead_id=found.lead_id, mode="preview")
+        how = "set them with update-record" if found.contact_id else "give them in fields"
+        return f"Ask the person for the missing facts, {how}, then preview again."
+    about = {"lead_id": found.lead_id} if found.lead_id else {"email": email}
+    return commit if found.plan_id else invocation("qualify-lead", **about, mode="preview")

@@ -10,12 +10,13 @@ from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from dripstone.v1.enrollment_pb2 import EnrollmentState
 from dripstone.v1.workflow_pb2 import WorkflowState
+from mcp_server.corrections import placeholder
 from mcp_server.tool import Cursor, Toolset
-from mcp_server.tools.enrollments import EnrollmentAnswer, Entry, follow
+from mcp_server.tools.enrollments import EnrollmentAnswer, Entry, follow, waiting_for
 from mcp_server.tools.executions import ExecutionAnswer, execution_state, follow_execution
 from mcp_server.tools.records import Change, RecordAnswer, Records, RecordSummary, headline
-from mcp_server.tools.workflows import StepSummary, WorkflowAnswer, Workflows, WorkflowSummary
-from mcp_server.values import clip, compact, fit, from_struct, from_value, instant, invocation, word
+from mcp_server.tools.workflows import WorkflowAnswer, Workflows, WorkflowSummary, outline
+from mcp_server.values import clip, compact, fit, from_struct, from_value, in_state, instant, invocation, word
 
 READ = Toolset("read")
 
@@ -97,9 +98,7 @@ async def list_workflows(
 ) -> Workflows:
     """List the workflows that contacts can be enrolled in (active), newest first."""
     answer = await client.workflows.ListWorkflows(
-        workflow_pb2.ListWorkflowsRequest(
-            filter="" if state == "all" else f'state = "{state}"', page_size=limit, page_token=cursor
-        )
+        workflow_pb2.ListWorkflowsRequest(filter=in_state(state), page_size=limit, page_token=cursor)
     )
     found = [
         WorkflowSummary(
@@ -140,10 +139,10 @@ async def get_workflow(
         description=clip(document.description, 400),
         reentry=document.reentry,
         triggers=[trigger.event + (f" when {trigger.when}" if trigger.when else "") for trigger in document.triggers],
-        steps=[StepSummary(id=step.id, kind=step.kind, exits=dict(step.exits)) for step in document.steps[:40]],
+        steps=outline(document.steps),
         source=text[:3000],
         source_omitted=max(0, len(text) - 3000),
-        next=invocation("enroll", workflow_id=workflow.id, contacts=[{"email": "<email>"}], mode="preview")
+        next=invocation("enroll", workflow_id=workflow.id, contacts=placeholder("contacts"), mode="preview")
         if active
         else "",
     )
@@ -182,7 +181,7 @@ async def get_enrollment(
         step_id=enrollment.step_id,
         why=clip(answer.why, 600),
         what_next=clip(answer.next, 600),
-        waiting_for=" ".join(filter(None, (enrollment.waiting.kind, enrollment.waiting.subject))),
+        waiting_for=waiting_for(enrollment),
         waiting_until=instant(enrollment.waiting.until),
         end_reason=clip(enrollment.end_reason, 300),
         trace=trace,

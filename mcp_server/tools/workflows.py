@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pydantic import BaseModel, Field
 
+from dripstone.v1.workflow_pb2 import Step
 from mcp_server.tool import Answer, lines
-from mcp_server.values import compact
+from mcp_server.values import clip, compact, from_struct
+
+STEPS = 40
+"""Steps that one answer shows."""
+OUTLINE_CHARACTERS = 4_200
+"""Length of the steps of one answer as JSON."""
 
 
 class WorkflowSummary(BaseModel):
@@ -30,10 +39,11 @@ class Workflows(Answer):
 
 
 class StepSummary(BaseModel):
-    """A step of a workflow."""
+    """A step of a workflow: what it is, what it does, where it leads."""
 
     id: str
     kind: str
+    does: str = Field(default="", description="its configuration")
     exits: dict[str, str] = Field(default_factory=dict)
 
 
@@ -53,7 +63,10 @@ class WorkflowAnswer(Answer):
 
     def text(self) -> str:
         """Return the outline, and the source where it was asked for."""
-        steps = [f"- {s.id} ({s.kind}){f' {compact(s.exits)}' if s.exits else ''}" for s in self.steps]
+        steps = [
+            f"- {s.id} ({s.kind}) {s.does}".rstrip() + (f" -> {compact(s.exits)}" if s.exits else "")
+            for s in self.steps
+        ]
         started = f"starts on {', '.join(self.triggers)}" if self.triggers else ""
         return lines(
             f"{self.workflow_id} v{self.version} {self.state}: {self.title}",
@@ -62,3 +75,41 @@ class WorkflowAnswer(Answer):
             *steps,
             self.source,
         )
+
+
+def outline(steps: Sequence[Step]) -> list[StepSummary]:
+    """Return what each step is and does, cut as little as keeps the whole short enough for a model."""
+    for length in (120, 60, 30, 0):
+        found = [
+            StepSummary(id=step.id, kind=step.kind, does=_does(step, length), exits=dict(step.exits))
+            for step in steps[:STEPS]
+        ]
+        if len(compact([step.model_dump(exclude_defaults=True) for step in found])) <= OUTLINE_CHARACTERS:
+            break
+    return found
+
+
+def _does(step: Step, length: int) -> str:
+    """Return the configuration of a step in one line: `for 2d`; `event reply.received; timeout 3d`."""
+    config = {name: value for name, value in from_struct(step.config).items() if name != "title"}
+    short_first = sorted(config.items(), key=lambda item: (isinstance(item[1], dict | list), item[0]))
+    said = "; ".join(f"{name} {_said(value)}" for name, value in short_first)
+    return str(clip(said, length)) if length else ""
+
+
+def _said(value: Any) -> str:
+    match value:
+        case str():
+            return value
+        case {"cel": str() as expression}:
+            return expression
+        case {"name": str() as name, "when": str() as when}:
+            return f"{name} when {when}"
+        case {}:
+            return ", ".join(f"{name} = {_said(item)}" for name, item in value.items())
+        case []:
+            return ""
+        case [*items]:
+            return ", ".join(_said(item) for item in items)
+        case _:
+            return compact(value)

@@ -1,14 +1,14 @@
-"""Receivers on loopback, a sender that may reach them, and the few rows a delivery needs."""
+"""A sender that may reach receivers on the loopback address, and the few rows a delivery needs."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from core import ids
 from core.clock import ManualClock
@@ -23,55 +23,6 @@ from core.store.organizations import organizations
 
 ORG = "org_main"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-@dataclass
-class Received:
-    """One request that arrived."""
-
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass
-class Receiver:
-    """An HTTP server that remembers what it got and answers as told."""
-
-    base: str = ""
-    received: list[Received] = field(default_factory=list)
-    answers: dict[str, Any] = field(default_factory=dict)
-    """Path to a status, a (status, headers) pair, or a handler; 204 where nothing is told."""
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        self.received.append(Received(request.path, headers, body))
-        answer = self.answers.get(request.path, 204)
-        if callable(answer):
-            return await answer(request)
-        status, extra = answer if isinstance(answer, tuple) else (answer, {})
-        return web.Response(status=status, headers=extra)
-
-    def ids(self, path: str = "/") -> list[str]:
-        return [request.headers["webhook-id"] for request in self.received if request.path == path]
-
-
-@pytest.fixture
-async def receiver(anyio_backend: str) -> AsyncIterator[Receiver]:
-    served = Receiver()
-    application = web.Application()
-    application.router.add_route("*", "/{path:.*}", served.handle)
-    runner = web.AppRunner(application, shutdown_timeout=0, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    served.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield served
-    await runner.cleanup()
 
 
 @pytest.fixture
@@ -134,8 +85,8 @@ class Outbox:
         await self.dispatcher.drain()
 
 
-@pytest.fixture
-async def outbox(database: Database, clock: ManualClock, sender: WebhookSender) -> AsyncIterator[Outbox]:
+@asynccontextmanager
+async def _opened(database: Database, clock: ManualClock, sender: WebhookSender) -> AsyncIterator[Outbox]:
     finals: list[FinalDelivery] = []
 
     async def on_final(_tx: Any, ended: list[FinalDelivery]) -> None:
@@ -146,3 +97,18 @@ async def outbox(database: Database, clock: ManualClock, sender: WebhookSender) 
     await opened.organization()
     yield opened
     await dispatcher.stop(0)
+
+
+@pytest.fixture
+async def outbox(database: Database, clock: ManualClock, sender: WebhookSender) -> AsyncIterator[Outbox]:
+    async with _opened(database, clock, sender) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def postgresql_outbox(
+    postgresql_database: Database, clock: ManualClock, sender: WebhookSender
+) -> AsyncIterator[Outbox]:
+    """Return an outbox for what takes two writers at once."""
+    async with _opened(postgresql_database, clock, sender) as opened:
+        yield opened

@@ -14,6 +14,7 @@ from core.delivery.dispatcher import Dispatcher
 from core.store import deliveries, endpoints
 from core.store import outbox as outbox_store
 from tests.delivery.conftest import ORG
+from tests.receiver import Held
 
 pytestmark = pytest.mark.anyio
 
@@ -38,22 +39,15 @@ async def test_a_failing_hook_leaves_the_attempt_unrecorded_and_the_rest_recorde
 async def test_a_worker_that_lost_its_lease_changes_nothing(outbox, receiver):
     await outbox.endpoint(receiver.base + "/")
     await outbox.emit(awaited=True)
-    arrived, answer = asyncio.Event(), asyncio.Event()
-
-    async def held(_request):
-        arrived.set()
-        await answer.wait()
-        return web.Response(status=500)
-
-    receiver.answers["/"] = held
+    held = receiver.answers["/"] = Held(status=500)
     await outbox.dispatcher.turn()
-    await arrived.wait()
+    await held.arrived.wait()
     outbox.clock.advance(timedelta(seconds=91))
     receiver.answers["/"] = 204
     other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock)
     await other.drain()
     assert (await outbox.only()).state == "delivered"
-    answer.set()
+    held.release.set()
     await outbox.dispatcher.drain()
     row = await outbox.only()
     assert (row.state, row.attempt_count, outbox.finals) == ("delivered", 1, [])
@@ -113,14 +107,7 @@ async def test_when_more_endpoints_are_ready_than_fit_all_get_their_turn(outbox)
 
 
 async def test_a_slow_endpoint_holds_up_nobody_else(outbox, receiver):
-    release, arrived = asyncio.Event(), asyncio.Event()
-
-    async def stuck(_request):
-        arrived.set()
-        await release.wait()
-        return web.Response(status=200)
-
-    receiver.answers["/slow"] = stuck
+    held = receiver.answers["/slow"] = Held()
     slow = await outbox.endpoint(receiver.base + "/slow")
     await outbox.endpoint(receiver.base + "/fast", event_types=["deal.won"])
     for _ in range(10):
@@ -131,29 +118,22 @@ async def test_a_slow_endpoint_holds_up_nobody_else(outbox, receiver):
         outbox.dispatcher.wake.clear()
         if await outbox.dispatcher.turn() == 0:
             await outbox.dispatcher.wake.wait()
-    await arrived.wait()
+    await held.arrived.wait()
     assert 4 <= len(receiver.ids("/slow")) <= 16
-    release.set()
+    held.release.set()
     await outbox.dispatcher.drain()
     assert {row.state for row in await outbox.rows()} == {"delivered"}
 
 
 async def test_stopping_records_what_ends_in_time_and_gives_the_rest_back(outbox, receiver):
-    never, arrived = asyncio.Event(), asyncio.Event()
-
-    async def stuck(_request):
-        arrived.set()
-        await never.wait()
-        return web.Response()
-
-    receiver.answers["/stuck"] = stuck
+    held = receiver.answers["/stuck"] = Held()
     stuck_id = await outbox.endpoint(receiver.base + "/stuck")
     await outbox.endpoint(receiver.base + "/quick")
     await outbox.emit()
     await outbox.dispatcher.turn()
-    await arrived.wait()
+    await held.arrived.wait()
     await outbox.dispatcher.stop(0.2)
-    never.set()
+    held.release.set()
     rows = {row.endpoint_id == stuck_id: row for row in await outbox.rows()}
     assert (rows[False].state, rows[True].state) == ("delivered", "pending")
     assert (rows[True].lease_token, rows[True].due_at, rows[True].attempt_count) == (None, outbox.clock.now(), 0)
@@ -222,24 +202,22 @@ async def test_what_was_parked_for_weeks_is_found(outbox, receiver):
     assert receiver.ids() == [old]
 
 
-async def test_an_endpoint_deleted_while_an_event_is_emitted_leaves_no_delivery_waiting(outbox):
-    if not outbox.database.is_postgresql:
-        pytest.skip("one writer: the two cannot happen at once")
-    endpoint_id = await outbox.endpoint("http://127.0.0.1:9/")
-    effect = deliveries.Emit(ids.mint("msg", outbox.clock.now()), "deal.won", {}, awaited=True)
+async def test_an_endpoint_deleted_while_an_event_is_emitted_leaves_no_delivery_waiting(postgresql_outbox):
+    endpoint_id = await postgresql_outbox.endpoint("http://127.0.0.1:9/")
+    effect = deliveries.Emit(ids.mint("msg", postgresql_outbox.clock.now()), "deal.won", {}, awaited=True)
 
     async def delete():
-        async with outbox.database.write(ORG) as tx:
+        async with postgresql_outbox.database.write(ORG) as tx:
             await endpoints.get(tx, endpoint_id, lock="delete")
             finals = await deliveries.drop_for(tx, endpoint_id)
             await endpoints.remove(tx, endpoint_id)
             return finals
 
-    async with outbox.database.write(ORG) as tx:
+    async with postgresql_outbox.database.write(ORG) as tx:
         await deliveries.emit(tx, [deliveries.Emission(ORG, effect, "enr_1")])
         deleting = asyncio.create_task(delete())
-        async with outbox.database.system() as other:
+        async with postgresql_outbox.database.system() as other:
             while not await other.all(text("SELECT 1 FROM pg_locks WHERE NOT granted")):
                 pass
     assert [final.message_id for final in await deleting] == [effect.id]
-    assert (await outbox.only()).state == "dropped"
+    assert (await postgresql_outbox.only()).state == "dropped"

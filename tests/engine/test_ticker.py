@@ -67,7 +67,10 @@ async def test_batches_grow_with_the_backlog_and_everything_is_moved(core: Runni
 async def test_several_processes_on_postgresql_move_everybody_once(
     tmp_path: Path, postgresql_url: str, clock: ManualClock, anyio_backend: str
 ) -> None:
-    async with running(postgresql_url, tmp_path, clock) as one, running(postgresql_url, tmp_path, clock) as two:
+    async with (
+        running(postgresql_url, tmp_path / "one", clock) as one,
+        running(postgresql_url, tmp_path / "two", clock) as two,
+    ):
         await _enroll(one, one.api_key, 500)
         clock.advance(timedelta(hours=1))
 

@@ -12,6 +12,9 @@ pytestmark = pytest.mark.anyio
 
 BULK = "/api/v1/workflows/onboarding/enrollments/bulk"
 JSON = {"content-type": "application/json"}
+NO_DURATION = detail(
+    "grace_period", "INVALID_DURATION", "is not a duration", "Write seconds with an s, such as 3600s or 0.5s."
+)
 
 
 BAD_BODIES: list[tuple[str, bytes, list[dict[str, str]]]] = [
@@ -103,6 +106,24 @@ BAD_BODIES: list[tuple[str, bytes, list[dict[str, str]]]] = [
                 "INVALID_TEXT",
                 "has half of a surrogate pair",
                 "Send the whole character.",
+            ),
+        ],
+    ),
+    (
+        "names with half of a surrogate pair, which the answer has to spell out",
+        b'{"contacts": [{"email": "x@b.co", "variables": {"\\ud800": 1}}], "\\udfff": 1}',
+        [
+            detail(
+                "contacts[0].variables.\\ud800",
+                "INVALID_TEXT",
+                "has half of a surrogate pair",
+                "Send the whole character.",
+            ),
+            detail(
+                "\\udfff",
+                "UNKNOWN_FIELD",
+                "is not a field here",
+                "There are: contacts, request_id, timezone, validate_only, workflow_id.",
             ),
         ],
     ),
@@ -224,23 +245,13 @@ async def test_a_bad_query_is_refused(gateway: Gateway, query: str, expected: di
             "POST",
             "/api/v1/webhooks/ep_1/rotate_secret",
             {"grace_period": "1 day"},
-            detail(
-                "grace_period",
-                "INVALID_DURATION",
-                "is not a duration",
-                "Write seconds with an s, such as 3600s or 0.5s.",
-            ),
+            NO_DURATION,
         ),
         (
             "POST",
             "/api/v1/webhooks/ep_1/rotate_secret",
             {"grace_period": 3600},
-            detail(
-                "grace_period",
-                "INVALID_DURATION",
-                "is not a duration",
-                "Write seconds with an s, such as 3600s or 0.5s.",
-            ),
+            NO_DURATION,
         ),
         (
             "POST",

@@ -18,8 +18,8 @@ from mcp.client.streamable_http import streamable_http_client
 
 from core.demo.setting import SOURCE, WORKFLOW, prepare
 from tests.chaos.server_process import ServerProcess
+from tests.receiver import Receiver
 from tests.running import RunningCore
-from tests.story import Sink
 
 pytestmark = pytest.mark.anyio
 
@@ -30,14 +30,6 @@ BODY = {
     "source_id": SOURCE,
     "fields": {"email": "jane@example.com", "job_title": "Head of Revenue", "employees": 120, "country": "DE"},
 }
-
-
-@pytest.fixture
-async def sink(anyio_backend: str) -> AsyncIterator[Sink]:
-    made = Sink()
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @asynccontextmanager
@@ -63,9 +55,11 @@ async def _refused(client: McpClient, tool: str, **arguments: Any) -> dict[str, 
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_the_story_from_a_posted_lead_to_a_signed_webhook(core: RunningCore, sink: Sink, mode: Mode) -> None:
+async def test_the_story_from_a_posted_lead_to_a_signed_webhook(
+    core: RunningCore, receiver: Receiver, mode: Mode
+) -> None:
     async with core.client() as client:
-        await prepare(client, sink.url)
+        await prepare(client, receiver.url)
     async with core.http() as http:
         answer = await http.post("/v2/event", json=BODY)
     assert (answer.status_code, answer.json()) == (200, {"data": "ok"})
@@ -124,7 +118,7 @@ async def test_the_story_from_a_posted_lead_to_a_signed_webhook(core: RunningCor
         told = await _ok(agent, "get-enrollment", enrollment_id=first["enrolled"][0]["enrollment_id"])
         assert told["state"] == "exited"
         assert told["trace"]
-    bodies = [json.loads(body) for _, body in sink.requests]
+    bodies = [request.json() for request in receiver.received]
     (hot,) = [body for body in bodies if body["type"] == "nurture.hot_lead"]
     assert hot["data"]["email"] == "jane@example.com"
     assert hot["data"]["score"] == 85

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -12,8 +11,8 @@ from standardwebhooks import Webhook
 from dripstone.v1 import enrollment_pb2 as pb
 from dripstone.v1 import event_pb2, record_pb2, webhook_pb2, workflow_pb2
 from dripstone.v1.client import Client
+from tests.receiver import Receiver, receiving
 from tests.running import RunningCore
-from tests.story import Sink
 
 pytestmark = pytest.mark.anyio
 
@@ -43,14 +42,6 @@ steps:
   - {id: sleepy, kind: update, set: {lifecycle_stage: sleepy}, next: done}
   - {id: done, kind: exit, reason: told}
 """
-
-
-@pytest.fixture
-async def sink(anyio_backend: str) -> AsyncIterator[Sink]:
-    made = Sink()
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture
@@ -142,37 +133,34 @@ async def test_without_an_event_the_timeout_decides_and_the_trace_says_so(core: 
 
 
 async def test_a_webhook_arrives_signed_and_survives_a_failing_receiver(
-    core: RunningCore, client: Client, sink: Sink
+    core: RunningCore, client: Client, receiver: Receiver
 ) -> None:
     endpoint = await client.webhooks.CreateEndpoint(
         webhook_pb2.CreateEndpointRequest(
-            url=sink.url, event_types=["trial.big"], retry_preset=webhook_pb2.RETRY_PRESET_QUICK
+            url=receiver.url, event_types=["trial.big"], retry_preset=webhook_pb2.RETRY_PRESET_QUICK
         )
     )
-    url = sink.url
-    await sink.stop()  # nobody is there yet
+    url = receiver.url
+    await receiver.stop()  # nobody is there yet
     await _event(client, "trial.started", email="big@example.com", plan="pro", employees=500)
     await core.settle()
     (failing,) = (await client.webhooks.ListDeliveries(webhook_pb2.ListDeliveriesRequest())).deliveries
     assert (failing.state, failing.attempt_count) == (webhook_pb2.DELIVERY_STATE_PENDING, 1)
-    replacement = Sink()
-    await replacement.start()
-    try:
+    async with receiving() as replacement:
         await client.webhooks.UpdateEndpoint(
             webhook_pb2.UpdateEndpointRequest(
                 endpoint=webhook_pb2.Endpoint(id=endpoint.endpoint.id, url=replacement.url)
             )
         )
         await core.pass_time(timedelta(minutes=1))
-        ((headers, body),) = replacement.requests
-    finally:
-        await replacement.stop()
+    (arrived,) = replacement.received
+    headers = arrived.headers
     assert url != replacement.url
     assert headers["webhook-id"] == failing.message_id
     # The public library's own signature at the hand-turned instant: its check would compare with the machine's clock.
-    signed = Webhook(endpoint.secret).sign(headers["webhook-id"], core.clock.now(), body)
+    signed = Webhook(endpoint.secret).sign(headers["webhook-id"], core.clock.now(), arrived.body.decode())
     assert headers["webhook-signature"] == signed
-    assert json.loads(body)["data"] == {"email": "big@example.com", "plan": "pro"}
+    assert arrived.json()["data"] == {"email": "big@example.com", "plan": "pro"}
 
 
 async def test_a_cancelled_enrollment_stays_where_it_is(core: RunningCore, client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -56,21 +57,24 @@ def era(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture
-async def agent(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
-    """Return an agent with the ordinary key."""
+@asynccontextmanager
+async def _connected(core: stand_in.StandIn, key: str, era: str) -> AsyncIterator[Agent]:
     async with (
-        CoreClient(core.grpc_target, core.api_key) as client,
+        CoreClient(core.grpc_target, key) as client,
         Client(build_server(lambda _: client), mode=era) as connected,
     ):
         yield Agent(connected)
+
+
+@pytest.fixture
+async def agent(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
+    """Return an agent with the ordinary key."""
+    async with _connected(core, core.api_key, era) as connected:
+        yield connected
 
 
 @pytest.fixture
 async def approver(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
     """Return the agent of the person that decides."""
-    async with (
-        CoreClient(core.grpc_target, core.approver_api_key) as client,
-        Client(build_server(lambda _: client), mode=era) as connected,
-    ):
-        yield Agent(connected)
+    async with _connected(core, core.approver_api_key, era) as connected:
+        yield connected

@@ -77,6 +77,7 @@ class StandIn:
     fields: dict[str, Any] = field(default_factory=lambda: {"email": "ada@example.com", "first_name": "Ada"})
     rev: int = 1
     needs_approval: bool = False
+    disqualifiers: list[qualification_pb2.Contribution] = field(default_factory=list)
     approved: bool = False
     applied: bool = False
     broken: Exception | None = None
@@ -299,6 +300,7 @@ class Qualification(qualification_pb2_grpc.QualificationServiceServicer):
                     ),
                     qualification_pb2.Contribution(rule_id="trial", group="engagement", raw_points=20, points=20),
                 ],
+                disqualifiers=core.disqualifiers,
                 missing=[qualification_pb2.MissingFact(path="contact.phone", points_at_stake=5)],
                 confidence=0.9,
                 owner=qualification_pb2.OwnerChoice(member_id="mem_1", display_name="Grace", method="round_robin"),

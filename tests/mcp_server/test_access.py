@@ -118,3 +118,13 @@ async def test_what_a_key_may_do_is_believed_for_thirty_seconds(core: StandIn) -
 def test_a_toolset_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="no such toolset: admin"):
         build_server(lambda _: CoreClient("127.0.0.1:1", None), toolsets=["admin"])
+
+
+async def test_a_malformed_request_is_answered_in_one_line(core: StandIn) -> None:
+    headers = {"accept": "application/json, text/event-stream"}
+    async with web(core) as app, browser(app, core.api_key) as client:
+        for body in ({}, {"jsonrpc": "2.0", "id": 1, "method": 5}, []):
+            answer = await client.post("/mcp", json=body, headers=headers)
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == -32600
+            assert len(answer.text) < 200

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from core.rpc.convert import to_value
 from dripstone.v1 import enrollment_pb2, qualification_pb2, record_pb2
 from tests.mcp_server.conftest import Agent
 from tests.mcp_server.stand_in import StandIn
@@ -66,6 +67,20 @@ async def test_a_commit_that_needs_approval_waits_for_somebody_else(
     tool, arguments = call_in(shown["next"])
     assert (await approver.ok(tool, **arguments))["state"] == "approved"
     assert (await agent.ok("qualify-lead", plan_id="pln_1", mode="commit", idempotency_key="k"))["applied"]
+
+
+async def test_what_speaks_against_a_lead_is_told_with_its_facts(agent: Agent, core: StandIn) -> None:
+    assert (await agent.ok("qualify-lead", lead_id="lead_1"))["disqualifiers"] == []
+    industry = qualification_pb2.Fact(path="contact.industry", value=to_value("competitor"), source="form")
+    core.disqualifiers = [
+        qualification_pb2.Contribution(rule_id="rival", group="disqualify", when="a || b", inputs=[industry])
+    ]
+    result = await agent.call("qualify-lead", lead_id="lead_1")
+    assert result.structured_content is not None
+    assert result.structured_content["disqualifiers"] == [
+        {"rule_id": "rival", "when": "a || b", "inputs": ['contact.industry = "competitor" (form)']}
+    ]
+    assert 'disqualified by rival: contact.industry = "competitor" (form)' in result.content[0].text
 
 
 async def test_previews_are_the_default_and_change_nothing(agent: Agent, core: StandIn) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.message import Message
+from sqlalchemy import func, select
 
 from core import ids
 from core.clock import ManualClock
 from core.rpc import approvals, qualification
 from core.rpc.call import Call, Caller, Parts
-from core.rpc.convert import to_struct
+from core.rpc.convert import from_value, to_struct
 from core.settings import Settings
 from core.store import organizations, records
 from core.store.database import Database
@@ -22,6 +23,10 @@ from dripstone.v1 import approval_pb2, qualification_pb2
 ORG = "org_main"
 AGENT = "key_agent"
 PERSON = "mem_grace"
+
+HOT = {"employees": 120, "country": "DE", "job_title": "Head of Revenue"}
+WARM = {"employees": 120, "country": "DE", "job_title": "Buyer"}
+"""Contacts: one that needs an approval, one that does not."""
 
 MODEL = """
 title: Inbound
@@ -120,3 +125,14 @@ class Service:
         decision = approval_pb2.APPROVAL_DECISION_APPROVE if approved else approval_pb2.APPROVAL_DECISION_REJECT
         request = approval_pb2.DecideApprovalRequest(approval_id=approval_id, decision=decision, **values)
         return await self(approvals.decide_approval, request, by=by)
+
+
+def changes(response: qualification_pb2.QualifyLeadResponse) -> dict[str, Any]:
+    return {one.field: from_value(one.new_value) for one in response.planned_changes}
+
+
+async def record_count(database: Database) -> int:
+    async with database.read(ORG) as tx:
+        row = await tx.first(select(func.count().label("there")).select_from(records.records))
+    assert row is not None
+    return int(row.there)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +14,16 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from core import provisioning
+from core.clock import ManualClock
 from core.domain.errors import DripstoneError
 from core.provisioning import Provisioned
 from core.rpc.methods import Access
 from core.store.database import Database
 from core.store.metadata import metadata
 from core.store.transaction import EVERY_ORGANIZATION
-from tests.running import RunningCore
-from tests.story import Sink, Told, tell
+from tests.receiver import Receiver
+from tests.running import RunningCore, running
+from tests.story import Told, tell
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +33,11 @@ MAY_CHANGE = {"api_keys"}
 
 
 @pytest.fixture
-async def sink(anyio_backend: str) -> AsyncIterator[Sink]:
-    made = Sink()
-    await made.start()
-    yield made
-    await made.stop()
+async def postgresql_core(
+    postgresql_url: str, tmp_path: Path, clock: ManualClock, anyio_backend: str
+) -> AsyncIterator[RunningCore]:
+    async with running(postgresql_url, tmp_path, clock) as started:
+        yield started
 
 
 async def _rows(database: Database, org_id: str) -> dict[str, list[tuple[Any, ...]]]:
@@ -50,8 +53,8 @@ async def _rows(database: Database, org_id: str) -> dict[str, list[tuple[Any, ..
         }
 
 
-async def test_no_table_shows_a_row_to_another_organization(core: RunningCore, sink: Sink) -> None:
-    await tell(core, sink.url, MARKER)
+async def test_no_table_shows_a_row_to_another_organization(core: RunningCore, receiver: Receiver) -> None:
+    await tell(core, receiver.url, MARKER)
     database = core.core.database
     other = await provisioning.create_organization(database, "Other")
     there = await _rows(database, core.organization.org_id)
@@ -65,12 +68,12 @@ async def test_no_table_shows_a_row_to_another_organization(core: RunningCore, s
                 assert {row.org_id for row in seen} <= {other.org_id}, name
 
 
-async def test_a_session_that_names_no_organization_sees_nothing(core: RunningCore, sink: Sink) -> None:
-    database = core.core.database
-    if not database.is_postgresql:
-        return  # SQLite has no row-level security: there Transaction alone holds the line, as tested above
-    await tell(core, sink.url, MARKER)
-    async with database.callers.connect() as connection:
+async def test_a_session_that_names_no_organization_sees_nothing(
+    postgresql_core: RunningCore, receiver: Receiver
+) -> None:
+    """SQLite has no row-level security: there Transaction alone holds the line, as tested above."""
+    await tell(postgresql_core, receiver.url, MARKER)
+    async with postgresql_core.core.database.callers.connect() as connection:
         try:  # a fresh session gets an error; one that served a call before has the setting emptied
             rows = (await connection.execute(text("SELECT * FROM records"))).all()
         except DBAPIError as error:
@@ -137,8 +140,10 @@ async def _call(core: RunningCore, method: Any, request: Message, key: str) -> s
         return f"{type(error).__name__} {error.message} {error.violations}"
 
 
-async def test_no_method_shows_or_changes_anything_of_another_organization(core: RunningCore, sink: Sink) -> None:
-    told: Told = await tell(core, sink.url, MARKER)
+async def test_no_method_shows_or_changes_anything_of_another_organization(
+    core: RunningCore, receiver: Receiver
+) -> None:
+    told: Told = await tell(core, receiver.url, MARKER)
     other: Provisioned = await provisioning.create_organization(core.core.database, "Other")
     before = await _rows(core.core.database, core.organization.org_id)
     ids = asdict(told)
@@ -162,12 +167,10 @@ async def test_no_method_shows_or_changes_anything_of_another_organization(core:
 
 async def test_every_method_asks_for_a_key_and_for_its_scope(core: RunningCore) -> None:
     from core import ids as secrets
-    from core.store import organizations
 
-    powerless = secrets.new_api_key()
-    async with core.core.database.write(core.organization.org_id) as tx:
-        row = provisioning.key_row(core.core.database, powerless, "Powerless", "service", "", frozenset())
-        await tx.insert(organizations.api_keys, [row])
+    powerless = await provisioning.mint_key(
+        core.core.database, core.organization.org_id, "Powerless", "service", "", frozenset()
+    )
     for method in core.core.methods:
         refused = await _call(core, method, method.request_class(), secrets.new_api_key())
         assert refused.startswith("Unauthenticated"), method.name

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
 from core.clock import ManualClock
 from core.domain.control.approval import ApprovalState, decide, use
-from core.store import approvals, deliveries, endpoints
+from core.store import approvals
 from core.store.approvals import NewApproval
 from core.store.database import Database
+from tests.announcements import announced, listen
 from tests.conftest import START
 
 pytestmark = pytest.mark.anyio
@@ -33,24 +32,10 @@ async def ask(database: Database, *requests: NewApproval) -> None:
         await approvals.create_many(tx, requests)
 
 
-async def listen(database: Database) -> None:
-    async with database.write(ORG) as tx:
-        await endpoints.create(
-            tx,
-            "ep_1",
-            url="https://example.com/",
-            description="",
-            event_types=[],
-            retry_preset="standard",
-            secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        )
-
-
 async def told(database: Database) -> list[tuple[str, Any]]:
-    async with database.read(ORG) as tx:
-        rows = await tx.all(select(deliveries.messages.c.payload).order_by(deliveries.messages.c.id))
-    bodies = [json.loads(row.payload) for row in rows]
-    return sorted((body["data"]["approval_id"], body["data"].get("decision")) for body in bodies)
+    return sorted(
+        (body["data"]["approval_id"], body["data"].get("decision")) for body in await announced(database, ORG)
+    )
 
 
 async def state_of(database: Database, approval_id: str) -> str:
@@ -106,7 +91,7 @@ async def test_the_newest_request_for_a_subject_is_found(database: Database) -> 
 
 
 async def test_what_nobody_decided_in_time_expires_and_is_told(database: Database, clock: ManualClock) -> None:
-    await listen(database)
+    await listen(database, ORG)
     await ask(database, request("apr_1", hours=1), request("apr_2", hours=2), request("apr_3", hours=None))
     clock.advance(timedelta(hours=1))
     async with database.system() as tx:
@@ -120,7 +105,7 @@ async def test_what_nobody_decided_in_time_expires_and_is_told(database: Databas
 async def test_a_withdrawn_request_is_cancelled_and_a_late_one_has_expired(
     database: Database, clock: ManualClock
 ) -> None:
-    await listen(database)
+    await listen(database, ORG)
     await ask(database, request("apr_1", hours=1), request("apr_2", hours=2))
     clock.advance(timedelta(hours=1))
     async with database.system() as tx:

@@ -20,8 +20,13 @@ from core.store.records import Record
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(autouse=True)
-async def _sources(database: Database) -> None:
+@pytest.fixture
+async def database(database: Database) -> Database:
+    await add_sources(database)
+    return database
+
+
+async def add_sources(database: Database) -> None:
     for org in ("org_a", "org_b"):
         async with database.write(org) as tx:
             await events.create_source(tx, "form", "Form", "webhook")
@@ -222,14 +227,13 @@ async def test_every_organization_gets_its_share_of_a_claim(database: Database) 
     assert {found.org_id for found in claimed} == {"org_a", "org_b"}
 
 
-async def test_processes_at_once_claim_different_events(database: Database) -> None:
-    if not database.is_postgresql:
-        pytest.skip("SQLite has one writer")
-    await send(database, *(event(name=f"e{n}") for n in range(6)))
+async def test_processes_at_once_claim_different_events(postgresql_database: Database) -> None:
+    await add_sources(postgresql_database)
+    await send(postgresql_database, *(event(name=f"e{n}") for n in range(6)))
     both_hold = asyncio.Barrier(2)
 
     async def claim() -> list[UnmatchedEvent]:
-        async with database.system() as tx:
+        async with postgresql_database.system() as tx:
             claimed = await events.claim_unmatched(tx, tx.now, 3)
             await both_hold.wait()
             return claimed

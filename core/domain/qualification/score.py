@@ -16,6 +16,7 @@ from typing import Any
 from core.domain.enrollment import EventFacts
 from core.domain.qualification.facts import Fact, LeadFacts
 from core.domain.qualification.model import Group, GroupName, Rule, ScoringModel
+from core.domain.workflow.variables import event_values
 
 TRUSTED_CONFIDENCE = 0.5
 """Below it, a lead is not judged but asked about when what is missing could lift the decision."""
@@ -161,7 +162,8 @@ def _engagement(rule: Rule, facts: LeadFacts, values: Mapping[str, Any], model: 
         if rule.when is None:
             matching.append(event)
             continue
-        verdict = rule.when.judge({**values, **_event_values(event)})
+        about = {f"event.{name}": value for name, value in event_values(event).items()}
+        verdict = rule.when.judge({**values, **about})
         if verdict.value:
             matching.append(event)
             inputs = inputs or {path: facts.fact(path, value, event) for path, value in verdict.inputs.items()}
@@ -173,16 +175,6 @@ def _engagement(rule: Rule, facts: LeadFacts, values: Mapping[str, Any], model: 
         missing = []
     seen = [Fact("event.name", event.name, f"event:{event.id}", event.received_at) for event in matching]
     return _Outcome(rule, raw, (*seen[:SHOWN_EVENTS], *inputs.values()), tuple(dict.fromkeys(missing)))
-
-
-def _event_values(event: EventFacts) -> dict[str, Any]:
-    return {
-        "event.id": event.id,
-        "event.name": event.name,
-        "event.type": event.type,
-        "event.occurred_at": event.occurred_at,
-        "event.fields": event.fields,
-    }
 
 
 def _contributions(group: Group, outcomes: Iterable[_Outcome]) -> Iterable[Contribution]:

@@ -130,7 +130,7 @@ def check_path(record_type: str, path: str, field_path: str) -> Violation | None
         field_path,
         "UNKNOWN_FIELD",
         f"a {record_type} has no field `{path[:80]}`",
-        f"{did_you_mean(path, [*known, 'custom'])} {hint}".lstrip(),
+        did_you_mean(path, [*known, "custom"], hint),
     )
 
 
@@ -197,8 +197,8 @@ def normalise(record_type: str, path: str, value: Any) -> Any:
     if isinstance(stored, str) and len(stored) > field.max_length:
         raise BadValue("TOO_LONG", f"has {len(stored)} characters, at most {field.max_length} are accepted")
     if field.choices and stored not in field.choices:
-        hint = f"{did_you_mean(str(stored), field.choices)} Use one of {', '.join(field.choices)}."
-        raise BadValue("UNKNOWN_VALUE", "is not one of its values", hint.lstrip())
+        hint = did_you_mean(str(stored), field.choices, f"Use one of {', '.join(field.choices)}.")
+        raise BadValue("UNKNOWN_VALUE", "is not one of its values", hint)
     if field.prefix and not str(stored).startswith(f"{field.prefix}_"):
         raise BadValue("NOT_A_REFERENCE", f"is not the id of a {field.prefix}_…", field.description)
     return stored

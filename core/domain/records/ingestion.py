@@ -9,9 +9,10 @@ from typing import Any
 
 from core.domain.errors import Violation
 from core.domain.records import identity
-from core.domain.records.fields import STANDARD_FIELDS, nearest, normalise
+from core.domain.records.fields import STANDARD_FIELDS, normalise
 from core.domain.records.identity import Identifier
 from core.domain.records.values import BadValue, parse_instant
+from core.domain.workflow.nearest import did_you_mean
 
 EVENT_TYPES = ("lead", "conversion", "action")
 FARTHEST_AHEAD = timedelta(days=1)
@@ -108,10 +109,8 @@ def _shape(event: IncomingEvent) -> list[Violation]:
 def _event_type(event_type: str) -> list[Violation]:
     if not event_type.strip() or event_type in EVENT_TYPES:
         return []
-    near = nearest(event_type.lower(), EVENT_TYPES)
-    hint = f"Did you mean {near}? " if near else ""
-    message = f"`{event_type[:20]}` is no event type"
-    return [Violation("event_type", "UNKNOWN_EVENT_TYPE", message, f"{hint}Use lead, conversion or action.")]
+    hint = did_you_mean(event_type, EVENT_TYPES, "Use lead, conversion or action.")
+    return [Violation("event_type", "UNKNOWN_EVENT_TYPE", f"`{event_type[:20]}` is no event type", hint)]
 
 
 def _occurred_at(created_at: str, now: datetime, violations: list[Violation]) -> datetime:

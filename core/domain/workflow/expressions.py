@@ -264,19 +264,41 @@ def from_engine(value: Any) -> Any:
         case timedelta():
             return value.total_seconds()
         case bytes() | bytearray():
-            return bytes(value).decode(errors="replace")
+            return storable_text(bytes(value).decode(errors="replace"))
         case dict():
-            return {str(key): from_engine(item) for key, item in value.items()}
+            return {storable_text(str(key)): from_engine(item) for key, item in value.items()}
         case list():
             return [from_engine(item) for item in value]
         case str():
-            return value.replace("\0", "")  # no database keeps it in text
+            return storable_text(value)
         case float():
             return value if math.isfinite(value) else None
         case None | bool() | int():
             return value
         case _:
-            return str(value)
+            return storable_text(str(value))
+
+
+def storable_text(text: str) -> str:
+    """Return a text as every database keeps it: without NUL and without halves of surrogate pairs."""
+    if "\0" in text:
+        text = text.replace("\0", "")
+    return text if text.isascii() else text.encode(errors="ignore").decode()
+
+
+def storable(value: Any) -> Any:
+    """Return plain data as every database keeps it: storable texts and keys, None for a number that is not finite."""
+    match value:
+        case str():
+            return storable_text(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case Mapping():
+            return {storable_text(str(key)): storable(item) for key, item in value.items()}
+        case list() | tuple():
+            return [storable(item) for item in value]
+        case _:
+            return value
 
 
 def _dig(value: Any, keys: tuple[str, ...]) -> Any:
@@ -298,4 +320,5 @@ def _why_unknown(inputs: Mapping[str, Any], error: str) -> str:
         return "it runs over too many list items"
     if "No matching overload" in error:
         return "its values are not of the kinds it compares"
-    return "it could not be evaluated" + (f" ({error.partition(': ')[2][:100]})" if ": " in error else "")
+    told = storable_text(error.partition(": ")[2][:100])  # the engine quotes keys and values
+    return "it could not be evaluated" + (f" ({told})" if ": " in error else "")

@@ -13,7 +13,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return by_lower[found[0]] if found else ""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return a hint that names the most similar name, or an empty text."""
+def did_you_mean(name: str, names: Iterable[str], more: str = "") -> str:
+    """Return a hint that names the most similar name, when there is one, and goes on with `more`."""
     found = nearest(name, names)
-    return f"Did you mean {found}?" if found else ""
+    return f"Did you mean {found}? {more}".rstrip() if found else more

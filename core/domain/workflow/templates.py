@@ -23,6 +23,7 @@ from liquid.filter import with_context
 
 from core.domain.errors import Violation
 from core.domain.workflow.expression_text import Mention
+from core.domain.workflow.expressions import storable_text
 from core.domain.workflow.nearest import did_you_mean
 
 LONGEST_TEXT = 16_384
@@ -137,11 +138,12 @@ class Template:
             _plant(nested, variable.split("."), values.get(variable))
         inputs = {mention.label: _dig(values.get(mention.variable), mention.keys) for mention in self.mentions}
         try:
-            return Rendered(self._compiled.render(**nested).replace("\0", ""), "", inputs)
+            return Rendered(storable_text(self._compiled.render(**nested)), "", inputs)
         except (_TooLarge, OutputStreamLimitError, LocalNamespaceLimitError, LoopIterationLimitError):
             return Rendered(None, f"it grows over {LARGEST_OUTPUT:,} characters or {MOST_ITERATIONS:,} loops", inputs)
         except (LiquidError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
-            return Rendered(None, str(getattr(error, "message", error)).split("\n")[0][:200], inputs)
+            told = str(getattr(error, "message", error)).split("\n")[0][:200]
+            return Rendered(None, storable_text(told), inputs)
 
 
 def is_template(text: str) -> bool:

@@ -15,26 +15,12 @@ from core.domain.errors import Invalid
 
 
 def test_they_are_exactly_those_that_the_contract_asks_for() -> None:
-    from dripstone.v1 import (
-        agent_pb2,
-        approval_pb2,
-        enrollment_pb2,
-        event_pb2,
-        options_pb2,
-        organization_pb2,
-        qualification_pb2,
-        record_pb2,
-        webhook_pb2,
-        workflow_pb2,
-    )
+    from core.rpc.methods import SERVICES
+    from dripstone.v1 import options_pb2
 
-    contracts = (
-        *(agent_pb2, approval_pb2, enrollment_pb2, event_pb2, organization_pb2, qualification_pb2),
-        *(record_pb2, webhook_pb2, workflow_pb2),
-    )
     asked = {
         method.GetOptions().Extensions[options_pb2.scope]
-        for contract in contracts
+        for contract, _ in SERVICES
         for service in contract.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }

@@ -54,11 +54,12 @@ def upgrade() -> None:
     op.create_table(
         "idempotency_keys",
         sa.Column("org_id", Name, nullable=False),
+        sa.Column("principal_id", Name, nullable=False),
         sa.Column("key", Name, nullable=False),
         sa.Column("request_hash", Name, nullable=False),
         sa.Column("reply", sa.LargeBinary()),
         sa.Column("created_at", Instant(), nullable=False),
-        sa.PrimaryKeyConstraint("org_id", "key"),
+        sa.PrimaryKeyConstraint("org_id", "principal_id", "key"),
     )
     op.create_index("idempotency_keys_created_at", "idempotency_keys", ["created_at"])
     op.create_table(

@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.Column("trace_count", sa.Integer(), nullable=False),
         sa.Column("due_at", Instant()),
+        sa.Column("deadline", Instant()),
         sa.Column("wait_kind", Name),
         sa.Column("wait_subject", Name),
         sa.Column("wait_since", Instant()),

@@ -1,0 +1,84 @@
+"""Previews name nothing that does not exist, and reads say what they wait for instead of asking to be polled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from dripstone.v1 import enrollment_pb2, qualification_pb2, workflow_pb2
+from mcp_server.tools import qualification
+from mcp_server.tools.enrollments import Contact, left_out_of
+from mcp_server.tools.workflows import outline
+from mcp_server.values import compact
+from tests.mcp_server.conftest import Agent
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_preview_of_an_execution_names_the_contact_as_the_caller_did(agent: Agent) -> None:
+    result = await agent.call("execute-workflow", workflow_id="nurture", input={"email": "new@example.com"})
+    assert result.structured_content is not None
+    assert result.structured_content.keys().isdisjoint({"contact_id", "execution_id", "enrollment_id"})
+    head = result.content[0].text.splitlines()[0]
+    assert head == "PREVIEW, nothing changed: would run nurture for new@example.com"
+
+
+def results(outcome: enrollment_pb2.EnrollOutcome.ValueType) -> Iterator[tuple[str, str]]:
+    """Return how a preview and a commit name the enrollment in the way."""
+    result = enrollment_pb2.EnrollResult(outcome=outcome, enrollment_id="enr_1", contact_id="cnt_1")
+    for mode in ("preview", "commit"):
+        left = left_out_of(result, "x", [Contact(email="a@example.com")], mode)
+        yield left.contact, left.enrollment_id
+
+
+def test_a_duplicate_in_a_preview_names_no_enrollment_that_was_not_made() -> None:
+    duplicate, enrolled = (
+        enrollment_pb2.ENROLL_OUTCOME_DUPLICATE_IN_REQUEST,
+        enrollment_pb2.ENROLL_OUTCOME_ALREADY_ENROLLED,
+    )
+    assert list(results(duplicate)) == [("a@example.com", ""), ("a@example.com", "enr_1")]
+    assert list(results(enrolled)) == [("a@example.com", "enr_1")] * 2
+
+
+def test_a_preview_of_an_unknown_person_is_about_the_e_mail() -> None:
+    found = qualification_pb2.QualifyLeadResponse(decision=qualification_pb2.DECISION_DISQUALIFIED)
+    shown = qualification.answer(found, "preview", False, "new@example.com")
+    assert shown.text().startswith("PREVIEW, nothing changed: new@example.com is disqualified")
+    assert shown.next == 'qualify-lead {"email":"new@example.com","mode":"preview"}'
+
+
+async def test_what_waits_says_until_when_instead_of_asking_to_be_polled(agent: Agent) -> None:
+    waiting = await agent.ok("get-enrollment", enrollment_id="enr_1")
+    assert waiting["next"] == ("Nothing to do: it waits until 2026-03-02T09:00:00Z. Come back then; do not poll.")
+    running = await agent.ok("get-execution", execution_id="exe_1")
+    assert "get-execution" not in running["next"]
+    assert 'get-enrollment {"enrollment_id":"enr_1"}' in running["next"]
+
+
+STEPS = [
+    ("wait", {"for": "2d"}, "for 2d"),
+    ("wait_for_event", {"event": "reply.received", "timeout": "3d"}, "event reply.received; timeout 3d"),
+    ("update", {"title": "x", "set": {"lifecycle_stage": "engaged"}}, "set lifecycle_stage = engaged"),
+    ("branch", {"cases": [{"name": "hot", "when": 'lead.tier == "A"'}]}, 'cases hot when lead.tier == "A"'),
+    ("webhook", {"event_type": "hot", "data": {"a": {"cel": "lead.score"}}}, "event_type hot; data a = lead.score"),
+    ("exit", {"reason": "finished"}, "reason finished"),
+    ("log", {}, ""),
+]  # fmt: skip
+
+
+def step(kind: str, config: dict[str, object]) -> workflow_pb2.Step:
+    return ParseDict({"id": kind, "kind": kind, "config": config}, workflow_pb2.Step())
+
+
+@pytest.mark.parametrize(("kind", "config", "does"), STEPS)
+def test_a_step_says_what_it_does_in_one_line(kind: str, config: dict[str, object], does: str) -> None:
+    assert outline([step(kind, config)])[0].does == does
+
+
+def test_a_long_workflow_is_cut_to_what_a_model_can_read() -> None:
+    shown = outline([step("log", {"message": "x" * 500})] * 60)
+    assert len(shown) == 40
+    assert len(compact([one.model_dump() for one in shown])) <= 5_500
+    assert len(outline([step("log", {"message": "x" * 500})])[0].does) == 120
