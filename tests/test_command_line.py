@@ -9,11 +9,13 @@ import stat
 import sys
 from pathlib import Path
 
+import grpc
 import httpx2
 import pytest
 from click.testing import CliRunner
 
 from core.__main__ import main
+from dripstone.v1 import enrollment_pb2, workflow_pb2
 from tests.chaos.server_process import ServerProcess
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +46,6 @@ async def test_the_demo_plays_the_whole_story_and_ends_with_zero(tmp_path: Path,
         code, out, err = await _dripstone(*arguments)
         assert code == 0, out + err
         assert "signature verified" in out
-        assert "How to connect" in out
 
 
 async def test_connection_json_is_for_its_owner_alone_and_keys_survive_a_restart(
@@ -68,11 +69,68 @@ async def test_connection_json_is_for_its_owner_alone_and_keys_survive_a_restart
     assert await server.terminate() == 0
 
 
+async def test_sigterm_ends_streams_and_the_process_at_once(tmp_path: Path, anyio_backend: str) -> None:
+    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+    await server.start()
+    source = "title: Pause\nsteps:\n  - {id: pause, kind: wait, for: 1h}\n"
+    async with server.client() as client:
+        await client.workflows.CreateWorkflow(
+            workflow_pb2.CreateWorkflowRequest(workflow_id="pause", source=source, publish=True)
+        )
+        answer = await client.enrollments.EnrollContacts(
+            enrollment_pb2.EnrollContactsRequest(workflow_id="pause", contacts=[{"email": "a@example.com"}])
+        )
+        watched = client.enrollments.WatchEnrollment(
+            enrollment_pb2.WatchEnrollmentRequest(enrollment_id=answer.enrollment_ids[0]), timeout=60
+        )
+        messages = aiter(watched)
+        await anext(messages)
+        async with asyncio.timeout(10):  # the drain itself may take 20 seconds; nothing here needs them
+            assert await server.terminate() == 0
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            async for _ in messages:
+                pass
+    assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_second_core_on_the_same_data_is_told_so(tmp_path: Path, anyio_backend: str) -> None:
+    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+    await server.start()
+    anywhere = ("--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
+    for where in (
+        ("--data-dir", str(tmp_path)),
+        ("--data-dir", str(tmp_path / "second"), "--db", f"sqlite:///{tmp_path / 'dripstone.db'}"),
+    ):
+        code, _, err = await _dripstone("serve", *where, *anywhere)
+        assert code == 1
+        assert "Another core is running" in err
+        assert "Traceback" not in err
+    assert await server.terminate() == 0
+
+
+async def test_lost_keys_are_minted_again_and_an_agent_never_gets_the_service_key(
+    tmp_path: Path, anyio_backend: str
+) -> None:
+    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+    await server.start()
+    assert await server.terminate() == 0
+    (tmp_path / "connection.json").write_text("{oops")
+    await server.start()
+    keys = [server.connection[name] for name in ("api_key", "agent_key", "approver_api_key")]
+    assert len(set(keys)) == 3
+    async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {keys[1]}"}) as http:
+        caller = (await http.get(f"{server.connection['http']}/api/v1/caller")).json()
+    assert caller["principal_kind"] == "agent"
+    assert "keys:admin" not in caller["scopes"]
+    assert stat.S_IMODE((tmp_path / "dripstone.db").stat().st_mode) == 0o600
+    assert await server.terminate() == 0
+
+
 async def test_a_second_core_on_the_same_port_is_told_so(tmp_path: Path, anyio_backend: str) -> None:
     server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
     await server.start()
-    http, grpc = server.connection["http"].removeprefix("http://"), server.connection["grpc"]
-    for taken in (("--http-listen", http, "--grpc-listen", "127.0.0.1:0"), ("--grpc-listen", grpc)):
+    http, target = server.connection["http"].removeprefix("http://"), server.connection["grpc"]
+    for taken in (("--http-listen", http, "--grpc-listen", "127.0.0.1:0"), ("--grpc-listen", target)):
         code, _, err = await _dripstone("serve", "--data-dir", str(tmp_path / "second"), *taken)
         assert code == 1
         assert "is another core running?" in err
@@ -91,8 +149,16 @@ async def test_keys_are_minted_listed_and_revoked(tmp_path: Path, anyio_backend:
     code, out, _ = await _dripstone("keys", "list", "--json", *where)
     assert made["id"] in {key["id"] for key in json.loads(out)}
     assert made["secret"] not in out
+    code, out, _ = await _dripstone("keys", "list", *where)
+    assert made["id"] in out
     code, out, _ = await _dripstone("keys", "revoke", made["id"], *where)
     assert code == 0
+    for wrong, told in (
+        (("create", "x", "--scope", "recordz:read"), "records:read"),
+        (("revoke", "key_none"), "key_none"),
+    ):
+        code, _, err = await _dripstone("keys", *wrong, *where)
+        assert (code, told in err, "Traceback" in err) == (1, True, False), err
     _, out, _ = await _dripstone("env", *where)
     assert f"export DRIPSTONE_TARGET={server.connection['grpc']}" in out
     assert await server.terminate() == 0
@@ -107,10 +173,12 @@ async def test_keys_are_minted_listed_and_revoked(tmp_path: Path, anyio_backend:
         (["serve", "--db", "mysql://nowhere/x"], "mysql"),
         (["serve", "--http-listen", "here"], "host:port"),
         (["keys", "list"], "dripstone serve"),
+        (["migrate", "--db", "mysql://nowhere/x"], "mysql"),
     ],
 )
 def test_a_command_that_cannot_work_says_why_and_the_way_out(arguments: list[str], told: str, tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, [*arguments, "--data-dir", str(tmp_path)])
+    where = [] if arguments[0] == "migrate" else ["--data-dir", str(tmp_path)]
+    result = CliRunner().invoke(main, [*arguments, *where])
     assert result.exit_code != 0
     assert told in result.output
     assert "Traceback" not in result.output

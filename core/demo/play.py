@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,6 +12,8 @@ import httpx2
 from mcp import Client as McpClient
 from mcp.client.streamable_http import streamable_http_client
 from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
 
 from core import ids
 from core.bootstrap import Core
@@ -43,18 +45,31 @@ async def play(settings: Settings, *, leave: bool) -> int:
         receiver = Receiver(core.parts.clock.now)
         await receiver.start()
         try:
-            await Story(console, connection, receiver, core).tell()
+            await _unless_stopped(Story(console, connection, receiver, core).tell(), stopping)
         except* (StoryBroke, TimeoutError) as broken:
             console.print(f"\n[bold red]The story broke:[/] {_first(broken) or 'a step took too long'}")
             code = 1
-        _how_to_connect(console, connection, settings)
-        if not leave and code == 0:
+        if not leave and code == 0 and not stopping.is_set():
+            _how_to_connect(console, connection, settings)
             console.print("\n[dim]Serving. Ctrl-C stops.[/]")
             await stopping.wait()
         await receiver.stop()
     finally:
         await core.stop()
     return code
+
+
+async def _unless_stopped(story: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
+    """Play the story, or break it off when the process is asked to stop."""
+    playing = asyncio.create_task(story)
+    asked = asyncio.create_task(stopping.wait())
+    await asyncio.wait((playing, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if playing.done():
+        playing.result()
+    else:
+        playing.cancel()
+        await asyncio.gather(playing, return_exceptions=True)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -78,7 +93,7 @@ class Story:
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(Client(self._connection.grpc, self._connection.api_key))
             self._receiver.secret = await prepare(client, self._receiver.url)
-            agent = await self._mcp(stack, self._connection.agent_key or self._connection.api_key)
+            agent = await self._mcp(stack, self._connection.agent_key)
             contact = await self._lead_comes_in()
             plan = await self._qualify(agent, contact)
             if plan["decision"] == "needs_approval":
@@ -94,14 +109,15 @@ class Story:
 
     def _say(self, who: str, what: str) -> None:
         self._step += 1
-        self._console.print(f"\n[bold cyan]{self._step:>2}[/]  [bold]{who}[/]  {what}")
+        self._console.print()
+        self._console.print(Padding(f"[bold cyan]{self._step}[/]  [bold]{who}[/]  {what}", (0, 0, 0, 1)))
 
     def _show(self, text: str) -> None:
         for line in text.rstrip().splitlines():
-            self._console.print(f"      [green]│[/] {line}", markup=True)
+            self._console.print(Padding(f"[green]│[/] {line}", (0, 0, 0, 6)))
 
     async def _call(self, client: McpClient, tool: str, **arguments: Any) -> Mapping[str, Any]:
-        self._console.print(f"      [yellow]→ {tool}[/] [dim]{_brief(arguments)}[/]")
+        self._console.print(Padding(f"[yellow]→ {tool}[/] [dim]{escape(_brief(arguments))}[/]", (0, 0, 0, 6)))
         result = await client.call_tool(tool, arguments)
         content: Any = result.structured_content
         if result.is_error or not isinstance(content, dict):
@@ -151,11 +167,8 @@ class Story:
         return committed
 
     async def _approve(self, stack: AsyncExitStack, agent: McpClient, plan: Mapping[str, Any]) -> None:
-        key = self._connection.approver_api_key
-        if not key:
-            raise StoryBroke("this core has no approver key; start with an empty data dir")
         self._say("A person", "sees the request and agrees; the agent that asked could not")
-        person = await self._mcp(stack, key)
+        person = await self._mcp(stack, self._connection.approver_api_key)
         pending = await self._call(person, "list-approvals", state="pending")
         self._show("\n".join(f"{one['approval_id']}  {one['title']}" for one in pending["approvals"]))
         await self._call(
@@ -174,7 +187,8 @@ class Story:
         )
         if not done["applied"]:
             raise StoryBroke(f"the approved plan was not applied: {done}")
-        self._show("\n".join(f"{change['field']}: {change['old']} → {change['new']}" for change in done["changes"]))
+        changes = [f"{change['field']}: {change.get('old') or 'none'} → {change['new']}" for change in done["changes"]]
+        self._show("\n".join(changes))
 
     async def _enroll(self, agent: McpClient, email: str) -> None:
         self._say("The agent", f"enrolls the contact in [blue]{WORKFLOW}[/]: preview, commit, and the same call again")
@@ -182,15 +196,16 @@ class Story:
         preview = await self._call(agent, "enroll", workflow_id=WORKFLOW, contacts=contacts)
         self._show(f"would enroll {preview['enrolled_count']}, left out {len(preview['left_out'])}")
         commit = {"mode": "commit", "idempotency_key": f"enroll-{self._run}"}
-        first = await self._call(agent, "enroll", workflow_id=WORKFLOW, contacts=contacts, **commit)
-        again = await self._call(agent, "enroll", workflow_id=WORKFLOW, contacts=contacts, **commit)
+        first = await self._call(agent, "enroll", **commit, workflow_id=WORKFLOW, contacts=contacts)
+        again = await self._call(agent, "enroll", **commit, workflow_id=WORKFLOW, contacts=contacts)
         if not again["replayed"] or again["enrolled"] != first["enrolled"]:
             raise StoryBroke("the repeated call was not answered from the first one")
         enrollment = first["enrolled"][0]["enrollment_id"]
         self._show(f"{enrollment}; the repetition was answered from the first call, nobody is enrolled twice")
         self._say("Sales", f"receives the signed webhook at [blue]{self._receiver.url}[/]")
         arrival = await asyncio.wait_for(self._receiver.next_of("nurture.hot_lead"), PATIENCE_SECONDS)
-        self._show(f"{arrival['id']}  signature verified  {arrival['data']}")
+        self._show(f"{arrival['id']}  [bold]signature verified[/]")
+        self._show("\n".join(f"{name}: {escape(str(value))}" for name, value in arrival["data"].items()))
         self._say("Anyone", "can ask why the contact is where it is")
         told = await self._call(agent, "get-enrollment", enrollment_id=enrollment)
         self._show(f"{told['why']}\n{told['what_next']}")
@@ -211,7 +226,7 @@ def _brief(arguments: Mapping[str, Any]) -> str:
 
 
 def _how_to_connect(console: Console, connection: Connection, settings: Settings) -> None:
-    key = connection.agent_key or connection.api_key
+    key = connection.agent_key
     file = settings.data_dir / "connection.json"
     console.rule("[bold]How to connect")
     console.print("\n[bold]An agent[/]: put this into its MCP configuration (or use stdio: `dripstone mcp`)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from dripstone.v1 import event_pb2, organization_pb2, qualification_pb2, webhook_pb2, workflow_pb2
 from dripstone.v1.client import Client
@@ -12,6 +13,7 @@ from dripstone.v1.client import Client
 SOURCE = "website"
 WORKFLOW = "inbound-nurture"
 MODEL = "default"
+DESCRIPTION = "The story's receiver"
 _PEOPLE = (("ada@example.com", "Ada Sales"), ("bob@example.com", "Bob Sales"))
 
 
@@ -49,14 +51,20 @@ async def prepare(client: Client, receiver_url: str) -> str:
 
 
 async def _endpoint(client: Client, url: str) -> str:
+    """Return the secret of the story's endpoint; an earlier run's is pointed here, with all that waits for it."""
     listed = await client.webhooks.ListEndpoints(webhook_pb2.ListEndpointsRequest(page_size=500))
     for endpoint in listed.endpoints:
-        if endpoint.description == "The story's receiver":
-            await client.webhooks.DeleteEndpoint(webhook_pb2.DeleteEndpointRequest(endpoint_id=endpoint.id))
+        if endpoint.description == DESCRIPTION:
+            changed = webhook_pb2.Endpoint(id=endpoint.id, url=url, state=webhook_pb2.ENDPOINT_STATE_ACTIVE)
+            await client.webhooks.UpdateEndpoint(webhook_pb2.UpdateEndpointRequest(endpoint=changed))
+            rotated = await client.webhooks.RotateSecret(
+                webhook_pb2.RotateSecretRequest(endpoint_id=endpoint.id, grace_period=Duration())
+            )
+            return rotated.secret
     made = await client.webhooks.CreateEndpoint(
         webhook_pb2.CreateEndpointRequest(
             url=url,
-            description="The story's receiver",
+            description=DESCRIPTION,
             event_types=["nurture.hot_lead", "lead.qualified", "enrollment.created"],
             retry_preset=webhook_pb2.RETRY_PRESET_QUICK,
         )

@@ -150,7 +150,7 @@ def _refuse(result: pb.EnrollResult, violation: Violation) -> None:
     result.outcome = pb.ENROLL_OUTCOME_INVALID
     result.field = violation.field
     result.reason = violation.reason
-    result.message = f"{violation.message} {violation.hint}".strip()
+    result.message = f"{violation.message.rstrip('.')}. {violation.hint}".strip()
 
 
 def _answer(result: pb.EnrollResult, contact_id: str, entered: Entered) -> None:

@@ -77,7 +77,7 @@ def test_thousands_of_bad_numbers_are_told_by_the_first_few() -> None:
     ],
 )
 def test_a_free_form_value_by_itself_is_walked_too(value: Value, expected: list[tuple[str, str]]) -> None:
-    message = qualification_pb2.Evidence(value=value)
+    message = qualification_pb2.Fact(value=value)
     assert [(problem.field, problem.reason) for problem in shape.problems(message)] == expected
 
 

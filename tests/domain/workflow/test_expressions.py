@@ -281,3 +281,21 @@ def test_no_value_makes_a_condition_raise_and_the_same_values_give_the_same_answ
 def test_no_text_makes_the_check_raise(text: str) -> None:
     expression, problems = ENVIRONMENT.check(text, wants="boolean")
     assert (expression is None) == bool(problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (r"{'a\x00b': ['c\x00d', {'\x00': 1}]}", {"ab": ["cd", {"": 1}]}),
+        (r"b'a\x00b'", "ab"),
+        ("[0.0 / 0.0, 1.0 / 0.0]", [None, None]),
+    ],
+)
+def test_a_result_is_what_every_database_keeps(text: str, value: Any) -> None:
+    assert ENVIRONMENT.compile(text).evaluate({}).value == value
+
+
+def test_the_reason_why_there_is_no_result_is_storable_too() -> None:
+    result = ENVIRONMENT.compile(r"{'a': 1}['b\x00c'] == 1").evaluate({})
+    assert result.unknown
+    assert "\0" not in result.unknown
