@@ -13,10 +13,15 @@ from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy import make_url
 
 from core.clock import ManualClock
 from core.store.database import Database
+
+# How fast a machine is must not decide whether a property holds.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 """A Monday morning; where every hand-turned clock begins."""

@@ -154,7 +154,7 @@ async def test_bulk_enrollment_answers_contact_by_contact(http: httpx2.AsyncClie
         ("invalid", "contacts[3].email"),
         ("invalid", "contacts[4].contact_id"),
         ("invalid", "contacts[5].first_name"),
-        ("invalid", "contacts[6].variables"),
+        ("invalid", "contacts[6].variables.note"),
         ("invalid", "contacts[7].external_ref.id"),
     ]
     again = (await http.post(url, json={"contacts": contacts[:1]})).json()
