@@ -1,0 +1,76 @@
+"""Serving to others takes TLS: both listeners speak it with the operator's certificate."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx2
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from core.bootstrap import Core
+from core.clock import SystemClock
+from core.settings import Settings
+from dripstone.v1 import organization_pb2
+from dripstone.v1.client import Client
+
+pytestmark = pytest.mark.anyio
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    chain, private = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return chain, private
+
+
+async def test_both_listeners_speak_tls_and_refuse_plaintext(tmp_path: Path, anyio_backend: str) -> None:
+    chain, private = _certificate(tmp_path)
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path / 'dripstone.db'}",
+        data_dir=tmp_path,
+        roles=frozenset({"grpc", "http"}),
+        grpc_listen="127.0.0.1:0",
+        http_listen="127.0.0.1:0",
+        tls_certificate=chain,
+        tls_key=private,
+    )
+    core = await Core.open(settings, SystemClock())
+    await core.start()
+    try:
+        connection = await core.write_connection(tmp_path)
+        assert connection.http.startswith("https://")
+        async with Client(connection.grpc, connection.api_key, tls=chain.read_bytes()) as client:
+            caller = await client.organization.GetCaller(organization_pb2.GetCallerRequest())
+        assert caller.organization_name == "Demo"
+        trusting = ssl.create_default_context(cafile=str(chain))
+        headers = {"Authorization": f"Bearer {connection.api_key}"}
+        async with httpx2.AsyncClient(verify=trusting, headers=headers) as http:
+            assert (await http.get(f"{connection.http}/api/v1/caller")).status_code == 200
+        async with httpx2.AsyncClient(headers=headers) as http:
+            with pytest.raises(httpx2.HTTPError):
+                await http.get(f"{connection.http.replace('https', 'http')}/api/v1/caller")
+    finally:
+        await core.stop()
