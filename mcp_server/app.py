@@ -154,7 +154,3 @@ def _unauthorized(error: str, description: str) -> Response:
 def _refused(status: int, error: str, description: str, headers: dict[str, str]) -> Response:
     body = json.dumps({"error": error, "error_description": description})
     return Response(body, status, {"content-type": "application/json", **headers})
-
-
-def _wait(error: ApiError) -> dict[str, str]:
-    return {"retry-after": str(max(1, round(error.retry_after or 0)))}

@@ -19,7 +19,7 @@ from datetime import UTC, date, datetime
 from typing import Literal
 
 from core.domain.errors import DripstoneError, invalid
-from core.domain.workflow.nearest import did_you_mean
+from core.domain.nearest import did_you_mean
 
 Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference", "any"]
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", ":"]

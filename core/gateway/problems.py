@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from core.domain.errors import Invalid, Violation
-from core.domain.workflow.nearest import did_you_mean
+from core.domain.nearest import did_you_mean
 
 _MOST = 100
 _SHOWN_NAME = 100

@@ -23,7 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from core import ids
 from core.domain.errors import DripstoneError, invalid
-from core.domain.workflow.nearest import did_you_mean
+from core.domain.nearest import did_you_mean
 from core.gateway import answers, body, errors
 from core.gateway.bindings import Binding, bindings
 from core.gateway.paths import Tree

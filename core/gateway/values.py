@@ -13,7 +13,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from core.domain.workflow.nearest import did_you_mean
+from core.domain.nearest import did_you_mean
 from core.gateway import enums
 from core.gateway.problems import Problems
 

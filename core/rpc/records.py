@@ -9,11 +9,11 @@ from typing import Any
 from core.domain import filters
 from core.domain.errors import Invalid, NotFound, Violation, invalid
 from core.domain.filters import And, Comparison, Expression, Kind, Not, Or
+from core.domain.nearest import did_you_mean
 from core.domain.records import identity
 from core.domain.records.changes import Change
 from core.domain.records.fields import RECORD_TYPES, STANDARD_FIELDS, validate_fields
 from core.domain.records.identity import Identifier
-from core.domain.workflow.nearest import did_you_mean
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
 from core.store import identifiers, organizations, records

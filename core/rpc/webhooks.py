@@ -22,10 +22,10 @@ from core.domain.errors import (
     Violation,
     invalid,
 )
+from core.domain.nearest import did_you_mean
 from core.domain.webhooks import classify, event_types, signing, urls
 from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.states import DeliveryState, EndpointState
-from core.domain.workflow.nearest import did_you_mean
 from core.rpc.call import Call
 from core.rpc.convert import to_duration, to_struct, to_timestamp
 from core.rpc.listing import listed

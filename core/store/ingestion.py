@@ -9,10 +9,10 @@ from typing import Any
 from core import ids
 from core.domain import names
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.records import identity
 from core.domain.records.fields import CLOSED_LEAD_STATUSES
 from core.domain.records.ingestion import IncomingEvent, ReadEvent, read
-from core.domain.workflow.nearest import did_you_mean
 from core.store import events, records
 from core.store.events import NewEvent
 from core.store.records import ContactCandidate, Resolved

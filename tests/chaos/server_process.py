@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import contextlib
 import json
 import os
 import signal
@@ -23,6 +25,7 @@ class ServerProcess:
         self._database_url = database_url
         self._process: asyncio.subprocess.Process | None = None
         self._log = data_dir / "server.log"
+        atexit.register(self._leave_nothing_running)
 
     async def start(self) -> None:
         """Start and wait until it serves."""
@@ -40,6 +43,12 @@ class ServerProcess:
                 if self._process.returncode is not None:
                     raise AssertionError(f"the server ended by itself:\n{self._log.read_text()[-3000:]}")
                 await asyncio.sleep(0.02)
+
+    def _leave_nothing_running(self) -> None:
+        """End a process that a failed test left behind."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     @property
     def connection(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from core.domain.errors import Invalid, Violation, invalid
-from core.domain.workflow.nearest import did_you_mean
+from core.domain.nearest import did_you_mean
 
 SCOPES: Mapping[str, str] = {
     "agents:read": "See deployed agents.",

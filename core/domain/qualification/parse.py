@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from core.domain.errors import Invalid, Violation
+from core.domain.nearest import did_you_mean
 from core.domain.qualification import environments
 from core.domain.qualification.condition import Condition, check
 from core.domain.qualification.model import Demand, Group, GroupName, Routing, Rule, ScoringModel, Tier
 from core.domain.records.fields import validate_fields
 from core.domain.workflow import durations, source
 from core.domain.workflow.expressions import Environment
-from core.domain.workflow.nearest import did_you_mean
 
 MOST_POINTS = 1_000
 MOST_RULES = 100

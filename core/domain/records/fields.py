@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.records import values
 from core.domain.records.values import BadValue
-from core.domain.workflow.nearest import did_you_mean
 
 Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference"]
 

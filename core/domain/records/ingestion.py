@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.records import identity
 from core.domain.records.fields import STANDARD_FIELDS, normalise
 from core.domain.records.identity import Identifier
 from core.domain.records.values import BadValue, parse_instant
-from core.domain.workflow.nearest import did_you_mean
 
 EVENT_TYPES = ("lead", "conversion", "action")
 FARTHEST_AHEAD = timedelta(days=1)

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, Literal, get_type_hints
 from core.domain import names
 from core.domain.effects import Effect
 from core.domain.enrollment import Enrollment, EventFacts, Facts, State, Stimulus, Waiting
+from core.domain.nearest import did_you_mean
 from core.domain.steps.shapes import Scope, Shape
 from core.domain.workflow.expressions import Kind
-from core.domain.workflow.nearest import did_you_mean
 from core.domain.workflow.variables import Known, event_values
 
 

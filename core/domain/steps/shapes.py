@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.records import fields as records
 from core.domain.webhooks import event_types
 from core.domain.workflow import durations, templates, values
 from core.domain.workflow.expressions import Environment, Expression, fits, spoken
-from core.domain.workflow.nearest import did_you_mean
 from core.domain.workflow.templates import Template
 from core.domain.workflow.values import Value
 

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 from core.domain import steps
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.records.values import zone_names
 from core.domain.steps import base
 from core.domain.steps.shapes import IDENTIFIER, EventName, Lookups, Scope
 from core.domain.workflow import graph
 from core.domain.workflow.document import DOCUMENT_KEYS, END, REENTRY
 from core.domain.workflow.expressions import Kind
-from core.domain.workflow.nearest import did_you_mean
 from core.domain.workflow.templates import is_template
 from core.domain.workflow.variables import step_environment, trigger_environment
 from core.domain.workflow.version import Node, Reentry, Trigger, Version

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.workflow.expression_text import MACROS, Rewritten
-from core.domain.workflow.nearest import did_you_mean
 
 FUNCTIONS = (
     *("size", "has", "int", "double", "string", "bool", "duration", "timestamp", "dyn", "type", "uint"),

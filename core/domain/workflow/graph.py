@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.workflow.document import END
-from core.domain.workflow.nearest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from liquid.exceptions import (
 from liquid.filter import with_context
 
 from core.domain.errors import Violation
+from core.domain.nearest import did_you_mean
 from core.domain.workflow.expression_text import Mention
 from core.domain.workflow.expressions import storable_text
-from core.domain.workflow.nearest import did_you_mean
 
 LONGEST_TEXT = 16_384
 LARGEST_OUTPUT = 65_536
