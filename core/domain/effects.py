@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +49,112 @@ class CancelApproval:
     id: str
 
 
-Effect = Emit | UpdateRecord | RequestApproval | CancelApproval
+@dataclass(frozen=True, slots=True)
+class CreateRecord:
+    """Make a record; a repeated decision makes the same one."""
+
+    id: str
+    record_type: str
+    fields: Mapping[str, Any]
+    """Dotted path to value, references included."""
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    """Send a message to the contact over a channel."""
+
+    id: str
+    channel: str
+    """`email`, `dm`, `sms`, or a channel of the organization's own."""
+    purpose: str
+    """What consent it needs: `marketing`, `transactional` or the organization's own."""
+    contact_id: str
+    to: str
+    """Address on the channel."""
+    subject: str
+    text: str
+    html: str = ""
+    ordinal: int = 1
+    """Which message on this channel in this enrollment, from 1."""
+    awaited: bool = False
+    """The enrollment waits for the final outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTask:
+    """Hand a piece of work to an agent."""
+
+    id: str
+    title: str
+    instructions: str
+    input: Mapping[str, Any]
+    output_schema: Mapping[str, Any]
+    """JSON Schema, draft 2020-12, that the answer must fit."""
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTask:
+    """Withdraw a task that no longer matters."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class EmitEvent:
+    """Record an event of the contact, as if it had come in: it may wake and start others."""
+
+    id: str
+    name: str
+    fields: Mapping[str, Any]
+    hops: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeList:
+    """Put the contact on a list, or take it off."""
+
+    id: str
+    list_name: str
+    contact_id: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the core something that needs more than facts; the answer comes in the same transaction."""
+
+    id: str
+    service: Literal["qualify", "assign_owner", "enroll"]
+    payload: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepDeadLetter:
+    """Keep what failed for good, so that a person can see it and let it be tried again."""
+
+    id: str
+    step_id: str
+    kind: str
+    failure: str
+    """Class of the failure, such as `TEMPLATE_FAILED`."""
+    reason: str
+    attempts: int
+    ended: bool
+    """The enrollment ended with it; False when `on_error` let it go on."""
+
+
+Effect = (
+    Emit
+    | UpdateRecord
+    | CreateRecord
+    | RequestApproval
+    | CancelApproval
+    | SendMessage
+    | CreateTask
+    | CancelTask
+    | EmitEvent
+    | ChangeList
+    | Ask
+    | KeepDeadLetter
+)

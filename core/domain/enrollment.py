@@ -25,15 +25,27 @@ class State(StrEnum):
         return self not in (State.ACTIVE, State.AWAITING_APPROVAL)
 
 
+WaitKind = Literal["timer", "event", "approval", "delivery", "message", "task", "answer", "retry"]
+"""What a wait is for: time, an event, a decision, an outcome of a message, an agent's work, the core's own answer to
+a question (in the same transaction), or the next try of a step that failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """What holds an enrollment where it stands."""
 
-    kind: Literal["timer", "event", "approval", "delivery"]
+    kind: WaitKind
     subject: str = ""
-    """The event's name, the approval's id, the message's id; empty for a timer."""
+    """The id of the approval, message, task or question; the names of events, one a line; empty for a timer."""
     since: datetime | None = None
     """When the wait began; events received before do not end it."""
+    key: str = ""
+    """Whose event ends it: the contact's id, or a field and its value such as `order_id=123`; empty for other waits."""
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Return the names of the events that may end it."""
+        return tuple(self.subject.split("\n")) if self.kind == "event" else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +82,32 @@ class Enrollment:
     """What steps left behind, by step id, seen by expressions as `steps`."""
     end_reason: str = ""
     ended_at: datetime | None = None
+    attempts: int = 0
+    """Failed tries of the step it stands in."""
+    hops: int = 0
+    """How many workflows in a row led here, each by enrolling or by an event; a ring of them ends at a limit."""
+    converted: str = ""
+    """The goal it reached first; empty before."""
+    messages: Mapping[str, int] = field(default_factory=dict)
+    """Messages sent so far, by channel."""
+    skipping: bool = False
+    """It passes over what acts outward until its next wait: it fell due while the workflow was paused."""
+    held: tuple[Stimulus, ...] = ()
+    """What happened to it while its workflow was paused, oldest first."""
+
+
+_FIELDS = tuple(Enrollment.__slots__)
+_set = object.__setattr__
+
+
+def copied(enrollment: Enrollment, **changes: Any) -> Enrollment:
+    """Return a copy with some fields changed: what `dataclasses.replace` does, in a quarter of its time."""
+    made = object.__new__(Enrollment)
+    for name in _FIELDS:
+        _set(made, name, getattr(enrollment, name))
+    for name, value in changes.items():
+        _set(made, name, value)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +129,18 @@ class EventFacts:
     fields: Mapping[str, Any]
     occurred_at: datetime
     received_at: datetime
+    source_id: str = ""
+    hops: int = 0
+    """How many workflows in a row led to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message that went to the contact, as frequency caps count it."""
+
+    channel: str
+    at: datetime
+    workflow_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +152,14 @@ class Facts:
     """The contact's newest lead."""
     arrived: tuple[EventFacts, ...] = ()
     """Events of the contact received since the wait began, oldest first; read when a wait for an event times out."""
+    company: RecordFacts | None = None
+    """The contact's company, where the version reads it."""
+    lists: frozenset[str] = frozenset()
+    """Names of the lists the contact is on, where the version reads them."""
+    sent: tuple[Sent, ...] = ()
+    """Messages sent to the contact lately, by any workflow, where the version has frequency caps."""
+    organization_timezone: str = ""
+    """IANA zone of the organization; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +169,7 @@ class TimerFired:
 
 @dataclass(frozen=True, slots=True)
 class EventArrived:
-    """An event of the contact came in."""
+    """An event came in: of the contact, or one that names what the enrollment waits for."""
 
     event: EventFacts
 
@@ -128,12 +186,44 @@ class ApprovalDecided:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryEnded:
-    """An awaited message got its final outcome."""
+    """An awaited message to an endpoint got its final outcome."""
 
     message_id: str
     delivered: bool
     outcome: str
     status_code: int = 0
+    answer: Any = None
+    """What the receiver answered, where it was JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageEnded:
+    """An awaited message to the contact got its final outcome."""
+
+    message_id: str
+    sent: bool
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskAnswered:
+    """An agent answered a task; the answer fits the task's schema."""
+
+    task_id: str
+    output: Any
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The core answered a question, in the transaction that asked it."""
+
+    id: str
+    ok: bool
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    exit: str = "next"
+    retryable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,4 +234,33 @@ class Cancelled:
     reason: str = ""
 
 
-Stimulus = TimerFired | EventArrived | ApprovalDecided | DeliveryEnded | Cancelled
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """Somebody lets a failed step be tried again."""
+
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """A plan moves it to another version; the version given to `advance` is the new one."""
+
+    step_id: str
+    keep: bool
+    """It goes on waiting as it does, at a step of the same kind; otherwise it begins the step anew."""
+    actor: str
+    plan_id: str = ""
+
+
+Stimulus = (
+    TimerFired
+    | EventArrived
+    | ApprovalDecided
+    | DeliveryEnded
+    | MessageEnded
+    | TaskAnswered
+    | Answered
+    | Cancelled
+    | Redriven
+    | Migrated
+)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from core.domain.enrollment import Enrollment, State
+from core.domain.enrollment import Enrollment, State, Waiting
+from core.domain.steps.wait_for_event import WaitForEvent
 from core.domain.trace import TraceEntry
 from core.domain.workflow.document import END
 from core.domain.workflow.version import Node, Version
@@ -16,31 +17,70 @@ _ENDINGS = {
     State.FAILED: "It failed",
     State.CANCELLED: "It was cancelled",
 }
+_STAYS = ("waiting", "held")
+_MOST_RULES = 5
 
 
-def explain(version: Version, enrollment: Enrollment, trace: Sequence[TraceEntry]) -> tuple[str, str]:
-    """Return why it is where it is, and what will happen next and when; `trace` may be its last part."""
+def explain(
+    version: Version, enrollment: Enrollment, trace: Sequence[TraceEntry], *, paused: bool = False
+) -> tuple[str, str]:
+    """Return why it is where it is, and what will happen next and when.
+
+    `trace` may be its last part; `paused` tells whether the workflow is.
+    """
     if enrollment.state.over:
-        return _why_over(enrollment, trace), "Nothing more will happen."
+        return _why_over(enrollment, trace), _after_the_end(enrollment)
     node = version.steps.get(enrollment.step_id)
     if node is None:
         return f"It stands at {enrollment.step_id}, which version {version.number} does not have.", "It will fail."
+    why = [f"It stands at {node.name} of version {version.number}.", *_how_it_came(enrollment, node, trace)]
+    if enrollment.converted:
+        why.append(f"It has reached the goal {enrollment.converted}.")
+    return " ".join(why), " ".join(_what_follows(version, enrollment, node, paused))
+
+
+def _how_it_came(enrollment: Enrollment, node: Node, trace: Sequence[TraceEntry]) -> Iterator[str]:
     came = [entry for entry in trace if entry.exit or entry.outcome == "entered"]
-    here = [entry for entry in trace if entry.step_id == node.id and entry.outcome == "waiting"]
-    why = [f"It stands at {node.name} of version {version.number}."]
     if came:
         last = came[-1]
         how = f"by exit {last.exit} of {last.step_id}" if last.exit else "at entry"
-        why.append(f"It came there {how}, {_at(last.at)}: {last.reason}")
-    if here and enrollment.waiting is not None:
-        why.append(here[-1].reason)
-    return " ".join(why), _next(version, enrollment, node)
+        yield f"It came there {how}, {_at(last.at)}: {last.reason}"
+    waiting = enrollment.waiting
+    if waiting is not None:
+        outcomes = ("failed",) if waiting.kind == "retry" else _STAYS
+        here = [entry for entry in trace if entry.step_id == node.id and entry.outcome in outcomes]
+        if here:
+            yield here[-1].reason
 
 
 def _why_over(enrollment: Enrollment, trace: Sequence[TraceEntry]) -> str:
     when = f" on {_at(enrollment.ended_at)}" if enrollment.ended_at else ""
     last = trace[-1].reason if trace else enrollment.end_reason
-    return f"{_ENDINGS[enrollment.state]} at {enrollment.step_id}{when}: {last.rstrip('.')}."
+    goal = f" It reached the goal {enrollment.converted}." if enrollment.converted else ""
+    return f"{_ENDINGS[enrollment.state]} at {enrollment.step_id}{when}: {last.rstrip('.')}.{goal}"
+
+
+def _after_the_end(enrollment: Enrollment) -> str:
+    if enrollment.state is State.FAILED:
+        return f"Nothing more will happen, unless somebody redrives it: {enrollment.step_id} is then tried again."
+    return "Nothing more will happen."
+
+
+def _what_follows(version: Version, enrollment: Enrollment, node: Node, paused: bool) -> Iterator[str]:
+    """Yield what holds it up, what it waits for, and what may come in between."""
+    if paused:
+        yield "The workflow is paused: nothing happens before it is resumed, and due times are kept."
+    if enrollment.held:
+        count = len(enrollment.held)
+        things = "1 thing that happened" if count == 1 else f"{count} things that happened"
+        yield f"{things.capitalize()} during the pause will take effect first, oldest first."
+    yield _next(version, enrollment, node)
+    if enrollment.skipping:
+        yield "Until its next wait it passes over what acts on people and systems."
+    if version.rules:
+        says = [rule.says() for rule in version.rules[:_MOST_RULES]]
+        more = " or another rule" if len(version.rules) > _MOST_RULES else ""
+        yield f"Before that, {' or '.join(says)}{more} would end it."
 
 
 def _next(version: Version, enrollment: Enrollment, node: Node) -> str:
@@ -49,25 +89,79 @@ def _next(version: Version, enrollment: Enrollment, node: Node) -> str:
         when = f" at {_at(due)}" if due else ""
         return f"{node.name} runs as soon as the engine comes to it{when}."
     match waiting.kind:
+        case "timer" if node.step.kind == "wait":
+            return f"At {_at(due)} it goes on to {_target(version, node, 'next')}."
         case "timer":
-            when = _at(due) if due else "an instant that is not set"
-            return f"At {when} it goes on to {_target(version, node, 'next')}."
+            return f"At {_at(due)} {node.name} is carried out."
+        case "retry":
+            return f"At {_at(due)} {node.name} is tried again{_which_try(enrollment, node)}. {_on_error(version, node)}"
+        case "answer":
+            return f"The core answers {node.name} at once. {_on_error(version, node)}"
         case "event":
-            sentence = f"A {waiting.subject} that fits leads to {_target(version, node, 'matched')}"
-            otherwise = f"; without one it goes to {_target(version, node, 'timeout')} at {_at(due)}" if due else ""
-            return f"{sentence}{otherwise}."
+            return f"{_events(version, node, waiting)}{_otherwise(version, node, due)}."
         case "approval":
             sentence = (
                 f"A decision on {waiting.subject} leads to {_target(version, node, 'approved')} when approved, "
                 f"to {_target(version, node, 'rejected')} when rejected"
             )
-            otherwise = f"; without one it goes to {_target(version, node, 'timeout')} at {_at(due)}" if due else ""
-            return f"{sentence}{otherwise}."
+            return f"{sentence}{_otherwise(version, node, due)}."
         case "delivery":
-            return (
+            sentence = (
                 f"The delivery of {waiting.subject} leads to {_target(version, node, 'delivered')}, "
-                f"its final failure to {_target(version, node, 'failed')}."
+                f"its final failure to {_target(version, node, 'failed')}"
             )
+            return f"{sentence}{_otherwise(version, node, due)}."
+        case "message" | "task":
+            what = "The outcome of" if waiting.kind == "message" else "An agent's answer to"
+            return f"{what} {waiting.subject} leads {_ways(version, node)}{_otherwise(version, node, due)}."
+
+
+def _which_try(enrollment: Enrollment, node: Node) -> str:
+    return f", try {enrollment.attempts + 1} of {node.retry.attempts}" if node.retry else ""
+
+
+def _on_error(version: Version, node: Node) -> str:
+    match node.on_error:
+        case "fail":
+            return "Should it fail for good, the enrollment fails."
+        case "goto":
+            return f"Should it fail for good, it goes to {_target(version, node, 'error')}."
+        case "continue":
+            return f"Should it fail for good, it goes on to {_target(version, node, node.step.exit_undone())}."
+
+
+def _events(version: Version, node: Node, waiting: Waiting) -> str:
+    """Return which event leads where; those that lead to the same step are named together."""
+    if not isinstance(node.step, WaitForEvent):
+        return f"{' or '.join(waiting.events)} moves it on"
+    leads: dict[str, list[str]] = {}
+    for one in node.step.alternatives:
+        leads.setdefault(_target(version, node, one.exit), []).append(one.event)
+    whose = f" with {waiting.key.replace('=', ' ', 1)}" if node.step.match is not None else ""
+    ways = [
+        f"{_article(events[0])} {' or '.join(dict.fromkeys(events))}{whose} that fits leads to {target}"
+        for target, events in leads.items()
+    ]
+    sentence = ", ".join(ways)
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _article(word: str) -> str:
+    return "an" if word[:1].lower() in "aeiou" else "a"
+
+
+def _otherwise(version: Version, node: Node, due: datetime | None) -> str:
+    if due is None or "timeout" not in node.exits:
+        return ""
+    return f"; without one it goes to {_target(version, node, 'timeout')} at {_at(due)}"
+
+
+def _ways(version: Version, node: Node) -> str:
+    """Return where each exit leads that is not the one of time running out."""
+    names = [name for name in node.step.its_exits() if name != "timeout"]
+    if len(names) == 1:
+        return f"to {_target(version, node, names[0])}"
+    return ", ".join(f"to {_target(version, node, name)} by {name}" for name in names)
 
 
 def _target(version: Version, node: Node, exit_name: str) -> str:

@@ -28,6 +28,11 @@ PREFIXES = {
     "ep": "endpoint",
     "msg": "message",
     "dlv": "delivery",
+    "tsk": "agent task",
+    "dl": "dead letter",
+    "ask": "question of a step",
+    "lsc": "list change",
+    "out": "count of outcomes",
 }
 """Every prefix and the noun it stands for."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from core.domain.effects import Effect
 from core.domain.enrollment import Enrollment
 
 Outcome = Literal["entered", "ok", "waiting", "skipped", "held", "failed", "ended"]
+"""How an entry ended; statistics count `ok`, `skipped`, `held` and `failed` step by step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,18 @@ class TraceEntry:
     """Each value the decision looked at, by path; null where it was not known."""
     effects: tuple[str, ...] = ()
     """Ids of the messages and approvals it caused, and of records it changed."""
+    stood: timedelta = timedelta()
+    """How long the enrollment had stood in the step; kept in statistics, not in the trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A goal was reached by an enrollment that a split had sent one way; the base of A/B results."""
+
+    step_id: str
+    """The split's id; empty for the workflow as a whole."""
+    exit: str
+    """The way it took; the goal's name for the workflow as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +53,8 @@ class Transition:
     """After; its `rev` is one more than the one seen, and 1 for a new one."""
     trace: tuple[TraceEntry, ...]
     effects: tuple[Effect, ...]
+    conversions: tuple[Conversion, ...] = ()
+    before: Enrollment | None = None
+    """Before; None for a new one."""
+    listens: bool = False
+    """The version has rules that an event may meet at any time: the engine looks once more after the entry."""

@@ -12,6 +12,7 @@ from core.domain.enrollment import (
     EventFacts,
     Facts,
     RecordFacts,
+    State,
     Stimulus,
 )
 from core.domain.trace import Transition
@@ -85,6 +86,11 @@ def moved(
     transition = machine.advance(version, enrollment, stimulus, facts or known(), now)
     assert transition is not None
     return transition
+
+
+def settled(transition: Transition) -> tuple[State, str]:
+    """Return how an enrollment ended."""
+    return transition.enrollment.state, transition.enrollment.end_reason
 
 
 def happened(name: str, at: datetime, **fields: Any) -> EventFacts:

@@ -184,7 +184,7 @@ def test_a_branch_takes_the_first_case_that_holds_and_says_why(
 def test_an_event_that_fits_ends_a_wait_for_it_and_is_seen_from_then_on() -> None:
     version = compiled(EVENT)
     waiting = entered(version).enrollment
-    assert waiting.waiting == Waiting("event", "reply.received", START)
+    assert waiting.waiting == Waiting("event", "reply.received", START, "cnt_1")
     event = happened("reply.received", START + HOUR, channel="email")
     after = moved(version, waiting, EventArrived(event), START + HOUR)
     assert after.trace[0].exit == "matched"
@@ -198,6 +198,7 @@ def test_an_event_that_fits_ends_a_wait_for_it_and_is_seen_from_then_on() -> Non
     assert after.enrollment.outputs["reply"] == {
         "matched": True,
         "event_id": "evt_021000",
+        "event_name": "reply.received",
         "matched_at": "2026-03-02T10:00:00+00:00",
     }
 

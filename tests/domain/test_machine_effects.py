@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.domain import machine
@@ -11,6 +13,7 @@ from core.domain.enrollment import (
     Cancelled,
     DeliveryEnded,
     EventArrived,
+    RecordFacts,
     State,
     Stimulus,
     TimerFired,
@@ -116,10 +119,25 @@ steps:
     assert facts == known("B", city="Berlin", custom={"old": 1})
 
 
-def test_an_update_of_a_lead_that_is_not_there_is_skipped_with_a_reason() -> None:
-    version = compiled("steps: [{id: set, kind: update, record: lead, set: {status: working}}]")
+def test_an_update_of_the_company_changes_neither_the_lead_nor_the_contact() -> None:
+    version = compiled(
+        """
+steps:
+  - {id: set, kind: update, record: company, set: {city: Rome}}
+  - {id: say, kind: log, message: "{{ company.city }} [{{ contact.city }}] {{ lead.tier }}"}
+"""
+    )
+    facts = replace(known("B"), company=RecordFacts("cmp_1", "company", {"city": "Bern"}))
+    transition = entered(version, facts)
+    assert UpdateRecord("cmp_1", "company", {"city": "Rome"}) in transition.effects
+    assert [entry.reason for entry in transition.trace[1:3]] == ["Set city of the company.", "Rome [] B"]
+
+
+@pytest.mark.parametrize(("record", "fields"), [("lead", "status: working"), ("company", "city: Rome")])
+def test_an_update_of_a_record_that_is_not_there_is_skipped_with_a_reason(record: str, fields: str) -> None:
+    version = compiled(f"steps: [{{id: set, kind: update, record: {record}, set: {{{fields}}}}}]")
     transition = entered(version, known(None))
-    assert told(transition)[1] == ("set", "skipped", "There is no lead to update.")
+    assert told(transition)[1] == ("set", "skipped", f"There is no {record} to update.")
     assert transition.enrollment.state is State.COMPLETED
 
 

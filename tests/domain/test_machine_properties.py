@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.domain import machine
-from core.domain.effects import Emit, RequestApproval
+from core.domain.effects import CancelApproval, CancelTask, Emit, UpdateRecord
 from core.domain.enrollment import (
+    Answered,
     ApprovalDecided,
     Cancelled,
     DeliveryEnded,
@@ -20,9 +21,12 @@ from core.domain.enrollment import (
     EventArrived,
     EventFacts,
     Facts,
+    MessageEnded,
     RecordFacts,
+    Redriven,
     State,
     Stimulus,
+    TaskAnswered,
     TimerFired,
 )
 from core.domain.explain import explain
@@ -32,16 +36,8 @@ from core.domain.workflow.version import Version
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 IDS = [f"s{number}" for number in range(6)]
-TARGETS = st.sampled_from([*IDS, "end"])
 CONDITIONS = st.sampled_from(
-    [
-        'lead.tier == "A"',
-        "contact.employees > 3",
-        "event.fields.x == 1",
-        "steps.s0.matched",
-        "vars.n > 1",
-        "has(lead.id)",
-    ]
+    ['lead.tier == "A"', "contact.employees > 3", "event.fields.x == 1", "vars.n > 1", "has(lead.id)"]
 )
 TEXTS = st.sampled_from(["x", "{{ contact.email }}", "{{ event.fields.x | plus: 1 }}", "{{ 1 | divided_by: vars.n }}"])
 SCALARS = st.sampled_from([None, True, 0, 1, 5, "A", "x", 2.5, [1], {"y": 1}])
@@ -50,30 +46,85 @@ SCALARS = st.sampled_from([None, True, 0, 1, 5, "A", "x", 2.5, [1], {"y": 1}])
 @st.composite
 def step(draw: st.DrawFn, name: str) -> dict[str, Any]:
     """Draw a step with exits anywhere."""
-    kind = draw(st.sampled_from(["wait", "branch", "wait_for_event", "webhook", "update", "approval", "log", "exit"]))
+    kind = draw(st.sampled_from([*_ACTING, *_CHOOSING]))
     made: dict[str, Any] = {"id": name, "kind": kind}
+    following = IDS[min(IDS.index(name) + 1, len(IDS) - 1)]
+    targets = st.sampled_from([following] * 12 + [*IDS, "end"])  # mostly straight on, so that much can be reached
+    if draw(st.booleans()):
+        made["on_error"] = draw(st.sampled_from(["fail", "continue"]) | targets)
+    if draw(st.booleans()):
+        made["retry"] = {"attempts": 2, "delay": "1h"}
+    return made | draw(_choosing(kind, targets) if kind in _CHOOSING else _acting(kind, targets))
+
+
+_CHOOSING = ("wait", "filter", "branch", "split", "wait_for_event", "approval", "score", "exit")
+_ACTING = ("webhook", "message", "update", "create", "list", "agent_task", "emit_event", "enroll", "goal", "log")
+
+
+@st.composite
+def _choosing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
     match kind:
         case "wait":
-            made |= {"for": draw(st.sampled_from(["1s", "1h", "2d"])), "next": draw(TARGETS)}
+            made |= {"for": draw(st.sampled_from(["1s", "1h", "2d"])), "next": draw(targets)}
         case "branch":
             made |= {"cases": [{"name": "one", "when": draw(CONDITIONS)}]}
-            made["exits"] = {"one": draw(TARGETS), "else": draw(TARGETS)}
+            made["exits"] = {"one": draw(targets), "else": draw(targets)}
+        case "filter":
+            made |= {"when": draw(CONDITIONS), "exits": {"next": draw(targets)}}
+            if draw(st.booleans()):
+                made["exits"]["otherwise"] = draw(targets)
+        case "split":
+            made |= {"ways": {"a": draw(st.integers(1, 9)), "b": 1}, "exits": {"a": draw(targets), "b": draw(targets)}}
         case "wait_for_event":
-            made |= {"event": draw(st.sampled_from(["a", "b"])), "when": draw(CONDITIONS), "timeout": "1h"}
-            made["exits"] = {"matched": draw(TARGETS), "timeout": draw(TARGETS)}
+            made |= {"any_of": [{"event": "a", "when": draw(CONDITIONS), "exit": "first"}, {"event": "b"}]}
+            made["exits"] = {"first": draw(targets), "matched": draw(targets)}
+            if draw(st.booleans()):
+                made |= {"timeout": "1h", "exits": {**made["exits"], "timeout": draw(targets)}}
+            if draw(st.booleans()):
+                made["match"] = {"x": {"cel": "vars.n"}}
+        case "approval":
+            made |= {"title": draw(TEXTS), "timeout": "1h"}
+            made["exits"] = {"approved": draw(targets), "rejected": draw(targets)}
+        case "score":
+            made["exits"] = {"next": draw(targets), "qualified": draw(targets)}
+        case "exit":
+            made |= {"reason": draw(TEXTS), "result": {"a": {"cel": draw(CONDITIONS)}}}
+    return made
+
+
+@st.composite
+def _acting(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dict[str, Any]:
+    made: dict[str, Any] = {"next": draw(targets)}
+    match kind:
         case "webhook":
             made |= {"event_type": "x.y", "data": {"a": draw(TEXTS), "b": {"cel": draw(CONDITIONS)}}}
             if draw(st.booleans()):
-                made |= {"await": True, "exits": {"delivered": draw(TARGETS), "failed": draw(TARGETS)}}
+                made = {**made, "await": True, "exits": {"delivered": draw(targets), "failed": draw(targets)}}
+                del made["next"]
+                made |= draw(st.sampled_from([{}, {"timeout": "1h"}, {"answer_schema": {"type": "object"}}]))
+        case "message":
+            made |= {"subject": draw(TEXTS), "text": draw(TEXTS)}
+            if draw(st.booleans()):
+                made = {**made, "await": True, "exits": {"sent": draw(targets), "failed": draw(targets)}}
+                del made["next"]
         case "update":
-            made |= {"set": {"employees": {"cel": "vars.n"}, "job_title": draw(TEXTS)}, "next": draw(TARGETS)}
-        case "approval":
-            made |= {"title": draw(TEXTS), "timeout": "1h"}
-            made["exits"] = {"approved": draw(TARGETS), "rejected": draw(TARGETS)}
+            made |= {"set": {"employees": {"cel": "vars.n"}, "job_title": draw(TEXTS)}}
+        case "create":
+            made |= {"set": {"source": draw(TEXTS)}}
+        case "list":
+            made |= {"add": ["one"], "remove": ["two"]}
+        case "agent_task":
+            made |= {"title": draw(TEXTS), "output_schema": {"type": "object"}, "timeout": "1h"}
+            made["exits"] = {"answered": made.pop("next"), "timeout": draw(targets)}
+        case "emit_event":
+            made |= {"event": "a", "fields": {"x": {"cel": "vars.n"}}}
+        case "enroll":
+            made |= {"workflow": "other", "variables": {"n": {"cel": "vars.n"}}}
+        case "goal":
+            made |= {"name": "won"}
         case "log":
-            made |= {"message": draw(TEXTS), "next": draw(TARGETS)}
-        case "exit":
-            made |= {"reason": draw(TEXTS), "result": {"a": {"cel": draw(CONDITIONS)}}}
+            made |= {"message": draw(TEXTS)}
     return made
 
 
@@ -103,6 +154,8 @@ def _repaired(document: dict[str, Any], wrong: set[str]) -> dict[str, Any]:
         if one.get("next") not in (None, "end", *ids):
             one["next"] = "end"
         one.update({"exits": {k: v if v in ids else "end" for k, v in one["exits"].items()}} if "exits" in one else {})
+        if one.get("on_error") not in (None, "fail", "continue", "end", *ids):
+            one["on_error"] = "continue"
     return {"steps": kept}
 
 
@@ -125,9 +178,12 @@ FACTS = st.builds(
 STIMULI = st.one_of(
     st.just("due"),
     EVENTS.map(EventArrived),
-    st.sampled_from(["approve", "reject", "delivered", "failed"]),
-    st.just(Cancelled("mem_1")),
+    st.sampled_from(["approve", "reject", "delivered", "failed", "sent", "bounced", "done", "answer", "refuse"]),
+    st.sampled_from([Cancelled("mem_1"), Redriven("mem_1")]),
 )
+
+
+PAUSED = st.sampled_from([False, False, True])
 
 
 def _stimulus(drawn: Any, enrollment: Enrollment) -> Stimulus:
@@ -138,7 +194,13 @@ def _stimulus(drawn: Any, enrollment: Enrollment) -> Stimulus:
         case "approve" | "reject":
             return ApprovalDecided(subject, drawn == "approve", "mem_1")
         case "delivered" | "failed":
-            return DeliveryEnded(subject, drawn == "delivered", drawn, 200)
+            return DeliveryEnded(subject, drawn == "delivered", drawn, 200, {"score": 1} if len(subject) % 2 else None)
+        case "sent" | "bounced":
+            return MessageEnded(subject, drawn == "sent", drawn)
+        case "done":
+            return TaskAnswered(subject, {"fine": True}, "key_2")
+        case "answer" | "refuse":
+            return Answered(subject, drawn == "answer", {"decision": "qualified"}, "why", retryable=True)
         case _:
             return drawn  # type: ignore[no-any-return]
 
@@ -162,25 +224,25 @@ def _check(transition: Transition, before: Enrollment | None, trace: list[TraceE
     after = transition.enrollment
     assert after.rev == (before.rev + 1 if before else 1)
     assert after.moved_at == now
-    assert transition.trace
+    assert transition.trace or after.held or (before is not None and before.held)
     assert [entry.seq for entry in trace] == list(range(1, after.trace_count + 1))
     assert all(entry.reason for entry in trace)
-    made = [effect.id for effect in transition.effects if isinstance(effect, Emit | RequestApproval)]
+    made = [e.id for e in transition.effects if not isinstance(e, UpdateRecord | CancelApproval | CancelTask)]
     assert len(set(made)) == len(made)
     if after.state.over:
         assert (after.waiting, after.due_at, after.ended_at) == (None, None, now)
         assert after.end_reason
     else:
-        assert after.waiting is not None or after.due_at == now
+        assert after.waiting is not None or (after.due_at is not None and after.due_at <= now)
         assert (after.state is State.AWAITING_APPROVAL) == (
             after.waiting is not None and after.waiting.kind == "approval"
         )
 
 
 @settings(max_examples=250, deadline=None)
-@given(version(), FACTS, st.fixed_dictionaries({"n": SCALARS}), st.lists(st.tuples(STIMULI, FACTS), max_size=8))
+@given(version(), FACTS, st.fixed_dictionaries({"n": SCALARS}), st.lists(st.tuples(STIMULI, FACTS, PAUSED), max_size=8))
 def test_any_history_of_any_workflow(
-    chosen: Version, facts: Facts, variables: dict[str, Any], history: list[tuple[Any, Facts]]
+    chosen: Version, facts: Facts, variables: dict[str, Any], history: list[tuple[Any, Facts, bool]]
 ) -> None:
     untouched = copy.deepcopy((facts, variables))
     now = START
@@ -189,13 +251,16 @@ def test_any_history_of_any_workflow(
     assert (facts, variables) == untouched
     trace = list(transition.trace)
     _check(transition, None, trace, now)
-    for drawn, seen in history:
+    for drawn, seen, paused in history:
         before = transition.enrollment
         stimulus = _stimulus(drawn, before)
         now = max(now, before.due_at or now) if drawn == "due" else now + timedelta(minutes=1)
-        moved = machine.advance(chosen, before, stimulus, seen, now)
-        assert machine.advance(chosen, before, stimulus, seen, now) == moved
-        if before.state.over:
+        if paused and not isinstance(stimulus, TimerFired | Cancelled | Redriven | Answered):
+            moved = machine.hold(before, stimulus, now)
+        else:
+            moved = machine.advance(chosen, before, stimulus, seen, now)
+            assert machine.advance(chosen, before, stimulus, seen, now) == moved
+        if before.state.over and not (before.state is State.FAILED and isinstance(stimulus, Redriven)):
             assert moved is None
         if moved is not None:
             trace += moved.trace

@@ -13,7 +13,7 @@ SCOPES: Mapping[str, str] = {
     "approvals:decide": "Approve or reject what others ask for.",
     "approvals:read": "See what waits for a decision and what was decided.",
     "enrollments:read": "See enrollments, their traces and why they stand where they stand.",
-    "enrollments:write": "Enroll contacts, cancel and delete enrollments.",
+    "enrollments:write": "Enroll contacts, cancel and delete enrollments, redrive what failed.",
     "events:admin": "Create the sources that events come from.",
     "events:read": "See events and their sources.",
     "events:write": "Send events in.",
@@ -27,17 +27,25 @@ SCOPES: Mapping[str, str] = {
     "organization:write": "Add members.",
     "records:read": "See contacts, companies, leads and their history.",
     "records:write": "Create and change contacts, companies and leads.",
+    "tasks:read": "See the tasks that workflows hand to agents.",
+    "tasks:write": "Claim, answer and release tasks.",
     "webhooks:read": "See endpoints, deliveries and event types.",
     "webhooks:write": "Create and change endpoints, rotate their secrets, redeliver.",
     "workflows:read": "See workflows and step kinds.",
-    "workflows:write": "Create, publish and archive workflows.",
+    "workflows:write": "Create, publish, pause, resume, migrate and archive workflows.",
 }
 """Every scope and what it allows."""
 
 ALL_SCOPES = frozenset(SCOPES)
 READ_SCOPES = frozenset(scope for scope in SCOPES if scope.endswith(":read"))
 
-AGENT_SCOPES = READ_SCOPES | {"leads:qualify", "records:write", "enrollments:write", "executions:write"}
+AGENT_SCOPES = READ_SCOPES | {
+    "leads:qualify",
+    "records:write",
+    "enrollments:write",
+    "executions:write",
+    "tasks:write",
+}
 """What an agent's key gets unless told: works with records and workflows, decides and administers nothing."""
 
 SERVICE_SCOPES = ALL_SCOPES - {"approvals:decide", "keys:admin", "organization:write"}

@@ -103,6 +103,10 @@ def _shape(event: IncomingEvent) -> list[Violation]:
         for name, most in _LENGTHS.items()
         if len(getattr(event, name)) > most
     ]
+    name = event.event_name.strip()
+    if name.startswith("$") or any(ord(character) < 32 for character in name):
+        why = "names that begin with $ are the core's own, and a name has no line breaks"
+        missing.append(Violation("event_name", "BAD_EVENT_NAME", why, "Send a name such as form.submitted."))
     return missing + long
 
 

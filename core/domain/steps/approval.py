@@ -24,9 +24,11 @@ class Approval(Step):
     kind: ClassVar = "approval"
     summary: ClassVar = "Asks a person to decide and holds the contact until they have."
     exits: ClassVar = ("approved", "rejected", "timeout")
+    undone: ClassVar = "rejected"
     required_exits: ClassVar = ("rejected",)
     fallbacks: ClassVar = {"timeout": "rejected"}
     waits: ClassVar = True
+    outward: ClassVar = True
     outputs: ClassVar = {"approved": "boolean", "decision": "string", "decider": "string", "comment": "string"}
 
     subject: Annotated[Template, setting(LiquidText(LONGEST_TITLE), "What is asked, in one line.", key="title")]
@@ -41,14 +43,14 @@ class Approval(Step):
         """Ask."""
         title = self.subject.render(context.values)
         if title.text is None:
-            return Fail(f"The title could not be made: {title.error}.", title.inputs)
+            return Fail(f"The title could not be made: {title.error}.", title.inputs, "TEMPLATE_FAILED")
         inputs: dict[str, Any] = dict(title.inputs)
         details: dict[str, Any] = {}
         if self.details is not None:
             computed = self.details.compute(context.values)
             inputs |= computed.inputs
             if computed.errors:
-                return Fail(f"The details could not be made: {computed.errors[0]}.", inputs)
+                return Fail(f"The details could not be made: {computed.errors[0]}.", inputs, "TEMPLATE_FAILED")
             details = computed.value
         approval = context.name("apr")
         until = context.now + self.timeout if self.timeout else None

@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
 from core.domain import names
 from core.domain.effects import Effect
 from core.domain.enrollment import Enrollment, EventFacts, Facts, State, Stimulus, Waiting
 from core.domain.nearest import did_you_mean
 from core.domain.steps.shapes import Scope, Shape
+from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Kind
 from core.domain.workflow.variables import Known, event_values
+from core.domain.workflow.zones import Zone, zone_of
+
+if TYPE_CHECKING:
+    from core.domain.workflow.version import Node, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class Stay:
     state: State = State.ACTIVE
     effects: tuple[Effect, ...] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    outcome: Literal["waiting", "held"] = "waiting"
+    """`held` where the step would act, and something such as quiet hours makes it wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,8 @@ class Go:
     inputs: Mapping[str, Any] = field(default_factory=dict)
     event: Mapping[str, Any] | None = None
     """The event that woke it, from now on seen as `event`."""
+    converted: str = ""
+    """The goal it reached by this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +70,10 @@ class Fail:
 
     reason: str
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    effects: tuple[Effect, ...] = ()
+    failure: str = "STEP_FAILED"
+    """Class of the failure, for whoever sorts dead letters: `TEMPLATE_FAILED`, `TOO_LARGE`, `REFUSED` …"""
+    retryable: bool = False
+    """Another try may succeed without anybody changing the workflow."""
 
 
 Decision = Stay | Go | Leave | Fail
@@ -78,6 +90,23 @@ class Context:
     """Counts the steps of one transition, so that ids differ between them."""
     rev: int
     """The rev that this transition gives the enrollment."""
+    version: Version
+    node: Node
+
+    @property
+    def zone(self) -> Zone:
+        """Return the zone of local times: the contact's, else the workflow's, else the organization's, else UTC."""
+        own = self.facts.contact.fields.get("timezone")
+        return zone_of(own if isinstance(own, str) else "", self.version.timezone, self.facts.organization_timezone)
+
+    @property
+    def calendars(self) -> Mapping[str, Calendar]:
+        """Return the workflow's calendars by name."""
+        return self.version.calendars
+
+    def has_exit(self, name: str) -> bool:
+        """Tell whether the author wrote an exit that the step has only then."""
+        return name in self.node.exits
 
     @property
     def values(self) -> Known:
@@ -101,12 +130,20 @@ class Step:
     summary: ClassVar[str]
     exits: ClassVar[tuple[str, ...]] = ("next",)
     """Its exits; `*` where the configuration names them."""
+    optional_exits: ClassVar[tuple[str, ...]] = ()
+    """Exits that it has only where the author writes them."""
     required_exits: ClassVar[tuple[str, ...]] = ()
     """Exits that must be led somewhere on purpose, because the following step would be a surprise."""
     fallbacks: ClassVar[Mapping[str, str]] = {}
     """Exit that takes the way of another exit when it has none of its own."""
+    undone: ClassVar[str] = ""
+    """The exit that says it was not done; its first one where it has none such."""
     waits: ClassVar[bool] = False
     """True when it can hold an enrollment."""
+    outward: ClassVar[bool] = False
+    """True when it acts on people or systems; passed over where what became overdue in a pause is skipped."""
+    constraints: ClassVar[Mapping[str, Any]] = {}
+    """JSON Schema of what holds between its settings; `check` says the same in sentences."""
     outputs: ClassVar[Mapping[str, Kind]] = {}
     """What it leaves behind, seen by expressions as `steps.<id>.<name>`."""
 
@@ -114,9 +151,23 @@ class Step:
         """Return the exits it has as configured."""
         return self.exits
 
+    def needs(self) -> frozenset[str]:
+        """Return what it reads beyond contact, lead and what its expressions name: `company`, `lists`, `sent`."""
+        return frozenset()
+
+    def exit_undone(self) -> str:
+        """Return the exit for when it is passed over, or failed and `on_error` lets the contact go on."""
+        own = self.its_exits()
+        return self.undone if self.undone in own else next(iter(own), "")
+
     def holds(self) -> bool:
         """Tell whether it holds an enrollment as configured; a loop needs one such step."""
         return self.waits
+
+    @classmethod
+    def its_outputs(cls, config: Mapping[str, Any]) -> Mapping[str, Kind]:
+        """Return what it leaves behind; `config` is as the author wrote it, not yet checked."""
+        return cls.outputs
 
     def check(self, scope: Scope, path: str) -> None:
         """Report what is wrong between its settings."""
@@ -166,7 +217,7 @@ def read(kind: type[Step], config: Mapping[str, Any], scope: Scope, path: str) -
     before = len(scope.problems)
     for key in config:
         if key not in keys:
-            known = (*keys, "exits", "next", "title")
+            known = (*keys, "exits", "next", "title", "retry", "on_error")
             hint = did_you_mean(key, known) or f"A {kind.kind} step takes {', '.join(keys) or 'no configuration'}."
             scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"a {kind.kind} step has no {key}", hint)
     values: dict[str, Any] = {}
@@ -193,4 +244,5 @@ def config_schema(kind: type[Step]) -> dict[str, Any]:
         "properties": {**common, **properties},
         "required": [one.key for one in declared if one.required],
         "additionalProperties": False,
+        **kind.constraints,
     }

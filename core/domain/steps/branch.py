@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from core.domain.steps.base import Context, Decision, Go, Step, setting
-from core.domain.steps.shapes import Case, Cases
-
-ELSE = "else"
+from core.domain.steps.way_shapes import ELSE, Case, Cases
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +16,7 @@ class Branch(Step):
     kind: ClassVar = "branch"
     summary: ClassVar = "Takes the exit of the first case whose condition holds, or else."
     exits: ClassVar = ("*", ELSE)
+    undone: ClassVar = "else"
     outputs: ClassVar = {"case": "string"}
 
     cases: Annotated[tuple[Case, ...], setting(Cases(), "The ways, tried in order.")]

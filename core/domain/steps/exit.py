@@ -33,14 +33,14 @@ class Exit(Step):
         if self.reason is not None:
             rendered = self.reason.render(context.values)
             if rendered.text is None:
-                return Fail(f"The reason could not be made: {rendered.error}.", rendered.inputs)
+                return Fail(f"The reason could not be made: {rendered.error}.", rendered.inputs, "TEMPLATE_FAILED")
             reason, inputs = rendered.text[:LONGEST_REASON].strip() or reason, dict(rendered.inputs)
         if self.result is None:
             return Leave(reason, {}, inputs)
         computed = self.result.compute(context.values)
         inputs |= computed.inputs
         if computed.errors:
-            return Fail(f"The result could not be made: {computed.errors[0]}.", inputs)
+            return Fail(f"The result could not be made: {computed.errors[0]}.", inputs, "TEMPLATE_FAILED")
         if len(json.dumps(computed.value, ensure_ascii=False).encode(errors="replace")) > LARGEST_RESULT:
-            return Fail(f"The result has more than {LARGEST_RESULT:,} bytes.", inputs)
+            return Fail(f"The result has more than {LARGEST_RESULT:,} bytes.", inputs, "TOO_LARGE")
         return Leave(reason, computed.value, inputs)

@@ -22,15 +22,13 @@ class Log(Step):
     outputs: ClassVar = {"message": "string", "level": "string"}
 
     message: Annotated[Template, setting(LiquidText(), "The line.")]
-    level: Annotated[
-        str, setting(Text(choices=("debug", "info", "warning", "error")), "How grave it is; info by default.")
-    ] = "info"
+    level: Annotated[str, setting(Text(choices=LEVELS), "How grave it is; info by default.")] = "info"
 
     def begin(self, context: Context) -> Decision:
         """Write the line."""
         rendered = self.message.render(context.values)
         if rendered.text is None:
-            return Fail(f"The message could not be made: {rendered.error}.", rendered.inputs)
+            return Fail(f"The message could not be made: {rendered.error}.", rendered.inputs, "TEMPLATE_FAILED")
         line = rendered.text[:LONGEST_LINE]
         reason = line if line.strip() else "The message is empty."
         return Go("next", reason, outputs={"message": line, "level": self.level}, inputs=rendered.inputs)

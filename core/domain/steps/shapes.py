@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,15 +11,16 @@ from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
 from core.domain.records import fields as records
 from core.domain.webhooks import event_types
-from core.domain.workflow import durations, templates, values
+from core.domain.workflow import durations, json_schemas, templates, values
+from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Environment, Expression, fits, spoken
+from core.domain.workflow.json_schemas import JsonSchema
 from core.domain.workflow.templates import Template
 from core.domain.workflow.values import Value
 
 IDENTIFIER = r"[a-z][a-z0-9_]{0,62}"
 """Step ids and case names: expressions name them, so they are identifiers."""
 
-MOST_CASES = 50
 MOST_FIELDS = 100
 LONGEST_EVENT_NAME = 200
 
@@ -32,6 +32,10 @@ class Lookups:
     """What exists outside the document; None for what is not to be checked."""
 
     endpoint_ids: frozenset[str] | None = None
+    workflow_ids: frozenset[str] | None = None
+    model_ids: frozenset[str] | None = None
+    member_ids: frozenset[str] | None = None
+    source_ids: frozenset[str] | None = None
 
 
 @dataclass(slots=True)
@@ -41,6 +45,8 @@ class Scope:
     environment: Environment
     lookups: Lookups = field(default_factory=Lookups)
     problems: list[Violation] = field(default_factory=list)
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    """The document's calendars by name."""
 
     def add(self, path: str, reason: str, message: str, hint: str = "") -> None:
         """Report one thing that is wrong."""
@@ -64,7 +70,8 @@ class Shape(Protocol):
         ...
 
 
-def _wrong_type(raw: Any, wanted: str, shape: Shape, scope: Scope, path: str) -> None:
+def wrong_type(raw: Any, wanted: str, shape: Shape, scope: Scope, path: str) -> None:
+    """Report that a value is of another kind than wanted."""
     given = {bool: "true or false", dict: "a map", list: "a list", str: "text"}.get(type(raw), "a number")
     scope.add(path, "WRONG_TYPE", f"this must be {wanted}, not {given}", shape.hint)
 
@@ -90,7 +97,7 @@ class Text:
     def read(self, raw: Any, scope: Scope, path: str) -> str:
         """Return the text, or report what is wrong."""
         if not isinstance(raw, str):
-            _wrong_type(raw, "text", self, scope, path)
+            wrong_type(raw, "text", self, scope, path)
             return ""
         if self.choices and raw not in self.choices:
             hint = did_you_mean(raw, self.choices) or self.hint
@@ -115,7 +122,7 @@ class Flag:
     def read(self, raw: Any, scope: Scope, path: str) -> bool:
         """Return the flag, or report what is wrong."""
         if not isinstance(raw, bool):
-            _wrong_type(raw, "true or false", self, scope, path)
+            wrong_type(raw, "true or false", self, scope, path)
         return raw is True
 
 
@@ -132,7 +139,7 @@ class Duration:
     def read(self, raw: Any, scope: Scope, path: str) -> timedelta:
         """Return the length of time, or report what is wrong."""
         if not isinstance(raw, str):
-            _wrong_type(raw, "a length of time", self, scope, path)
+            wrong_type(raw, "a length of time", self, scope, path)
             return timedelta()
         try:
             return durations.parse(raw)
@@ -154,7 +161,7 @@ class Condition:
     def read(self, raw: Any, scope: Scope, path: str) -> Expression | None:
         """Return the condition, or report what is wrong."""
         if not isinstance(raw, str):
-            _wrong_type(raw, "a CEL expression in quotes", self, scope, path)
+            wrong_type(raw, "a CEL expression in quotes", self, scope, path)
             return None
         expression, problems = scope.environment.check(raw, wants="boolean", path=path)
         scope.problems += problems
@@ -193,7 +200,7 @@ class Values:
     def read(self, raw: Any, scope: Scope, path: str) -> Value:
         """Return the values, or report what is wrong."""
         if not isinstance(raw, Mapping) or (set(raw) == {"cel"} and isinstance(raw["cel"], str)):
-            _wrong_type(raw, "a map of names to values", self, scope, path)
+            wrong_type(raw, "a map of names to values", self, scope, path)
             return Value({})
         if len(raw) > MOST_FIELDS:
             scope.add(path, "TOO_MANY", f"this has {len(raw)} entries; at most {MOST_FIELDS} are allowed")
@@ -211,12 +218,18 @@ class RecordFields:
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
         scalar = {"type": ["string", "number", "boolean", "null", "array"]}
-        return {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": [scalar, _CEL]}}
+        return {
+            "type": "object",
+            "minProperties": 1,
+            "maxProperties": MOST_FIELDS,
+            "patternProperties": {r"^custom(\.|$)": {}},
+            "additionalProperties": {"anyOf": [scalar, _CEL]},
+        }
 
     def read(self, raw: Any, scope: Scope, path: str) -> dict[str, Value]:
         """Return the values by path, or report what is wrong; the record's type checks the paths later."""
         if not isinstance(raw, Mapping):
-            _wrong_type(raw, "a map of field paths to values", self, scope, path)
+            wrong_type(raw, "a map of field paths to values", self, scope, path)
             return {}
         if not raw or len(raw) > MOST_FIELDS:
             scope.add(path, "WRONG_COUNT", f"this sets {len(raw)} fields; 1 to {MOST_FIELDS} are allowed", self.hint)
@@ -235,6 +248,9 @@ class RecordFields:
             _, problems = records.validate_fields(record_type, {name: value.written if literal else None}, path)
             scope.problems += problems
             standard = records.STANDARD_FIELDS[record_type].get(name)
+            if standard and isinstance(value.written, dict | list):
+                message = f"{name} holds {spoken(standard.kind)}, neither a map nor a list"
+                scope.add(f"{path}.{name}", "WRONG_TYPE", message, "Only custom fields hold these.")
             if not problems and standard and isinstance(value.written, Expression):
                 kind = value.written.kind
                 if not fits(kind, standard.kind):
@@ -252,11 +268,32 @@ class EventName:
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        return {"type": "string", "minLength": 1, "maxLength": LONGEST_EVENT_NAME}
+        return {"type": "string", "minLength": 1, "maxLength": LONGEST_EVENT_NAME, "pattern": r"^[^\x00-\x1f]*$"}
 
     def read(self, raw: Any, scope: Scope, path: str) -> str:
         """Return the name, or report what is wrong."""
-        return Text(LONGEST_EVENT_NAME).read(raw, scope, path).strip()
+        text = Text(LONGEST_EVENT_NAME).read(raw, scope, path)
+        if any(character < " " for character in text):
+            scope.add(path, "BAD_EVENT_NAME", "the name of an event is one line, without control characters", self.hint)
+        return text.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEventName:
+    """The name of an event that a workflow makes."""
+
+    hint: str = "Write a name of your own, such as trial.went_well."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {**EventName().schema(), "not": {"enum": list(event_types.CATALOGUE)}}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> str:
+        """Return the name, or report what is wrong."""
+        text = EventName().read(raw, scope, path)
+        if text in event_types.CATALOGUE:
+            scope.add(path, "RESERVED_NAME", f"{text} is what the core itself reports", self.hint)
+        return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +317,26 @@ class EventType:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerSchema:
+    """A JSON Schema, draft 2020-12, that an answer must fit."""
+
+    hint: str = "Write JSON Schema, such as {type: object, required: [score], properties: {score: {type: number}}}."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "object"}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> JsonSchema | None:
+        """Return the schema, or report what is wrong."""
+        if not isinstance(raw, Mapping):
+            wrong_type(raw, "a JSON Schema, which is a map", self, scope, path)
+            return None
+        schema, problems = json_schemas.read(raw, path)
+        scope.problems += problems
+        return schema
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointId:
     """The id of a webhook endpoint."""
 
@@ -296,67 +353,3 @@ class EndpointId:
         if text and known is not None and text not in known:
             scope.add(path, "UNKNOWN_ENDPOINT", f"there is no endpoint {text}", did_you_mean(text, known) or self.hint)
         return text
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One way of a branch."""
-
-    name: str
-    when: Expression
-
-
-@dataclass(frozen=True, slots=True)
-class Cases:
-    """The ways of a branch: each a name and a condition."""
-
-    hint: str = "Write a list such as [{name: hot, when: 'lead.tier == \"A\"'}]."
-
-    def schema(self) -> dict[str, Any]:
-        """Return its JSON Schema."""
-        name = {"type": "string", "pattern": f"^{IDENTIFIER}$", "not": {"const": "else"}}
-        item = {
-            "type": "object",
-            "properties": {"name": name, "when": Condition().schema()},
-            "required": ["name", "when"],
-            "additionalProperties": False,
-        }
-        return {"type": "array", "minItems": 1, "maxItems": MOST_CASES, "items": item}
-
-    def read(self, raw: Any, scope: Scope, path: str) -> tuple[Case, ...]:
-        """Return the cases, or report what is wrong."""
-        if not isinstance(raw, list):
-            _wrong_type(raw, "a list of cases", self, scope, path)
-            return ()
-        if not 1 <= len(raw) <= MOST_CASES:
-            scope.add(path, "WRONG_COUNT", f"there are {len(raw)} cases; 1 to {MOST_CASES} are allowed", self.hint)
-        cases: list[Case] = []
-        names: set[str] = set()
-        for index, item in enumerate(raw[:MOST_CASES]):
-            case = self._case(item, names, scope, f"{path}[{index}]")
-            if case is not None:
-                cases.append(case)
-        return tuple(cases)
-
-    def _case(self, raw: Any, names: set[str], scope: Scope, path: str) -> Case | None:
-        if not isinstance(raw, Mapping):
-            _wrong_type(raw, "a case with name and when", self, scope, path)
-            return None
-        for key in raw:
-            if key not in ("name", "when"):
-                scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"a case has no {key}", did_you_mean(key, ("name", "when")))
-        name = raw.get("name")
-        if not isinstance(name, str) or not re.fullmatch(IDENTIFIER, name):
-            hint = "Use lower-case letters, digits and underscores, a letter first."
-            scope.add(f"{path}.name", "BAD_NAME", "a case needs a name", hint)
-        elif name == "else":
-            scope.add(f"{path}.name", "RESERVED_NAME", "else is the way when no case holds", "Choose another name.")
-        elif name in names:
-            scope.add(f"{path}.name", "DUPLICATE_NAME", f"there is a case {name} already", "Choose another name.")
-        else:
-            names.add(name)
-        if raw.get("when") is None:
-            scope.add(f"{path}.when", "MISSING_KEY", "a case needs when", Condition().hint)
-            return None
-        when = Condition().read(raw["when"], scope, f"{path}.when")
-        return Case(str(name), when) if when is not None else None

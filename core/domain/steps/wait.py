@@ -1,35 +1,219 @@
-"""The step that holds a contact for a length of time."""
+"""The step that holds a contact: for a length of time, until a date, until a time of the day or of the week.
+
+The one moment at which it ends is computed when it begins. Local times are those of the contact's zone, and the trace
+says which that was.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Annotated, ClassVar
+from datetime import datetime, time, timedelta
+from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import Stimulus, TimerFired, Waiting
-from core.domain.steps.base import Context, Decision, Go, Stay, Step, setting
-from core.domain.steps.shapes import Duration
-from core.domain.workflow import durations
+from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
+from core.domain.steps.shapes import Duration, Scope
+from core.domain.steps.time_shapes import CalendarRef, LocalTime, Moment, Offset, Weekdays
+from core.domain.workflow import durations, moments
+from core.domain.workflow.calendar import Calendar, add_open, next_slot
+from core.domain.workflow.expressions import Expression
+from core.domain.workflow.templates import Template
+from core.domain.workflow.values import Computed, Value
+from core.domain.workflow.windows import DAY, EVERY_DAY, WEEKDAYS
+from core.domain.workflow.zones import MIDNIGHT, Zone, instant_of
 
 
 @dataclass(frozen=True, slots=True)
 class Wait(Step):
-    """Holds a contact for a length of time."""
+    """Holds a contact for a length of time, until a date, or until a time of the day or of the week."""
 
     kind: ClassVar = "wait"
-    summary: ClassVar = "Holds the contact for a length of time."
+    summary: ClassVar = "Holds the contact for a length of time, until a date, or until a time of the day or week."
+    optional_exits: ClassVar = ("past", "missing")
     waits: ClassVar = True
+    constraints: ClassVar[Mapping[str, Any]] = {
+        "anyOf": [{"required": [key]} for key in ("for", "until", "at", "on", "within")],
+        "not": {"required": ["for", "until"]},
+        "dependentRequired": {"offset": ["until"], "counted_in": ["for"]},
+    }
 
-    length: Annotated[timedelta, setting(Duration(), "How long.", key="for")]
+    length: Annotated[
+        timedelta | None,
+        setting(Duration(), "How long; whole days are calendar days where `at` gives their time.", key="for"),
+    ] = None
+    until: Annotated[Value | None, setting(Moment(), "The date or the instant to wait for.")] = None
+    offset: Annotated[timedelta, setting(Offset(), "How long before or after that it ends.")] = timedelta()
+    at: Annotated[time | None, setting(LocalTime(), "The local time of day at which it ends.")] = None
+    weekdays: Annotated[
+        frozenset[int] | None, setting(Weekdays(), "The days of the week on which it may end.", key="on")
+    ] = None
+    within: Annotated[str, setting(CalendarRef(), "The calendar that must be open when it ends.")] = ""
+    counted_in: Annotated[str, setting(CalendarRef(), "The calendar whose open days and hours count for `for`.")] = ""
+
+    def check(self, scope: Scope, path: str) -> None:
+        """Report settings that do not go together."""
+        if self.length is None and self.until is None and not self._slotted:
+            message = "a wait step needs to know for how long, or until when"
+            scope.add(f"{path}.for", "MISSING_KEY", message, f"{durations.EXAMPLE} Or say until, at, on or within.")
+        if self.length is not None and self.until is not None:
+            scope.add(f"{path}.until", "CONFLICT", "for and until are two waits", "Keep one, or write two steps.")
+        if self.offset and self.until is None:
+            scope.add(f"{path}.offset", "CONFLICT", "offset needs until", "Say until which date.")
+        if self.counted_in and self.length is None:
+            scope.add(f"{path}.counted_in", "CONFLICT", "counted_in needs for", "Use within, or say for how long.")
+        calendar = scope.calendars.get(self.within)
+        if calendar and not any(calendar.may_open(day, self.at) for day in self.weekdays or EVERY_DAY):
+            when = _slot_name(self.at, self.weekdays)
+            scope.add(
+                f"{path}.within", "NEVER_OPEN", f"{self.within} is never open then: {when}", "Change one of them."
+            )
+
+    def holds(self) -> bool:
+        """Tell whether it always holds; a date may be past, a day may be today."""
+        return self.length is not None or (self.until is None and self.at is not None)
 
     def begin(self, context: Context) -> Decision:
-        """Set the timer."""
-        until = context.now + self.length
-        reason = f"Waits {durations.speak(self.length)}, until {until:%Y-%m-%d %H:%M} UTC."
-        return Stay(Waiting("timer", since=context.now), reason, until)
+        """Set the one timer, or go on at once."""
+        return self._begin_for(context) if self.until is None else self._begin_until(self.until, context)
 
     def on(self, stimulus: Stimulus, context: Context) -> Decision | None:
-        """Go on when the timer fires."""
+        """Go on when the timer fires; one so late that the calendar has closed waits for it to open."""
         if not isinstance(stimulus, TimerFired):
             return None
-        return Go("next", f"The wait of {durations.speak(self.length)} is over.")
+        over = f"The wait {'of ' if self.length else ''}{self._name} is over"
+        opens = next_slot(context.now, None, None, self._calendar(context), context.zone)
+        if opens is None or opens <= context.now:
+            return Go("next", f"{over}.")
+        waiting = context.enrollment.waiting or Waiting("timer", since=context.now)
+        until = self._shown(opens, context)
+        return Stay(waiting, f"{over}, but {self.within} has closed since: waits until {until}.", opens)
+
+    def _begin_for(self, context: Context) -> Decision:
+        """Begin a wait that counts from now."""
+        inputs = self._zone_input(context)
+        earliest = self._earliest(context)
+        due = None if earliest is None else self._slot(earliest, context)
+        if due is not None and due <= context.now:
+            return Go("next", f"Does not wait {self._name}: it is {self._shown(due, context)}.", inputs=inputs)
+        return self._hold(f"Waits {self._name}", due, context, inputs)
+
+    def _earliest(self, context: Context) -> datetime | None:
+        """Return when the length is over, before time of day, weekday and calendar have their say."""
+        now, zone = context.now, context.zone
+        if self.length is None:
+            return now if self.at is None else now + datetime.resolution  # 09:00 at 09:00 is tomorrow's
+        # Days with a time of day are dates: two days after Monday, 09:00 and a moment, it is Wednesday, 09:00.
+        by_date = self.at is not None and not self.length % DAY
+        if self.counted_in:
+            calendar = context.calendars[self.counted_in]
+            zone, over = calendar.zone(zone), add_open(calendar, now, self.length, zone)
+            return instant_of(zone.local(over).date(), MIDNIGHT, zone) if by_date and over is not None else over
+        return instant_of(zone.local(now).date() + self.length, MIDNIGHT, zone) if by_date else now + self.length
+
+    def _begin_until(self, until: Value, context: Context) -> Decision:
+        """Begin a wait for a date."""
+        computed = until.compute(context.values)
+        inputs = {**computed.inputs, **self._zone_input(context)}
+        if computed.errors:
+            return Fail(f"The date could not be made: {computed.errors[0]}.", inputs, "TEMPLATE_FAILED")
+        text = _written(until, computed, context)
+        try:
+            moment = moments.parse(text)
+        except ValueError as error:
+            why = computed.gaps[0] if computed.gaps else str(error) if text.strip() else f"{_subject(until)} is empty"
+            exit_name = "missing" if context.has_exit("missing") else "next"
+            return Go(exit_name, f"Does not wait {self._name}: {why}.", "skipped", inputs=inputs)
+        due = self._slot(moments.instant(moment, self.offset, context.zone), context)
+        if due is not None and due <= context.now:
+            return self._past(due, context, inputs)
+        return self._hold(f"Waits {self._name}", due, context, inputs)
+
+    def _past(self, due: datetime, context: Context, inputs: Mapping[str, Any]) -> Decision:
+        """Go on, as soon as weekday and calendar allow it; the time of day is missed already."""
+        missed = f"{self._shown(due, context)} is past"
+        way = "past" if context.has_exit("past") else "next"
+        allowed = next_slot(context.now, None, self.weekdays, self._calendar(context), context.zone)
+        if way == "past" or (allowed is not None and allowed <= context.now):
+            return Go(way, f"Does not wait {self._name}: {missed}.", inputs=inputs)
+        return self._hold(
+            f"{missed}; waits for {_slot_name(None, self.weekdays, self.within)}", allowed, context, inputs
+        )
+
+    def _hold(self, reason: str, due: datetime | None, context: Context, inputs: Mapping[str, Any]) -> Decision:
+        """Set the timer; a wait of more than ten years is a mistake."""
+        if due is None or due - context.now > durations.LONGEST:
+            return Fail(f"{reason}, which takes longer than ten years.", inputs, "NEVER_DUE")
+        waiting = Waiting("timer", since=context.now)
+        return Stay(waiting, f"{reason}, until {self._shown(due, context)}.", due, inputs=inputs)
+
+    @property
+    def _slotted(self) -> bool:
+        """Tell whether a time of day, a weekday or a calendar has a say."""
+        return self.at is not None or self.weekdays is not None or bool(self.within)
+
+    def _slot(self, earliest: datetime, context: Context) -> datetime | None:
+        return next_slot(earliest, self.at, self.weekdays, self._calendar(context), context.zone)
+
+    def _calendar(self, context: Context) -> Calendar | None:
+        return context.calendars[self.within] if self.within else None
+
+    @property
+    def _name(self) -> str:
+        """Return what it waits for, to stand after `Waits` and `The wait`."""
+        parts = []
+        if self.length is not None:
+            counted = f" counted in {self.counted_in}" if self.counted_in else ""
+            parts.append(f"{durations.speak(self.length)}{counted}")
+        if self.until is not None:
+            offset = f"{durations.speak_offset(self.offset)} " if self.offset else ""
+            parts.append(f"for {offset}{_subject(self.until)}")
+        if self._slotted:
+            parts.append(f"for {_slot_name(self.at, self.weekdays, self.within)}")
+        return ", then ".join(parts)
+
+    def _zone(self, context: Context) -> Zone | None:
+        """Return the zone that has a say: none for a mere length of time."""
+        if self.until is not None or self.at is not None or self.weekdays is not None:
+            return context.zone
+        calendar = self.within or self.counted_in
+        return context.calendars[calendar].zone(context.zone) if calendar else None
+
+    def _shown(self, instant: datetime, context: Context) -> str:
+        zone = self._zone(context)
+        if zone is None:
+            return f"{instant:%Y-%m-%d %H:%M} UTC"
+        return f"{zone.local(instant):%Y-%m-%d %H:%M} ({zone.spoken})"
+
+    def _zone_input(self, context: Context) -> dict[str, Any]:
+        zone = self._zone(context)
+        return {} if zone is None or zone.source == "default" else {f"{zone.source}.timezone": zone.name}
+
+
+def _slot_name(at: time | None, weekdays: frozenset[int] | None, within: str = "") -> str:
+    """Return a time of day, weekdays and a calendar as a sentence has them."""
+    names = [WEEKDAYS[day].capitalize() for day in sorted(weekdays or ())]
+    days = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}" if names else ""
+    when = " on ".join(part for part in (f"{at:%H:%M}" if at is not None else "", days) if part)
+    if not within:
+        return when
+    return f"{when} while {within} is open" if when else f"{within} to be open"
+
+
+def _subject(until: Value) -> str:
+    """Return what a date comes from, as a sentence has it."""
+    written = until.written
+    if isinstance(written, Template):
+        return written.mentions[0].label if len(written.mentions) == 1 else written.text
+    return written.text if isinstance(written, Expression) else str(written)
+
+
+def _written(until: Value, computed: Computed, context: Context) -> str:
+    """Return the date as it is written; an expression has made an instant of it, which the record has not."""
+    written = until.written
+    if isinstance(written, Expression) and [one.label for one in written.mentions] == [written.text.strip()]:
+        (mention,) = written.mentions
+        recorded = context.values.get(mention.variable) if not mention.keys else None
+        if isinstance(recorded, str):
+            return recorded
+    return "" if computed.value is None else str(computed.value)

@@ -1,42 +1,97 @@
-"""The step that holds a contact until an event comes, or for a time at most."""
+"""The step that holds a contact until one of several events comes, or for a time at most."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import EventArrived, EventFacts, Stimulus, TimerFired, Waiting
-from core.domain.steps.base import Context, Decision, Go, Stay, Step, setting
-from core.domain.steps.shapes import Condition, Duration, EventName
+from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
+from core.domain.steps.shapes import Condition, Duration, EventName, Scope
+from core.domain.steps.way_shapes import MATCHED, TIMEOUT, Alternative, Alternatives, Correlation, Match
 from core.domain.workflow import durations
+from core.domain.workflow.correlation import LONGEST_KEY, correlation_key
 from core.domain.workflow.expressions import Expression, Result
 from core.domain.workflow.variables import event_values
 
 
 @dataclass(frozen=True, slots=True)
 class WaitForEvent(Step):
-    """Holds a contact until an event comes, or for a time at most."""
+    """Holds a contact until one of several events comes, or for a time at most."""
 
     kind: ClassVar = "wait_for_event"
-    summary: ClassVar = "Holds the contact until an event of theirs comes in that fits, or until the timeout."
-    exits: ClassVar = ("matched", "timeout")
+    summary: ClassVar = "Holds the contact until an event comes in that fits, or until the timeout."
+    exits: ClassVar = (MATCHED, "*", TIMEOUT)
+    undone: ClassVar = "timeout"
     waits: ClassVar = True
-    outputs: ClassVar = {"matched": "boolean", "event_id": "string", "matched_at": "instant"}
+    outputs: ClassVar = {
+        "matched": "boolean",
+        "event_id": "string",
+        "event_name": "string",
+        "matched_at": "instant",
+    }
+    constraints: ClassVar[Mapping[str, Any]] = {
+        "oneOf": [{"required": ["event"]}, {"required": ["any_of"]}],
+        "not": {"required": ["any_of", "when"]},
+    }
 
-    event: Annotated[str, setting(EventName(), "Name of the event.")]
+    event: Annotated[str, setting(EventName(), "Name of the event; with several, write any_of instead.")] = ""
     when: Annotated[Expression | None, setting(Condition(), "What must hold of it, seen as `event`.")] = None
+    any_of: Annotated[
+        tuple[Alternative, ...],
+        setting(Alternatives(), "Several events, each with a condition and an exit of its own; the first one counts."),
+    ] = ()
+    match: Annotated[
+        Correlation | None,
+        setting(
+            Match(),
+            "Which field of the event says whose it is, and its value; without it, events of this contact count.",
+        ),
+    ] = None
     timeout: Annotated[timedelta | None, setting(Duration(), "How long at most; without one it waits for ever.")] = None
 
     def its_exits(self) -> tuple[str, ...]:
-        """Return both exits, or the one there is without a timeout."""
-        return self.exits if self.timeout else ("matched",)
+        """Return the exits of its events, and timeout when there is one."""
+        names = dict.fromkeys(one.exit for one in self.alternatives)
+        return (*names, TIMEOUT) if self.timeout else tuple(names)
+
+    @property
+    def alternatives(self) -> tuple[Alternative, ...]:
+        """Return the events that end it."""
+        return self.any_of or (Alternative(self.event, self.when),)
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """Return the names of the events that end it."""
+        return tuple(dict.fromkeys(one.event for one in self.alternatives))
+
+    def check(self, scope: Scope, path: str) -> None:
+        """Report that no event is named, or that one is named twice over."""
+        if not self.event and not self.any_of:
+            hint = f"{EventName().hint} With several, write any_of."
+            scope.add(f"{path}.event", "MISSING_KEY", "a wait_for_event step needs event, or any_of", hint)
+        elif self.event and self.any_of:
+            scope.add(f"{path}.any_of", "CONFLICT", "it has event and any_of", "Put the event into any_of as well.")
+        elif self.any_of and self.when is not None:
+            hint = "Put a when beside each event of any_of."
+            scope.add(f"{path}.when", "CONFLICT", "with any_of, each event has its own when", hint)
 
     def begin(self, context: Context) -> Decision:
         """Begin to listen; what came before does not count."""
+        key, told = context.enrollment.contact_id, ""
+        inputs: Mapping[str, Any] = {}
+        if self.match is not None:
+            found = _key(self.match, context)
+            if isinstance(found, Fail):
+                return found
+            key, inputs = found
+            told = f" with {key.replace('=', ' ', 1)}"
         until = context.now + self.timeout if self.timeout else None
         limit = f" for {durations.speak(self.timeout)} at most" if self.timeout else ""
-        return Stay(Waiting("event", self.event, context.now), f"Waits for {self.event}{limit}.", until)
+        waiting = Waiting("event", "\n".join(self.events), context.now, key)
+        return Stay(waiting, f"Waits for {' or '.join(self.events)}{told}{limit}.", until, inputs=inputs)
 
     def on(self, stimulus: Stimulus, context: Context) -> Decision | None:
         """Go on with an event that fits; at the timeout, one that came in time still wins."""
@@ -50,29 +105,58 @@ class WaitForEvent(Step):
                 return None
 
     def _matched(self, event: EventFacts, context: Context) -> Go | None:
+        if not self._counts(event, context):
+            return None
+        for one in self.alternatives:
+            if one.event != event.name:
+                continue
+            result = one.when.evaluate(context.values_with(event)) if one.when else Result(True)
+            if result.holds:
+                because = f" and {one.when.text} holds" if one.when else ""
+                outputs = {
+                    "matched": True,
+                    "event_id": event.id,
+                    "event_name": event.name,
+                    "matched_at": event.received_at.isoformat(),
+                }
+                return Go(
+                    one.exit,
+                    f"{event.name} came in at {event.received_at:%Y-%m-%d %H:%M} UTC{because}.",
+                    outputs=outputs,
+                    inputs={"event.id": event.id, **result.inputs},
+                    event=event_values(event),
+                )
+        return None
+
+    def _counts(self, event: EventFacts, context: Context) -> bool:
+        """Tell whether an event came during the wait and is about what is waited for."""
         waiting, due_at = context.enrollment.waiting, context.enrollment.due_at
-        if event.name != self.event or waiting is None:
-            return None
-        if waiting.since is not None and event.received_at < waiting.since:
-            return None
+        if waiting is None or (waiting.since is not None and event.received_at < waiting.since):
+            return False
         if event.id == (context.enrollment.event or {}).get("id"):
-            return None  # the event that brought it here is not the one it waits for
+            return False  # the event that brought it here is not the one it waits for
         if due_at is not None and event.received_at >= due_at:
-            return None
-        result = self.when.evaluate(context.values_with(event)) if self.when else Result(True)
-        if not result.holds:
-            return None
-        because = f" and {self.when.text} holds" if self.when else ""
-        return Go(
-            "matched",
-            f"{self.event} came in at {event.received_at:%Y-%m-%d %H:%M} UTC{because}.",
-            outputs={"matched": True, "event_id": event.id, "matched_at": event.received_at.isoformat()},
-            inputs={"event.id": event.id, **result.inputs},
-            event=event_values(event),
-        )
+            return False
+        if self.match is None:
+            return True
+        return correlation_key(self.match.field, event.fields.get(self.match.field)) == waiting.key
 
     def _timed_out(self) -> Go | None:
         if self.timeout is None:
             return None
-        reason = f"No {self.event} that fits came within {durations.speak(self.timeout)}."
-        return Go("timeout", reason, outputs={"matched": False})
+        reason = f"No {' or '.join(self.events)} that fits came within {durations.speak(self.timeout)}."
+        return Go(TIMEOUT, reason, outputs={"matched": False})
+
+
+def _key(match: Correlation, context: Context) -> tuple[str, Mapping[str, Any]] | Fail:
+    """Return under which key to wait, and what it was made from."""
+    computed = match.value.compute(context.values)
+    if computed.errors:
+        reason = f"The value of {match.field} could not be made: {computed.errors[0]}."
+        return Fail(reason, computed.inputs, "TEMPLATE_FAILED")
+    key = correlation_key(match.field, computed.value)
+    if key and not computed.empty:
+        return key, computed.inputs
+    why = computed.gaps[0] if computed.gaps else f"a text or number of at most {LONGEST_KEY} characters is needed"
+    reason = f"There is no {match.field} to match events on: {why}."
+    return Fail(reason, computed.inputs, "NOTHING_TO_MATCH")

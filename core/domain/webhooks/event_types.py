@@ -46,6 +46,15 @@ _POSITION = {"version": INTEGER, "key": TEXT, "step_id": TEXT}
 _APPROVAL = {"approval_id": ID, "title": TEXT}
 _SUBJECT = {"subject_kind": TEXT, "subject_id": TEXT, "requester_id": TEXT}
 _EXECUTION = {"execution_id": ID, "workflow_id": ID}
+_MESSAGE = {
+    "message_id": ID,
+    "channel": ID,
+    "contact_id": ID,
+    "enrollment_id": ID,
+    "workflow_id": ID,
+    "ordinal": {"type": "integer", "minimum": 1},
+}
+_SENDER = {"purpose": TEXT, "step_id": TEXT}
 _RUN = {"agent_id": TEXT, "enrollment_id": TEXT, "contact_id": TEXT, "result": OBJECT}
 
 EVENT_TYPES: tuple[EventType, ...] = (
@@ -95,6 +104,56 @@ EVENT_TYPES: tuple[EventType, ...] = (
         1,
         "A version of a workflow was published.",
         _data({"workflow_id": ID, "version": INTEGER}, {"title": TEXT, **_CAUSE}),
+    ),
+    EventType(
+        "workflow.failed",
+        1,
+        "A workflow could not go on as a whole, such as when a trigger of it broke.",
+        _data({"workflow_id": ID, "reason": TEXT}, {"version": INTEGER, "step_id": TEXT, "trigger": TEXT}),
+    ),
+    EventType(
+        "automation.paused",
+        1,
+        "A workflow was paused, by somebody or because too many of its steps failed; everybody in it waits.",
+        _data(
+            {"workflow_id": ID, "reason": TEXT}, {"version": INTEGER, "failed": INTEGER, "of_last": INTEGER, **_CAUSE}
+        ),
+    ),
+    EventType(
+        "automation.out_of_leads",
+        1,
+        "A workflow that draws contacts from an audience has drawn them all; said once each time it runs out.",
+        _data({"workflow_id": ID}, {"version": INTEGER, "audience": TEXT, "drawn": INTEGER}),
+    ),
+    EventType(
+        "message.requested",
+        1,
+        "A message is to be carried to a contact over a channel that the core does not send on itself.",
+        _data({**_MESSAGE, "to": ID, "text": TEXT}, _SENDER),
+    ),
+    EventType("message.sent", 1, "A message to a contact was sent.", _data(_MESSAGE, _SENDER)),
+    EventType(
+        "message.failed",
+        1,
+        "A message to a contact was not sent, and is not tried again.",
+        _data({**_MESSAGE, "reason": TEXT}, {**_SENDER, "attempts": INTEGER}),
+    ),
+    EventType("cold_dm.sent", 1, "The first direct message of an enrollment was sent.", _data(_MESSAGE, _SENDER)),
+    EventType("followup.sent", 1, "A later direct message of an enrollment was sent.", _data(_MESSAGE, _SENDER)),
+    EventType(
+        "reply.received",
+        1,
+        "A contact answered a message.",
+        _data(
+            {"contact_id": ID},
+            {"event_id": TEXT, "message_id": TEXT, "channel": TEXT, "enrollment_id": TEXT, "workflow_id": TEXT},
+        ),
+    ),
+    EventType(
+        "agent_task.created",
+        1,
+        "A piece of work waits for an agent.",
+        _data({"task_id": ID, "title": TEXT, **_ENROLLMENT}, {"step_id": TEXT, "expires_at": TEXT}),
     ),
     EventType(
         "approval.requested",

@@ -11,11 +11,34 @@ from core.domain.workflow import source
 END = "end"
 """The target that completes an enrollment."""
 
-DOCUMENT_KEYS = ("title", "description", "timezone", "reentry", "triggers", "steps")
-STEP_KEYS = ("id", "kind", "title", "next", "exits")
+DOCUMENT_KEYS = (
+    "title",
+    "description",
+    "timezone",
+    "reentry",
+    "reentry_interval",
+    "key",
+    "variables",
+    "event_fields",
+    "entry",
+    "goals",
+    "exit_on",
+    "calendars",
+    "quiet_hours",
+    "frequency_caps",
+    "circuit_breaker",
+    "triggers",
+    "steps",
+)
+SETTINGS = tuple(
+    key for key in DOCUMENT_KEYS if key not in ("title", "description", "timezone", "reentry", "triggers", "steps")
+)
+"""What the contract carries as one structure, `settings`."""
+
+STEP_KEYS = ("id", "kind", "title", "next", "exits", "retry", "on_error")
 """What every step may have; everything else is its kind's configuration."""
 
-REENTRY = ("once", "after_exit")
+REENTRY = ("once", "after_exit", "after_interval", "concurrent_by_key")
 
 parse_source = source.parse
 render_source = source.render
@@ -27,8 +50,13 @@ def to_wire(document: Mapping[str, Any]) -> dict[str, Any]:
     triggers = document.get("triggers")
     return {
         **{key: _text(document.get(key)) for key in ("title", "description", "timezone", "reentry")},
+        "settings": {key: document[key] for key in SETTINGS if document.get(key) is not None},
         "triggers": [
-            {"event": _text(trigger.get("event")), "when": _text(trigger.get("when"))}
+            {
+                "event": _text(trigger.get("event")),
+                "when": _text(trigger.get("when")),
+                "config": {key: value for key, value in trigger.items() if key not in ("event", "when")},
+            }
             for trigger in (triggers if isinstance(triggers, list) else ())
             if isinstance(trigger, Mapping)
         ],
@@ -53,9 +81,18 @@ def from_wire(wire: Mapping[str, Any]) -> dict[str, Any]:
     Raises Invalid when a configuration uses a name that belongs to the step itself.
     """
     document: dict[str, Any] = {key: wire[key] for key in ("title", "description", "timezone", "reentry") if wire[key]}
+    settings: Mapping[str, Any] = wire.get("settings") or {}
+    problems: list[Violation] = [
+        Violation(f"document.settings.{key}", "RESERVED_NAME", f"{key} has a field of its own", "Put it there.")
+        for key in settings
+        if key in DOCUMENT_KEYS and key not in SETTINGS
+    ]
+    document |= settings
     if wire["triggers"]:
-        document["triggers"] = [{key: value for key, value in trigger.items() if value} for trigger in wire["triggers"]]
-    problems: list[Violation] = []
+        document["triggers"] = [
+            {**{key: trigger[key] for key in ("event", "when") if trigger[key]}, **(trigger.get("config") or {})}
+            for trigger in wire["triggers"]
+        ]
     steps = []
     for index, step in enumerate(wire["steps"]):
         taken = [key for key in step["config"] if key in ("id", "kind", "next", "exits")]

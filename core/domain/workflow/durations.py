@@ -14,6 +14,9 @@ PATTERN = (
 )
 """Both notations as one regular expression, for JSON Schema."""
 
+SIGNED_PATTERN = PATTERN.replace("^", "^[-+]?")
+"""The same with a sign before it, for offsets."""
+
 EXAMPLE = "Write a number and a unit, such as 30m, 2h, 3d, 1w or 1d12h."
 
 _NOTATION = re.compile(PATTERN)
@@ -41,8 +44,23 @@ def parse(text: str) -> timedelta:
     return length
 
 
+def parse_offset(text: str) -> timedelta:
+    """Return the length of time that a text with or without a sign stands for, such as `-7d`; minus is before.
+
+    Raises ValueError, with a sentence for the author, as `parse` does.
+    """
+    sign, written = text.strip()[:1], text.strip()
+    if sign not in ("-", "+"):
+        return parse(written)
+    if written[1:2].isspace():
+        raise ValueError(f"{text[:40]!r} is not a length of time")
+    return -parse(written[1:]) if sign == "-" else parse(written[1:])
+
+
 def render(length: timedelta) -> str:
-    """Return a length of time in the short notation, to the second."""
+    """Return a length of time in the short notation, to the second; a negative one begins with a minus."""
+    if length < timedelta():
+        return f"-{render(-length)}"
     rest = int(length.total_seconds())
     parts = []
     for suffix, seconds in (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)):
@@ -61,3 +79,8 @@ def speak(length: timedelta) -> str:
         if count:
             parts.append(f"{count} {word}{'' if count == 1 else 's'}")
     return " ".join(parts) or "no time"
+
+
+def speak_offset(offset: timedelta) -> str:
+    """Return an offset for a sentence, such as `7 days before`."""
+    return f"{speak(abs(offset))} {'before' if offset < timedelta() else 'after'}"

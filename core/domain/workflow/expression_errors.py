@@ -78,7 +78,7 @@ def _translate(message: str, called: bool, variables: Mapping[str, str]) -> tupl
         return _overload(found.group(1), found.group(2))
     if found := _SELECT.search(message):
         return "EXPRESSION_TYPE", f"a {_word(found.group(1))} has no fields", "Name the value itself."
-    if "recursion limit" in message:
+    if "recursion limit" in message or "max recursion" in message:
         return "EXPRESSION_TOO_DEEP", "the expression is nested too deeply", "Split it over several branch steps."
     if "Syntax error" in message:
         said = message.partition("Syntax error: ")[2].split(" expecting ")[0].replace("mismatched input", "unexpected")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 MACROS = frozenset({"all", "exists", "exists_one", "map", "filter"})
@@ -33,6 +33,13 @@ class Mention:
     """The declared variable it begins with, such as `event.fields`."""
     keys: tuple[str, ...]
     """What is looked up inside that variable."""
+
+
+def roots(mentioned: Iterable[Mention]) -> frozenset[str]:
+    """Return what must be loaded to look at these values: `contact`, `company`, `lists` and the like."""
+    return frozenset(
+        "lists" if mention.variable == "contact.lists" else mention.variable.partition(".")[0] for mention in mentioned
+    )
 
 
 @dataclass(frozen=True, slots=True)

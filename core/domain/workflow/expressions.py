@@ -6,10 +6,8 @@ with its nullable type; to run, it is declared as anything, because only then do
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -17,8 +15,21 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
 
 from core.domain.errors import Invalid, Violation
+from core.domain.workflow.expression_cost import Size, TooMuchWork, check_work, decides, light, measure, usual
 from core.domain.workflow.expression_errors import MIXED_NUMBERS, Complaint, complaints, violation
-from core.domain.workflow.expression_text import Mention, deepest_macro, mentions, rewrite_presence
+from core.domain.workflow.expression_text import Mention, deepest_macro, rewrite_presence, roots
+from core.domain.workflow.expression_tree import Tree, calls, read_mentions, read_tree
+from core.domain.workflow.expression_values import (
+    LARGEST_INPUT,
+    TooLarge,
+    converter,
+    dig,
+    from_engine,
+    result_of,
+    weight,
+)
+from core.domain.workflow.pattern_cost import MOST_STATES, states
+from core.domain.workflow.storable import storable_text
 
 Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference", "map", "list", "any"]
 """What a variable holds; the field kinds of records, and the three shapes that only expressions know."""
@@ -26,7 +37,10 @@ Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "ref
 LONGEST_TEXT = 2_000
 DEEPEST_MACRO = 2
 
-_LARGEST_INTEGER = 2**63
+_MOST_LIGHT_VALUES = 1_000
+"""Values that an expression which only looks may look at without being weighed."""
+_MOST_KEPT = 64
+"""Compiled forms and verdicts an expression keeps."""
 _CHECKED = {
     "string": cel.Type("google.protobuf.StringValue"),
     "reference": cel.Type("google.protobuf.StringValue"),
@@ -70,52 +84,116 @@ class Result:
 class Expression:
     """A checked expression."""
 
-    __slots__ = ("_kinds", "_programs", "_runnable", "kind", "mentions", "text", "wants")
+    __slots__ = (
+        *("_afford", "_decides", "_instants", "_light", "_programs", "_reads", "_runnable", "_shown", "_tree"),
+        *("_weighed", "kind", "mentions", "roots", "text", "wants"),
+    )
 
-    def __init__(self, text: str, runnable: str, kind: Kind, wants: Kind | None, variables: Mapping[str, Kind]):
+    def __init__(
+        self, text: str, runnable: str, kind: Kind, wants: Kind | None, variables: Mapping[str, Kind], tree: Tree
+    ):
         self.text = text
         """As the author wrote it."""
         self.kind: Kind = kind
         """What it comes to, as far as the check could tell."""
         self.wants = wants
         """What its place asks for; None for anything."""
-        self.mentions: tuple[Mention, ...] = mentions(runnable, variables)
+        self.mentions: tuple[Mention, ...] = read_mentions(tree, frozenset(variables))
+        self.roots = roots(self.mentions)
+        """What must be loaded for it: `contact`, `company`, `lists` and the like."""
+        kinds = {mention.variable: variables[mention.variable] for mention in self.mentions}
         self._runnable = runnable
-        self._kinds = {name: variables[name] for name in {mention.variable for mention in self.mentions}}
-        self._programs: dict[frozenset[str], Any] = {}
+        self._tree = tree
+        self._reads = tuple((name, converter(kind, _keys(name, self.mentions))) for name, kind in kinds.items())
+        self._shown = tuple(
+            (mention.label, mention.variable, mention.keys, kinds[mention.variable]) for mention in self.mentions
+        )
+        self._instants = tuple(name for name, kind in kinds.items() if kind in ("instant", "date"))
+        self._weighed = tuple(name for name, kind in kinds.items() if kind in ("map", "list", "any"))
+        self._light = light(tree, kinds)
+        self._decides = decides(tree)
+        self._afford: dict[tuple[Size, ...], bool] = {}
+        self._programs: dict[tuple[bool, ...], Any] = {}
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
 
     def evaluate(self, values: Mapping[str, Any]) -> Result:
         """Return what the expression comes to; `values` maps variable names to plain values, absent means unknown."""
-        data = {name: to_engine(values.get(name), kind) for name, kind in self._kinds.items()}
-        inputs = {mention.label: self._shown(mention, values, data) for mention in self.mentions}
+        given: dict[str, Any] = {}
+        data: dict[str, Any] = {}
+        try:
+            for name, convert in self._reads:
+                given[name] = value = values.get(name)
+                data[name] = convert(value)
+        except TooLarge:
+            return Result(None, f"{name} holds more than {LARGEST_INPUT:,} values", {})
+        inputs = {
+            label: _shown(given[variable] if kind == "number" else data[variable], keys)
+            for label, variable, keys, kind in self._shown
+        }
+        if not self._affordable(data):
+            return Result(None, "it would take too long on values of this size", inputs)
         try:
             answer = self._program(data).eval(data=data)
-            failed = answer.type().name() == "ERROR"
-            value = answer.value() if failed else from_engine(answer.plain_value())
-        except (RuntimeError, ValueError, OverflowError) as error:  # the engine's limits come as exceptions
-            failed, value = True, str(error)
-        if failed:
-            return Result(None, _why_unknown(inputs, str(value)), inputs)
+            if self._decides and ((plain := answer.plain_value()) is True or plain is False):
+                return Result(plain, "", inputs)
+            value = from_engine(result_of(answer))
+        except (RuntimeError, ValueError, OverflowError, RecursionError) as error:  # its limits come as exceptions
+            return Result(None, _why_unknown(inputs, str(error)), inputs)
         if self.wants == "boolean" and not isinstance(value, bool):
             reason = _why_unknown(inputs, "") if value is None else f"it came to {value!r}, not to true or false"
             return Result(None, reason, inputs)
         return Result(value, "", inputs)
 
-    def _shown(self, mention: Mention, values: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
-        if self._kinds[mention.variable] == "number":
-            return values.get(mention.variable)  # 3 stays 3 for the reader, though the engine was given 3.0
-        return from_engine(_dig(data[mention.variable], mention.keys))
+    def _affordable(self, data: Mapping[str, Any]) -> bool:
+        """Tell whether it is sure to end soon on these values."""
+        if self._light and (
+            not self._weighed or sum([weight(data[name]) for name in self._weighed]) <= _MOST_LIGHT_VALUES
+        ):
+            return True
+        sizes = {name: measure(value) for name, value in data.items()}
+        rounded = {name: size.rounded() for name, size in sizes.items()}
+        key = tuple(rounded.values())
+        known = self._afford.get(key)
+        if known is None:
+            if len(self._afford) >= _MOST_KEPT:
+                self._afford.clear()
+            known = self._afford[key] = _within(self._tree, rounded)
+        return known or _within(self._tree, sizes)
 
     def _program(self, data: Mapping[str, Any]) -> Any:
         # The engine takes an instant only for a variable declared as one, and None only for one that is not.
-        known = frozenset(name for name, value in data.items() if isinstance(value, datetime))
-        if known not in self._programs:
-            types = {name: cel.Type.TIMESTAMP if name in known else cel.Type.DYN for name in data}
-            self._programs[known] = cel.NewEnv(variables=types, extensions=_EXTENSIONS).compile(self._runnable)
-        return self._programs[known]
+        known = tuple([data[name] is not None for name in self._instants])
+        program = self._programs.get(known)
+        if program is None:
+            if len(self._programs) >= _MOST_KEPT:
+                self._programs.clear()
+            types = dict.fromkeys(data, cel.Type.DYN)
+            types |= {name: cel.Type.TIMESTAMP for name in self._instants if data[name] is not None}
+            program = cel.NewEnv(variables=types, extensions=_EXTENSIONS).compile(self._runnable)
+            self._programs[known] = program
+        return program
+
+
+def _keys(variable: str, mentioned: tuple[Mention, ...]) -> frozenset[str] | None:
+    """Return the keys of a map that are looked up; None when the whole map is looked at."""
+    of_it = [mention.keys for mention in mentioned if mention.variable == variable]
+    return frozenset(keys[0] for keys in of_it) if all(of_it) else None
+
+
+def _shown(value: Any, keys: tuple[str, ...]) -> Any:
+    if keys:
+        value = dig(value, keys)
+    return value if value is None or type(value) in (bool, int) else from_engine(value)
+
+
+def _within(tree: Tree, sizes: Mapping[str, Size]) -> bool:
+    try:
+        check_work(tree, sizes)
+    except TooMuchWork:
+        return False
+    return True
 
 
 class Environment:
@@ -145,36 +223,73 @@ class Environment:
         if refused := _refusal(text, path):
             return None, (refused,)
         rewritten = rewrite_presence(text, self.variables)
-        type_name, found = self._type_of(rewritten.text)
+        checked, found = self._checked(rewritten.text)
         if found:
             return None, tuple(violation(found_one, text, rewritten, self.variables, path) for found_one in found)
-        kind = _kind(type_name)
+        kind = _kind(checked.return_type().name())
         if wants is not None and not fits(kind, wants):
             message = f"this comes to {spoken(kind)}, but {spoken(wants)} is needed here"
             hint = "Write a condition, such as a comparison with ==." if wants == "boolean" else ""
             return None, (Violation(path, "EXPRESSION_TYPE", message, hint),)
-        expression = Expression(text, rewritten.text, kind, wants, self.variables)
+        try:
+            tree = read_tree(checked.serialize())
+            if problems := tuple(_senseless(tree, path)):
+                return None, problems
+            expression = Expression(text, rewritten.text, kind, wants, self.variables, tree)
+            check_work(tree, {name: usual(self.variables[name]) for name in self.variables})
+        except RecursionError:
+            return None, (_too_deep(path),)
+        except TooMuchWork:
+            message = "this can take too long, or come to something too large, even on values of a usual size"
+            return None, (Violation(path, "EXPRESSION_TOO_COSTLY", message, "Split it over several branch steps."),)
         expression.evaluate({})  # compiles the runnable form, so that the first enrollment does not
         return expression, ()
 
-    def _type_of(self, text: str) -> tuple[str, tuple[Complaint, ...]]:
-        name, found = _attempt(self._strict, text)
+    def _checked(self, text: str) -> tuple[Any, tuple[Complaint, ...]]:
+        checked, found = _attempt(self._strict, text)
         serious = tuple(complaint for complaint in found if not MIXED_NUMBERS.search(complaint.message))
         if found and not serious:
             # Comparing a whole with a decimal number is fine when it runs; only the checker is too strict.
             return _attempt(self._lenient, text)
-        return name, serious
+        return checked, serious
 
 
 def _checking(variables: Mapping[str, Kind]) -> Any:
     return cel.NewEnv(variables={name: _CHECKED[kind] for name, kind in variables.items()}, extensions=_EXTENSIONS)
 
 
-def _attempt(environment: Any, text: str) -> tuple[str, tuple[Complaint, ...]]:
+def _attempt(environment: Any, text: str) -> tuple[Any, tuple[Complaint, ...]]:
     try:
-        return environment.compile(text).return_type().name(), ()
+        return environment.compile(text), ()
     except (RuntimeError, ValueError) as error:
-        return "", complaints(str(error))
+        return None, complaints(str(error))
+
+
+_PROBE = cel.NewEnv(variables={"text": cel.Type.STRING}, extensions=_EXTENSIONS)
+_LITERALS = {
+    "matches": (_PROBE.compile("''.matches(text)"), "a pattern", "Write a regular expression, such as '^[a-z]+$'."),
+    "timestamp": (_PROBE.compile("timestamp(text)"), "an instant", 'Write "2026-01-31T00:00:00Z".'),
+    "duration": (_PROBE.compile("duration(text)"), "a length of time", 'Write "72h", "30m" or "45s".'),
+}
+
+
+def _senseless(tree: Tree, path: str) -> Iterator[Violation]:
+    """Yield what only the run would find: quoted arguments that mean nothing, and patterns that could be anything."""
+    for call in calls(tree):
+        if call.text not in _LITERALS:
+            continue
+        program, wanted, hint = _LITERALS[call.text]
+        argument = call.parts[-1]
+        if argument.kind == "text":
+            shown = argument.text[:60]
+            if call.text == "matches" and states(argument.text) > MOST_STATES:
+                hint = "Repeat less in it: (a{30}){30} stands for 900 characters."
+                yield Violation(path, "EXPRESSION_TOO_COSTLY", f"the pattern {shown} is too large", hint)
+            elif program.eval(data={"text": argument.text}).type().name() == "ERROR":
+                yield Violation(path, "EXPRESSION_BAD_LITERAL", f"{shown} is not {wanted}", hint)
+        elif call.text == "matches":
+            message = "the pattern of matches must be written out in quotes"
+            yield Violation(path, "EXPRESSION_PATTERN", message, "Use contains, startsWith or == for a computed text.")
 
 
 def _refusal(text: str, path: str) -> Violation | None:
@@ -187,6 +302,11 @@ def _refusal(text: str, path: str) -> Violation | None:
         message = f"loops over lists are nested deeper than {DEEPEST_MACRO}"
         return Violation(path, "EXPRESSION_TOO_DEEP", message, "Split it over several branch steps.")
     return None
+
+
+def _too_deep(path: str) -> Violation:
+    message = "the expression is nested too deeply"
+    return Violation(path, "EXPRESSION_TOO_DEEP", message, "Split it over several branch steps.")
 
 
 def _kind(type_name: str) -> Kind:
@@ -208,105 +328,6 @@ def spoken(kind: Kind) -> str:
     """Return a kind as it stands in a sentence."""
     words = {"boolean": "true or false", "any": "anything", "map": "a map", "list": "a list"}
     return words.get(kind) or f"{'an' if kind[0] in 'ai' else 'a'} {kind}"
-
-
-def to_engine(value: Any, kind: Kind = "any") -> Any:
-    """Return a plain value as the engine takes it: dates and instants as aware datetimes, maps as plain dicts."""
-    match kind:
-        case "instant" | "date":
-            return as_instant(value)
-        case "number" if isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        case "integer" if isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_INTEGER:
-            return int(value)
-        case "map" if value is None:
-            return {}
-        case _:
-            return _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case None | bool() | str() | float():
-            return value
-        case int():
-            return value if -_LARGEST_INTEGER <= value < _LARGEST_INTEGER else float(value)
-        case datetime() | date():
-            return value.isoformat()
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case _:
-            return str(value)
-
-
-def as_instant(value: Any) -> datetime | None:
-    """Return an ISO 8601 text, a date or a datetime as an instant in UTC; None when it is none of them."""
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC) if isinstance(value, date) else None
-    try:
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    except OverflowError:
-        return None
-
-
-def from_engine(value: Any) -> Any:
-    """Return a value of the engine as JSON has it: instants as ISO 8601 text, lengths of time in seconds."""
-    match value:
-        case datetime():
-            return value.isoformat()
-        case timedelta():
-            return value.total_seconds()
-        case bytes() | bytearray():
-            return storable_text(bytes(value).decode(errors="replace"))
-        case dict():
-            return {storable_text(str(key)): from_engine(item) for key, item in value.items()}
-        case list():
-            return [from_engine(item) for item in value]
-        case str():
-            return storable_text(value)
-        case float():
-            return value if math.isfinite(value) else None
-        case None | bool() | int():
-            return value
-        case _:
-            return storable_text(str(value))
-
-
-def storable_text(text: str) -> str:
-    """Return a text as every database keeps it: without NUL and without halves of surrogate pairs."""
-    if "\0" in text:
-        text = text.replace("\0", "")
-    return text if text.isascii() else text.encode(errors="ignore").decode()
-
-
-def storable(value: Any) -> Any:
-    """Return plain data as every database keeps it: storable texts and keys, None for a number that is not finite."""
-    match value:
-        case str():
-            return storable_text(value)
-        case float():
-            return value if math.isfinite(value) else None
-        case Mapping():
-            return {storable_text(str(key)): storable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [storable(item) for item in value]
-        case _:
-            return value
-
-
-def _dig(value: Any, keys: tuple[str, ...]) -> Any:
-    for key in keys:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
 
 
 def _why_unknown(inputs: Mapping[str, Any], error: str) -> str:

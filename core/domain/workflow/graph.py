@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
+from core.domain.steps.way_shapes import ERROR
 from core.domain.workflow.document import END
 
 
@@ -23,6 +24,8 @@ class Place:
     """The exits whose target the author wrote."""
     holds: bool
     """It holds an enrollment."""
+    hasty: frozenset[str] = frozenset()
+    """Exits that it takes without holding, although it can hold: where a failure leads to."""
 
 
 def problems(places: Sequence[Place], known: Iterable[str]) -> list[Violation]:
@@ -38,8 +41,9 @@ def problems(places: Sequence[Place], known: Iterable[str]) -> list[Violation]:
 def _bad_targets(place: Place, ids: list[str]) -> Iterable[Violation]:
     for name, target in place.exits.items():
         if name in place.written and target != END and target not in ids:
-            hint = did_you_mean(target, [*ids, END]) or f"Name a step, or {END}."
-            yield Violation(f"{place.path}.exits.{name}", "UNKNOWN_TARGET", f"there is no step {target}", hint)
+            where, others = ("on_error", ("fail", "continue")) if name == ERROR else (f"exits.{name}", ())
+            hint = did_you_mean(target, [*ids, END, *others]) or f"Name a step, or {', '.join((END, *others))}."
+            yield Violation(f"{place.path}.{where}", "UNKNOWN_TARGET", f"there is no step {target}", hint)
 
 
 def _unreachable(places: Sequence[Place], graph: Mapping[str, Place]) -> Iterable[Violation]:
@@ -58,7 +62,11 @@ def _unreachable(places: Sequence[Place], graph: Mapping[str, Place]) -> Iterabl
 
 def _busy_loops(places: Sequence[Place], graph: Mapping[str, Place]) -> Iterable[Violation]:
     """Report each loop in which no step holds the enrollment: it would run for ever without a pause."""
-    busy = {place.id: [t for t in place.exits.values() if t in graph] for place in places if not place.holds}
+    busy = {
+        place.id: [t for name, t in place.exits.items() if t in graph and (not place.holds or name in place.hasty)]
+        for place in places
+        if not place.holds or place.hasty
+    }
     done: set[str] = set()
     for start in busy:
         path: list[str] = []

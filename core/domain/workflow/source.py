@@ -29,7 +29,10 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Quotes every text that the reader here would take for something else."""
+    """Quotes every text that the reader here would take for something else, and writes what stands twice out twice."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 _Dumper.add_implicit_resolver(_TAG + "int", _INTEGER, list("-+0123456789"))

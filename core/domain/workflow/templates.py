@@ -6,104 +6,41 @@ A template reads nothing but the values it is given: no files, no clock, no othe
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import wraps
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import InvalidOperation
+from typing import Any, Literal
 
-from liquid import BoundTemplate, Environment, RenderContext
-from liquid.exceptions import (
-    LiquidError,
-    LocalNamespaceLimitError,
-    LoopIterationLimitError,
-    OutputStreamLimitError,
-)
-from liquid.filter import with_context
+from liquid import BoundTemplate
+from liquid.exceptions import LiquidError, LiquidInterrupt, LoopIterationLimitError
 
 from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
-from core.domain.workflow.expression_text import Mention
-from core.domain.workflow.expressions import storable_text
+from core.domain.workflow.expression_text import Mention, roots
+from core.domain.workflow.storable import storable_text
+from core.domain.workflow.template_engine import (
+    FILTERS,
+    LARGEST_OUTPUT,
+    MOST_ITERATIONS,
+    TAGS,
+    Context,
+    TooLarge,
+    engine,
+    guard,
+    render,
+)
 
 LONGEST_TEXT = 16_384
-LARGEST_OUTPUT = 65_536
-MOST_ITERATIONS = 10_000
 
-_FILTERS = """
-    abs append at_least at_most base64_encode capitalize ceil compact concat date default divided_by downcase escape
-    first floor join last lstrip map minus modulo newline_to_br plus prepend remove remove_first replace
-    replace_first reverse round rstrip size slice sort split squish strip strip_newlines sum times truncate
-    truncatewords uniq upcase url_decode url_encode where
-"""
-FILTERS = tuple(_FILTERS.split())
-"""The filters there are; each works on its arguments alone."""
+_FAILURES = (LiquidError, LiquidInterrupt, ArithmeticError, TypeError, ValueError, RecursionError, OSError)
 
-_TAGS = "assign break capture case comment continue cycle echo for if ifchanged unless"
-TAGS = tuple(_TAGS.split())
-"""The tags that authors may write."""
+Escape = Literal["none", "html"]
+"""How values are written: as they are, or so that they cannot be HTML."""
 
-_INNER_TAGS = ("#", "content", "output", "illegal", "doc", "raw")
-
-
-class _TooLarge(Exception):
-    pass
-
-
-def _bounded(name: str, filter_function: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse what a filter would blow up: its arguments are small, its result need not be."""
-
-    @wraps(filter_function)
-    def bounded(value: Any, *args: Any, **kwargs: Any) -> Any:
-        if isinstance(value, range) and len(value) > MOST_ITERATIONS:
-            raise _TooLarge
-        if name.startswith("replace") and len(args) == 2:
-            old, new = str(args[0]), str(args[1])
-            if len(str(value)) + str(value).count(old) * len(new) > LARGEST_OUTPUT:
-                raise _TooLarge
-        if name == "join" and isinstance(value, list | tuple | range):
-            joint = str(args[0]) if args else " "
-            if len(value) * len(joint) > LARGEST_OUTPUT:
-                raise _TooLarge
-        result = filter_function(value, *args, **kwargs)
-        if isinstance(result, str | list) and len(result) > LARGEST_OUTPUT:
-            raise _TooLarge
-        return result
-
-    return bounded
-
-
-@with_context
-def _date(value: Any, layout: Any = "%Y-%m-%d", *, context: RenderContext) -> str:
-    """Lay out an instant; `now` is the instant of the decision, never the machine's clock."""
-    if value in ("now", "today"):
-        value = context.resolve("now")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        instant = datetime.fromtimestamp(value, UTC)
-    else:
-        try:
-            instant = datetime.fromisoformat(str(value))
-        except ValueError:
-            return "" if value is None else str(value)
-    return instant.strftime(str(layout)[:200])
-
-
-class _Liquid(Environment):
-    output_stream_limit = LARGEST_OUTPUT
-    loop_iteration_limit = MOST_ITERATIONS
-    local_namespace_limit = LARGEST_OUTPUT
-    block_nesting_limit = 20
-
-
-def _engine() -> Environment:
-    engine = _Liquid()
-    engine.tags = {name: tag for name, tag in engine.tags.items() if name in (*TAGS, *_INNER_TAGS)}
-    engine.filters = {name: _bounded(name, engine.filters[name]) for name in FILTERS}
-    engine.filters["date"] = _date
-    return engine
-
-
-_ENGINE = _engine()
+_ENGINES = {"none": engine(autoescape=False), "html": engine(autoescape=True)}
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,21 +66,51 @@ class Template:
 
     text: str
     mentions: tuple[Mention, ...]
-    _compiled: BoundTemplate = field(compare=False, repr=False)
+    escape: Escape = "none"
+    _compiled: BoundTemplate | None = field(default=None, compare=False, repr=False)
+    """None for a text without Liquid in it."""
+    _reads: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), compare=False, repr=False)
+    """Each variable, and its name taken apart."""
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """Return what must be loaded for it: `contact`, `company`, `lists` and the like."""
+        return roots(self.mentions)
 
     def render(self, values: Mapping[str, Any]) -> Rendered:
         """Return the text; `values` maps variable names to plain values, absent means unknown."""
+        if self._compiled is None:
+            return Rendered(self.text)
         nested: dict[str, Any] = {}
-        for variable in {mention.variable for mention in self.mentions} | {"now"}:
-            _plant(nested, variable.split("."), values.get(variable))
-        inputs = {mention.label: _dig(values.get(mention.variable), mention.keys) for mention in self.mentions}
+        given: dict[str, Any] = {}
+        for variable, names in self._reads:
+            given[variable] = value = values.get(variable)
+            _plant(nested, names, value)
+        inputs = {
+            mention.label: _dig(given[mention.variable], mention.keys)
+            if mention.keys
+            else _shown(given[mention.variable])
+            for mention in self.mentions
+        }
         try:
-            return Rendered(storable_text(self._compiled.render(**nested)), "", inputs)
-        except (_TooLarge, OutputStreamLimitError, LocalNamespaceLimitError, LoopIterationLimitError):
+            return Rendered(storable_text(render(self._compiled.nodes, Context(self._compiled, nested))), "", inputs)
+        except (TooLarge, LoopIterationLimitError):
             return Rendered(None, f"it grows over {LARGEST_OUTPUT:,} characters or {MOST_ITERATIONS:,} loops", inputs)
-        except (LiquidError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
+        except InvalidOperation:
+            return Rendered(None, "it computes with a text that is not a number", inputs)
+        except _FAILURES as error:
             told = str(getattr(error, "message", error)).split("\n")[0][:200]
             return Rendered(None, storable_text(told), inputs)
+
+    def render_line(self, values: Mapping[str, Any]) -> Rendered:
+        """Return the text as one line, such as a subject, which must not smuggle in another header."""
+        rendered = self.render(values)
+        return rendered if rendered.text is None else replace(rendered, text=one_line(rendered.text))
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line: without control characters, each run of white space a single blank."""
+    return " ".join(_CONTROL.sub(" ", text).split())
 
 
 def is_template(text: str) -> bool:
@@ -151,13 +118,18 @@ def is_template(text: str) -> bool:
     return "{{" in text or "{%" in text
 
 
-def check(text: str, variables: Mapping[str, str], path: str) -> tuple[Template | None, tuple[Violation, ...]]:
-    """Return the template, or everything that is wrong with it; `path` says where it stands."""
+def check(
+    text: str, variables: Mapping[str, str], path: str, *, escape: Escape = "none"
+) -> tuple[Template | None, tuple[Violation, ...]]:
+    """Return the template, or everything that is wrong with it; `path` says where it stands.
+
+    `escape` is `html` for the HTML body of a message: what the values hold cannot become markup there.
+    """
     if len(text) > LONGEST_TEXT:
         message = f"the template has {len(text):,} characters; at most {LONGEST_TEXT:,} are allowed"
         return None, (Violation(path, "TEMPLATE_TOO_LONG", message, "Shorten it."),)
     try:
-        compiled = _ENGINE.from_string(text)
+        compiled = _ENGINES[escape].from_string(text)
         analysis = compiled.analyze()
     except LiquidError as error:
         return None, (_syntax(error, text, path),)
@@ -179,7 +151,19 @@ def check(text: str, variables: Mapping[str, str], path: str) -> tuple[Template 
                 problems.append(Violation(path, "TEMPLATE_UNKNOWN_NAME", f"{place}: {found[0]}", found[1]))
     if problems:
         return None, tuple(problems)
-    return Template(text, tuple(mentions.values()), compiled), ()
+    if not is_template(text):
+        return Template(text, (), escape), ()
+    guard(compiled.nodes)
+    reads = {mention.variable for mention in mentions.values()}
+    if "date" in analysis.filters:
+        reads.add("now")  # which the filter takes the text `now` for
+    return Template(
+        text,
+        tuple(mentions.values()),
+        escape,
+        compiled,
+        tuple((variable, tuple(variable.split("."))) for variable in sorted(reads)),
+    ), ()
 
 
 def _mention(segments: list[str], variables: Mapping[str, str]) -> Mention | tuple[str, str]:
@@ -218,10 +202,14 @@ def _place(text: str, index: int) -> str:
     return f"line {before.count(chr(10)) + 1}, column {column}" if "\n" in text.strip() else f"column {column}"
 
 
-def _plant(tree: dict[str, Any], names: list[str], value: Any) -> None:
+def _plant(tree: dict[str, Any], names: tuple[str, ...], value: Any) -> None:
     for name in names[:-1]:
         tree = tree.setdefault(name, {})
-    tree[names[-1]] = value.isoformat() if isinstance(value, datetime) else value
+    tree[names[-1]] = _shown(value)
+
+
+def _shown(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 def _dig(value: Any, keys: tuple[str, ...]) -> Any:
@@ -232,4 +220,4 @@ def _dig(value: Any, keys: tuple[str, ...]) -> Any:
             value = value.get(key)
         else:
             return None
-    return value.isoformat() if isinstance(value, datetime) else value
+    return _shown(value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.domain.errors import Violation
 from core.domain.workflow import templates
 from core.domain.workflow.expressions import Environment, Expression
-from core.domain.workflow.templates import Template
+from core.domain.workflow.templates import Escape, Template
 
 DEEPEST = 8
 
@@ -37,9 +37,24 @@ class Value:
 
     written: Any
     """A literal, a Template, an Expression, or a dict or list of Values."""
+    roots: frozenset[str] = field(init=False, compare=False, repr=False)
+    """What must be loaded for it: `contact`, `company`, `lists` and the like."""
+    _fixed: Computed | None = field(init=False, compare=False, repr=False)
+    """What it always comes to, where nothing in it is computed; shared, so nobody may change it."""
+
+    def __post_init__(self) -> None:
+        parts = _parts(self.written)
+        computed = isinstance(self.written, Expression | Template)
+        roots = self.written.roots if computed else frozenset().union(*(part.roots for part in parts))
+        object.__setattr__(self, "roots", roots)
+        object.__setattr__(self, "_fixed", None)
+        if not computed and all(part._fixed is not None for part in parts):
+            object.__setattr__(self, "_fixed", self.compute({}))
 
     def compute(self, values: Mapping[str, Any]) -> Computed:
-        """Return what it comes to on these values."""
+        """Return what it comes to on these values; the value is not to be changed."""
+        if self._fixed is not None:
+            return self._fixed
         match self.written:
             case Expression():
                 result = self.written.evaluate(values)
@@ -52,25 +67,34 @@ class Value:
                 missing = tuple(f"{path} is not known" for path in rendered.missing)
                 return Computed(rendered.text, missing, (rendered.error,) if rendered.error else (), rendered.inputs)
             case dict():
-                return _gather({key: item.compute(values) for key, item in self.written.items()})
+                parts = {key: item.compute(values) for key, item in self.written.items()}
+                return _gather({key: part.value for key, part in parts.items()}, parts.values())
             case list():
-                gathered = _gather({str(index): item.compute(values) for index, item in enumerate(self.written)})
-                return Computed(list(gathered.value.values()), gathered.gaps, gathered.errors, gathered.inputs)
+                items = [item.compute(values) for item in self.written]
+                return _gather([item.value for item in items], items)
             case literal:
                 return Computed(literal)
 
 
-def _gather(parts: Mapping[str, Computed]) -> Computed:
-    return Computed(
-        {key: part.value for key, part in parts.items()},
-        tuple(dict.fromkeys(gap for part in parts.values() for gap in part.gaps)),
-        tuple(dict.fromkeys(error for part in parts.values() for error in part.errors)),
-        {label: value for part in parts.values() for label, value in part.inputs.items()},
-    )
+def _parts(written: Any) -> Iterable[Value]:
+    return written.values() if isinstance(written, dict) else written if isinstance(written, list) else ()
 
 
-def check(raw: Any, environment: Environment, path: str, depth: int = 0) -> tuple[Value | None, tuple[Violation, ...]]:
-    """Return the value, or everything that is wrong with it; `path` says where it stands."""
+def _gather(value: Any, parts: Iterable[Computed]) -> Computed:
+    gaps: dict[str, None] = {}
+    errors: dict[str, None] = {}
+    inputs: dict[str, Any] = {}
+    for part in parts:
+        gaps.update(dict.fromkeys(part.gaps))
+        errors.update(dict.fromkeys(part.errors))
+        inputs.update(part.inputs)
+    return Computed(value, tuple(gaps), tuple(errors), inputs)
+
+
+def check(
+    raw: Any, environment: Environment, path: str, depth: int = 0, *, escape: Escape = "none"
+) -> tuple[Value | None, tuple[Violation, ...]]:
+    """Return the value, or everything that is wrong with it; `path` says where it stands, `escape` how texts escape."""
     if depth > DEEPEST:
         return None, (Violation(path, "TOO_DEEP", f"values are nested deeper than {DEEPEST}", "Flatten them."),)
     match raw:
@@ -81,13 +105,18 @@ def check(raw: Any, environment: Environment, path: str, depth: int = 0) -> tupl
             expression, problems = environment.check(text, path=f"{path}.cel")
             return (Value(expression), ()) if expression else (None, problems)
         case str() if templates.is_template(raw):
-            template, problems = templates.check(raw, environment.variables, path)
+            template, problems = templates.check(raw, environment.variables, path, escape=escape)
             return (Value(template), ()) if template else (None, problems)
         case Mapping():
-            named = {str(key): check(item, environment, f"{path}.{key}", depth + 1) for key, item in raw.items()}
+            named = {
+                str(key): check(item, environment, f"{path}.{key}", depth + 1, escape=escape)
+                for key, item in raw.items()
+            }
             return _collect({key: value for key, (value, _) in named.items()}, [found for _, found in named.values()])
         case list():
-            items = [check(item, environment, f"{path}[{index}]", depth + 1) for index, item in enumerate(raw)]
+            items = [
+                check(item, environment, f"{path}[{index}]", depth + 1, escape=escape) for index, item in enumerate(raw)
+            ]
             return _collect([value for value, _ in items], [found for _, found in items])
         case _:
             return Value(raw), ()

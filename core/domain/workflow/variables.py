@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from core.domain.enrollment import Enrollment, EventFacts, Facts, RecordFacts
@@ -20,41 +21,91 @@ EVENT: Mapping[str, Kind] = {
 }
 """The event that enrolled the contact, or last woke the enrollment."""
 
+CHANGE: Mapping[str, Kind] = {
+    "change.record_type": "string",
+    "change.fields": "list",
+    "before": "map",
+}
+"""The change of a record that a trigger looks at: which fields changed, and what they held before."""
+
 _ABOUT: Mapping[str, Kind] = {
-    "vars": "map",
     "now": "instant",
     "enrollment.id": "string",
     "enrollment.key": "string",
+    "enrollment.actor": "string",
     "enrollment.entered_at": "instant",
     "workflow.id": "string",
     "workflow.version": "integer",
 }
 
+Custom = Mapping[str, Mapping[str, Kind]]
+"""Record type to its declared own fields; a type without any keeps `custom` as a map of anything."""
 
-def record_variables(record_type: str) -> dict[str, Kind]:
-    """Return the names of a record's fields, such as `contact.email`."""
+
+def record_variables(record_type: str, custom: Mapping[str, Kind] | None = None) -> dict[str, Kind]:
+    """Return the names of a record's fields, such as `contact.email`; `custom` declares its own fields."""
     fields: dict[str, Kind] = {
         f"{record_type}.{name}": field.kind for name, field in STANDARD_FIELDS[record_type].items()
     }
-    return {f"{record_type}.id": "string", **fields, f"{record_type}.custom": "map"}
+    return {f"{record_type}.id": "string", **fields, **_named(f"{record_type}.custom", custom)}
 
 
-def step_environment(outputs: Mapping[str, Mapping[str, Kind]]) -> Environment:
-    """Return what steps may name; `outputs` are the declared outputs by step id."""
+def step_environment(
+    outputs: Mapping[str, Mapping[str, Kind]],
+    *,
+    variables: Mapping[str, Kind] | None = None,
+    event_fields: Mapping[str, Kind] | None = None,
+    custom: Custom | None = None,
+) -> Environment:
+    """Return what steps may name.
+
+    `outputs` are the declared outputs by step id; `variables` and `event_fields` what the document declares. Where it
+    declares nothing, `vars` and `event.fields` are maps of anything.
+    """
     return Environment(
         {
-            **record_variables("contact"),
-            **record_variables("lead"),
-            **EVENT,
+            **_records(custom),
+            **_event(event_fields),
+            **_named("vars", variables),
             **_ABOUT,
             **{f"steps.{step}.{name}": kind for step, declared in outputs.items() for name, kind in declared.items()},
         }
     )
 
 
-def trigger_environment() -> Environment:
+def trigger_environment(
+    *,
+    variables: Mapping[str, Kind] | None = None,
+    event_fields: Mapping[str, Kind] | None = None,
+    custom: Custom | None = None,
+) -> Environment:
     """Return what the condition of a trigger may name: there is no enrollment yet."""
-    return Environment({**record_variables("contact"), **record_variables("lead"), **EVENT, "now": "instant"})
+    return Environment(
+        {**_records(custom), **_event(event_fields), **_named("vars", variables), "now": "instant"},
+    )
+
+
+def record_environment(*, custom: Custom | None = None) -> Environment:
+    """Return what the condition of a record-change trigger may name, such as `before.tier != lead.tier`."""
+    return Environment({**_records(custom), **CHANGE, "now": "instant"})
+
+
+def _records(custom: Custom | None) -> dict[str, Kind]:
+    custom = custom or {}
+    return {
+        **record_variables("contact", custom.get("contact")),
+        "contact.lists": "list",
+        **record_variables("lead", custom.get("lead")),
+        **record_variables("company", custom.get("company")),
+    }
+
+
+def _event(fields: Mapping[str, Kind] | None) -> dict[str, Kind]:
+    return {**{name: kind for name, kind in EVENT.items() if kind != "map"}, **_named("event.fields", fields)}
+
+
+def _named(prefix: str, declared: Mapping[str, Kind] | None) -> dict[str, Kind]:
+    return {f"{prefix}.{name}": kind for name, kind in declared.items()} if declared else {prefix: "map"}
 
 
 def event_values(event: EventFacts) -> dict[str, Any]:
@@ -70,6 +121,28 @@ def event_values(event: EventFacts) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordChange:
+    """A change of a record, as the condition of a trigger sees it."""
+
+    record_type: str
+    before: Mapping[str, Any]
+    """Path of each changed field, such as `custom.plan`, to what it held before; None for nothing."""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return it by the names that conditions use."""
+        before: dict[str, Any] = {}
+        for path, value in self.before.items():
+            *parents, last = path.split(".")
+            inner = before
+            for name in parents:
+                held = inner.get(name)
+                inner[name] = inner = dict(held) if isinstance(held, Mapping) else {}
+            inner[last] = value
+        return {"change.record_type": self.record_type, "change.fields": sorted(self.before), "before": before}
+
+
+@dataclass(frozen=True, slots=True)
 class Known(Mapping[str, Any]):
     """Every variable by its dotted name, looked up only when asked for; a name without a value gives None."""
 
@@ -77,20 +150,17 @@ class Known(Mapping[str, Any]):
     now: datetime
     event: Mapping[str, Any] | None
     enrollment: Enrollment | None = None
+    variables: Mapping[str, Any] | None = None
+    """Values given at entry, while there is no enrollment yet."""
+    change: RecordChange | None = None
+    """The change of a record that is looked at; only for triggers."""
 
     def __getitem__(self, name: str) -> Any:
-        root, _, rest = name.partition(".")
-        match root:
-            case "contact":
-                return _field(self.facts.contact, rest)
-            case "lead":
-                return _field(self.facts.lead, rest)
-            case "event":
-                return None if self.event is None else self.event.get(rest)
-            case "now":
-                return self.now
-            case _:
-                return None if self.enrollment is None else _of_enrollment(self.enrollment, root, rest)
+        return _reader(name)(self)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a name; None when it has none, whatever the default."""
+        return _reader(name)(self)
 
     def __iter__(self) -> Iterator[str]:
         return iter(())  # the names are open; expressions ask for those they mention
@@ -99,22 +169,67 @@ class Known(Mapping[str, Any]):
         return 0
 
 
-def _field(record: RecordFacts | None, name: str) -> Any:
-    if record is None:
-        return None
-    return record.id if name == "id" else record.fields.get(name)
+_Reader = Callable[[Known], Any]
 
 
-def _of_enrollment(enrollment: Enrollment, root: str, rest: str) -> Any:
+@lru_cache(maxsize=8192)
+def _reader(name: str) -> _Reader:
+    """Return how a name is looked up; worked out once a name, because the engine asks for the same ones all day."""
+    root, _, rest = name.partition(".")
     match root:
+        case "contact" if rest == "lists":
+            return lambda known: sorted(known.facts.lists)
+        case "contact":
+            read = _of_record(rest)
+            return lambda known: read(known.facts.contact)
+        case "lead":
+            read = _of_record(rest)
+            return lambda known: read(known.facts.lead)
+        case "company":
+            read = _of_record(rest)
+            return lambda known: read(known.facts.company)
+        case "event":
+            path = rest.split(".")
+            return lambda known: _dig(known.event, path)
+        case "now":
+            return lambda known: known.now
+        case "before" | "change":
+            return lambda known: None if known.change is None else known.change.values.get(name)
         case "vars":
-            return enrollment.variables
-        case "steps":
-            step, _, output = rest.partition(".")
-            return enrollment.outputs.get(step, {}).get(output)
-        case "enrollment":
-            return {"id": enrollment.id, "key": enrollment.key, "entered_at": enrollment.entered_at}.get(rest)
-        case "workflow":
-            return {"id": enrollment.workflow_id, "version": enrollment.version}.get(rest)
+            path = rest.split(".") if rest else []
+            return lambda known: _dig(known.variables if known.enrollment is None else known.enrollment.variables, path)
         case _:
+            of_enrollment = _of_enrollment(root, rest)
+            return lambda known: None if known.enrollment is None else of_enrollment(known.enrollment)
+
+
+def _of_record(rest: str) -> Callable[[RecordFacts | None], Any]:
+    if rest == "id":
+        return lambda record: None if record is None else record.id
+    if "." not in rest:
+        return lambda record: None if record is None else record.fields.get(rest)
+    path = rest.split(".")
+    return lambda record: None if record is None else _dig(record.fields, path)
+
+
+def _of_enrollment(root: str, rest: str) -> Callable[[Enrollment], Any]:
+    match root, rest:
+        case "steps", _:
+            step, _, output = rest.partition(".")
+            return lambda enrollment: enrollment.outputs.get(step, {}).get(output)
+        case "enrollment", "id" | "key" | "actor" | "entered_at":
+            return lambda enrollment: getattr(enrollment, rest)
+        case "workflow", "id":
+            return lambda enrollment: enrollment.workflow_id
+        case "workflow", "version":
+            return lambda enrollment: enrollment.version
+        case _:
+            return lambda enrollment: None
+
+
+def _dig(value: Any, path: list[str]) -> Any:
+    for name in path:
+        if not isinstance(value, Mapping):
             return None
+        value = value.get(name)
+    return value

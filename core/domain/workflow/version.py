@@ -3,25 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.domain.workflow.expressions import Expression
+from core.domain.workflow.calendar import Calendar
+from core.domain.workflow.expressions import Expression, Kind
+from core.domain.workflow.frequency import FrequencyCap
+from core.domain.workflow.quiet_hours import QuietHours
+from core.domain.workflow.triggers import Trigger
 
 if TYPE_CHECKING:
     from core.domain.steps.base import Step
 
-Reentry = Literal["once", "after_exit"]
+Reentry = Literal["once", "after_exit", "after_interval", "concurrent_by_key"]
+OnError = Literal["fail", "continue", "goto"]
+
+LONGEST_DELAY = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class Trigger:
-    """What starts an enrollment beside a call."""
+class Retry:
+    """How often, and after how long, a step that failed is tried again."""
 
-    event: str
-    """The event's name."""
+    attempts: int
+    """Tries in all, the first one included."""
+    delay: timedelta
+    """Before the second try."""
+    factor: float = 2.0
+    """Each further delay is this many times the one before, up to a week."""
+
+    def delay_after(self, failed: int) -> timedelta:
+        """Return how long to wait after so many failed tries."""
+        seconds = self.delay.total_seconds() * self.factor ** min(failed - 1, 60)
+        return timedelta(seconds=min(seconds, LONGEST_DELAY.total_seconds()))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What ends an enrollment wherever it stands: a goal reached, or a reason to leave."""
+
+    kind: Literal["goal", "exit"]
+    name: str
+    events: tuple[str, ...] = ()
+    """Names of the events at which it is looked at; none for every move and every change of the records."""
     when: Expression | None = None
-    """A condition over `event`, `contact` and `lead`; None for always."""
+
+    def says(self) -> str:
+        """Return how sentences call it."""
+        return f"{'goal' if self.kind == 'goal' else 'exit rule'} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Who may come in."""
+
+    when: Expression | None = None
+    """Must hold; None lets everybody in."""
+    suppress: Expression | None = None
+    """Must not hold."""
+    suppress_lists: tuple[str, ...] = ()
+    """Whoever is on one of these lists stays out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """When a workflow pauses itself: too many of its last step outcomes failed."""
+
+    percent: float = 10.0
+    of_last: int = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +82,9 @@ class Node:
     title: str
     step: Step
     exits: Mapping[str, str]
-    """Exit to the next step's id, or `end`; every exit the step can take is here."""
+    """Exit to the next step's id, or `end`; every exit the step can take is here, and `error` for `on_error: goto`."""
+    retry: Retry | None = None
+    on_error: OnError = "fail"
 
     @property
     def name(self) -> str:
@@ -51,7 +103,23 @@ class Version:
     steps: Mapping[str, Node]
     entry: str
     """The first step's id."""
-    triggers: tuple[Trigger, ...]
-    reentry: Reentry
-    timezone: str
+    triggers: tuple[Trigger, ...] = ()
+    reentry: Reentry = "once"
+    timezone: str = ""
     """IANA zone of contacts that have none; empty for the organization's."""
+    reentry_interval: timedelta | None = None
+    """How long after its entry a contact may enter again, with `after_interval`."""
+    key: Expression | None = None
+    """What tells parallel enrollments of a contact apart, over `event` and `vars`."""
+    admission: Entry = field(default_factory=Entry)
+    rules: tuple[Rule, ...] = ()
+    """Goals and exit rules, in the order in which they are tried."""
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    quiet_hours: QuietHours | None = None
+    frequency_caps: tuple[FrequencyCap, ...] = ()
+    variables: Mapping[str, Kind] = field(default_factory=dict)
+    """Declared variables of an enrollment; none where any may be given."""
+    breaker: Breaker | None = field(default_factory=Breaker)
+    """None when it never pauses itself."""
+    needs: frozenset[str] = frozenset()
+    """What its decisions read beyond contact and lead: `company`, `lists`, `sent`."""

@@ -99,7 +99,6 @@ steps:
         ("steps[1].exits.nxt", "UNKNOWN_TARGET"),
         ("steps[2].id", "DUPLICATE_ID"),
         ("steps[2].fro", "UNKNOWN_KEY"),
-        ("steps[2].for", "MISSING_KEY"),
         ("steps[3].id", "RESERVED_NAME"),
         ("steps[3].cases[0].name", "RESERVED_NAME"),
         ("steps[3].cases[0].when", "EXPRESSION_UNKNOWN_NAME"),

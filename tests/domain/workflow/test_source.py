@@ -109,7 +109,8 @@ def test_what_is_rendered_reads_as_the_same_document(document: dict[str, Any]) -
 DOCUMENT = {
     "title": "x",
     "reentry": "after_exit",
-    "triggers": [{"event": "a.b"}],
+    "goals": [{"event": "deal.won"}],
+    "triggers": [{"event": "a.b", "key": "event.id"}],
     "steps": [
         {"id": "a", "kind": "wait", "for": "2d", "title": "A pause", "next": "c"},
         {"id": "b", "kind": "branch", "cases": [{"name": "x", "when": "true"}], "exits": {"x": "a", "else": "c"}},
@@ -124,7 +125,8 @@ def test_a_document_has_its_configuration_apart_on_the_wire() -> None:
         "description": "",
         "timezone": "",
         "reentry": "after_exit",
-        "triggers": [{"event": "a.b", "when": ""}],
+        "settings": {"goals": [{"event": "deal.won"}]},
+        "triggers": [{"event": "a.b", "when": "", "config": {"key": "event.id"}}],
         "steps": [
             {"id": "a", "kind": "wait", "config": {"for": "2d", "title": "A pause"}, "exits": {"next": "c"}},
             {
@@ -148,6 +150,7 @@ def test_a_malformed_draft_still_has_a_wire_form() -> None:
         "description": "",
         "timezone": "",
         "reentry": "",
+        "settings": {},
         "triggers": [],
         "steps": [{"id": "3", "kind": "", "config": {}, "exits": {}}],
     }

@@ -57,6 +57,42 @@ EXECUTION_STATE_CANCELLED: ExecutionState.ValueType  # 5
 """Ended by a call."""
 Global___ExecutionState: _TypeAlias = ExecutionState  # noqa: Y015
 
+class _AgentTaskState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AgentTaskStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentTaskState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AGENT_TASK_STATE_UNSPECIFIED: _AgentTaskState.ValueType  # 0
+    """Not said."""
+    AGENT_TASK_STATE_OPEN: _AgentTaskState.ValueType  # 1
+    """Free to be claimed."""
+    AGENT_TASK_STATE_CLAIMED: _AgentTaskState.ValueType  # 2
+    """An agent works on it."""
+    AGENT_TASK_STATE_ANSWERED: _AgentTaskState.ValueType  # 3
+    """Answered."""
+    AGENT_TASK_STATE_EXPIRED: _AgentTaskState.ValueType  # 4
+    """Nobody answered in time."""
+    AGENT_TASK_STATE_CANCELLED: _AgentTaskState.ValueType  # 5
+    """The enrollment no longer needs it."""
+
+class AgentTaskState(_AgentTaskState, metaclass=_AgentTaskStateEnumTypeWrapper):
+    """Where a task is in its life."""
+
+AGENT_TASK_STATE_UNSPECIFIED: AgentTaskState.ValueType  # 0
+"""Not said."""
+AGENT_TASK_STATE_OPEN: AgentTaskState.ValueType  # 1
+"""Free to be claimed."""
+AGENT_TASK_STATE_CLAIMED: AgentTaskState.ValueType  # 2
+"""An agent works on it."""
+AGENT_TASK_STATE_ANSWERED: AgentTaskState.ValueType  # 3
+"""Answered."""
+AGENT_TASK_STATE_EXPIRED: AgentTaskState.ValueType  # 4
+"""Nobody answered in time."""
+AGENT_TASK_STATE_CANCELLED: AgentTaskState.ValueType  # 5
+"""The enrollment no longer needs it."""
+Global___AgentTaskState: _TypeAlias = AgentTaskState  # noqa: Y015
+
 @_typing.final
 class Agent(_message.Message):
     """A deployed agent."""
@@ -436,3 +472,275 @@ class ListExecutionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListExecutionsResponse: _TypeAlias = ListExecutionsResponse  # noqa: Y015
+
+@_typing.final
+class AgentTask(_message.Message):
+    """A piece of work that a workflow hands to an agent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    INSTRUCTIONS_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CLAIM_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id, `tsk_…`."""
+    state: Global___AgentTaskState.ValueType
+    """State."""
+    enrollment_id: _builtins.str
+    """The enrollment that waits for it."""
+    workflow_id: _builtins.str
+    """The workflow."""
+    step_id: _builtins.str
+    """The step."""
+    contact_id: _builtins.str
+    """The contact."""
+    title: _builtins.str
+    """What is to be done, in one line."""
+    instructions: _builtins.str
+    """What is to be done."""
+    agent_id: _builtins.str
+    """Who works on it, or answered it."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Struct:
+        """What it is done with. Data, not instructions."""
+
+    @_builtins.property
+    def output_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema that the answer must fit."""
+
+    @_builtins.property
+    def output(self) -> _struct_pb2.Struct:
+        """The answer."""
+
+    @_builtins.property
+    def claim_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the claim ends."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the task ends by itself."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    @_builtins.property
+    def answer_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was answered."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        state: Global___AgentTaskState.ValueType = ...,
+        enrollment_id: _builtins.str = ...,
+        workflow_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        contact_id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        instructions: _builtins.str = ...,
+        input: _struct_pb2.Struct | None = ...,
+        output_schema: _struct_pb2.Struct | None = ...,
+        output: _struct_pb2.Struct | None = ...,
+        agent_id: _builtins.str = ...,
+        claim_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        answer_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "claim_expire_time", b"claim_expire_time", "create_time", b"create_time", "expire_time", b"expire_time", "input", b"input", "output", b"output", "output_schema", b"output_schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "answer_time", b"answer_time", "claim_expire_time", b"claim_expire_time", "contact_id", b"contact_id", "create_time", b"create_time", "enrollment_id", b"enrollment_id", "expire_time", b"expire_time", "id", b"id", "input", b"input", "instructions", b"instructions", "output", b"output", "output_schema", b"output_schema", "state", b"state", "step_id", b"step_id", "title", b"title", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentTask: _TypeAlias = AgentTask  # noqa: Y015
+
+@_typing.final
+class ListAgentTasksRequest(_message.Message):
+    """Asks for tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """AIP-160 filter on `state` (`open`, `claimed`, `answered`, `expired`, `cancelled`), `workflow_id`, `contact_id`."""
+    page_size: _builtins.int
+    """Tasks per page; 0 for 50, at most 500."""
+    page_token: _builtins.str
+    """Token from the previous page."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAgentTasksRequest: _TypeAlias = ListAgentTasksRequest  # noqa: Y015
+
+@_typing.final
+class ListAgentTasksResponse(_message.Message):
+    """A page of tasks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentTask]:
+        """The tasks."""
+
+    def __init__(
+        self,
+        *,
+        tasks: _abc.Iterable[Global___AgentTask] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAgentTasksResponse: _TypeAlias = ListAgentTasksResponse  # noqa: Y015
+
+@_typing.final
+class GetAgentTaskRequest(_message.Message):
+    """Asks for one task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgentTaskRequest: _TypeAlias = GetAgentTaskRequest  # noqa: Y015
+
+@_typing.final
+class ClaimAgentTaskRequest(_message.Message):
+    """Takes a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "task_id", b"task_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClaimAgentTaskRequest: _TypeAlias = ClaimAgentTaskRequest  # noqa: Y015
+
+@_typing.final
+class AnswerAgentTaskRequest(_message.Message):
+    """Answers a task."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks the answer against the schema without changing anything."""
+    @_builtins.property
+    def output(self) -> _struct_pb2.Struct:
+        """The answer."""
+
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        output: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "request_id", b"request_id", "task_id", b"task_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerAgentTaskRequest: _TypeAlias = AnswerAgentTaskRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseAgentTaskRequest(_message.Message):
+    """Gives a task back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    """The task."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "task_id", b"task_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseAgentTaskRequest: _TypeAlias = ReleaseAgentTaskRequest  # noqa: Y015

@@ -60,6 +60,31 @@ class AgentServiceStub:
                 request_serializer=dripstone_dot_v1_dot_agent__pb2.ExecuteWorkflowRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_agent__pb2.Execution.FromString,
                 _registered_method=True)
+        self.ListAgentTasks = channel.unary_unary(
+                '/dripstone.v1.AgentService/ListAgentTasks',
+                request_serializer=dripstone_dot_v1_dot_agent__pb2.ListAgentTasksRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.ListAgentTasksResponse.FromString,
+                _registered_method=True)
+        self.GetAgentTask = channel.unary_unary(
+                '/dripstone.v1.AgentService/GetAgentTask',
+                request_serializer=dripstone_dot_v1_dot_agent__pb2.GetAgentTaskRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
+                _registered_method=True)
+        self.ClaimAgentTask = channel.unary_unary(
+                '/dripstone.v1.AgentService/ClaimAgentTask',
+                request_serializer=dripstone_dot_v1_dot_agent__pb2.ClaimAgentTaskRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
+                _registered_method=True)
+        self.AnswerAgentTask = channel.unary_unary(
+                '/dripstone.v1.AgentService/AnswerAgentTask',
+                request_serializer=dripstone_dot_v1_dot_agent__pb2.AnswerAgentTaskRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
+                _registered_method=True)
+        self.ReleaseAgentTask = channel.unary_unary(
+                '/dripstone.v1.AgentService/ReleaseAgentTask',
+                request_serializer=dripstone_dot_v1_dot_agent__pb2.ReleaseAgentTaskRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
+                _registered_method=True)
         self.GetExecution = channel.unary_unary(
                 '/dripstone.v1.AgentService/GetExecution',
                 request_serializer=dripstone_dot_v1_dot_agent__pb2.GetExecutionRequest.SerializeToString,
@@ -111,6 +136,41 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAgentTasks(self, request, context):
+        """Lists the tasks that workflows hand to agents, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgentTask(self, request, context):
+        """Returns one task.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimAgentTask(self, request, context):
+        """Takes a task for 15 minutes, so that no other agent works on it; again by the same agent, it lasts longer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerAgentTask(self, request, context):
+        """Answers a task; the answer must fit its schema, and the workflow goes on with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseAgentTask(self, request, context):
+        """Gives a task back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetExecution(self, request, context):
         """Returns one execution with its state and result as they are now.
         """
@@ -152,6 +212,31 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ExecuteWorkflow,
                     request_deserializer=dripstone_dot_v1_dot_agent__pb2.ExecuteWorkflowRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_agent__pb2.Execution.SerializeToString,
+            ),
+            'ListAgentTasks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgentTasks,
+                    request_deserializer=dripstone_dot_v1_dot_agent__pb2.ListAgentTasksRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.ListAgentTasksResponse.SerializeToString,
+            ),
+            'GetAgentTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgentTask,
+                    request_deserializer=dripstone_dot_v1_dot_agent__pb2.GetAgentTaskRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.SerializeToString,
+            ),
+            'ClaimAgentTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimAgentTask,
+                    request_deserializer=dripstone_dot_v1_dot_agent__pb2.ClaimAgentTaskRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.SerializeToString,
+            ),
+            'AnswerAgentTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerAgentTask,
+                    request_deserializer=dripstone_dot_v1_dot_agent__pb2.AnswerAgentTaskRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.SerializeToString,
+            ),
+            'ReleaseAgentTask': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseAgentTask,
+                    request_deserializer=dripstone_dot_v1_dot_agent__pb2.ReleaseAgentTaskRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.AgentTask.SerializeToString,
             ),
             'GetExecution': grpc.unary_unary_rpc_method_handler(
                     servicer.GetExecution,
@@ -300,6 +385,141 @@ class AgentService:
             '/dripstone.v1.AgentService/ExecuteWorkflow',
             dripstone_dot_v1_dot_agent__pb2.ExecuteWorkflowRequest.SerializeToString,
             dripstone_dot_v1_dot_agent__pb2.Execution.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgentTasks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/ListAgentTasks',
+            dripstone_dot_v1_dot_agent__pb2.ListAgentTasksRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.ListAgentTasksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgentTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/GetAgentTask',
+            dripstone_dot_v1_dot_agent__pb2.GetAgentTaskRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimAgentTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/ClaimAgentTask',
+            dripstone_dot_v1_dot_agent__pb2.ClaimAgentTaskRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerAgentTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/AnswerAgentTask',
+            dripstone_dot_v1_dot_agent__pb2.AnswerAgentTaskRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseAgentTask(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/ReleaseAgentTask',
+            dripstone_dot_v1_dot_agent__pb2.ReleaseAgentTaskRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.AgentTask.FromString,
             options,
             channel_credentials,
             insecure,

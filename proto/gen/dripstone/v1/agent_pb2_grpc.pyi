@@ -43,6 +43,16 @@ class AgentServiceStub:
     """Runs an agent on a payload; returns at once, a replay returns the stored outcome."""
     ExecuteWorkflow: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ExecuteWorkflowRequest, _agent_pb2.Execution]
     """Runs a workflow on a payload without an agent."""
+    ListAgentTasks: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ListAgentTasksRequest, _agent_pb2.ListAgentTasksResponse]
+    """Lists the tasks that workflows hand to agents, newest first."""
+    GetAgentTask: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetAgentTaskRequest, _agent_pb2.AgentTask]
+    """Returns one task."""
+    ClaimAgentTask: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ClaimAgentTaskRequest, _agent_pb2.AgentTask]
+    """Takes a task for 15 minutes, so that no other agent works on it; again by the same agent, it lasts longer."""
+    AnswerAgentTask: _grpc.UnaryUnaryMultiCallable[_agent_pb2.AnswerAgentTaskRequest, _agent_pb2.AgentTask]
+    """Answers a task; the answer must fit its schema, and the workflow goes on with it."""
+    ReleaseAgentTask: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ReleaseAgentTaskRequest, _agent_pb2.AgentTask]
+    """Gives a task back."""
     GetExecution: _grpc.UnaryUnaryMultiCallable[_agent_pb2.GetExecutionRequest, _agent_pb2.Execution]
     """Returns one execution with its state and result as they are now."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ListExecutionsRequest, _agent_pb2.ListExecutionsResponse]
@@ -63,6 +73,16 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Runs an agent on a payload; returns at once, a replay returns the stored outcome."""
     ExecuteWorkflow: _aio.UnaryUnaryMultiCallable[_agent_pb2.ExecuteWorkflowRequest, _agent_pb2.Execution]  # type: ignore[assignment]
     """Runs a workflow on a payload without an agent."""
+    ListAgentTasks: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListAgentTasksRequest, _agent_pb2.ListAgentTasksResponse]  # type: ignore[assignment]
+    """Lists the tasks that workflows hand to agents, newest first."""
+    GetAgentTask: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetAgentTaskRequest, _agent_pb2.AgentTask]  # type: ignore[assignment]
+    """Returns one task."""
+    ClaimAgentTask: _aio.UnaryUnaryMultiCallable[_agent_pb2.ClaimAgentTaskRequest, _agent_pb2.AgentTask]  # type: ignore[assignment]
+    """Takes a task for 15 minutes, so that no other agent works on it; again by the same agent, it lasts longer."""
+    AnswerAgentTask: _aio.UnaryUnaryMultiCallable[_agent_pb2.AnswerAgentTaskRequest, _agent_pb2.AgentTask]  # type: ignore[assignment]
+    """Answers a task; the answer must fit its schema, and the workflow goes on with it."""
+    ReleaseAgentTask: _aio.UnaryUnaryMultiCallable[_agent_pb2.ReleaseAgentTaskRequest, _agent_pb2.AgentTask]  # type: ignore[assignment]
+    """Gives a task back."""
     GetExecution: _aio.UnaryUnaryMultiCallable[_agent_pb2.GetExecutionRequest, _agent_pb2.Execution]  # type: ignore[assignment]
     """Returns one execution with its state and result as they are now."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListExecutionsRequest, _agent_pb2.ListExecutionsResponse]  # type: ignore[assignment]
@@ -110,6 +130,46 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.Execution, _abc.Awaitable[_agent_pb2.Execution]]:
         """Runs a workflow on a payload without an agent."""
+
+    @_abc_1.abstractmethod
+    def ListAgentTasks(
+        self,
+        request: _agent_pb2.ListAgentTasksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.ListAgentTasksResponse, _abc.Awaitable[_agent_pb2.ListAgentTasksResponse]]:
+        """Lists the tasks that workflows hand to agents, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetAgentTask(
+        self,
+        request: _agent_pb2.GetAgentTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AgentTask, _abc.Awaitable[_agent_pb2.AgentTask]]:
+        """Returns one task."""
+
+    @_abc_1.abstractmethod
+    def ClaimAgentTask(
+        self,
+        request: _agent_pb2.ClaimAgentTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AgentTask, _abc.Awaitable[_agent_pb2.AgentTask]]:
+        """Takes a task for 15 minutes, so that no other agent works on it; again by the same agent, it lasts longer."""
+
+    @_abc_1.abstractmethod
+    def AnswerAgentTask(
+        self,
+        request: _agent_pb2.AnswerAgentTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AgentTask, _abc.Awaitable[_agent_pb2.AgentTask]]:
+        """Answers a task; the answer must fit its schema, and the workflow goes on with it."""
+
+    @_abc_1.abstractmethod
+    def ReleaseAgentTask(
+        self,
+        request: _agent_pb2.ReleaseAgentTaskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.AgentTask, _abc.Awaitable[_agent_pb2.AgentTask]]:
+        """Gives a task back."""
 
     @_abc_1.abstractmethod
     def GetExecution(

@@ -304,9 +304,9 @@ class Waiting(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """`timer`, `event`, `approval` or `delivery`."""
+    """`timer`, `event`, `approval`, `delivery`, `message`, `task` or `retry`."""
     subject: _builtins.str
-    """The event, approval or delivery."""
+    """The events (comma between them), approval, delivery, message or task."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """When the wait ends by itself."""
@@ -347,6 +347,8 @@ class Enrollment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    GOAL_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `enr_…`."""
     workflow_id: _builtins.str
@@ -365,6 +367,10 @@ class Enrollment(_message.Message):
     """Why it ended."""
     etag: _builtins.str
     """Version of this resource."""
+    goal: _builtins.str
+    """The goal it reached first."""
+    paused: _builtins.bool
+    """True while its workflow is paused: it moves when that is resumed."""
     @_builtins.property
     def waiting(self) -> Global___Waiting:
         """What it waits for."""
@@ -407,10 +413,12 @@ class Enrollment(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        goal: _builtins.str = ...,
+        paused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "outputs", b"outputs", "update_time", b"update_time", "variables", b"variables", "waiting", b"waiting"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "id", b"id", "key", b"key", "outputs", b"outputs", "state", b"state", "step_id", b"step_id", "update_time", b"update_time", "variables", b"variables", "version", b"version", "waiting", b"waiting", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "create_time", b"create_time", "end_reason", b"end_reason", "end_time", b"end_time", "etag", b"etag", "goal", b"goal", "id", b"id", "key", b"key", "outputs", b"outputs", "paused", b"paused", "state", b"state", "step_id", b"step_id", "update_time", b"update_time", "variables", b"variables", "version", b"version", "waiting", b"waiting", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -654,6 +662,7 @@ class ExplainEnrollmentResponse(_message.Message):
     WHY_FIELD_NUMBER: _builtins.int
     NEXT_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_TIME_FIELD_NUMBER: _builtins.int
     why: _builtins.str
     """Why it is where it is, in one sentence."""
     next: _builtins.str
@@ -666,6 +675,10 @@ class ExplainEnrollmentResponse(_message.Message):
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___TraceEntry]:
         """The last entries of the trace, oldest first, at most 20."""
 
+    @_builtins.property
+    def next_time(self) -> _timestamp_pb2.Timestamp:
+        """When it moves by itself at the latest; unset while only something from outside moves it."""
+
     def __init__(
         self,
         *,
@@ -673,14 +686,375 @@ class ExplainEnrollmentResponse(_message.Message):
         why: _builtins.str = ...,
         next: _builtins.str = ...,
         entries: _abc.Iterable[Global___TraceEntry] | None = ...,
+        next_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["enrollment", b"enrollment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["enrollment", b"enrollment", "next_time", b"next_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment", b"enrollment", "entries", b"entries", "next", b"next", "why", b"why"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment", b"enrollment", "entries", b"entries", "next", b"next", "next_time", b"next_time", "why", b"why"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExplainEnrollmentResponse: _TypeAlias = ExplainEnrollmentResponse  # noqa: Y015
+
+@_typing.final
+class WhyNotRequest(_message.Message):
+    """Asks why a contact is not in a workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    EMAIL_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    contact_id: _builtins.str
+    """The contact, by id."""
+    email: _builtins.str
+    """The contact, by e-mail."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        contact_id: _builtins.str = ...,
+        email: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "email", b"email", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhyNotRequest: _TypeAlias = WhyNotRequest  # noqa: Y015
+
+@_typing.final
+class EntryReason(_message.Message):
+    """One rule and what it says of the contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    HOLDS_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """The rule: `workflow`, `enrollment`, `variables`, `suppression`, `entry`, `goal`, `exit_rule`, `reentry`, `trigger`,
+    `attempt`.
+    """
+    holds: _builtins.bool
+    """False where it keeps the contact out."""
+    message: _builtins.str
+    """In a sentence."""
+    @_builtins.property
+    def inputs(self) -> _struct_pb2.Struct:
+        """What it looked at."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it was looked at, or when the event came in."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        holds: _builtins.bool = ...,
+        message: _builtins.str = ...,
+        inputs: _struct_pb2.Struct | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds", "inputs", b"inputs", "message", b"message", "rule", b"rule", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EntryReason: _TypeAlias = EntryReason  # noqa: Y015
+
+@_typing.final
+class WhyNotResponse(_message.Message):
+    """Why a contact is not in a workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    ENROLLED_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ID_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """The contact."""
+    enrolled: _builtins.bool
+    """True when it is in the workflow right now."""
+    enrollment_id: _builtins.str
+    """Its enrollment, the latest where there were several."""
+    why: _builtins.str
+    """The answer in one sentence."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryReason]:
+        """Rule by rule."""
+
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        enrolled: _builtins.bool = ...,
+        enrollment_id: _builtins.str = ...,
+        why: _builtins.str = ...,
+        reasons: _abc.Iterable[Global___EntryReason] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "enrolled", b"enrolled", "enrollment_id", b"enrollment_id", "reasons", b"reasons", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhyNotResponse: _TypeAlias = WhyNotResponse  # noqa: Y015
+
+@_typing.final
+class DeadLetter(_message.Message):
+    """Something that failed for good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REDRIVE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id, `dl_…`."""
+    enrollment_id: _builtins.str
+    """The enrollment."""
+    workflow_id: _builtins.str
+    """The workflow."""
+    version: _builtins.int
+    """Its version."""
+    contact_id: _builtins.str
+    """The contact."""
+    step_id: _builtins.str
+    """The step."""
+    kind: _builtins.str
+    """Its kind."""
+    failure: _builtins.str
+    """Class of the failure, such as `TEMPLATE_FAILED`."""
+    reason: _builtins.str
+    """What failed."""
+    attempts: _builtins.int
+    """Tries so far."""
+    state: _builtins.str
+    """`open`, `redriven`, or `passed` where `on_error` let the enrollment go on."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it failed."""
+
+    @_builtins.property
+    def redrive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was redriven."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        enrollment_id: _builtins.str = ...,
+        workflow_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        contact_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        failure: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        state: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        redrive_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "redrive_time", b"redrive_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "contact_id", b"contact_id", "create_time", b"create_time", "enrollment_id", b"enrollment_id", "failure", b"failure", "id", b"id", "kind", b"kind", "reason", b"reason", "redrive_time", b"redrive_time", "state", b"state", "step_id", b"step_id", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeadLetter: _TypeAlias = DeadLetter  # noqa: Y015
+
+@_typing.final
+class ListDeadLettersRequest(_message.Message):
+    """Asks for dead letters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow; empty for all."""
+    filter: _builtins.str
+    """AIP-160 filter on `state`, `step_id`, `failure`, `contact_id`, `enrollment_id`."""
+    page_size: _builtins.int
+    """Letters per page; 0 for 50, at most 500."""
+    page_token: _builtins.str
+    """Token from the previous page."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeadLettersRequest: _TypeAlias = ListDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class ListDeadLettersResponse(_message.Message):
+    """A page of dead letters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTERS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def dead_letters(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeadLetter]:
+        """The letters."""
+
+    def __init__(
+        self,
+        *,
+        dead_letters: _abc.Iterable[Global___DeadLetter] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letters", b"dead_letters", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeadLettersResponse: _TypeAlias = ListDeadLettersResponse  # noqa: Y015
+
+@_typing.final
+class RedriveDeadLettersRequest(_message.Message):
+    """Lets failed steps be tried again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTER_IDS_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow whose open letters are redriven."""
+    filter: _builtins.str
+    """AIP-160 filter as in `ListDeadLetters`; with it the oldest 1,000 open letters it finds are redriven."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Answers what would happen without changing anything."""
+    @_builtins.property
+    def dead_letter_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These letters; or send a filter."""
+
+    def __init__(
+        self,
+        *,
+        dead_letter_ids: _abc.Iterable[_builtins.str] | None = ...,
+        workflow_id: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_ids", b"dead_letter_ids", "filter", b"filter", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveDeadLettersRequest: _TypeAlias = RedriveDeadLettersRequest  # noqa: Y015
+
+@_typing.final
+class RedriveResult(_message.Message):
+    """What became of one letter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEAD_LETTER_ID_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ID_FIELD_NUMBER: _builtins.int
+    REDRIVEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    dead_letter_id: _builtins.str
+    """The letter."""
+    enrollment_id: _builtins.str
+    """The enrollment."""
+    redriven: _builtins.bool
+    """True when its step was tried again."""
+    reason: _builtins.str
+    """Machine reason where it was not."""
+    state: Global___EnrollmentState.ValueType
+    """State of the enrollment after it."""
+    def __init__(
+        self,
+        *,
+        dead_letter_id: _builtins.str = ...,
+        enrollment_id: _builtins.str = ...,
+        redriven: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        state: Global___EnrollmentState.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_id", b"dead_letter_id", "enrollment_id", b"enrollment_id", "reason", b"reason", "redriven", b"redriven", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveResult: _TypeAlias = RedriveResult  # noqa: Y015
+
+@_typing.final
+class RedriveDeadLettersResponse(_message.Message):
+    """What became of the letters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    REDRIVEN_COUNT_FIELD_NUMBER: _builtins.int
+    REMAINING_COUNT_FIELD_NUMBER: _builtins.int
+    redriven_count: _builtins.int
+    """How many were redriven."""
+    remaining_count: _builtins.int
+    """Open letters that the filter still finds."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RedriveResult]:
+        """Letter by letter."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___RedriveResult] | None = ...,
+        redriven_count: _builtins.int = ...,
+        remaining_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["redriven_count", b"redriven_count", "remaining_count", b"remaining_count", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveDeadLettersResponse: _TypeAlias = RedriveDeadLettersResponse  # noqa: Y015
 
 @_typing.final
 class WatchEnrollmentRequest(_message.Message):

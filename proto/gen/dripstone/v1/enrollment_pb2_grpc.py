@@ -61,6 +61,21 @@ class EnrollmentServiceStub:
                 request_serializer=dripstone_dot_v1_dot_enrollment__pb2.ExplainEnrollmentRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_enrollment__pb2.ExplainEnrollmentResponse.FromString,
                 _registered_method=True)
+        self.WhyNot = channel.unary_unary(
+                '/dripstone.v1.EnrollmentService/WhyNot',
+                request_serializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotResponse.FromString,
+                _registered_method=True)
+        self.ListDeadLetters = channel.unary_unary(
+                '/dripstone.v1.EnrollmentService/ListDeadLetters',
+                request_serializer=dripstone_dot_v1_dot_enrollment__pb2.ListDeadLettersRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_enrollment__pb2.ListDeadLettersResponse.FromString,
+                _registered_method=True)
+        self.RedriveDeadLetters = channel.unary_unary(
+                '/dripstone.v1.EnrollmentService/RedriveDeadLetters',
+                request_serializer=dripstone_dot_v1_dot_enrollment__pb2.RedriveDeadLettersRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_enrollment__pb2.RedriveDeadLettersResponse.FromString,
+                _registered_method=True)
         self.WatchEnrollment = channel.unary_stream(
                 '/dripstone.v1.EnrollmentService/WatchEnrollment',
                 request_serializer=dripstone_dot_v1_dot_enrollment__pb2.WatchEnrollmentRequest.SerializeToString,
@@ -117,6 +132,27 @@ class EnrollmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WhyNot(self, request, context):
+        """Tells why a contact is not in a workflow, rule by rule, from stored facts only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeadLetters(self, request, context):
+        """Lists what failed for good, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedriveDeadLetters(self, request, context):
+        """Lets steps that failed be tried again, one letter or all that a filter finds; answers letter by letter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchEnrollment(self, request, context):
         """Streams an enrollment's trace as it grows; ends with the enrollment.
         """
@@ -165,6 +201,21 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.ExplainEnrollment,
                     request_deserializer=dripstone_dot_v1_dot_enrollment__pb2.ExplainEnrollmentRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_enrollment__pb2.ExplainEnrollmentResponse.SerializeToString,
+            ),
+            'WhyNot': grpc.unary_unary_rpc_method_handler(
+                    servicer.WhyNot,
+                    request_deserializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotResponse.SerializeToString,
+            ),
+            'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeadLetters,
+                    request_deserializer=dripstone_dot_v1_dot_enrollment__pb2.ListDeadLettersRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_enrollment__pb2.ListDeadLettersResponse.SerializeToString,
+            ),
+            'RedriveDeadLetters': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedriveDeadLetters,
+                    request_deserializer=dripstone_dot_v1_dot_enrollment__pb2.RedriveDeadLettersRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_enrollment__pb2.RedriveDeadLettersResponse.SerializeToString,
             ),
             'WatchEnrollment': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchEnrollment,
@@ -318,6 +369,87 @@ class EnrollmentService:
             '/dripstone.v1.EnrollmentService/ExplainEnrollment',
             dripstone_dot_v1_dot_enrollment__pb2.ExplainEnrollmentRequest.SerializeToString,
             dripstone_dot_v1_dot_enrollment__pb2.ExplainEnrollmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WhyNot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EnrollmentService/WhyNot',
+            dripstone_dot_v1_dot_enrollment__pb2.WhyNotRequest.SerializeToString,
+            dripstone_dot_v1_dot_enrollment__pb2.WhyNotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EnrollmentService/ListDeadLetters',
+            dripstone_dot_v1_dot_enrollment__pb2.ListDeadLettersRequest.SerializeToString,
+            dripstone_dot_v1_dot_enrollment__pb2.ListDeadLettersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedriveDeadLetters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EnrollmentService/RedriveDeadLetters',
+            dripstone_dot_v1_dot_enrollment__pb2.RedriveDeadLettersRequest.SerializeToString,
+            dripstone_dot_v1_dot_enrollment__pb2.RedriveDeadLettersResponse.FromString,
             options,
             channel_credentials,
             insecure,

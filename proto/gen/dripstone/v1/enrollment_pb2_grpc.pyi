@@ -44,6 +44,12 @@ class EnrollmentServiceStub:
     """Lists what happened to an enrollment, oldest first."""
     ExplainEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ExplainEnrollmentRequest, _enrollment_pb2.ExplainEnrollmentResponse]
     """Tells why the contact is where it is and what will happen next, from stored facts only."""
+    WhyNot: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.WhyNotRequest, _enrollment_pb2.WhyNotResponse]
+    """Tells why a contact is not in a workflow, rule by rule, from stored facts only."""
+    ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ListDeadLettersRequest, _enrollment_pb2.ListDeadLettersResponse]
+    """Lists what failed for good, newest first."""
+    RedriveDeadLetters: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RedriveDeadLettersRequest, _enrollment_pb2.RedriveDeadLettersResponse]
+    """Lets steps that failed be tried again, one letter or all that a filter finds; answers letter by letter."""
     WatchEnrollment: _grpc.UnaryStreamMultiCallable[_enrollment_pb2.WatchEnrollmentRequest, _enrollment_pb2.WatchEnrollmentResponse]
     """Streams an enrollment's trace as it grows; ends with the enrollment."""
     CancelEnrollment: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.CancelEnrollmentRequest, _enrollment_pb2.Enrollment]
@@ -66,6 +72,12 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """Lists what happened to an enrollment, oldest first."""
     ExplainEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ExplainEnrollmentRequest, _enrollment_pb2.ExplainEnrollmentResponse]  # type: ignore[assignment]
     """Tells why the contact is where it is and what will happen next, from stored facts only."""
+    WhyNot: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.WhyNotRequest, _enrollment_pb2.WhyNotResponse]  # type: ignore[assignment]
+    """Tells why a contact is not in a workflow, rule by rule, from stored facts only."""
+    ListDeadLetters: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ListDeadLettersRequest, _enrollment_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
+    """Lists what failed for good, newest first."""
+    RedriveDeadLetters: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.RedriveDeadLettersRequest, _enrollment_pb2.RedriveDeadLettersResponse]  # type: ignore[assignment]
+    """Lets steps that failed be tried again, one letter or all that a filter finds; answers letter by letter."""
     WatchEnrollment: _aio.UnaryStreamMultiCallable[_enrollment_pb2.WatchEnrollmentRequest, _enrollment_pb2.WatchEnrollmentResponse]  # type: ignore[assignment]
     """Streams an enrollment's trace as it grows; ends with the enrollment."""
     CancelEnrollment: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.CancelEnrollmentRequest, _enrollment_pb2.Enrollment]  # type: ignore[assignment]
@@ -115,6 +127,30 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.ExplainEnrollmentResponse, _abc.Awaitable[_enrollment_pb2.ExplainEnrollmentResponse]]:
         """Tells why the contact is where it is and what will happen next, from stored facts only."""
+
+    @_abc_1.abstractmethod
+    def WhyNot(
+        self,
+        request: _enrollment_pb2.WhyNotRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.WhyNotResponse, _abc.Awaitable[_enrollment_pb2.WhyNotResponse]]:
+        """Tells why a contact is not in a workflow, rule by rule, from stored facts only."""
+
+    @_abc_1.abstractmethod
+    def ListDeadLetters(
+        self,
+        request: _enrollment_pb2.ListDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.ListDeadLettersResponse, _abc.Awaitable[_enrollment_pb2.ListDeadLettersResponse]]:
+        """Lists what failed for good, newest first."""
+
+    @_abc_1.abstractmethod
+    def RedriveDeadLetters(
+        self,
+        request: _enrollment_pb2.RedriveDeadLettersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.RedriveDeadLettersResponse, _abc.Awaitable[_enrollment_pb2.RedriveDeadLettersResponse]]:
+        """Lets steps that failed be tried again, one letter or all that a filter finds; answers letter by letter."""
 
     @_abc_1.abstractmethod
     def WatchEnrollment(

@@ -55,6 +55,21 @@ class RecordServiceStub:
                 request_serializer=dripstone_dot_v1_dot_record__pb2.UpdateRecordRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_record__pb2.UpdateRecordResponse.FromString,
                 _registered_method=True)
+        self.ChangeListMembers = channel.unary_unary(
+                '/dripstone.v1.RecordService/ChangeListMembers',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ChangeListMembersRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ChangeListMembersResponse.FromString,
+                _registered_method=True)
+        self.ListLists = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListLists',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListListsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListListsResponse.FromString,
+                _registered_method=True)
+        self.ListListMembers = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListListMembers',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListListMembersRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListListMembersResponse.FromString,
+                _registered_method=True)
         self.ListRecordChanges = channel.unary_unary(
                 '/dripstone.v1.RecordService/ListRecordChanges',
                 request_serializer=dripstone_dot_v1_dot_record__pb2.ListRecordChangesRequest.SerializeToString,
@@ -94,6 +109,27 @@ class RecordServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeListMembers(self, request, context):
+        """Puts contacts on a list, or takes them off; a list exists as long as somebody is on it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLists(self, request, context):
+        """Lists the lists there are, with how many contacts are on each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListListMembers(self, request, context):
+        """Lists the contacts on a list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRecordChanges(self, request, context):
         """Lists the field-level changes of a record, newest first.
         """
@@ -123,6 +159,21 @@ def add_RecordServiceServicer_to_server(servicer, server):
                     servicer.UpdateRecord,
                     request_deserializer=dripstone_dot_v1_dot_record__pb2.UpdateRecordRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_record__pb2.UpdateRecordResponse.SerializeToString,
+            ),
+            'ChangeListMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeListMembers,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ChangeListMembersRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ChangeListMembersResponse.SerializeToString,
+            ),
+            'ListLists': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLists,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListListsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListListsResponse.SerializeToString,
+            ),
+            'ListListMembers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListListMembers,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListListMembersRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListListMembersResponse.SerializeToString,
             ),
             'ListRecordChanges': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecordChanges,
@@ -239,6 +290,87 @@ class RecordService:
             '/dripstone.v1.RecordService/UpdateRecord',
             dripstone_dot_v1_dot_record__pb2.UpdateRecordRequest.SerializeToString,
             dripstone_dot_v1_dot_record__pb2.UpdateRecordResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ChangeListMembers',
+            dripstone_dot_v1_dot_record__pb2.ChangeListMembersRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ChangeListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLists(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListLists',
+            dripstone_dot_v1_dot_record__pb2.ListListsRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListListsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListListMembers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListListMembers',
+            dripstone_dot_v1_dot_record__pb2.ListListMembersRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListListMembersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,12 @@ class RecordServiceStub:
     """Creates a record, or updates the one that the external reference or the e-mail names."""
     UpdateRecord: _grpc.UnaryUnaryMultiCallable[_record_pb2.UpdateRecordRequest, _record_pb2.UpdateRecordResponse]
     """Changes the named fields of a record."""
+    ChangeListMembers: _grpc.UnaryUnaryMultiCallable[_record_pb2.ChangeListMembersRequest, _record_pb2.ChangeListMembersResponse]
+    """Puts contacts on a list, or takes them off; a list exists as long as somebody is on it."""
+    ListLists: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListListsRequest, _record_pb2.ListListsResponse]
+    """Lists the lists there are, with how many contacts are on each."""
+    ListListMembers: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListListMembersRequest, _record_pb2.ListListMembersResponse]
+    """Lists the contacts on a list."""
     ListRecordChanges: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListRecordChangesRequest, _record_pb2.ListRecordChangesResponse]
     """Lists the field-level changes of a record, newest first."""
 
@@ -57,6 +63,12 @@ class RecordServiceAsyncStub(RecordServiceStub):
     """Creates a record, or updates the one that the external reference or the e-mail names."""
     UpdateRecord: _aio.UnaryUnaryMultiCallable[_record_pb2.UpdateRecordRequest, _record_pb2.UpdateRecordResponse]  # type: ignore[assignment]
     """Changes the named fields of a record."""
+    ChangeListMembers: _aio.UnaryUnaryMultiCallable[_record_pb2.ChangeListMembersRequest, _record_pb2.ChangeListMembersResponse]  # type: ignore[assignment]
+    """Puts contacts on a list, or takes them off; a list exists as long as somebody is on it."""
+    ListLists: _aio.UnaryUnaryMultiCallable[_record_pb2.ListListsRequest, _record_pb2.ListListsResponse]  # type: ignore[assignment]
+    """Lists the lists there are, with how many contacts are on each."""
+    ListListMembers: _aio.UnaryUnaryMultiCallable[_record_pb2.ListListMembersRequest, _record_pb2.ListListMembersResponse]  # type: ignore[assignment]
+    """Lists the contacts on a list."""
     ListRecordChanges: _aio.UnaryUnaryMultiCallable[_record_pb2.ListRecordChangesRequest, _record_pb2.ListRecordChangesResponse]  # type: ignore[assignment]
     """Lists the field-level changes of a record, newest first."""
 
@@ -94,6 +106,30 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_record_pb2.UpdateRecordResponse, _abc.Awaitable[_record_pb2.UpdateRecordResponse]]:
         """Changes the named fields of a record."""
+
+    @_abc_1.abstractmethod
+    def ChangeListMembers(
+        self,
+        request: _record_pb2.ChangeListMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.ChangeListMembersResponse, _abc.Awaitable[_record_pb2.ChangeListMembersResponse]]:
+        """Puts contacts on a list, or takes them off; a list exists as long as somebody is on it."""
+
+    @_abc_1.abstractmethod
+    def ListLists(
+        self,
+        request: _record_pb2.ListListsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.ListListsResponse, _abc.Awaitable[_record_pb2.ListListsResponse]]:
+        """Lists the lists there are, with how many contacts are on each."""
+
+    @_abc_1.abstractmethod
+    def ListListMembers(
+        self,
+        request: _record_pb2.ListListMembersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.ListListMembersResponse, _abc.Awaitable[_record_pb2.ListListMembersResponse]]:
+        """Lists the contacts on a list."""
 
     @_abc_1.abstractmethod
     def ListRecordChanges(

@@ -35,6 +35,8 @@ class _WorkflowStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Workflo
     """Published; takes enrollments."""
     WORKFLOW_STATE_ARCHIVED: _WorkflowState.ValueType  # 3
     """Closed to new enrollments."""
+    WORKFLOW_STATE_PAUSED: _WorkflowState.ValueType  # 4
+    """Held: nobody moves, nothing is sent, nobody is lost."""
 
 class WorkflowState(_WorkflowState, metaclass=_WorkflowStateEnumTypeWrapper):
     """Where a workflow is in its life."""
@@ -47,7 +49,37 @@ WORKFLOW_STATE_ACTIVE: WorkflowState.ValueType  # 2
 """Published; takes enrollments."""
 WORKFLOW_STATE_ARCHIVED: WorkflowState.ValueType  # 3
 """Closed to new enrollments."""
+WORKFLOW_STATE_PAUSED: WorkflowState.ValueType  # 4
+"""Held: nobody moves, nothing is sent, nobody is lost."""
 Global___WorkflowState: _TypeAlias = WorkflowState  # noqa: Y015
+
+class _ResumePolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResumePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResumePolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESUME_POLICY_UNSPECIFIED: _ResumePolicy.ValueType  # 0
+    """Not said: the same as RUN_OVERDUE."""
+    RESUME_POLICY_RUN_OVERDUE: _ResumePolicy.ValueType  # 1
+    """What fell due runs now; the rest keeps its time."""
+    RESUME_POLICY_SHIFT: _ResumePolicy.ValueType  # 2
+    """Every timer moves by the length of the pause, as if it had not been."""
+    RESUME_POLICY_SKIP_OVERDUE: _ResumePolicy.ValueType  # 3
+    """What fell due goes on, but passes over messages, webhooks and other outward steps up to its next wait."""
+
+class ResumePolicy(_ResumePolicy, metaclass=_ResumePolicyEnumTypeWrapper):
+    """What becomes of timers that ran out, or run on, during a pause."""
+
+RESUME_POLICY_UNSPECIFIED: ResumePolicy.ValueType  # 0
+"""Not said: the same as RUN_OVERDUE."""
+RESUME_POLICY_RUN_OVERDUE: ResumePolicy.ValueType  # 1
+"""What fell due runs now; the rest keeps its time."""
+RESUME_POLICY_SHIFT: ResumePolicy.ValueType  # 2
+"""Every timer moves by the length of the pause, as if it had not been."""
+RESUME_POLICY_SKIP_OVERDUE: ResumePolicy.ValueType  # 3
+"""What fell due goes on, but passes over messages, webhooks and other outward steps up to its next wait."""
+Global___ResumePolicy: _TypeAlias = ResumePolicy  # noqa: Y015
 
 @_typing.final
 class Step(_message.Message):
@@ -115,19 +147,25 @@ class Trigger(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     WHEN_FIELD_NUMBER: _builtins.int
+    CONFIG_FIELD_NUMBER: _builtins.int
     event: _builtins.str
-    """Name of the event that starts one."""
+    """Name of the event that starts one; empty for triggers of another kind."""
     when: _builtins.str
     """CEL condition over `event` and `contact`; empty for always."""
+    @_builtins.property
+    def config(self) -> _struct_pb2.Struct:
+        """Everything else, such as `schedule`, `segment`, `record`, `pool`, `source`, `audience`; see `GetWorkflowSchema`."""
+
     def __init__(
         self,
         *,
         event: _builtins.str = ...,
         when: _builtins.str = ...,
+        config: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "event", b"event", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -145,6 +183,7 @@ class WorkflowDocument(_message.Message):
     TRIGGERS_FIELD_NUMBER: _builtins.int
     REENTRY_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     title: _builtins.str
     """Title to show."""
     description: _builtins.str
@@ -152,7 +191,7 @@ class WorkflowDocument(_message.Message):
     timezone: _builtins.str
     """IANA time zone for contacts that have none."""
     reentry: _builtins.str
-    """When a contact may enter again: `once` (default) or `after_exit`."""
+    """When a contact may enter again: `once` (default), `after_exit`, `after_interval` or `concurrent_by_key`."""
     @_builtins.property
     def triggers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trigger]:
         """What starts an enrollment beside a call."""
@@ -160,6 +199,10 @@ class WorkflowDocument(_message.Message):
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """The steps; the first is the entry."""
+
+    @_builtins.property
+    def settings(self) -> _struct_pb2.Struct:
+        """Everything else a document says, by key, such as `entry`, `goals`, `exit_on`, `calendars`, `quiet_hours`."""
 
     def __init__(
         self,
@@ -170,10 +213,11 @@ class WorkflowDocument(_message.Message):
         triggers: _abc.Iterable[Global___Trigger] | None = ...,
         reentry: _builtins.str = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        settings: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "reentry", b"reentry", "steps", b"steps", "timezone", b"timezone", "title", b"title", "triggers", b"triggers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "reentry", b"reentry", "settings", b"settings", "steps", b"steps", "timezone", b"timezone", "title", b"title", "triggers", b"triggers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -195,6 +239,8 @@ class Workflow(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    PAUSE_TIME_FIELD_NUMBER: _builtins.int
+    PAUSE_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, chosen at creation or `wfl_…`."""
     state: Global___WorkflowState.ValueType
@@ -209,6 +255,8 @@ class Workflow(_message.Message):
     """Title to show, also in lists."""
     source: _builtins.str
     """The document as YAML text, as it was sent or rendered from `document`. Empty in lists."""
+    pause_reason: _builtins.str
+    """Why it was paused, and by whom."""
     @_builtins.property
     def document(self) -> Global___WorkflowDocument:
         """The draft; or the version asked for. Empty in lists."""
@@ -220,6 +268,10 @@ class Workflow(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def pause_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was paused; unset while it runs."""
 
     def __init__(
         self,
@@ -234,10 +286,12 @@ class Workflow(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         title: _builtins.str = ...,
         source: _builtins.str = ...,
+        pause_time: _timestamp_pb2.Timestamp | None = ...,
+        pause_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "pause_time", b"pause_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "etag", b"etag", "id", b"id", "published_version", b"published_version", "source", b"source", "state", b"state", "title", b"title", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "etag", b"etag", "id", b"id", "pause_reason", b"pause_reason", "pause_time", b"pause_time", "published_version", b"published_version", "source", b"source", "state", b"state", "title", b"title", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -568,6 +622,1354 @@ class ArchiveWorkflowRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ArchiveWorkflowRequest: _TypeAlias = ArchiveWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class PauseWorkflowRequest(_message.Message):
+    """Holds a workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    reason: _builtins.str
+    """Why, for whoever looks."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseWorkflowRequest: _TypeAlias = PauseWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class ResumeWorkflowRequest(_message.Message):
+    """Lets a workflow go on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    policy: Global___ResumePolicy.ValueType
+    """What becomes of overdue timers."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Tells what would happen without changing anything."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        policy: Global___ResumePolicy.ValueType = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeWorkflowRequest: _TypeAlias = ResumeWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class PausedStep(_message.Message):
+    """How many stand in one step while their workflow is paused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    OVERDUE_COUNT_FIELD_NUMBER: _builtins.int
+    KEPT_COUNT_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    overdue_count: _builtins.int
+    """Enrollments whose timer fell due during the pause."""
+    kept_count: _builtins.int
+    """Enrollments to which something happened meanwhile: an event, a decision, an outcome."""
+    waiting_count: _builtins.int
+    """Enrollments that go on waiting."""
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        overdue_count: _builtins.int = ...,
+        kept_count: _builtins.int = ...,
+        waiting_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_count", b"kept_count", "overdue_count", b"overdue_count", "step_id", b"step_id", "waiting_count", b"waiting_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PausedStep: _TypeAlias = PausedStep  # noqa: Y015
+
+@_typing.final
+class ResumeWorkflowResponse(_message.Message):
+    """What resuming does, or would do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    PAUSED_SECONDS_FIELD_NUMBER: _builtins.int
+    RELEASED_COUNT_FIELD_NUMBER: _builtins.int
+    SHIFTED_COUNT_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    paused_seconds: _builtins.int
+    """How long it was paused, in seconds."""
+    released_count: _builtins.int
+    """Enrollments that move at once."""
+    shifted_count: _builtins.int
+    """Enrollments whose timer was moved."""
+    @_builtins.property
+    def workflow(self) -> Global___Workflow:
+        """The workflow."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PausedStep]:
+        """Step by step."""
+
+    def __init__(
+        self,
+        *,
+        workflow: Global___Workflow | None = ...,
+        paused_seconds: _builtins.int = ...,
+        released_count: _builtins.int = ...,
+        shifted_count: _builtins.int = ...,
+        steps: _abc.Iterable[Global___PausedStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paused_seconds", b"paused_seconds", "released_count", b"released_count", "shifted_count", b"shifted_count", "steps", b"steps", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeWorkflowResponse: _TypeAlias = ResumeWorkflowResponse  # noqa: Y015
+
+@_typing.final
+class PlanMigrationRequest(_message.Message):
+    """Plans a migration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StepsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    from_version: _builtins.int
+    """The version to leave; 0 for every version but the target."""
+    to_version: _builtins.int
+    """The version to go to; 0 for the newest."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Answers without keeping the plan."""
+    @_builtins.property
+    def steps(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Old step id to new step id, where it is not the same; `exit` as a target cancels."""
+
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        from_version: _builtins.int = ...,
+        to_version: _builtins.int = ...,
+        steps: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_version", b"from_version", "request_id", b"request_id", "steps", b"steps", "to_version", b"to_version", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanMigrationRequest: _TypeAlias = PlanMigrationRequest  # noqa: Y015
+
+@_typing.final
+class MigrationMove(_message.Message):
+    """Enrollments that make the same move."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_VERSION_FIELD_NUMBER: _builtins.int
+    FROM_STEP_ID_FIELD_NUMBER: _builtins.int
+    TO_STEP_ID_FIELD_NUMBER: _builtins.int
+    KEEPS_WAITING_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_IDS_FIELD_NUMBER: _builtins.int
+    from_version: _builtins.int
+    """Version they leave."""
+    from_step_id: _builtins.str
+    """Step they stand in."""
+    to_step_id: _builtins.str
+    """Step they go to; empty where they cannot go."""
+    keeps_waiting: _builtins.bool
+    """True when they go on waiting as they do; false when they begin the step anew."""
+    count: _builtins.int
+    """How many."""
+    reason: _builtins.str
+    """Why they cannot go, or what changes for them."""
+    @_builtins.property
+    def enrollment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Some of them."""
+
+    def __init__(
+        self,
+        *,
+        from_version: _builtins.int = ...,
+        from_step_id: _builtins.str = ...,
+        to_step_id: _builtins.str = ...,
+        keeps_waiting: _builtins.bool = ...,
+        count: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        enrollment_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "enrollment_ids", b"enrollment_ids", "from_step_id", b"from_step_id", "from_version", b"from_version", "keeps_waiting", b"keeps_waiting", "reason", b"reason", "to_step_id", b"to_step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationMove: _TypeAlias = MigrationMove  # noqa: Y015
+
+@_typing.final
+class MigrationPlan(_message.Message):
+    """A planned or carried out migration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    TO_VERSION_FIELD_NUMBER: _builtins.int
+    MOVES_FIELD_NUMBER: _builtins.int
+    STAYS_FIELD_NUMBER: _builtins.int
+    MOVING_COUNT_FIELD_NUMBER: _builtins.int
+    STAYING_COUNT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    APPLY_TIME_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    """The plan; empty when it was not kept."""
+    hash: _builtins.str
+    """Hash of exactly what it moves."""
+    workflow_id: _builtins.str
+    """The workflow."""
+    to_version: _builtins.int
+    """The version to go to."""
+    moving_count: _builtins.int
+    """Enrollments that move."""
+    staying_count: _builtins.int
+    """Enrollments that stay."""
+    @_builtins.property
+    def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationMove]:
+        """Who goes where."""
+
+    @_builtins.property
+    def stays(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationMove]:
+        """Who stays, and why."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the plan ends."""
+
+    @_builtins.property
+    def apply_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was carried out."""
+
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        hash: _builtins.str = ...,
+        workflow_id: _builtins.str = ...,
+        to_version: _builtins.int = ...,
+        moves: _abc.Iterable[Global___MigrationMove] | None = ...,
+        stays: _abc.Iterable[Global___MigrationMove] | None = ...,
+        moving_count: _builtins.int = ...,
+        staying_count: _builtins.int = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        apply_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["apply_time", b"apply_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_time", b"apply_time", "expire_time", b"expire_time", "hash", b"hash", "moves", b"moves", "moving_count", b"moving_count", "plan_id", b"plan_id", "staying_count", b"staying_count", "stays", b"stays", "to_version", b"to_version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MigrationPlan: _TypeAlias = MigrationPlan  # noqa: Y015
+
+@_typing.final
+class ApplyMigrationRequest(_message.Message):
+    """Carries out a migration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    """The plan."""
+    hash: _builtins.str
+    """Its hash, as you saw it."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        hash: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "plan_id", b"plan_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyMigrationRequest: _TypeAlias = ApplyMigrationRequest  # noqa: Y015
+
+@_typing.final
+class SimulatedContacts(_message.Message):
+    """Contacts to simulate with."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    SAMPLE_SIZE_FIELD_NUMBER: _builtins.int
+    GIVEN_FIELD_NUMBER: _builtins.int
+    MADE_UP_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """AIP-160 filter over existing contacts; the newest that fit are taken."""
+    sample_size: _builtins.int
+    """How many of those to take; 0 for 100, at most 10,000."""
+    made_up: _builtins.int
+    """How many plausible contacts to make up, where none of the above is said."""
+    @_builtins.property
+    def contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Existing contacts, by id."""
+
+    @_builtins.property
+    def given(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """Contacts given here, as fields, with `lead` inside for their lead."""
+
+    def __init__(
+        self,
+        *,
+        contact_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        sample_size: _builtins.int = ...,
+        given: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        made_up: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_ids", b"contact_ids", "filter", b"filter", "given", b"given", "made_up", b"made_up", "sample_size", b"sample_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedContacts: _TypeAlias = SimulatedContacts  # noqa: Y015
+
+@_typing.final
+class SimulatedEvent(_message.Message):
+    """An event of a simulation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    contact: _builtins.str
+    """Contact it belongs to: id, e-mail, position such as `#3`, or `*` for all."""
+    name: _builtins.str
+    """Its name."""
+    after: _builtins.str
+    """When, after the start, such as `2d`; or after the contact's entry where `share` is given."""
+    before: _builtins.str
+    """Latest, where the instant is drawn between the two."""
+    share: _builtins.float
+    """Share of the contacts that have it, 0 to 1; 0 for all."""
+    @_builtins.property
+    def fields(self) -> _struct_pb2.Struct:
+        """Its fields."""
+
+    def __init__(
+        self,
+        *,
+        contact: _builtins.str = ...,
+        name: _builtins.str = ...,
+        fields: _struct_pb2.Struct | None = ...,
+        after: _builtins.str = ...,
+        before: _builtins.str = ...,
+        share: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "contact", b"contact", "fields", b"fields", "name", b"name", "share", b"share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedEvent: _TypeAlias = SimulatedEvent  # noqa: Y015
+
+@_typing.final
+class SimulateWorkflowRequest(_message.Message):
+    """Simulates a workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    HORIZON_FIELD_NUMBER: _builtins.int
+    ASSUMPTIONS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    TIMELINES_FIELD_NUMBER: _builtins.int
+    AGAINST_VERSION_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow; empty when a document is sent."""
+    version: _builtins.int
+    """A published version; 0 for the draft."""
+    source: _builtins.str
+    """A document as YAML or JSON text, instead of a stored one."""
+    recorded: _builtins.str
+    """Takes the events that really came in for these contacts, from so long before now; such as `30d`."""
+    horizon: _builtins.str
+    """How far to go, such as `90d`; 90 days when empty, at most 3 years."""
+    seed: _builtins.int
+    """Changes what is left to chance."""
+    timelines: _builtins.int
+    """Timelines to return, of the first contacts; 0 for 10, at most 200."""
+    against_version: _builtins.int
+    """Another version to compare with; 0 for none."""
+    @_builtins.property
+    def contacts(self) -> Global___SimulatedContacts:
+        """With whom."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedEvent]:
+        """What happens to them."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The first instant; now when unset."""
+
+    @_builtins.property
+    def assumptions(self) -> _struct_pb2.Struct:
+        """What others would answer: `approvals`, `deliveries`, `messages`, `tasks`, `qualify`; see the guide."""
+
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        source: _builtins.str = ...,
+        contacts: Global___SimulatedContacts | None = ...,
+        events: _abc.Iterable[Global___SimulatedEvent] | None = ...,
+        recorded: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        horizon: _builtins.str = ...,
+        assumptions: _struct_pb2.Struct | None = ...,
+        seed: _builtins.int = ...,
+        timelines: _builtins.int = ...,
+        against_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assumptions", b"assumptions", "contacts", b"contacts", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_version", b"against_version", "assumptions", b"assumptions", "contacts", b"contacts", "events", b"events", "horizon", b"horizon", "recorded", b"recorded", "seed", b"seed", "source", b"source", "start_time", b"start_time", "timelines", b"timelines", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateWorkflowRequest: _TypeAlias = SimulateWorkflowRequest  # noqa: Y015
+
+@_typing.final
+class SimulatedEntry(_message.Message):
+    """One thing that would happen to a contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    EXIT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    kind: _builtins.str
+    """Its kind."""
+    outcome: _builtins.str
+    """As in a trace."""
+    exit: _builtins.str
+    """The exit taken."""
+    reason: _builtins.str
+    """Why."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        exit: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exit", b"exit", "kind", b"kind", "outcome", b"outcome", "reason", b"reason", "step_id", b"step_id", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulatedEntry: _TypeAlias = SimulatedEntry  # noqa: Y015
+
+@_typing.final
+class Timeline(_message.Message):
+    """What would happen to one contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    contact: _builtins.str
+    """The contact: id, e-mail or position."""
+    state: _builtins.str
+    """`active` at the end of the horizon, or how it ended; `excluded` when it never entered."""
+    step_id: _builtins.str
+    """The step it stands in at the end."""
+    reason: _builtins.str
+    """Why it was excluded, or ended."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulatedEntry]:
+        """What happened."""
+
+    def __init__(
+        self,
+        *,
+        contact: _builtins.str = ...,
+        state: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        entries: _abc.Iterable[Global___SimulatedEntry] | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "entries", b"entries", "reason", b"reason", "state", b"state", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Timeline: _TypeAlias = Timeline  # noqa: Y015
+
+@_typing.final
+class FunnelStep(_message.Message):
+    """How many went through one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ExitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ENTERED_COUNT_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    HELD_COUNT_FIELD_NUMBER: _builtins.int
+    MEDIAN_SECONDS_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    kind: _builtins.str
+    """Its kind."""
+    entered_count: _builtins.int
+    """How many came in."""
+    waiting_count: _builtins.int
+    """How many stand there at the end."""
+    failed_count: _builtins.int
+    """How many failed there."""
+    skipped_count: _builtins.int
+    """How many were skipped."""
+    held_count: _builtins.int
+    """How many were held for a while."""
+    median_seconds: _builtins.float
+    """Median time in the step, in seconds."""
+    @_builtins.property
+    def exits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How many left, by exit."""
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        entered_count: _builtins.int = ...,
+        exits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        waiting_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
+        held_count: _builtins.int = ...,
+        median_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entered_count", b"entered_count", "exits", b"exits", "failed_count", b"failed_count", "held_count", b"held_count", "kind", b"kind", "median_seconds", b"median_seconds", "skipped_count", b"skipped_count", "step_id", b"step_id", "waiting_count", b"waiting_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunnelStep: _TypeAlias = FunnelStep  # noqa: Y015
+
+@_typing.final
+class MessagesOnDay(_message.Message):
+    """Messages on one day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """The day, as 2026-11-21."""
+    channel: _builtins.str
+    """The channel."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "count", b"count", "day", b"day"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessagesOnDay: _TypeAlias = MessagesOnDay  # noqa: Y015
+
+@_typing.final
+class Exclusion(_message.Message):
+    """Contacts that never entered, for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Machine reason."""
+    message: _builtins.str
+    """In a sentence."""
+    count: _builtins.int
+    """How many."""
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Some of them."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        count: _builtins.int = ...,
+        contacts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "count", b"count", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Exclusion: _TypeAlias = Exclusion  # noqa: Y015
+
+@_typing.final
+class SimulationDifference(_message.Message):
+    """How two versions differ on the same contacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class EnteredEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class StatesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    ENTERED_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    changed_count: _builtins.int
+    """Contacts that go another way."""
+    messages: _builtins.int
+    """Messages here minus messages there."""
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Some of them."""
+
+    @_builtins.property
+    def entered(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Entered here minus entered there, by step."""
+
+    @_builtins.property
+    def states(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Ends here minus ends there, by state."""
+
+    def __init__(
+        self,
+        *,
+        changed_count: _builtins.int = ...,
+        contacts: _abc.Iterable[_builtins.str] | None = ...,
+        entered: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        messages: _builtins.int = ...,
+        states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_count", b"changed_count", "contacts", b"contacts", "entered", b"entered", "messages", b"messages", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulationDifference: _TypeAlias = SimulationDifference  # noqa: Y015
+
+@_typing.final
+class SimulateWorkflowResponse(_message.Message):
+    """What would happen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StatesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ENTERED_COUNT_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    FUNNEL_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    EXCLUSIONS_FIELD_NUMBER: _builtins.int
+    TIMELINES_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    entered_count: _builtins.int
+    """Contacts that entered."""
+    @_builtins.property
+    def states(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """How they ended, or `active`."""
+
+    @_builtins.property
+    def funnel(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelStep]:
+        """Step by step, in document order."""
+
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessagesOnDay]:
+        """Messages by day and channel."""
+
+    @_builtins.property
+    def exclusions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Exclusion]:
+        """Who never entered."""
+
+    @_builtins.property
+    def timelines(self) -> _containers.RepeatedCompositeFieldContainer[Global___Timeline]:
+        """The first contacts, one by one."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a look at the result warns of."""
+
+    @_builtins.property
+    def difference(self) -> Global___SimulationDifference:
+        """Against the other version, where one was named."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """The first instant."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """The last instant."""
+
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
+        """What is wrong with the document; nothing was simulated then."""
+
+    def __init__(
+        self,
+        *,
+        entered_count: _builtins.int = ...,
+        states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        funnel: _abc.Iterable[Global___FunnelStep] | None = ...,
+        messages: _abc.Iterable[Global___MessagesOnDay] | None = ...,
+        exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
+        timelines: _abc.Iterable[Global___Timeline] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
+        difference: Global___SimulationDifference | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        problems: _abc.Iterable[Global___Problem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "entered_count", b"entered_count", "exclusions", b"exclusions", "funnel", b"funnel", "messages", b"messages", "problems", b"problems", "start_time", b"start_time", "states", b"states", "timelines", b"timelines", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimulateWorkflowResponse: _TypeAlias = SimulateWorkflowResponse  # noqa: Y015
+
+@_typing.final
+class GetWorkflowStatisticsRequest(_message.Message):
+    """Asks for statistics."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    version: _builtins.int
+    """One version; 0 for all together."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkflowStatisticsRequest: _TypeAlias = GetWorkflowStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class StepStatistics(_message.Message):
+    """How contacts went through one step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OutcomesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class ExitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
+    HELD_COUNT_FIELD_NUMBER: _builtins.int
+    STANDING_COUNT_FIELD_NUMBER: _builtins.int
+    FAILURE_RATE_FIELD_NUMBER: _builtins.int
+    MEAN_SECONDS_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    kind: _builtins.str
+    """Its kind, as in the newest version that has it."""
+    outcome_count: _builtins.int
+    """How often it was carried out, one way or another."""
+    held_count: _builtins.int
+    """How often it was held."""
+    standing_count: _builtins.int
+    """Enrollments that stand there now."""
+    failure_rate: _builtins.float
+    """Share of outcomes that failed, 0 to 1."""
+    mean_seconds: _builtins.float
+    """Mean time in the step, in seconds; 0 where it holds nobody."""
+    @_builtins.property
+    def outcomes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By outcome: `ok`, `skipped`, `failed`, `ended`."""
+
+    @_builtins.property
+    def exits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By exit."""
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        outcome_count: _builtins.int = ...,
+        outcomes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        exits: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        held_count: _builtins.int = ...,
+        standing_count: _builtins.int = ...,
+        failure_rate: _builtins.float = ...,
+        mean_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exits", b"exits", "failure_rate", b"failure_rate", "held_count", b"held_count", "kind", b"kind", "mean_seconds", b"mean_seconds", "outcome_count", b"outcome_count", "outcomes", b"outcomes", "standing_count", b"standing_count", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepStatistics: _TypeAlias = StepStatistics  # noqa: Y015
+
+@_typing.final
+class WayStatistics(_message.Message):
+    """How one way of a split did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAY_FIELD_NUMBER: _builtins.int
+    ENTERED_COUNT_FIELD_NUMBER: _builtins.int
+    CONVERTED_COUNT_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    RATE_LOW_FIELD_NUMBER: _builtins.int
+    RATE_HIGH_FIELD_NUMBER: _builtins.int
+    LIFT_FIELD_NUMBER: _builtins.int
+    LIFT_LOW_FIELD_NUMBER: _builtins.int
+    LIFT_HIGH_FIELD_NUMBER: _builtins.int
+    SIGNIFICANT_FIELD_NUMBER: _builtins.int
+    way: _builtins.str
+    """The way."""
+    entered_count: _builtins.int
+    """How many it took."""
+    converted_count: _builtins.int
+    """How many of them reached a goal."""
+    rate: _builtins.float
+    """Their share, 0 to 1."""
+    rate_low: _builtins.float
+    """Lower end of its 95 % interval (Wilson)."""
+    rate_high: _builtins.float
+    """Upper end."""
+    lift: _builtins.float
+    """Share minus the share of the first way."""
+    lift_low: _builtins.float
+    """Lower end of the lift's 95 % interval (Newcombe)."""
+    lift_high: _builtins.float
+    """Upper end."""
+    significant: _builtins.bool
+    """True when the interval of the lift leaves out zero."""
+    def __init__(
+        self,
+        *,
+        way: _builtins.str = ...,
+        entered_count: _builtins.int = ...,
+        converted_count: _builtins.int = ...,
+        rate: _builtins.float = ...,
+        rate_low: _builtins.float = ...,
+        rate_high: _builtins.float = ...,
+        lift: _builtins.float = ...,
+        lift_low: _builtins.float = ...,
+        lift_high: _builtins.float = ...,
+        significant: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["converted_count", b"converted_count", "entered_count", b"entered_count", "lift", b"lift", "lift_high", b"lift_high", "lift_low", b"lift_low", "rate", b"rate", "rate_high", b"rate_high", "rate_low", b"rate_low", "significant", b"significant", "way", b"way"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WayStatistics: _TypeAlias = WayStatistics  # noqa: Y015
+
+@_typing.final
+class SplitStatistics(_message.Message):
+    """The result of a split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    WAYS_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    @_builtins.property
+    def ways(self) -> _containers.RepeatedCompositeFieldContainer[Global___WayStatistics]:
+        """Its ways; the first is the base of the others."""
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        ways: _abc.Iterable[Global___WayStatistics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["step_id", b"step_id", "ways", b"ways"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SplitStatistics: _TypeAlias = SplitStatistics  # noqa: Y015
+
+@_typing.final
+class WorkflowStatistics(_message.Message):
+    """How contacts went through a workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class StatesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class GoalsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENTERED_COUNT_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    GOALS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    SPLITS_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    version: _builtins.int
+    """The version; 0 for all."""
+    entered_count: _builtins.int
+    """Enrollments so far."""
+    @_builtins.property
+    def states(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Enrollments by state."""
+
+    @_builtins.property
+    def goals(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Goals reached, by name."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepStatistics]:
+        """Step by step, in document order."""
+
+    @_builtins.property
+    def splits(self) -> _containers.RepeatedCompositeFieldContainer[Global___SplitStatistics]:
+        """Its splits."""
+
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        entered_count: _builtins.int = ...,
+        states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        goals: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        steps: _abc.Iterable[Global___StepStatistics] | None = ...,
+        splits: _abc.Iterable[Global___SplitStatistics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entered_count", b"entered_count", "goals", b"goals", "splits", b"splits", "states", b"states", "steps", b"steps", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowStatistics: _TypeAlias = WorkflowStatistics  # noqa: Y015
+
+@_typing.final
+class GetWorkflowSchemaRequest(_message.Message):
+    """Asks for the schema."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkflowSchemaRequest: _TypeAlias = GetWorkflowSchemaRequest  # noqa: Y015
+
+@_typing.final
+class GetWorkflowSchemaResponse(_message.Message):
+    """The schema."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def schema(self) -> _struct_pb2.Struct:
+        """JSON Schema, draft 2020-12."""
+
+    def __init__(
+        self,
+        *,
+        schema: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetWorkflowSchemaResponse: _TypeAlias = GetWorkflowSchemaResponse  # noqa: Y015
+
+@_typing.final
+class ListWorkflowTemplatesRequest(_message.Message):
+    """Asks for the templates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkflowTemplatesRequest: _TypeAlias = ListWorkflowTemplatesRequest  # noqa: Y015
+
+@_typing.final
+class WorkflowTemplate(_message.Message):
+    """A workflow to start from."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Name, such as `no-show`."""
+    title: _builtins.str
+    """Title."""
+    description: _builtins.str
+    """What it is for."""
+    source: _builtins.str
+    """The document as YAML text."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        title: _builtins.str = ...,
+        description: _builtins.str = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "id", b"id", "source", b"source", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkflowTemplate: _TypeAlias = WorkflowTemplate  # noqa: Y015
+
+@_typing.final
+class ListWorkflowTemplatesResponse(_message.Message):
+    """The templates."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkflowTemplate]:
+        """The templates."""
+
+    def __init__(
+        self,
+        *,
+        templates: _abc.Iterable[Global___WorkflowTemplate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["templates", b"templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWorkflowTemplatesResponse: _TypeAlias = ListWorkflowTemplatesResponse  # noqa: Y015
 
 @_typing.final
 class ListStepTypesRequest(_message.Message):

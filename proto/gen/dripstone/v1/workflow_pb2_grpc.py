@@ -65,6 +65,46 @@ class WorkflowServiceStub:
                 request_serializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowsRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowsResponse.FromString,
                 _registered_method=True)
+        self.PauseWorkflow = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/PauseWorkflow',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.PauseWorkflowRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.Workflow.FromString,
+                _registered_method=True)
+        self.ResumeWorkflow = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/ResumeWorkflow',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.ResumeWorkflowRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.ResumeWorkflowResponse.FromString,
+                _registered_method=True)
+        self.PlanMigration = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/PlanMigration',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.PlanMigrationRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.MigrationPlan.FromString,
+                _registered_method=True)
+        self.ApplyMigration = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/ApplyMigration',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.ApplyMigrationRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.MigrationPlan.FromString,
+                _registered_method=True)
+        self.SimulateWorkflow = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/SimulateWorkflow',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.SimulateWorkflowRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.SimulateWorkflowResponse.FromString,
+                _registered_method=True)
+        self.GetWorkflowStatistics = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/GetWorkflowStatistics',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.GetWorkflowStatisticsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.WorkflowStatistics.FromString,
+                _registered_method=True)
+        self.GetWorkflowSchema = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/GetWorkflowSchema',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.GetWorkflowSchemaRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.GetWorkflowSchemaResponse.FromString,
+                _registered_method=True)
+        self.ListWorkflowTemplates = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/ListWorkflowTemplates',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowTemplatesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowTemplatesResponse.FromString,
+                _registered_method=True)
         self.ArchiveWorkflow = channel.unary_unary(
                 '/dripstone.v1.WorkflowService/ArchiveWorkflow',
                 request_serializer=dripstone_dot_v1_dot_workflow__pb2.ArchiveWorkflowRequest.SerializeToString,
@@ -123,6 +163,62 @@ class WorkflowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseWorkflow(self, request, context):
+        """Holds a workflow: timers keep their due time, nobody is skipped, nothing is sent, and new contacts wait at the entry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeWorkflow(self, request, context):
+        """Lets a paused workflow go on; with `validate_only` it tells what would happen under the policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanMigration(self, request, context):
+        """Plans to move running enrollments to another version: who moves from which step to which, who cannot and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyMigration(self, request, context):
+        """Carries out a migration exactly as planned, or refuses with PLAN_STALE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimulateWorkflow(self, request, context):
+        """Runs a draft, a version or a document on a virtual clock over real or given contacts; nothing leaves, nothing is stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkflowStatistics(self, request, context):
+        """Returns how contacts went through a workflow, step by step, with the results of its splits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetWorkflowSchema(self, request, context):
+        """Returns the JSON Schema of workflow documents, for editors.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWorkflowTemplates(self, request, context):
+        """Lists the workflow templates that come with the product.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ArchiveWorkflow(self, request, context):
         """Closes a workflow to new enrollments; running ones go on.
         """
@@ -169,6 +265,46 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.ListWorkflows,
                     request_deserializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowsRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowsResponse.SerializeToString,
+            ),
+            'PauseWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseWorkflow,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.PauseWorkflowRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.Workflow.SerializeToString,
+            ),
+            'ResumeWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeWorkflow,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.ResumeWorkflowRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.ResumeWorkflowResponse.SerializeToString,
+            ),
+            'PlanMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanMigration,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.PlanMigrationRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.MigrationPlan.SerializeToString,
+            ),
+            'ApplyMigration': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyMigration,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.ApplyMigrationRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.MigrationPlan.SerializeToString,
+            ),
+            'SimulateWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.SimulateWorkflow,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.SimulateWorkflowRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.SimulateWorkflowResponse.SerializeToString,
+            ),
+            'GetWorkflowStatistics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkflowStatistics,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.GetWorkflowStatisticsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.WorkflowStatistics.SerializeToString,
+            ),
+            'GetWorkflowSchema': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetWorkflowSchema,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.GetWorkflowSchemaRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.GetWorkflowSchemaResponse.SerializeToString,
+            ),
+            'ListWorkflowTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWorkflowTemplates,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowTemplatesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.ListWorkflowTemplatesResponse.SerializeToString,
             ),
             'ArchiveWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.ArchiveWorkflow,
@@ -344,6 +480,222 @@ class WorkflowService:
             '/dripstone.v1.WorkflowService/ListWorkflows',
             dripstone_dot_v1_dot_workflow__pb2.ListWorkflowsRequest.SerializeToString,
             dripstone_dot_v1_dot_workflow__pb2.ListWorkflowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/PauseWorkflow',
+            dripstone_dot_v1_dot_workflow__pb2.PauseWorkflowRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.Workflow.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/ResumeWorkflow',
+            dripstone_dot_v1_dot_workflow__pb2.ResumeWorkflowRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.ResumeWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/PlanMigration',
+            dripstone_dot_v1_dot_workflow__pb2.PlanMigrationRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.MigrationPlan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyMigration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/ApplyMigration',
+            dripstone_dot_v1_dot_workflow__pb2.ApplyMigrationRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.MigrationPlan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimulateWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/SimulateWorkflow',
+            dripstone_dot_v1_dot_workflow__pb2.SimulateWorkflowRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.SimulateWorkflowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkflowStatistics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/GetWorkflowStatistics',
+            dripstone_dot_v1_dot_workflow__pb2.GetWorkflowStatisticsRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.WorkflowStatistics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetWorkflowSchema(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/GetWorkflowSchema',
+            dripstone_dot_v1_dot_workflow__pb2.GetWorkflowSchemaRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.GetWorkflowSchemaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWorkflowTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/ListWorkflowTemplates',
+            dripstone_dot_v1_dot_workflow__pb2.ListWorkflowTemplatesRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.ListWorkflowTemplatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

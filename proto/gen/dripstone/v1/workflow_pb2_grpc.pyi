@@ -45,6 +45,22 @@ class WorkflowServiceStub:
     """Returns a workflow with its draft, or with one published version."""
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]
     """Lists workflows, newest first, without their steps."""
+    PauseWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.PauseWorkflowRequest, _workflow_pb2.Workflow]
+    """Holds a workflow: timers keep their due time, nobody is skipped, nothing is sent, and new contacts wait at the entry."""
+    ResumeWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ResumeWorkflowRequest, _workflow_pb2.ResumeWorkflowResponse]
+    """Lets a paused workflow go on; with `validate_only` it tells what would happen under the policy."""
+    PlanMigration: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.PlanMigrationRequest, _workflow_pb2.MigrationPlan]
+    """Plans to move running enrollments to another version: who moves from which step to which, who cannot and why."""
+    ApplyMigration: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ApplyMigrationRequest, _workflow_pb2.MigrationPlan]
+    """Carries out a migration exactly as planned, or refuses with PLAN_STALE."""
+    SimulateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.SimulateWorkflowRequest, _workflow_pb2.SimulateWorkflowResponse]
+    """Runs a draft, a version or a document on a virtual clock over real or given contacts; nothing leaves, nothing is stored."""
+    GetWorkflowStatistics: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowStatisticsRequest, _workflow_pb2.WorkflowStatistics]
+    """Returns how contacts went through a workflow, step by step, with the results of its splits."""
+    GetWorkflowSchema: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowSchemaRequest, _workflow_pb2.GetWorkflowSchemaResponse]
+    """Returns the JSON Schema of workflow documents, for editors."""
+    ListWorkflowTemplates: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowTemplatesRequest, _workflow_pb2.ListWorkflowTemplatesResponse]
+    """Lists the workflow templates that come with the product."""
     ArchiveWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ArchiveWorkflowRequest, _workflow_pb2.Workflow]
     """Closes a workflow to new enrollments; running ones go on."""
     ListStepTypes: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ListStepTypesRequest, _workflow_pb2.ListStepTypesResponse]
@@ -67,6 +83,22 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """Returns a workflow with its draft, or with one published version."""
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
     """Lists workflows, newest first, without their steps."""
+    PauseWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.PauseWorkflowRequest, _workflow_pb2.Workflow]  # type: ignore[assignment]
+    """Holds a workflow: timers keep their due time, nobody is skipped, nothing is sent, and new contacts wait at the entry."""
+    ResumeWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ResumeWorkflowRequest, _workflow_pb2.ResumeWorkflowResponse]  # type: ignore[assignment]
+    """Lets a paused workflow go on; with `validate_only` it tells what would happen under the policy."""
+    PlanMigration: _aio.UnaryUnaryMultiCallable[_workflow_pb2.PlanMigrationRequest, _workflow_pb2.MigrationPlan]  # type: ignore[assignment]
+    """Plans to move running enrollments to another version: who moves from which step to which, who cannot and why."""
+    ApplyMigration: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ApplyMigrationRequest, _workflow_pb2.MigrationPlan]  # type: ignore[assignment]
+    """Carries out a migration exactly as planned, or refuses with PLAN_STALE."""
+    SimulateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.SimulateWorkflowRequest, _workflow_pb2.SimulateWorkflowResponse]  # type: ignore[assignment]
+    """Runs a draft, a version or a document on a virtual clock over real or given contacts; nothing leaves, nothing is stored."""
+    GetWorkflowStatistics: _aio.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowStatisticsRequest, _workflow_pb2.WorkflowStatistics]  # type: ignore[assignment]
+    """Returns how contacts went through a workflow, step by step, with the results of its splits."""
+    GetWorkflowSchema: _aio.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowSchemaRequest, _workflow_pb2.GetWorkflowSchemaResponse]  # type: ignore[assignment]
+    """Returns the JSON Schema of workflow documents, for editors."""
+    ListWorkflowTemplates: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowTemplatesRequest, _workflow_pb2.ListWorkflowTemplatesResponse]  # type: ignore[assignment]
+    """Lists the workflow templates that come with the product."""
     ArchiveWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ArchiveWorkflowRequest, _workflow_pb2.Workflow]  # type: ignore[assignment]
     """Closes a workflow to new enrollments; running ones go on."""
     ListStepTypes: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ListStepTypesRequest, _workflow_pb2.ListStepTypesResponse]  # type: ignore[assignment]
@@ -122,6 +154,70 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_pb2.ListWorkflowsResponse, _abc.Awaitable[_workflow_pb2.ListWorkflowsResponse]]:
         """Lists workflows, newest first, without their steps."""
+
+    @_abc_1.abstractmethod
+    def PauseWorkflow(
+        self,
+        request: _workflow_pb2.PauseWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.Workflow, _abc.Awaitable[_workflow_pb2.Workflow]]:
+        """Holds a workflow: timers keep their due time, nobody is skipped, nothing is sent, and new contacts wait at the entry."""
+
+    @_abc_1.abstractmethod
+    def ResumeWorkflow(
+        self,
+        request: _workflow_pb2.ResumeWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.ResumeWorkflowResponse, _abc.Awaitable[_workflow_pb2.ResumeWorkflowResponse]]:
+        """Lets a paused workflow go on; with `validate_only` it tells what would happen under the policy."""
+
+    @_abc_1.abstractmethod
+    def PlanMigration(
+        self,
+        request: _workflow_pb2.PlanMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.MigrationPlan, _abc.Awaitable[_workflow_pb2.MigrationPlan]]:
+        """Plans to move running enrollments to another version: who moves from which step to which, who cannot and why."""
+
+    @_abc_1.abstractmethod
+    def ApplyMigration(
+        self,
+        request: _workflow_pb2.ApplyMigrationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.MigrationPlan, _abc.Awaitable[_workflow_pb2.MigrationPlan]]:
+        """Carries out a migration exactly as planned, or refuses with PLAN_STALE."""
+
+    @_abc_1.abstractmethod
+    def SimulateWorkflow(
+        self,
+        request: _workflow_pb2.SimulateWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.SimulateWorkflowResponse, _abc.Awaitable[_workflow_pb2.SimulateWorkflowResponse]]:
+        """Runs a draft, a version or a document on a virtual clock over real or given contacts; nothing leaves, nothing is stored."""
+
+    @_abc_1.abstractmethod
+    def GetWorkflowStatistics(
+        self,
+        request: _workflow_pb2.GetWorkflowStatisticsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.WorkflowStatistics, _abc.Awaitable[_workflow_pb2.WorkflowStatistics]]:
+        """Returns how contacts went through a workflow, step by step, with the results of its splits."""
+
+    @_abc_1.abstractmethod
+    def GetWorkflowSchema(
+        self,
+        request: _workflow_pb2.GetWorkflowSchemaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.GetWorkflowSchemaResponse, _abc.Awaitable[_workflow_pb2.GetWorkflowSchemaResponse]]:
+        """Returns the JSON Schema of workflow documents, for editors."""
+
+    @_abc_1.abstractmethod
+    def ListWorkflowTemplates(
+        self,
+        request: _workflow_pb2.ListWorkflowTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.ListWorkflowTemplatesResponse, _abc.Awaitable[_workflow_pb2.ListWorkflowTemplatesResponse]]:
+        """Lists the workflow templates that come with the product."""
 
     @_abc_1.abstractmethod
     def ArchiveWorkflow(

@@ -1,0 +1,92 @@
+"""What an effect leaves behind: facts that later steps of the same transition see, in a form every database keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from core.domain.effects import (
+    Ask,
+    ChangeList,
+    CreateRecord,
+    CreateTask,
+    Effect,
+    Emit,
+    EmitEvent,
+    RequestApproval,
+    SendMessage,
+    UpdateRecord,
+)
+from core.domain.enrollment import Facts, RecordFacts, Sent
+from core.domain.workflow.storable import storable, storable_text
+
+
+def after(facts: Facts, effect: Effect, workflow_id: str, now: datetime) -> Facts:
+    """Return the facts once an effect is carried out."""
+    match effect:
+        case UpdateRecord(record_type="contact"):
+            return replace(facts, contact=_updated(facts.contact, effect))
+        case UpdateRecord(record_type="company") if facts.company is not None:
+            return replace(facts, company=_updated(facts.company, effect))
+        case UpdateRecord(record_type="lead") if facts.lead is not None:
+            return replace(facts, lead=_updated(facts.lead, effect))
+        case CreateRecord(record_type="lead"):
+            created = UpdateRecord(effect.id, "lead", effect.fields)
+            return replace(facts, lead=_updated(RecordFacts(effect.id, "lead", {}), created))
+        case SendMessage():
+            return replace(facts, sent=(*facts.sent, Sent(effect.channel, now, workflow_id)))
+        case ChangeList():
+            on_it = facts.lists | {effect.list_name}
+            return replace(facts, lists=on_it if effect.on else on_it - {effect.list_name})
+        case _:
+            return facts
+
+
+def storable_effect(effect: Effect) -> Effect:
+    """Return an effect that every database keeps; one poisonous row would hold up all that is written with it."""
+    match effect:
+        case Emit():
+            return replace(effect, data=storable(effect.data))
+        case UpdateRecord() | CreateRecord() | EmitEvent():
+            return replace(effect, fields=storable(effect.fields))
+        case RequestApproval():
+            return replace(effect, title=storable_text(effect.title), details=storable(effect.details))
+        case SendMessage():
+            return replace(
+                effect,
+                to=storable_text(effect.to),
+                subject=storable_text(effect.subject),
+                text=storable_text(effect.text),
+                html=storable_text(effect.html),
+            )
+        case CreateTask():
+            return replace(
+                effect,
+                title=storable_text(effect.title),
+                instructions=storable_text(effect.instructions),
+                input=storable(effect.input),
+            )
+        case Ask():
+            return replace(effect, payload=storable(effect.payload))
+        case _:
+            return effect
+
+
+def _updated(record: RecordFacts, effect: UpdateRecord) -> RecordFacts:
+    fields = dict(record.fields)
+    for path, value in effect.fields.items():
+        _set(fields, path.split("."), value)
+    return replace(record, fields=fields)
+
+
+def _set(fields: dict[str, Any], path: list[str], value: Any) -> None:
+    for name in path[:-1]:
+        inner = fields.get(name)
+        fields[name] = dict(inner) if isinstance(inner, Mapping) else {}
+        fields = fields[name]
+    if value is None:
+        fields.pop(path[-1], None)
+    else:
+        fields[path[-1]] = value

@@ -1,0 +1,65 @@
+"""The step that makes a lead for the contact, or a company."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from core.domain.effects import CreateRecord
+from core.domain.names import RECORD_PREFIXES
+from core.domain.records.fields import missing_fields, validate_fields
+from core.domain.steps.base import Context, Decision, Fail, Go, Step, setting
+from core.domain.steps.shapes import RecordFields, Scope, Text
+from core.domain.workflow.values import Value
+
+RECORDS = ("lead", "company")
+"""Contacts come in with events and enrollments, where it is known whether they are there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create(Step):
+    """Makes a lead for the contact, or a company."""
+
+    kind: ClassVar = "create"
+    summary: ClassVar = "Makes a new lead of the contact, which is then the one in hand, or a company."
+    outputs: ClassVar = {"record_id": "string"}
+
+    fields: Annotated[dict[str, Value], setting(RecordFields(), "Field paths and their values.", key="set")]
+    record: Annotated[str, setting(Text(choices=RECORDS), "Which kind of record; a lead by default.")] = "lead"
+
+    def check(self, scope: Scope, path: str) -> None:
+        """Report fields that the record does not have, and those it lacks."""
+        RecordFields().check(self.record, self.fields, scope, f"{path}.set")
+        if self.record == "lead" and "contact_id" in self.fields:
+            message = "a new lead belongs to the contact who is enrolled"
+            scope.add(f"{path}.set.contact_id", "READ_ONLY_FIELD", message, "Leave it out.")
+        given: dict[str, Any] = dict.fromkeys(self.fields, True)
+        scope.problems += missing_fields(self.record, {"contact_id": True, **given}, f"{path}.set")
+
+    def begin(self, context: Context) -> Decision:
+        """Compute the values and make the record; a value that is not known leaves its field out."""
+        chosen: dict[str, Any] = {"contact_id": context.enrollment.contact_id} if self.record == "lead" else {}
+        inputs: dict[str, Any] = {}
+        gaps: list[str] = []
+        for name, value in self.fields.items():
+            computed = value.compute(context.values)
+            inputs |= computed.inputs
+            if computed.errors:
+                reason = f"The value of {name} could not be made: {computed.errors[0]}."
+                return Fail(reason, inputs, "TEMPLATE_FAILED")
+            if computed.empty:
+                gaps.append(f"{name} is left out: {computed.gaps[0]}.")
+            else:
+                chosen[name] = computed.value
+        accepted, problems = validate_fields(self.record, chosen, "")
+        if problems:
+            return Fail(f"{problems[0].field}: {problems[0].message}.", inputs, "BAD_VALUE")
+        accepted = {name: value for name, value in accepted.items() if value is not None}
+        missing = missing_fields(self.record, accepted, "")
+        if missing:
+            reason = f"No {self.record} was made: it needs {missing[0].field}."
+            return Go("next", " ".join([reason, *gaps]), "skipped", inputs=inputs)
+        record = context.name(RECORD_PREFIXES[self.record])
+        effect = CreateRecord(record, self.record, accepted)
+        reason = " ".join([f"Made the {self.record} {record}.", *gaps])
+        return Go("next", reason, effects=(effect,), outputs={"record_id": record}, inputs=inputs)

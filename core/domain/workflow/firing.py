@@ -1,0 +1,252 @@
+"""Whether a trigger fires: which events it listens to, and what it makes of one of them.
+
+A change of a record comes as an event of the core's own, `$record.contact` and the like, so that whatever starts or
+ends enrollments because of a change travels the same way as everything else that happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from core.domain.enrollment import EventFacts, Facts, RecordFacts
+from core.domain.records.changes import Change, as_of
+from core.domain.steps.wait_for_event import WaitForEvent
+from core.domain.workflow.conditions import tell
+from core.domain.workflow.expressions import Expression
+from core.domain.workflow.trigger_kinds import EventTrigger, RecordTrigger, SegmentTrigger, SourceTrigger, Trigger
+from core.domain.workflow.variables import Known, RecordChange, event_values
+from core.domain.workflow.version import Version
+
+RECORD = "record"
+"""Type of the events that tell of changed records; no event that comes in has it."""
+
+RECORD_EVENTS: Mapping[str, str] = {kind: f"$record.{kind}" for kind in ("contact", "lead", "company")}
+"""Record type to the name of the event that tells of its change."""
+
+LISTS = "lists"
+"""How a change of the contact's lists is called among the changed fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRecord:
+    """A record that was created or changed, as its event carries it."""
+
+    record_type: str
+    record_id: str
+    created: bool
+    changes: tuple[Change, ...]
+    actor: str = ""
+    cause: str = ""
+    workflow_id: str = ""
+    """The workflow whose enrollment changed it; it is not triggered by its own doing."""
+    rev: int = 0
+    """The record's, after the change; 0 for what is kept beside the record."""
+
+    @classmethod
+    def of(cls, event: EventFacts) -> ChangedRecord:
+        """Return the change that an event tells of."""
+        told = event.fields
+        changes = (Change(one["field"], one.get("old_value"), one.get("new_value")) for one in told.get("changes", ()))
+        return cls(
+            str(told.get("record_type", "")),
+            str(told.get("record_id", "")),
+            told.get("created") is True,
+            tuple(changes),
+            str(told.get("actor", "")),
+            str(told.get("cause", "")),
+            str(told.get("workflow_id", "")),
+            int(told.get("rev", 0)),
+        )
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return it as the fields of its event."""
+        return {
+            "record_type": self.record_type,
+            "record_id": self.record_id,
+            "created": self.created,
+            "changes": [{"field": one.field, "old_value": one.old, "new_value": one.new} for one in self.changes],
+            "actor": self.actor,
+            "cause": self.cause,
+            "workflow_id": self.workflow_id,
+            "rev": self.rev,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a trigger made of an event."""
+
+    fires: bool
+    sentence: str
+    """Why, as a clause."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+def source_event(source_id: str) -> str:
+    """Return the name under which every event of a source is listened to."""
+    return f"$source.{source_id}"
+
+
+def trigger_events(version: Version) -> tuple[str, ...]:
+    """Return the names of events that may start this version; sources apart."""
+    names: list[str] = []
+    for trigger in version.triggers:
+        match trigger:
+            case EventTrigger():
+                names.append(trigger.event)
+            case RecordTrigger():
+                names.append(RECORD_EVENTS[trigger.record])
+            case SegmentTrigger():
+                names += changes_that_matter(trigger.segment)
+            case _:
+                pass
+    return tuple(dict.fromkeys(names))
+
+
+def trigger_sources(version: Version) -> tuple[str, ...]:
+    """Return the sources, by id or display name, whose events may start this version."""
+    return tuple(dict.fromkeys(one.source for one in version.triggers if isinstance(one, SourceTrigger)))
+
+
+def rule_events(version: Version) -> tuple[str, ...]:
+    """Return the names of events at which goals and exit rules of this version are looked at."""
+    names: list[str] = []
+    for rule in version.rules:
+        if rule.events:
+            names += rule.events
+        elif rule.when is not None:
+            names += changes_that_matter(rule.when)
+    return tuple(dict.fromkeys(names))
+
+
+def correlated_waits(version: Version) -> tuple[tuple[str, str], ...]:
+    """Return `(event name, field)` for each event that a step waits for by one of its fields."""
+    steps = (node.step for node in version.steps.values())
+    waits = [step for step in steps if isinstance(step, WaitForEvent)]
+    return tuple(dict.fromkeys((name, step.match.field) for step in waits if step.match for name in step.events))
+
+
+def changes_that_matter(condition: Expression) -> list[str]:
+    """Return the names of the record events that may change what a condition comes to."""
+    roots = {mention.variable.partition(".")[0] for mention in condition.mentions}
+    if "company" in roots:
+        roots.add("contact")  # says which company it is
+    return [name for kind, name in RECORD_EVENTS.items() if kind in roots]
+
+
+def look(
+    trigger: Trigger,
+    event: EventFacts,
+    facts: Facts,
+    now: datetime,
+    *,
+    sources: Collection[str] = (),
+    then: Facts | None = None,
+) -> Look | None:
+    """Return what a trigger makes of an event; None when it does not listen to such events.
+
+    `sources` is how the event's source is called, by id and by display name. `then` is what was known right after a
+    change that is told late, when more has changed since.
+    """
+    then = then or facts
+    match trigger:
+        case EventTrigger() if event.type != RECORD and event.name == trigger.event:
+            return _looked(trigger.when, f"{event.name} came in", event, facts, now)
+        case SourceTrigger() if event.type != RECORD and trigger.source in sources:
+            if trigger.event and trigger.event != event.name:
+                return None
+            return _looked(trigger.when, f"{event.name} came in from {trigger.source}", event, facts, now)
+        case RecordTrigger() if event.type == RECORD and event.name == RECORD_EVENTS[trigger.record]:
+            return _record(trigger, ChangedRecord.of(event), then, now)
+        case SegmentTrigger() if event.type == RECORD:
+            return _segment(trigger.segment, ChangedRecord.of(event), facts, then, now)
+        case _:
+            return None
+
+
+def facts_without(facts: Facts, later: Mapping[str, Sequence[Change]]) -> Facts:
+    """Return what was known before later changes, by the record's id, the newest first."""
+    if not later:
+        return facts
+    undone = (
+        None if record is None else replace(record, fields=as_of(record.fields, later.get(record.id, ())))
+        for record in (facts.contact, facts.lead, facts.company)
+    )
+    contact, lead, company = undone
+    return replace(facts, contact=contact or facts.contact, lead=lead, company=company)
+
+
+def _before(change: ChangedRecord, facts: Facts) -> Facts:
+    """Return what was known before a change, from what was known after it."""
+    undone = [one for one in reversed(change.changes) if one.field != LISTS]
+    match change.record_type:
+        case "contact":
+            if any(one.field == "company_id" for one in undone):
+                facts = replace(facts, company=None)
+            before = {} if change.created else as_of(facts.contact.fields, undone)
+            return replace(facts, contact=replace(facts.contact, fields=before), lists=_lists(change, facts, "old"))
+        case "lead" if facts.lead is not None and facts.lead.id == change.record_id:
+            return replace(facts, lead=None if change.created else _undone(facts.lead, undone))
+        case "company" if facts.company is not None and facts.company.id == change.record_id:
+            return replace(facts, company=None if change.created else _undone(facts.company, undone))
+        case _:
+            return facts
+
+
+def _undone(record: RecordFacts, changes: Iterable[Change]) -> RecordFacts:
+    return replace(record, fields=as_of(record.fields, changes))
+
+
+def _lists(change: ChangedRecord, facts: Facts, side: Literal["old", "new"]) -> frozenset[str]:
+    """Return the contact's lists before or after a change of them."""
+    found = next((getattr(one, side) for one in change.changes if one.field == LISTS), None)
+    return frozenset(map(str, found)) if isinstance(found, list) else facts.lists
+
+
+def _looked(when: Expression | None, told: str, event: EventFacts, facts: Facts, now: datetime) -> Look:
+    inputs = {"event.id": event.id}
+    if when is None:
+        return Look(True, told, inputs)
+    result = when.evaluate(Known(facts, now, event_values(event)))
+    return Look(result.holds, f"{told}, and {tell(when, result)}", {**inputs, **result.inputs})
+
+
+def _record(trigger: RecordTrigger, change: ChangedRecord, facts: Facts, now: datetime) -> Look:
+    told = f"{change.record_type} {change.record_id} was {'created' if change.created else 'changed'}"
+    inputs = {"change.fields": sorted(one.field for one in change.changes)}
+    if trigger.on != "either" and change.created != (trigger.on == "created"):
+        return Look(False, f"{told}, and only one that is {trigger.on} counts", inputs)
+    if trigger.fields and not any(_concerns(name, one.field) for name in trigger.fields for one in change.changes):
+        return Look(False, f"{told}, but not in {', '.join(trigger.fields)}", inputs)
+    if trigger.when is None:
+        return Look(True, told, inputs)
+    seen = RecordChange(change.record_type, {one.field: one.old for one in change.changes})
+    result = trigger.when.evaluate(Known(facts, now, None, change=seen))
+    return Look(result.holds, f"{told}, and {tell(trigger.when, result)}", {**inputs, **result.inputs})
+
+
+def _concerns(named: str, changed: str) -> bool:
+    """Tell whether a change is of a named field, of a part of it, or of what it is a part of."""
+    return changed == named or changed.startswith(f"{named}.") or named.startswith(f"{changed}.")
+
+
+def _segment(segment: Expression, change: ChangedRecord, facts: Facts, then: Facts, now: datetime) -> Look | None:
+    if RECORD_EVENTS.get(change.record_type) not in changes_that_matter(segment):
+        return None
+    current = segment.evaluate(Known(facts, now, None))
+    if change.record_type == "lead" and (facts.lead is None or facts.lead.id != change.record_id):
+        return Look(
+            False, f"{tell(segment, current)}; the lead that changed is not the contact's newest", current.inputs
+        )
+    if not current.holds:
+        return Look(False, tell(segment, current), current.inputs)
+    then = replace(then, lists=_lists(change, then, "new"))
+    after = segment.evaluate(Known(then, now, None))
+    if not after.holds:
+        return Look(False, f"{tell(segment, current)}, but did not after this change", current.inputs)
+    if segment.evaluate(Known(_before(change, then), now, None)).holds:
+        return Look(False, f"{tell(segment, current)}, as it did before", current.inputs)
+    return Look(True, f"{tell(segment, current)}, and did not before", current.inputs)
