@@ -23,16 +23,21 @@ from core import connection, provisioning
 from core.clock import Clock
 from core.delivery.dispatcher import Dispatcher
 from core.delivery.http import WebhookSender
+from core.delivery.mailer import Mailer
+from core.delivery.smtp import SmtpSender, SmtpServer
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.classify import Outcome
+from core.engine.answers import assign_owner, enroll_with
 from core.engine.driver import EnrollmentDriver
 from core.engine.matcher import Matcher
-from core.engine.outcomes import deliveries_ended
+from core.engine.outcomes import deliveries_ended, messages_ended
 from core.engine.scheduler import Scheduler
+from core.engine.starter import Starter
 from core.engine.ticker import Ticker
 from core.gateway.app import build_app
 from core.loop import Loop
 from core.rpc import metrics
+from core.rpc.answering import qualify_with
 from core.rpc.authentication import Authenticator
 from core.rpc.call import Parts
 from core.rpc.limits import RateLimiter
@@ -146,8 +151,10 @@ class Core:
     methods: tuple[Method, ...]
     ticker: Ticker
     matcher: Matcher
+    starter: Starter
     scheduler: Scheduler
     dispatcher: Dispatcher
+    mailer: Mailer
     sender: WebhookSender
     grpc_target: str = ""
     http_url: str = ""
@@ -179,6 +186,9 @@ class Core:
             versions=versions,
             webhook_sender=sender,
         )
+        driver.answer("assign_owner", assign_owner)
+        driver.answer("enroll", enroll_with(driver, versions))
+        driver.answer("qualify", qualify_with(parts))
         pipeline = Pipeline(parts, Authenticator(database, clock), RateLimiter(clock, settings.requests_per_second))
         return cls(
             locks=locks,
@@ -189,10 +199,12 @@ class Core:
             methods=table(),
             ticker=Ticker(database, driver),
             matcher=Matcher(database, driver, versions),
+            starter=Starter(database, driver, versions),
             scheduler=Scheduler(database),
             dispatcher=Dispatcher(
                 database, sender, clock, on_final=deliveries_ended(driver), on_attempt=_count_attempt
             ),
+            mailer=Mailer(database, _smtp(settings), clock, on_ended=messages_ended(driver)),
             sender=sender,
         )
 
@@ -216,10 +228,13 @@ class Core:
         if "engine" in roles:
             self._loop("engine", self.ticker.turn)
             self._loop("matcher", self.matcher.turn)
+            self._loop("starter", self.starter.turn)
         if "dispatcher" in roles:
             if not self.database.is_postgresql:
                 await self.dispatcher.recover()  # nobody else sends from this file: what is leased is a dead process's
+                await self.mailer.recover()
             self._run_loop(Loop("dispatcher", self.dispatcher.turn, self.dispatcher.wake, self.parts.clock))
+            self._run_loop(Loop("mailer", self.mailer.turn, self.mailer.wake, self.parts.clock))
         if "scheduler" in roles:
             self._loop("scheduler", self.scheduler.turn, _UPKEEP_SECONDS)
 
@@ -305,7 +320,9 @@ class Core:
         if self._grpc is not None:  # after HTTP: its MCP server calls this one
             await self._grpc.stop(self.settings.drain_seconds)
         await self.pipeline.finish(self.settings.drain_seconds)
-        await self.dispatcher.stop(self.settings.drain_seconds)
+        await asyncio.gather(
+            self.dispatcher.stop(self.settings.drain_seconds), self.mailer.stop(self.settings.drain_seconds)
+        )
         await self.sender.close()
         await self.database.close()
         _give_back(self.locks)
@@ -322,6 +339,11 @@ class Core:
         written = connection.Connection(self.grpc_target, self.http_url, f"{self.http_url}/mcp", *keys)
         connection.write(data_dir, written)
         return written
+
+
+def _smtp(settings: Settings) -> SmtpSender | None:
+    """Return what sends e-mail; None where no server is set. Raises ValueError for an address that is none."""
+    return SmtpSender(SmtpServer.of(settings.smtp_url), settings.mail_from) if settings.smtp_url else None
 
 
 def _take_locks(settings: Settings) -> list[IO[str]]:

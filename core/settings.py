@@ -28,6 +28,10 @@ class Settings:
     """Networks that tenants' webhooks may reach although the address table forbids them."""
     allowed_hosts: tuple[str, ...] = ()
     """Host headers under which MCP is served beside the loopback's; `*` for any."""
+    smtp_url: str = ""
+    """Server that e-mail leaves by, `smtp://user:password@host:587` or `smtps://…`; empty for none."""
+    mail_from: str = ""
+    """Sender of e-mail, such as `Acme <hello@acme.example>`."""
     requests_per_second: float = 500.0
     """Limit of one API key; bursts of twice as many pass."""
     drain_seconds: float = 20.0

@@ -97,7 +97,7 @@ class Dispatcher:
     async def drain(self) -> int:
         """Turn until nothing is due now and nothing is under way; return how many deliveries were touched."""
         total = 0
-        while (touched := await self.turn()) or self._flying:
+        while (touched := await self.turn()) or self._flying or self._finished:
             total += touched
             if self._flying:
                 await asyncio.wait(tuple(self._flying), return_when=asyncio.FIRST_COMPLETED)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from core import ids
 from core.domain.effects import Emit
 from core.domain.webhooks.event_types import OPERATIONAL
 from core.domain.webhooks.states import DeliveryState
+from core.domain.workflow.storable import storable
 from core.store import deliveries, endpoints, outbox
 from core.store.deliveries import Emission, FinalDelivery
 from core.store.outbox import Completion
@@ -84,7 +87,7 @@ def _about(tx: Transaction, completion: Completion, event_type: str, data: Mappi
 
 
 async def _finals(tx: Transaction, kept: Sequence[Completion]) -> list[FinalDelivery]:
-    ended, codes = {}, {}
+    ended, codes, answers = {}, {}, {}
     for completion in kept:
         delivery = completion.delivery
         if delivery.awaited and completion.state is not DeliveryState.PENDING:
@@ -92,7 +95,17 @@ async def _finals(tx: Transaction, kept: Sequence[Completion]) -> list[FinalDeli
             ended[key] = delivery.enrollment_id
             if key not in codes or not completion.ruling.delivered:
                 codes[key] = completion.status_code
-    return await deliveries.finals(tx, ended, codes)
+            if completion.ruling.delivered:
+                answers[key] = _json(completion.response)
+    return await deliveries.finals(tx, ended, codes, answers)
+
+
+def _json(text: str) -> Any:
+    """Return what a receiver answered, where it was JSON; an answer cut off at its limit is none."""
+    try:
+        return storable(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _endpoint(completion: Completion) -> outbox.EndpointKey:

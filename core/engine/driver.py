@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core import ids
 from core.domain import machine, names
-from core.domain.effects import Emit
+from core.domain.control import breaker
+from core.domain.effects import Ask, Emit
 from core.domain.enrollment import (
+    Answered,
     ApprovalDecided,
+    Cancelled,
     DeliveryEnded,
     Enrollment,
     EventFacts,
     Facts,
-    RecordFacts,
+    MessageEnded,
+    Migrated,
+    Redriven,
     State,
     Stimulus,
+    TaskAnswered,
+    TimerFired,
 )
 from core.domain.trace import TraceEntry, Transition
+from core.domain.workflow import entry as entry_rules
 from core.domain.workflow.version import Version
-from core.store import claims, enrollments
+from core.store import claims, enrollments, entries, pausing, statistics
+from core.store import facts as fact_store
 from core.store.apply import Applied, apply
+from core.store.facts import Surroundings
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache
 
 EXECUTION_KEY = "exe_"
 """Enrollments that carry an execution have its id as their key."""
+
+Answer = Callable[[Transaction, Enrollment, Ask], Awaitable[Answered]]
+"""Answers one kind of question, in the transaction that asks it, bound to the enrollment's organization."""
+
+_GOES_THROUGH = (Answered, Cancelled, Migrated, Redriven)
+"""What takes effect also while the workflow is paused; where it leads to, the enrollment stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,8 @@ class Move:
     stimulus: Stimulus
     arrived: tuple[EventFacts, ...] = ()
     """Events since the wait began, where the stimulus is the end of a wait for one."""
+    version: int = 0
+    """The version it goes on with; 0 for its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +65,11 @@ class Entry:
     contact_id: str
     actor: str
     key: str = ""
+    """Empty for what the workflow's own key expression says."""
     variables: Mapping[str, Any] | None = None
     event: Mapping[str, Any] | None = None
+    hops: int = 0
+    """How many workflows in a row led to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +77,13 @@ class Entered:
     """What became of an entry."""
 
     outcome: str
-    """`enrolled`, `already_enrolled`, `suppressed` or `invalid`."""
+    """`enrolled`, `already_enrolled`, `duplicate_in_request`, `suppressed`, `not_eligible` or `invalid`."""
     enrollment_id: str = ""
     reason: str = ""
+    message: str = ""
+    """What was wrong and the way out; empty for an enrollment."""
+    field: str = ""
+    """The field at fault, such as `variables.plan`."""
 
 
 class EnrollmentDriver:
@@ -66,27 +91,89 @@ class EnrollmentDriver:
 
     def __init__(self, versions: VersionCache):
         self._versions = versions
+        self._answers: dict[str, Answer] = {}
+
+    def answer(self, service: str, how: Answer) -> None:
+        """Say who answers a kind of question."""
+        self._answers[service] = how
 
     async def move(self, tx: Transaction, moves: Sequence[Move]) -> set[str]:
         """Advance enrollments and write what came of it; return the ids of those that changed.
 
-        Raises StaleEnrollment when one moved on meanwhile; the transaction is then of no use.
+        What happens to an enrollment of a paused workflow is kept for when it goes on. Raises StaleEnrollment when one
+        moved on meanwhile; the transaction is then of no use.
         """
+        if not moves:
+            return set()
+        around = await fact_store.surroundings(tx, {move.enrollment.org_id for move in moves})
         moved: set[str] = set()
         while moves:
-            facts = await self._facts(tx, [(m.enrollment.org_id, m.enrollment.contact_id) for m in moves])
-            transitions = []
-            for move in moves:
-                enrollment = move.enrollment
-                version = await self._versions.load(tx, enrollment.org_id, enrollment.workflow_id, enrollment.version)
-                known = replace(facts[enrollment.org_id, enrollment.contact_id], arrived=move.arrived)
-                transition = machine.advance(version, enrollment, move.stimulus, known, tx.now)
-                if transition is not None:
-                    transitions.append(with_execution_event(transition))
-            applied = await apply(tx, transitions)
-            moved.update(transition.enrollment.id for transition in transitions)
-            moves = _told_that_nobody_listens(applied)
+            decided = await self._decide(tx, moves, around)
+            moved.update(transition.enrollment.id for transition in decided)
+            moves = await self._write(tx, decided, around)
         return moved
+
+    async def _decide(self, tx: Transaction, moves: Sequence[Move], around: Surroundings) -> list[Transition]:
+        versions = [await self._version(tx, move) for move in moves]
+        known = await self._facts(
+            tx,
+            [(m.enrollment.org_id, m.enrollment.contact_id, v) for m, v in zip(moves, versions, strict=True)],
+            around,
+        )
+        transitions: list[Transition | None] = []
+        parked: list[Enrollment] = []
+        for move, version in zip(moves, versions, strict=True):
+            enrollment = move.enrollment
+            if _is_paused(enrollment, around) and not isinstance(move.stimulus, _GOES_THROUGH):
+                if isinstance(move.stimulus, TimerFired):
+                    parked.append(enrollment)
+                else:
+                    transitions.append(machine.hold(enrollment, move.stimulus, tx.now))
+                continue
+            facts = known[enrollment.org_id, enrollment.contact_id]
+            if move.arrived:
+                facts = replace(facts, arrived=move.arrived)
+            transitions.append(machine.advance(version, enrollment, move.stimulus, facts, tx.now))
+        await claims.park(tx, parked)
+        return [with_execution_event(transition) for transition in transitions if transition is not None]
+
+    async def _version(self, tx: Transaction, move: Move) -> Version:
+        e = move.enrollment
+        return await self._versions.load(tx, e.org_id, e.workflow_id, move.version or e.version)
+
+    async def _write(self, tx: Transaction, transitions: Sequence[Transition], around: Surroundings) -> list[Move]:
+        """Write decisions and return what follows from them at once."""
+        paused = frozenset(t.enrollment.id for t in transitions if _is_paused(t.enrollment, around))
+        applied = await apply(tx, transitions, paused)
+        await self._break_circuits(tx, transitions)
+        return [*_told_that_nobody_listens(applied), *[await self._answered(tx, *asked) for asked in applied.asked]]
+
+    async def _answered(self, tx: Transaction, enrollment: Enrollment, ask: Ask) -> Move:
+        how = self._answers.get(ask.service)
+        if how is None:
+            reason = f"Nothing here answers {ask.service}."
+            return Move(enrollment, Answered(ask.id, ok=False, reason=reason))
+        return Move(enrollment, await how(tx.within(enrollment.org_id), enrollment, ask))
+
+    async def _break_circuits(self, tx: Transaction, transitions: Sequence[Transition]) -> None:
+        """Pause the workflows of which too many of the last step outcomes failed."""
+        failing = {
+            (t.enrollment.org_id, t.enrollment.workflow_id, t.enrollment.version)
+            for t in transitions
+            if any(entry.outcome == "failed" for entry in t.trace)
+        }
+        for org, workflow, number in sorted(failing):
+            limit = (await self._versions.load(tx, org, workflow, number)).breaker
+            if limit is None:
+                continue
+            tripped = breaker.judge(limit, await statistics.recent(tx, org, workflow, limit.of_last))
+            if tripped is not None:
+                await pausing.pause(tx, org, workflow, tripped.reason, "circuit_breaker")
+
+    async def rule_events(self, tx: Transaction, enrollment: Enrollment) -> tuple[str, ...]:
+        """Return the names of events that goals and exit rules of an enrollment's version listen to."""
+        version = await self._versions.load(tx, enrollment.org_id, enrollment.workflow_id, enrollment.version)
+        return tuple(dict.fromkeys(name for rule in version.rules for name in rule.events))
 
     async def give_up(self, tx: Transaction, enrollment: Enrollment) -> None:
         """End an enrollment that cannot be moved at all, so that it holds up nobody else."""
@@ -102,60 +189,90 @@ class EnrollmentDriver:
             waiting=None,
             end_reason=reason,
             ended_at=tx.now,
+            held=(),
         )
-        await apply(tx, [Transition(over, (entry,), ())])
+        await apply(tx, [Transition(over, (entry,), (), before=enrollment)])
 
-    async def enter(self, tx: Transaction, org_id: str, version: Version, entries: Sequence[Entry]) -> list[Entered]:
-        """Enroll contacts under the workflow's re-entry policy; one answer for each, in order.
+    async def enter(self, tx: Transaction, org_id: str, version: Version, wanted: Sequence[Entry]) -> list[Entered]:
+        """Enroll contacts under the workflow's entry rules; one answer for each, in order.
 
-        Identities are unique in the database: of two calls at once, one enrolls and the other is told so.
+        Identities are unique in the database: of two calls at once, one enrolls and the other is told so. Of a paused
+        workflow they stand at the first step until it goes on.
         """
-        there = await enrollments.standing(
-            tx, org_id, version.workflow_id, [(entry.contact_id, entry.key) for entry in entries]
-        )
-        facts = await self._facts(tx, [(org_id, entry.contact_id) for entry in entries])
+        around = await fact_store.surroundings(tx, [org_id])
+        known = await self._facts(tx, [(org_id, entry.contact_id, version) for entry in wanted], around)
+        keys = [
+            entry.key
+            or entry_rules.key_of(version, known[org_id, entry.contact_id], entry.event, entry.variables or {}, tx.now)
+            for entry in wanted
+        ]
+        identities = [(entry.contact_id, key) for entry, key in zip(wanted, keys, strict=True)]
+        there = await enrollments.standing(tx, org_id, version.workflow_id, identities)
         outcomes: list[Entered | None] = []
         transitions: list[Transition] = []
+        refusals: list[entries.Refusal] = []
         taken: dict[tuple[str, str], str] = {}
-        for entry in entries:
-            identity = (entry.contact_id, entry.key)
+        for entry, identity in zip(wanted, identities, strict=True):
+            facts = known[org_id, entry.contact_id]
             row = there.get(identity)
-            known = facts[org_id, entry.contact_id]
             if identity in taken:
                 outcomes.append(Entered("duplicate_in_request", taken[identity], "DUPLICATE_IN_REQUEST"))
-            elif known.contact.fields.get("unsubscribed") is True:
-                outcomes.append(Entered("suppressed", reason="UNSUBSCRIBED"))
-            elif row is not None and not (version.reentry == "after_exit" and State(row.state).over):
-                outcomes.append(Entered("already_enrolled", row.id, f"REENTRY_{version.reentry.upper()}"))
-            else:
-                occurrence = 1 if row is None else row.occurrence + 1
-                transition = self._enter_one(tx, org_id, version, entry, known, occurrence)
-                taken[identity] = transition.enrollment.id
-                transitions.append(transition)
-                outcomes.append(None)
-        applied = await apply(tx, transitions)
-        await self.move(tx, _told_that_nobody_listens(applied))
+                continue
+            judged = entry_rules.judge(
+                version,
+                facts,
+                tx.now,
+                event=entry.event,
+                variables=entry.variables or {},
+                key=identity[1],
+                standing=None if row is None else entry_rules.Standing(State(row.state), row.entered_at),
+            )
+            if judged.outcome != "enrolled":
+                enrollment_id = row.id if row is not None and judged.outcome == "already_enrolled" else ""
+                outcomes.append(Entered(judged.outcome, enrollment_id, judged.reason, judged.message, judged.field))
+                refusals.append(entries.Refusal.of(org_id, version, entry.contact_id, entry.actor, judged))
+                continue
+            transition = self._enter_one(tx, org_id, version, entry, identity[1], facts, row, around)
+            taken[identity] = transition.enrollment.id
+            transitions.append(transition)
+            outcomes.append(None)
+        await entries.keep(tx, refusals)
+        paused = frozenset(t.enrollment.id for t in transitions if _is_paused(t.enrollment, around))
+        applied = await apply(tx, transitions, paused)
+        await self._break_circuits(tx, transitions)
+        follow = [*_told_that_nobody_listens(applied), *[await self._answered(tx, *asked) for asked in applied.asked]]
+        await self.move(tx, follow)
         made = iter(transitions)
         return [outcome or _entered(next(made), applied) for outcome in outcomes]
 
     def _enter_one(
-        self, tx: Transaction, org_id: str, version: Version, entry: Entry, known: Facts, occurrence: int
+        self,
+        tx: Transaction,
+        org_id: str,
+        version: Version,
+        entry: Entry,
+        key: str,
+        known: Facts,
+        row: Any,
+        around: Surroundings,
     ) -> Transition:
+        stands = (org_id, version.workflow_id) in around.paused
         transition = machine.enter(
             version,
             id=ids.mint("enr", tx.now),
             org_id=org_id,
             contact_id=entry.contact_id,
-            key=entry.key,
+            key=key,
             actor=entry.actor,
             variables=entry.variables or {},
             event=entry.event,
             facts=known,
             now=tx.now,
+            occurrence=1 if row is None else row.occurrence + 1,
+            hops=entry.hops,
+            limit=0 if stands else machine.STEP_LIMIT,
         )
-        return with_execution_event(
-            replace(transition, enrollment=replace(transition.enrollment, occurrence=occurrence))
-        )
+        return with_execution_event(transition)
 
     async def approval_decided(
         self, tx: Transaction, approval: Any, approved: bool, decider: str, comment: str
@@ -165,19 +282,25 @@ class EnrollmentDriver:
         decided = ApprovalDecided(approval.id, approved, decider, comment)
         await self.move(tx, [Move(enrollment, decided) for enrollment in held])
 
-    async def deliveries_ended(self, tx: Transaction, finals: Iterable[tuple[str, str, DeliveryEnded]]) -> None:
+    async def ended(
+        self, tx: Transaction, finals: Iterable[tuple[str, str, DeliveryEnded | MessageEnded | TaskAnswered]]
+    ) -> None:
         """Move the enrollments behind `(organization, enrollment, outcome)`, in the transaction that records it."""
         ended = {(org, enrollment): outcome for org, enrollment, outcome in finals}
         held = await claims.claim_by_id(tx, ended)
         await self.move(tx, [Move(e, ended[e.org_id, e.id]) for e in held])
 
-    async def _facts(self, tx: Transaction, contacts: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Facts]:
-        wanted = set(contacts)
-        people, leads = await claims.contacts_and_leads(tx, wanted)
-        return {
-            key: Facts(contact=people.get(key, RecordFacts(key[1], "contact", {})), lead=leads.get(key))
-            for key in wanted
-        }
+    async def _facts(
+        self, tx: Transaction, contacts: Iterable[tuple[str, str, Version]], around: Surroundings
+    ) -> dict[tuple[str, str], Facts]:
+        wanted: dict[tuple[str, str], frozenset[str]] = {}
+        for org, contact, version in contacts:
+            wanted[org, contact] = wanted.get((org, contact), frozenset()) | version.needs
+        return await fact_store.gather(tx, wanted, around.timezones)
+
+
+def _is_paused(enrollment: Enrollment, around: Surroundings) -> bool:
+    return (enrollment.org_id, enrollment.workflow_id) in around.paused
 
 
 def _entered(transition: Transition, applied: Applied) -> Entered:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 import structlog
 
-from core.domain.enrollment import EventArrived, EventFacts, Facts
-from core.domain.workflow.variables import Known, event_values
-from core.domain.workflow.version import Version
-from core.engine.driver import EnrollmentDriver, Entry, Move
-from core.store import claims, events, workflows
+from core.domain.enrollment import Enrollment, EventArrived
+from core.domain.workflow import firing
+from core.domain.workflow.correlation import correlation_key
+from core.engine.driver import EnrollmentDriver, Move
+from core.engine.triggering import Triggering
+from core.store import claims, events, listeners, record_triggers
 from core.store.database import Database, is_outage
+from core.store.events import UnmatchedEvent
+from core.store.listeners import RULE, EventKey, Listener
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache
 
@@ -22,6 +24,9 @@ _PUT_OFF = timedelta(minutes=5)
 
 _log = structlog.get_logger()
 
+Listening = Mapping[EventKey, Sequence[Listener]]
+"""Who listens to the events of a batch."""
+
 
 class Matcher:
     """Takes each event once, in order of arrival, in the transaction that writes what came of it."""
@@ -29,11 +34,11 @@ class Matcher:
     def __init__(self, database: Database, driver: EnrollmentDriver, versions: VersionCache):
         self._database = database
         self._driver = driver
-        self._versions = versions
+        self._triggering = Triggering(driver, versions)
 
     async def turn(self) -> int:
         """Match one batch of events and return how many there were."""
-        batch: list[events.UnmatchedEvent] = []
+        batch: list[UnmatchedEvent] = []
         try:
             async with self._database.system() as tx:
                 batch = await events.claim_unmatched(tx, tx.now, BATCH)
@@ -46,13 +51,17 @@ class Matcher:
                 await self._match_alone(event)
         return len(batch)
 
-    async def _match(self, tx: Transaction, batch: Sequence[events.UnmatchedEvent]) -> None:
+    async def _match(self, tx: Transaction, batch: Sequence[UnmatchedEvent]) -> None:
+        heard = await listeners.listening(tx, {(e.org_id, name) for e in batch for name in _names(e)})
         for one_each in _rounds(batch):
-            await self._wake(tx, one_each)
-            await self._start(tx, one_each)
+            await self._wake(tx, one_each, heard)
+            await self._triggering.start(tx, one_each, heard)
+        for event in batch:
+            if _is_change(event) and event.contact_id is None:
+                await record_triggers.spread(tx, event.org_id, event.facts)
         await events.mark_matched(tx, [(event.org_id, event.id) for event in batch])
 
-    async def _match_alone(self, event: events.UnmatchedEvent) -> None:
+    async def _match_alone(self, event: UnmatchedEvent) -> None:
         """Match one event of a batch that failed; what cannot be matched now is tried again later."""
         try:
             async with self._database.system() as tx:
@@ -65,47 +74,82 @@ class Matcher:
             async with self._database.system() as tx:
                 await events.put_off(tx, event.org_id, event.id, tx.now + _PUT_OFF)
 
-    async def _wake(self, tx: Transaction, batch: Sequence[events.UnmatchedEvent]) -> None:
-        waits = {(e.org_id, e.contact_id, "event", e.name): e for e in batch if e.contact_id}
-        held = await claims.claim_waiting(tx, waits)  # type: ignore[arg-type]
-        moves = []
-        for enrollment in held:
-            assert enrollment.waiting is not None
-            event = waits[enrollment.org_id, enrollment.contact_id, "event", enrollment.waiting.subject]
-            moves.append(Move(enrollment, EventArrived(event.facts)))
+    async def _wake(self, tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Listening) -> None:
+        """Move whoever waits for one of these events, or has a goal or exit rule that listens to it."""
+        ahead: dict[tuple[str, str], list[tuple[Enrollment, UnmatchedEvent]]] = {}
+        for enrollment, event in [*await _waiting(tx, batch, heard), *await _ruled(tx, batch, heard)]:
+            coming = ahead.setdefault((enrollment.org_id, enrollment.id), [])
+            if all(event is not other for _, other in coming):
+                coming.append((enrollment, event))
+        moves = [Move(enrollment, EventArrived(event.facts)) for (enrollment, event), *_ in ahead.values()]
         await self._driver.move(tx, moves)
-
-    async def _start(self, tx: Transaction, batch: Sequence[events.UnmatchedEvent]) -> None:
-        known = [event for event in batch if event.contact_id]
-        found = await workflows.triggers_for(tx, {(event.org_id, event.name) for event in known})
-        if not found:
-            return
-        people, leads = await claims.contacts_and_leads(tx, {(e.org_id, e.contact_id or "") for e in known})
-        for event in known:
-            key = (event.org_id, event.contact_id or "")
-            if key in people:
-                facts = Facts(people[key], leads.get(key))
-                for trigger in found.get((event.org_id, event.name), ()):
-                    await self._trigger(tx, event, facts, trigger)
-
-    async def _trigger(self, tx: Transaction, event: events.UnmatchedEvent, facts: Facts, trigger: Any) -> None:
-        version = await self._versions.load(tx, event.org_id, trigger.workflow_id, trigger.version)
-        if _fires(version, event.facts, facts, tx.now):
-            entry = Entry(facts.contact.id, actor=f"event:{event.id}", event=event_values(event.facts))
-            await self._driver.enter(tx, event.org_id, version, [entry])
+        # Two events for one enrollment: the second must see what the first one did.
+        rest = {key: [event for _, event in coming[1:]] for key, coming in ahead.items() if len(coming) > 1}
+        for number in range(max(map(len, rest.values()), default=0)):
+            due = {key: coming[number] for key, coming in rest.items() if number < len(coming)}
+            held = await claims.claim_by_id(tx, due)
+            await self._driver.move(tx, [Move(e, EventArrived(due[e.org_id, e.id].facts)) for e in held])
 
 
-def _fires(version: Version, event: EventFacts, facts: Facts, now: datetime) -> bool:
-    known = Known(facts, now, event_values(event))
-    return any(
-        trigger.event == event.name and (trigger.when is None or trigger.when.evaluate(known).holds)
-        for trigger in version.triggers
-    )
+async def _waiting(
+    tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Listening
+) -> list[tuple[Enrollment, UnmatchedEvent]]:
+    """Claim who waits for these events: by contact, or by a field that some step goes by."""
+    found: dict[tuple[str, str], list[UnmatchedEvent]] = {}
+    for event in batch:
+        if _is_change(event):
+            continue
+        fields = {one.field for one in heard.get((event.org_id, event.name), ()) if one.field}
+        keys = {correlation_key(name, event.facts.fields.get(name)) for name in fields}
+        for key in sorted({*keys, event.contact_id or ""} - {""}):
+            found.setdefault((event.org_id, key), []).append(event)
+    return [
+        (enrollment, event)
+        for enrollment in await claims.claim_event_waits(tx, found)
+        for event in found[enrollment.org_id, _wait_key(enrollment)]
+        if enrollment.waiting is not None and event.name in enrollment.waiting.events
+    ]
 
 
-def _rounds(batch: Iterable[events.UnmatchedEvent]) -> list[list[events.UnmatchedEvent]]:
+async def _ruled(
+    tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Listening
+) -> list[tuple[Enrollment, UnmatchedEvent]]:
+    """Claim who is in a version whose goals or exit rules listen to these events."""
+    found: dict[tuple[str, str, str], list[tuple[UnmatchedEvent, set[int]]]] = {}
+    for event in batch:
+        by_workflow: dict[str, set[int]] = {}
+        for one in heard.get((event.org_id, event.name), ()):
+            if one.role == RULE and event.contact_id:
+                by_workflow.setdefault(one.workflow_id, set()).add(one.version)
+        for workflow, versions in by_workflow.items():
+            found.setdefault((event.org_id, event.contact_id or "", workflow), []).append((event, versions))
+    return [
+        (enrollment, event)
+        for enrollment in await claims.claim_active_of_contacts(tx, found)
+        for event, versions in found[enrollment.org_id, enrollment.contact_id, enrollment.workflow_id]
+        if enrollment.version in versions
+    ]
+
+
+def _wait_key(enrollment: Enrollment) -> str:
+    return (enrollment.waiting.key if enrollment.waiting else "") or enrollment.contact_id
+
+
+def _is_change(event: UnmatchedEvent) -> bool:
+    return event.facts.type == firing.RECORD
+
+
+def _names(event: UnmatchedEvent) -> tuple[str, ...]:
+    """Return the names under which an event is listened to; what comes in cannot pass for the core's own."""
+    if _is_change(event):
+        return (event.name,) if event.contact_id else ()
+    own = () if event.name.startswith("$") else (event.name,)
+    return (*own, firing.source_event(event.facts.source_id)) if event.facts.source_id else own
+
+
+def _rounds(batch: Iterable[UnmatchedEvent]) -> list[list[UnmatchedEvent]]:
     """Divide a batch so that no round has two events of one contact: the second must see what the first one did."""
-    rounds: list[list[events.UnmatchedEvent]] = []
+    rounds: list[list[UnmatchedEvent]] = []
     seen: dict[tuple[str, str], int] = {}
     for event in batch:
         key = (event.org_id, event.contact_id or event.id)

@@ -1,10 +1,10 @@
-"""Where delivery meets the engine: an awaited message's final outcome moves its enrollment."""
+"""Where what left the process meets the engine again: final outcomes move the enrollments that wait for them."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from core.domain.enrollment import DeliveryEnded
+from core.domain.enrollment import MessageEnded
 from core.engine.driver import EnrollmentDriver
 from core.store.deliveries import FinalDelivery
 from core.store.transaction import Transaction
@@ -14,16 +14,17 @@ def deliveries_ended(driver: EnrollmentDriver) -> Callable[[Transaction, Sequenc
     """Return the hook that the dispatcher calls inside the transaction that records final outcomes."""
 
     async def on_final(tx: Transaction, finals: Sequence[FinalDelivery]) -> None:
-        await driver.deliveries_ended(
-            tx,
-            [
-                (
-                    final.org_id,
-                    final.enrollment_id,
-                    DeliveryEnded(final.message_id, final.delivered, final.outcome, final.status_code),
-                )
-                for final in finals
-            ],
-        )
+        await driver.ended(tx, [(final.org_id, final.enrollment_id, final.stimulus) for final in finals])
 
     return on_final
+
+
+def messages_ended(
+    driver: EnrollmentDriver,
+) -> Callable[[Transaction, Sequence[tuple[str, str, MessageEnded]]], Awaitable[None]]:
+    """Return the hook that the mailer calls inside the transaction that records what became of messages."""
+
+    async def on_ended(tx: Transaction, ended: Sequence[tuple[str, str, MessageEnded]]) -> None:
+        await driver.ended(tx, ended)
+
+    return on_ended

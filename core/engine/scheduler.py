@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from core.store import approvals, events, idempotency, postgresql
+from core.store import approvals, entries, events, idempotency, postgresql, statistics, tasks
 from core.store.database import Database
 
 
 class Scheduler:
-    """Does each round of upkeep in one transaction; every process may run it, each round is harmless twice."""
+    """Does its rounds of upkeep in a few transactions; every process may run them, each is harmless twice."""
 
     def __init__(self, database: Database):
         self._database = database
@@ -18,6 +18,10 @@ class Scheduler:
             await approvals.expire_due(tx, tx.now)
             await idempotency.forget_old(tx)
             await events.forget_old_message_ids(tx)
+            await entries.forget_old(tx, tx.now)
+            await tasks.expire(tx)
+        async with self._database.system() as tx:
+            await statistics.fold(tx)
         async with self._database.system() as tx:
             await postgresql.ensure_partitions(tx, tx.now)
         return 0

@@ -9,7 +9,8 @@ import structlog
 
 from core.domain.enrollment import Enrollment, EventArrived, TimerFired
 from core.engine.driver import EnrollmentDriver, Move
-from core.store import claims, events
+from core.store import arrivals, claims
+from core.store.arrivals import Listening
 from core.store.database import Database, is_outage
 from core.store.transaction import Transaction
 
@@ -60,30 +61,37 @@ class Ticker:
         return chosen
 
     async def _move(self, tx: Transaction, due: Sequence[Enrollment]) -> None:
-        waits = [e for e in due if e.waiting is not None and e.waiting.kind == "event"]
-        begun = [e for e in waits if e.due_at is None or e.due_at > tx.now]
-        latest = tx.now + _CLOCKS_DIFFER_BY
-        arrived = await events.received_since(
+        looks = [e for e in due if not e.held and (e.due_at is None or e.due_at > tx.now)]
+        timed = [e for e in due if e.held or (e.due_at is not None and e.due_at <= tx.now)]
+        waits = [e for e in timed if e.waiting is not None and e.waiting.kind == "event" and not e.held]
+        heard = await arrivals.arrived(
             tx,
-            [
-                (e.org_id, e.contact_id, e.waiting.subject, e.waiting.since, e.due_at or latest)
-                for e in waits
-                if e.waiting
-            ],
+            [one for e in looks for one in await self._listening(tx, e, timed_out=False)]
+            + [one for e in waits for one in await self._listening(tx, e, timed_out=True)],
         )
-        looking = {e.id for e in begun}
-        timed = [e for e in due if e.id not in looking]
-        await self._driver.move(tx, [Move(e, TimerFired(), tuple(arrived.get(_wait_key(e), ()))) for e in timed])
-        await claims.settle(tx, begun)
-        rounds = max((len(arrived.get(_wait_key(e), ())) for e in begun), default=0)
+        await self._driver.move(tx, [Move(e, TimerFired(), tuple(heard.get(e.id, ()))) for e in timed])
+        await claims.settle(tx, looks)
+        rounds = max((len(heard.get(e.id, ())) for e in looks), default=0)
         for number in range(rounds):  # the first event that fits ends the wait
-            moves = [
-                Move(e, EventArrived(arrived[_wait_key(e)][number]))
-                for e in begun
-                if number < len(arrived.get(_wait_key(e), ()))
-            ]
+            moves = [Move(e, EventArrived(heard[e.id][number])) for e in looks if number < len(heard.get(e.id, ()))]
             moved = await self._driver.move(tx, moves)
-            begun = [e for e in begun if e.id not in moved]
+            looks = [e for e in looks if e.id not in moved]
+
+    async def _listening(self, tx: Transaction, e: Enrollment, *, timed_out: bool) -> list[Listening]:
+        """Return what an enrollment listens for: the events of its wait, and those of its version's rules."""
+        until = e.due_at or tx.now + _CLOCKS_DIFFER_BY
+        found = []
+        if e.waiting is not None and e.waiting.events and e.waiting.since is not None:
+            key = e.waiting.key or e.contact_id
+            found.append(
+                Listening(e.id, e.org_id, e.contact_id, key, e.waiting.events, e.waiting.since, until, timed_out)
+            )
+        if not timed_out:
+            named = await self._driver.rule_events(tx, e)
+            if named:
+                about = (e.id, e.org_id, e.contact_id, e.contact_id)
+                found.append(Listening(*about, named, e.entered_at, until, timed_out))
+        return found
 
     async def _move_alone(self, enrollment: Enrollment) -> None:
         """Move one enrollment of a batch that failed; what cannot be moved is ended, or at least put off."""
@@ -113,8 +121,3 @@ class Ticker:
 
 def _still_there(held: Sequence[Enrollment], claimed: Enrollment) -> list[Enrollment]:
     return [e for e in held if e.rev == claimed.rev]
-
-
-def _wait_key(enrollment: Enrollment) -> tuple[str, str, str]:
-    subject = enrollment.waiting.subject if enrollment.waiting else ""
-    return enrollment.org_id, enrollment.contact_id, subject

@@ -8,24 +8,25 @@ from datetime import datetime
 from typing import Any
 
 from core.domain import names
-from core.domain.effects import CancelApproval, Emit, RequestApproval, UpdateRecord
+from core.domain.effects import Ask
 from core.domain.enrollment import Enrollment
 from core.domain.trace import Transition
-from core.store import approvals, deliveries, records
-from core.store.deliveries import Emission
-from core.store.enrollments import enrollments, trace_entries
+from core.store import statistics
+from core.store.carrying_out import carry_out
+from core.store.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
 from core.store.metadata import day_of, dump_json, to_micros
 from core.store.transaction import StaleEnrollment, Transaction
 
 _MOVING = (
-    "state step_id rev trace_count due_at deadline wait_kind wait_subject wait_since data end_reason moved_at ended_at"
+    "version state step_id rev trace_count due_at deadline parked wait_kind wait_subject wait_key wait_since data "
+    "end_reason moved_at ended_at"
 ).split()
 _UPDATE_SQLITE = (
     "UPDATE enrollments SET "  # noqa: S608 -- names are ours
     + ", ".join(f"{name} = ?" for name in _MOVING)
     + " WHERE org_id = ? AND id = ? AND rev = ?"
 )
-_TYPES = {"rev": "int", "trace_count": "int", "seen": "int"} | {
+_TYPES = {"version": "int", "rev": "int", "trace_count": "int", "seen": "int"} | {
     name: "bigint" for name in ("due_at", "deadline", "wait_since", "moved_at", "ended_at")
 }
 _ARRAYS = ", ".join(
@@ -39,7 +40,7 @@ _UPDATE_POSTGRESQL = (
 )
 _INSERT_COLUMNS = (
     "org_id id bucket workflow_id version contact_id key occurrence actor state step_id rev trace_count "
-    "due_at deadline wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
+    "due_at deadline parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
 
@@ -52,100 +53,121 @@ class Applied:
     """New enrollments that were not written, because another one had taken their identity."""
     unheard: tuple[tuple[Enrollment, str], ...]
     """Enrollments that await a message which no endpoint will receive, and that message's id."""
+    asked: tuple[tuple[Enrollment, Ask], ...]
+    """Enrollments that wait for an answer of the core, and the question."""
 
 
-async def apply(tx: Transaction, transitions: Sequence[Transition]) -> Applied:
-    """Write enrollments, traces, record changes, approvals and messages.
+async def apply(tx: Transaction, transitions: Sequence[Transition], paused: frozenset[str] = frozenset()) -> Applied:
+    """Write enrollments, traces, record changes, approvals, messages, tasks, events and counts.
 
+    `paused` names the enrollments whose workflow is paused: the engine does not look at them until it is resumed.
     Raises StaleEnrollment when one has moved on since it was read.
     """
-    lost = await _insert_new(tx, [t.enrollment for t in transitions if t.enrollment.rev == 1])
+    lost = await _insert_new(tx, [_look(tx, t, paused) for t in transitions if t.enrollment.rev == 1])
     written = [t for t in transitions if t.enrollment.id not in lost]
-    await _update_moved(tx, [t.enrollment for t in written if t.enrollment.rev > 1])
+    looks = [_look(tx, t, paused) for t in written]
+    await _update_moved(tx, [look for look in looks if look.enrollment.rev > 1])
     await tx.bulk_insert(trace_entries, _TRACE_COLUMNS, [row for t in written for row in _trace_rows(t)])
-    unheard = await _apply_effects(tx, written)
-    looks = [_looks_at(tx, t.enrollment) for t in written]
-    if any(at is not None and at <= tx.now for at in looks):
+    applied = await carry_out(tx, written)
+    await statistics.count(tx, written)
+    if any(look.at is not None and look.at <= tx.now for look in looks):
         tx.wake("engine")
     tx.wake("watch")
-    return Applied(frozenset(lost), unheard)
+    return Applied(frozenset(lost), *applied)
 
 
-def _data(enrollment: Enrollment) -> dict[str, Any]:
-    return {"vars": enrollment.variables, "event": enrollment.event, "outputs": enrollment.outputs}
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """An enrollment and when the engine looks at it next."""
+
+    enrollment: Enrollment
+    at: datetime | None
+    parked: str | None
 
 
-def _looks_at(tx: Transaction, enrollment: Enrollment) -> datetime | None:
+def _look(tx: Transaction, transition: Transition, paused: frozenset[str]) -> _Look:
     """Return when the engine looks at an enrollment next.
 
-    On PostgreSQL an event may be matched between the beginning of a wait and its commit, by a process that cannot see
-    the wait yet. So the engine looks once after the commit, crash or not, and only then sleeps until the deadline.
-    SQLite has one writer: nothing can come between.
+    On PostgreSQL an event may be matched between the beginning of a wait, or of an enrollment, and its commit, by a
+    process that cannot see it yet. So the engine looks once after the commit, crash or not, and only then sleeps until
+    the enrollment is due. SQLite has one writer: nothing can come between.
     """
+    enrollment = transition.enrollment
     waiting = enrollment.waiting
-    begins = waiting is not None and waiting.kind == "event" and waiting.since == enrollment.moved_at
-    return enrollment.moved_at if begins and tx.dialect == "postgresql" else enrollment.due_at
-
-
-def _deadline(enrollment: Enrollment) -> datetime | None:
-    return enrollment.due_at if enrollment.waiting is not None and enrollment.waiting.kind == "event" else None
+    at = enrollment.due_at
+    if not enrollment.state.over:
+        begins = waiting is not None and waiting.kind == "event" and waiting.since == enrollment.moved_at
+        listens = begins or transition.listens
+        if enrollment.held or (listens and tx.dialect == "postgresql"):
+            at = enrollment.moved_at
+    if enrollment.id in paused and not enrollment.state.over:
+        return _Look(enrollment, None, HELD) if at is not None and at <= tx.now else _Look(enrollment, at, None)
+    return _Look(enrollment, at, SKIP if enrollment.skipping else None)
 
 
 def _micros(instant: datetime | None) -> int | None:
     return None if instant is None else to_micros(instant)
 
 
-def _moving_values(tx: Transaction, enrollment: Enrollment) -> tuple[Any, ...]:
+def _moving_values(look: _Look) -> tuple[Any, ...]:
+    enrollment = look.enrollment
     waiting = enrollment.waiting
     return (
+        enrollment.version,
         enrollment.state.value,
         enrollment.step_id,
         enrollment.rev,
         enrollment.trace_count,
-        _micros(_looks_at(tx, enrollment)),
-        _micros(_deadline(enrollment)),
+        _micros(look.at),
+        _micros(enrollment.due_at),
+        look.parked,
         None if waiting is None else waiting.kind,
         None if waiting is None else waiting.subject,
+        None if waiting is None else waiting.key,
         _micros(waiting.since) if waiting is not None else None,
-        dump_json(_data(enrollment)),
+        dump_json(data_of(enrollment)),
         enrollment.end_reason,
         to_micros(enrollment.moved_at),
         _micros(enrollment.ended_at),
     )
 
 
-async def _update_moved(tx: Transaction, moved: Sequence[Enrollment]) -> None:
+async def _update_moved(tx: Transaction, moved: Sequence[_Look]) -> None:
     if not moved:
         return
     driver = await tx.driver()
     if tx.dialect == "postgresql":
-        rows = [(e.org_id, e.id, e.rev - 1, *_moving_values(tx, e)) for e in moved]
+        rows = [(m.enrollment.org_id, m.enrollment.id, m.enrollment.rev - 1, *_moving_values(m)) for m in moved]
         tag: str = await driver.execute(_UPDATE_POSTGRESQL, *[list(column) for column in zip(*rows, strict=True)])
         count = int(tag.rpartition(" ")[2])
     else:
-        rows = [(*_moving_values(tx, e), e.org_id, e.id, e.rev - 1) for e in moved]
+        rows = [(*_moving_values(m), m.enrollment.org_id, m.enrollment.id, m.enrollment.rev - 1) for m in moved]
         count = (await driver.executemany(_UPDATE_SQLITE, rows)).rowcount
     if count != len(moved):
         raise StaleEnrollment(f"{len(moved) - count} of {len(moved)} enrollments have moved on")
 
 
-async def _insert_new(tx: Transaction, new: Sequence[Enrollment]) -> set[str]:
+async def _insert_new(tx: Transaction, new: Sequence[_Look]) -> set[str]:
     """Insert enrollments and return the ids of those whose identity was taken meanwhile."""
     if not new:
         return set()
-    rows = [
-        (
-            e.org_id, e.id, names.bucket(e.org_id), e.workflow_id, e.version, e.contact_id, e.key, e.occurrence,
-            e.actor, e.state.value, e.step_id, e.rev, e.trace_count, _looks_at(tx, e), _deadline(e),
-            None if e.waiting is None else e.waiting.kind,
-            None if e.waiting is None else e.waiting.subject,
-            None if e.waiting is None else e.waiting.since,
-            _data(e), e.end_reason, e.entered_at, e.moved_at, e.ended_at,
-        )
-        for e in new
-    ]  # fmt: skip
+    rows = []
+    for look in new:
+        e, waiting = look.enrollment, look.enrollment.waiting
+        rows.append(
+            (
+                e.org_id, e.id, names.bucket(e.org_id), e.workflow_id, e.version, e.contact_id, e.key, e.occurrence,
+                e.actor, e.state.value, e.step_id, e.rev, e.trace_count, look.at, e.due_at, look.parked,
+                None if waiting is None else waiting.kind,
+                None if waiting is None else waiting.subject,
+                None if waiting is None else waiting.key,
+                None if waiting is None else waiting.since,
+                data_of(e), e.end_reason, e.entered_at, e.moved_at, e.ended_at,
+            )
+        )  # fmt: skip
     if tx.dialect == "postgresql":
-        return {e.id for e in new} - await tx.bulk_insert_free(enrollments, _INSERT_COLUMNS, rows)
+        ids = {look.enrollment.id for look in new}
+        return ids - await tx.bulk_insert_free(enrollments, _INSERT_COLUMNS, rows)
     await tx.bulk_insert(enrollments, _INSERT_COLUMNS, rows)  # the only writer: nobody can have come between
     return set()
 
@@ -160,41 +182,3 @@ def _trace_rows(transition: Transition) -> list[tuple[Any, ...]]:
         )
         for entry in transition.trace
     ]  # fmt: skip
-
-
-async def _apply_effects(tx: Transaction, transitions: Sequence[Transition]) -> tuple[tuple[Enrollment, str], ...]:
-    updates: list[records.RecordUpdate] = []
-    requested: list[approvals.NewApproval] = []
-    cancelled: list[tuple[str, str]] = []
-    emissions: list[Emission] = []
-    awaited: dict[str, Enrollment] = {}
-    for transition in transitions:
-        enrollment = transition.enrollment
-        for effect in transition.effects:
-            match effect:
-                case UpdateRecord():
-                    cause = f"enrollment:{enrollment.id}/{enrollment.rev}"
-                    actor = f"workflow:{enrollment.workflow_id}"
-                    updates.append(
-                        records.RecordUpdate(enrollment.org_id, effect.record_id, effect.fields, actor, cause)
-                    )
-                case RequestApproval():
-                    request = approvals.NewApproval.of_step(enrollment, effect)
-                    requested.append(request)
-                    emissions.append(request.announcement(tx.now))
-                case CancelApproval():
-                    cancelled.append((enrollment.org_id, effect.id))
-                case Emit():
-                    emissions.append(Emission(enrollment.org_id, effect, enrollment.id))
-                    if effect.awaited:
-                        awaited[effect.id] = enrollment
-    if updates:
-        await records.apply_updates(tx, updates)
-    if requested:
-        await approvals.create_many(tx, requested)
-    if cancelled:
-        await approvals.cancel(tx, cancelled)
-    if not emissions:
-        return ()
-    counts = await deliveries.emit(tx, emissions)
-    return tuple((awaited[message], message) for message, count in counts.items() if not count and message in awaited)

@@ -8,17 +8,18 @@ them back. Every claim names its organization, so that a database can be divided
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any
 
-from core.domain.enrollment import Enrollment, RecordFacts, State, Waiting
+from core.domain.enrollment import Enrollment, RecordFacts, State
+from core.store.enrollments import SKIP, from_data, waiting_of
 from core.store.metadata import dump_json, from_micros, to_micros
 from core.store.transaction import Transaction
 
 _NAMES = (
     "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count due_at deadline "
-    "wait_kind wait_subject wait_since data end_reason entered_at moved_at ended_at"
+    "parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _COLUMNS = ", ".join(_NAMES)
 _COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
@@ -35,15 +36,23 @@ _DUE_POSTGRESQL = (
 )
 _WAITING_SQLITE = (
     f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
-    "ON e.org_id = json_extract(w.value, '$[0]') AND e.contact_id = json_extract(w.value, '$[1]') "
-    "AND e.wait_kind = json_extract(w.value, '$[2]') AND e.wait_subject = json_extract(w.value, '$[3]') "
-    "AND e.wait_kind IN ('event', 'delivery', 'approval') ORDER BY e.id"
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.wait_key = json_extract(w.value, '$[1]') "
+    "AND e.wait_kind = 'event' ORDER BY e.id"
 )
 _WAITING_POSTGRESQL = (
-    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) "  # noqa: S608
-    "AS w(org_id, contact_id, wait_kind, wait_subject) "
-    "JOIN enrollments e USING (org_id, contact_id, wait_kind, wait_subject) "
-    "WHERE e.wait_kind IN ('event', 'delivery', 'approval') ORDER BY e.id FOR UPDATE OF e"
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, wait_key) "  # noqa: S608
+    "JOIN enrollments e USING (org_id, wait_key) WHERE e.wait_kind = 'event' ORDER BY e.id FOR UPDATE OF e"
+)
+_RUNNING_SQLITE = (
+    f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.contact_id = json_extract(w.value, '$[1]') "
+    "AND e.workflow_id = json_extract(w.value, '$[2]') "
+    "AND e.state IN ('active', 'awaiting_approval') ORDER BY e.id"
+)
+_RUNNING_POSTGRESQL = (
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[], $3::text[]) "  # noqa: S608
+    "AS w(org_id, contact_id, workflow_id) JOIN enrollments e USING (org_id, contact_id, workflow_id) "
+    "WHERE e.state IN ('active', 'awaiting_approval') ORDER BY e.id FOR UPDATE OF e"
 )
 _BY_ID_SQLITE = (
     f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
@@ -97,12 +106,29 @@ _SETTLE_POSTGRESQL = (
     "UPDATE enrollments e SET due_at = e.deadline FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
     "WHERE e.org_id = w.org_id AND e.id = w.id"
 )
+_PARK_POSTGRESQL = (
+    "UPDATE enrollments e SET due_at = NULL, parked = 'held' FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
+    "WHERE e.org_id = w.org_id AND e.id = w.id"
+)
+_THESE_SQLITE = (
+    "WHERE (org_id, id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1))"
+)
+_SETTLE_SQLITE = f"UPDATE enrollments SET due_at = deadline {_THESE_SQLITE}"  # noqa: S608
+_PARK_SQLITE = f"UPDATE enrollments SET due_at = NULL, parked = 'held' {_THESE_SQLITE}"  # noqa: S608
 
 
 async def settle(tx: Transaction, looked_at: Sequence[Enrollment]) -> None:
-    """Let claimed waits for an event sleep until their deadline."""
+    """Let claimed enrollments sleep until they are really due."""
     if looked_at:
-        await tx.fetch(_SETTLE_POSTGRESQL, *_pairs(tx, [(e.org_id, e.id) for e in looked_at]))
+        sql = _SETTLE_POSTGRESQL if tx.dialect == "postgresql" else _SETTLE_SQLITE
+        await tx.fetch(sql, *_pairs(tx, [(e.org_id, e.id) for e in looked_at]))
+
+
+async def park(tx: Transaction, due: Sequence[Enrollment]) -> None:
+    """Let claimed enrollments of a paused workflow stand; resuming brings them back."""
+    if due:
+        sql = _PARK_POSTGRESQL if tx.dialect == "postgresql" else _PARK_SQLITE
+        await tx.fetch(sql, *_pairs(tx, [(e.org_id, e.id) for e in due]))
 
 
 async def put_off(tx: Transaction, enrollment: Enrollment, until: datetime) -> None:
@@ -111,13 +137,14 @@ async def put_off(tx: Transaction, enrollment: Enrollment, until: datetime) -> N
     await tx.fetch(sql, enrollment.org_id, enrollment.id, to_micros(until))
 
 
-WaitKey = tuple[str, str, Literal["event", "delivery", "approval"], str]
-"""Organization, contact, kind of wait and its subject."""
+async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) -> list[Enrollment]:
+    """Claim the enrollments that wait for events under these `(organization, wait key)`."""
+    return [_enrollment(row) for row in await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, keys)]
 
 
-async def claim_waiting(tx: Transaction, waits: Iterable[WaitKey]) -> list[Enrollment]:
-    """Claim the enrollments that wait for these things."""
-    return [_enrollment(row) for row in await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, waits)]
+async def claim_active_of_contacts(tx: Transaction, wanted: Iterable[tuple[str, str, str]]) -> list[Enrollment]:
+    """Claim the running enrollments of these `(organization, contact, workflow)`."""
+    return [_enrollment(row) for row in await _fetch_rows(tx, _RUNNING_SQLITE, _RUNNING_POSTGRESQL, wanted)]
 
 
 async def claim_by_id(tx: Transaction, ids: Iterable[tuple[str, str]]) -> list[Enrollment]:
@@ -138,6 +165,11 @@ async def contacts_and_leads(
     )
 
 
+async def companies(tx: Transaction, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], RecordFacts]:
+    """Return the companies with these `(organization, id)`."""
+    return {(row[0], row[1]): _record(row) for row in await _records(tx, "company", "id", wanted)}
+
+
 async def _records(
     tx: Transaction, record_type: str, column: str, wanted: Iterable[tuple[str, str]]
 ) -> Sequence[Sequence[Any]]:
@@ -155,16 +187,10 @@ def _json(value: Any) -> Any:
 
 def _enrollment(row: Sequence[Any]) -> Enrollment:
     (
-        org_id, id_, workflow_id, version, contact_id, key, occurrence, actor, state, step_id, rev, trace_count, due_at,
-        deadline, wait_kind, wait_subject, wait_since, data, end_reason, entered_at, moved_at, ended_at,
+        org_id, id_, workflow_id, version, contact_id, key, occurrence, actor, state, step_id, rev, trace_count, _look,
+        deadline, parked, wait_kind, wait_subject, wait_key, wait_since, data, end_reason, entered_at, moved_at,
+        ended_at,
     ) = row  # fmt: skip
-    decoded: Mapping[str, Any] = _json(data)
-    due_at = deadline if wait_kind == "event" else due_at
-    waiting = None
-    if wait_kind is not None:
-        waiting = Waiting(
-            cast(Any, wait_kind), wait_subject or "", None if wait_since is None else from_micros(wait_since)
-        )
     return Enrollment(
         id=id_,
         org_id=org_id,
@@ -180,11 +206,10 @@ def _enrollment(row: Sequence[Any]) -> Enrollment:
         entered_at=from_micros(entered_at),
         moved_at=from_micros(moved_at),
         trace_count=trace_count,
-        due_at=None if due_at is None else from_micros(due_at),
-        waiting=waiting,
-        variables=decoded.get("vars", {}),
-        event=decoded.get("event"),
-        outputs=decoded.get("outputs", {}),
+        due_at=None if deadline is None else from_micros(deadline),
+        waiting=waiting_of(wait_kind, wait_subject, None if wait_since is None else from_micros(wait_since), wait_key),
         end_reason=end_reason,
         ended_at=None if ended_at is None else from_micros(ended_at),
+        skipping=parked == SKIP,
+        **from_data(_json(data)),
     )

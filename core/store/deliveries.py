@@ -122,11 +122,13 @@ class FinalDelivery:
     delivered: bool
     outcome: str
     status_code: int = 0
+    answer: Any = None
+    """What the receiver that answered last said, where it was JSON."""
 
     @property
     def stimulus(self) -> DeliveryEnded:
         """Return it as the enrollment is told."""
-        return DeliveryEnded(self.message_id, self.delivered, self.outcome, self.status_code)
+        return DeliveryEnded(self.message_id, self.delivered, self.outcome, self.status_code, self.answer)
 
 
 _MESSAGE_COLUMNS = ["org_id", "id", "day", "bucket", "event_type", "payload", "enrollment_id", "created_at"]
@@ -301,7 +303,10 @@ async def drop_for(tx: Transaction, endpoint_id: str) -> list[FinalDelivery]:
 
 
 async def finals(
-    tx: Transaction, ended: Mapping[tuple[str, str], str], status_codes: Mapping[tuple[str, str], int]
+    tx: Transaction,
+    ended: Mapping[tuple[str, str], str],
+    status_codes: Mapping[tuple[str, str], int],
+    answers: Mapping[tuple[str, str], Any] | None = None,
 ) -> list[FinalDelivery]:
     """Return which of these messages, (organization, id) to enrollment, have no awaited delivery left to wait for.
 
@@ -333,6 +338,7 @@ async def finals(
                 delivered=not failed,
                 outcome=failed[0] if failed else Outcome.DELIVERED,
                 status_code=status_codes.get((org, message_id), 0),
+                answer=(answers or {}).get((org, message_id)),
             )
         )
     return found

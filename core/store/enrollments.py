@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, cast
 
 from sqlalchemy import (
     Column,
@@ -18,7 +19,8 @@ from sqlalchemy import (
     tuple_,
 )
 
-from core.domain.enrollment import Enrollment, State, Waiting
+from core.domain import stimuli
+from core.domain.enrollment import Enrollment, State, Waiting, WaitKind
 from core.domain.trace import TraceEntry
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
@@ -40,12 +42,17 @@ enrollments = Table(
     Column("step_id", Name, nullable=False),
     Column("rev", Integer, nullable=False),
     Column("trace_count", Integer, nullable=False),
-    # When the engine looks at it next. A wait for an event has its deadline beside it: on PostgreSQL the engine looks
-    # once right after the wait is committed, for an event that was matched while nobody could see the wait.
+    # When the engine looks at it next, and when it is really due. They differ where the engine looks once more right
+    # after a commit, for an event that was matched while nobody could see who waits for it; where something waits
+    # since a pause; and while the workflow is paused: then the engine does not look at all.
     Column("due_at", Instant),
     Column("deadline", Instant),
+    # `held` while the engine would look but the workflow is paused; `skip` when it passes over what became overdue.
+    Column("parked", Name),
     Column("wait_kind", Name),
     Column("wait_subject", Name),
+    # For a wait for events: the contact's id, or a field and its value.
+    Column("wait_key", Name),
     Column("wait_since", Instant),
     Column("data", Json, nullable=False),
     Column("end_reason", Name, nullable=False),
@@ -64,11 +71,16 @@ enrollments = Table(
     Index(
         "enrollments_waiting",
         "org_id",
-        "contact_id",
-        "wait_kind",
-        "wait_subject",
-        sqlite_where=text("wait_kind IN ('event', 'delivery', 'approval')"),
-        postgresql_where=text("wait_kind IN ('event', 'delivery', 'approval')"),
+        "wait_key",
+        sqlite_where=text("wait_kind = 'event'"),
+        postgresql_where=text("wait_kind = 'event'"),
+    ),
+    Index(
+        "enrollments_parked",
+        "org_id",
+        "workflow_id",
+        sqlite_where=text("parked = 'held'"),
+        postgresql_where=text("parked = 'held'"),
     ),
     postgresql_with={"fillfactor": 90, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
 )
@@ -93,9 +105,48 @@ trace_entries = Table(
 )
 
 
+HELD, SKIP = "held", "skip"
+"""What `parked` says."""
+
+
+def waiting_of(kind: str | None, subject: str | None, since: datetime | None, key: str | None) -> Waiting | None:
+    """Return what a row waits for."""
+    return Waiting(cast(WaitKind, kind), subject or "", since, key or "") if kind else None
+
+
+def data_of(enrollment: Enrollment) -> dict[str, Any]:
+    """Return what of an enrollment is kept as JSON; what most enrollments lack is left out."""
+    data: dict[str, Any] = {
+        "vars": enrollment.variables,
+        "event": enrollment.event,
+        "outputs": enrollment.outputs,
+    }
+    for name in ("attempts", "hops", "converted", "messages"):
+        value = getattr(enrollment, name)
+        if value:
+            data[name] = value
+    if enrollment.held:
+        data["held"] = [stimuli.to_data(stimulus) for stimulus in enrollment.held]
+    return data
+
+
+def from_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of an enrollment that are kept as JSON."""
+    found: dict[str, Any] = {
+        "variables": data.get("vars", {}),
+        "event": data.get("event"),
+        "outputs": data.get("outputs", {}),
+    }
+    for name in ("attempts", "hops", "converted", "messages"):
+        if name in data:
+            found[name] = data[name]
+    if "held" in data:
+        found["held"] = tuple(stimuli.from_data(item) for item in data["held"])
+    return found
+
+
 def to_domain(row: Row[Any]) -> Enrollment:
     """Return a row as the domain sees it."""
-    waiting = Waiting(row.wait_kind, row.wait_subject or "", row.wait_since) if row.wait_kind else None
     return Enrollment(
         id=row.id,
         org_id=row.org_id,
@@ -111,13 +162,12 @@ def to_domain(row: Row[Any]) -> Enrollment:
         entered_at=row.entered_at,
         moved_at=row.moved_at,
         trace_count=row.trace_count,
-        due_at=row.deadline if row.wait_kind == "event" else row.due_at,
-        waiting=waiting,
-        variables=row.data.get("vars", {}),
-        event=row.data.get("event"),
-        outputs=row.data.get("outputs", {}),
+        due_at=row.deadline,
+        waiting=waiting_of(row.wait_kind, row.wait_subject, row.wait_since, row.wait_key),
         end_reason=row.end_reason,
         ended_at=row.ended_at,
+        skipping=row.parked == SKIP,
+        **from_data(row.data),
     )
 
 
@@ -143,6 +193,17 @@ async def get(tx: Transaction, enrollment_id: str, *, lock: bool = False) -> Enr
     return None if row is None else to_domain(row)
 
 
+async def latest(tx: Transaction, workflow_id: str, contact_id: str) -> Enrollment | None:
+    """Return a contact's latest enrollment in a workflow, or None."""
+    row = await tx.first(
+        select(enrollments)
+        .where(enrollments.c.workflow_id == workflow_id, enrollments.c.contact_id == contact_id)
+        .order_by(enrollments.c.entered_at.desc(), enrollments.c.id.desc())
+        .limit(1)
+    )
+    return None if row is None else to_domain(row)
+
+
 async def trace(tx: Transaction, enrollment_id: str, *, after: int = 0, limit: int = 500) -> list[TraceEntry]:
     """Return entries of a trace after a position, oldest first."""
     rows = await tx.all(
@@ -157,11 +218,11 @@ async def trace(tx: Transaction, enrollment_id: str, *, after: int = 0, limit: i
 async def standing(
     tx: Transaction, org: str, workflow_id: str, identities: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], Row[Any]]:
-    """Return the latest occurrence (id, occurrence, state) of each `(contact, key)` in a workflow."""
+    """Return the latest occurrence (id, occurrence, state, entered_at) of each `(contact, key)` in a workflow."""
     found: dict[tuple[str, str], Row[Any]] = {}
     for start in range(0, len(identities), 500):
         rows = await tx.all(
-            select(*(enrollments.c[name] for name in ("contact_id", "key", "id", "occurrence", "state")))
+            select(*(enrollments.c[name] for name in ("contact_id", "key", "id", "occurrence", "state", "entered_at")))
             .where(
                 enrollments.c.org_id == org,
                 enrollments.c.workflow_id == workflow_id,

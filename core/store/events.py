@@ -12,7 +12,8 @@ from sqlalchemy import Column, Index, Integer, Row, SmallInteger, Table, delete,
 
 from core import ids
 from core.domain import names
-from core.domain.enrollment import EventFacts
+from core.domain.effects import EmitEvent
+from core.domain.enrollment import Enrollment, EventFacts
 from core.domain.filters import Expression
 from core.store import paging
 from core.store.filtering import to_sql
@@ -28,6 +29,9 @@ from core.store.metadata import (
     to_micros,
 )
 from core.store.transaction import Transaction, values_by_column
+
+CHANGE_OF_RECORD = "record"
+"""Type of the core's own events, which tell of changed records."""
 
 DEDUPLICATION = timedelta(days=7)
 """How long a source's `message_id` is remembered: longer than any sender we know retries."""
@@ -63,6 +67,8 @@ events = Table(
     Column("identity_conflict", Json),
     # Set while the matcher has not looked at it.
     Column("match_due_at", Instant),
+    # How many workflows in a row led to it.
+    Column("hops", Integer, nullable=False, server_default=text("0")),
     Index(
         "events_unmatched",
         "org_id",
@@ -87,7 +93,10 @@ event_dedup = Table(
 )
 
 _EVENT_COLUMNS = [column.name for column in events.c]
-_FACTS = "e.org_id, e.id, e.event_name, e.event_type, e.fields, e.contact_id, e.occurred_at, e.received_at"
+_FACTS = (
+    "e.org_id, e.id, e.event_name, e.event_type, e.fields, e.contact_id, e.occurred_at, e.received_at, e.source_id, "
+    "e.hops"
+)
 # One index probe for each organization that has work, and none for those that have not.
 _UNMATCHED_ORGANIZATIONS = (
     "WITH RECURSIVE waiting(org_id) AS (SELECT (SELECT min(org_id) FROM events WHERE match_due_at <= $1) UNION ALL "
@@ -156,6 +165,8 @@ class NewEvent:
     message_id: str
     identity_conflict: Sequence[Any] = ()
     """Identifiers of the event that name somebody else."""
+    hops: int = 0
+    """How many workflows in a row led to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,20 +217,41 @@ async def forget_old_message_ids(tx: Transaction) -> int:
 
 
 async def store(tx: Transaction, new: Sequence[NewEvent]) -> None:
-    """Write events and wake the matcher."""
+    """Write events of the transaction's organization and wake the matcher."""
+    await store_many(tx, [(tx.org_id, event) for event in new])
+
+
+async def store_many(tx: Transaction, new: Sequence[tuple[str, NewEvent]]) -> None:
+    """Write events, each with its organization, and wake the matcher."""
     if not new:
         return
-    bucket, day = names.bucket(tx.org_id), day_of(tx.now)
     rows = [
         (
-            tx.org_id, event.id, day, bucket, event.source_id, event.event_type, event.event_name, event.fields,
-            event.contact_id, event.occurred_at, tx.now, event.message_id,
-            [asdict(conflict) for conflict in event.identity_conflict] or None, tx.now,
+            org, event.id, day_of(names.minted_at(event.id)), names.bucket(org), event.source_id, event.event_type,
+            event.event_name, event.fields, event.contact_id, event.occurred_at, tx.now, event.message_id,
+            [asdict(conflict) for conflict in event.identity_conflict] or None, tx.now, event.hops,
         )
-        for event in new
+        for org, event in new
     ]  # fmt: skip
     await tx.bulk_insert(events, _EVENT_COLUMNS, rows)
     tx.wake("matcher")
+
+
+async def emit_many(tx: Transaction, emitted: Sequence[tuple[Enrollment, EmitEvent]]) -> None:
+    """Write the events that enrollments emit, as if they had come in."""
+    await store_many(
+        tx,
+        [
+            (
+                enrollment.org_id,
+                NewEvent(
+                    effect.id, f"workflow:{enrollment.workflow_id}", "action", effect.name, effect.fields,
+                    enrollment.contact_id, tx.now, "", hops=effect.hops,
+                ),
+            )
+            for enrollment, effect in emitted
+        ],
+    )  # fmt: skip
 
 
 async def contacts_of(tx: Transaction, event_ids: Iterable[str]) -> dict[str, str | None]:
@@ -249,7 +281,7 @@ async def claim_unmatched(tx: Transaction, now: datetime, limit: int) -> list[Un
         rows = await tx.fetch(_CLAIM_POSTGRESQL, orgs, at, each)
     else:
         rows = [row for org in orgs for row in await tx.fetch(_CLAIM_SQLITE, org, at, each)]
-    return [UnmatchedEvent(row[0], row[5], _facts(row)) for row in rows]
+    return [UnmatchedEvent(row[0], row[5], to_facts(row)) for row in rows]
 
 
 def _rotated(orgs: list[str], at: int) -> list[str]:
@@ -306,23 +338,33 @@ async def received_since(tx: Transaction, keys: Iterable[WaitKey]) -> dict[tuple
         found = await tx.fetch(_ARRIVED_SQLITE, dump_json(rows))
     arrived: dict[tuple[str, str, str], list[EventFacts]] = {}
     for row in found:
-        arrived.setdefault((row[0], row[5], row[2]), []).append(_facts(row))
+        arrived.setdefault((row[0], row[5], row[2]), []).append(to_facts(row))
     return arrived
 
 
-def _facts(row: Sequence[Any]) -> EventFacts:
+def to_facts(row: Sequence[Any]) -> EventFacts:
+    """Return a row of what arrived as decisions see it."""
     fields = json.loads(row[4]) if isinstance(row[4], str) else row[4]
-    return EventFacts(row[1], row[2], row[3], fields, from_micros(row[6]), from_micros(row[7]))
+    return EventFacts(row[1], row[2], row[3], fields, from_micros(row[6]), from_micros(row[7]), *row[8:])
 
 
 async def page(
     tx: Transaction, size: int, token: str, *, filter_text: str = "", where: Expression | None = None
 ) -> tuple[Sequence[Row[Any]], str]:
-    """Return a page of events, newest first, and the next token; `where` is what `filter_text` says."""
-    statement = select(events)
+    """Return a page of events that came in, newest first, and the next token; `where` is what `filter_text` says."""
+    statement = select(events).where(events.c.event_type != CHANGE_OF_RECORD)
     if where is not None:
         statement = statement.where(to_sql(where, {column.name: column for column in events.c}, tx.dialect))
     return await paging.page(tx, statement, events.c.id, size, token, filter_text=filter_text)
+
+
+async def newest_of(tx: Transaction, contact_id: str, limit: int) -> list[EventFacts]:
+    """Return the newest events of a contact, the newest first; the core's own are among them."""
+    rows = await tx.all(
+        select(events).where(events.c.contact_id == contact_id).order_by(events.c.id.desc()).limit(limit)
+    )
+    about = ("id", "event_name", "event_type", "fields", "occurred_at", "received_at", "source_id", "hops")
+    return [EventFacts(*(getattr(row, name) for name in about)) for row in rows]
 
 
 async def get_sources(tx: Transaction, source_ids: Iterable[str]) -> dict[str, Row[Any]]:

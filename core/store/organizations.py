@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -102,6 +102,12 @@ async def get(tx: Transaction) -> Row[Any]:
 async def get_member(tx: Transaction, member_id: str) -> Row[Any] | None:
     """Return a member, or None."""
     return await tx.first(select(members).where(members.c.id == member_id))
+
+
+async def members_by_id(tx: Transaction, member_ids: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the members with these ids, by id."""
+    rows = await tx.all(select(members).where(members.c.id.in_(sorted(set(member_ids)))))
+    return {row.id: row for row in rows}
 
 
 async def members_by_email(tx: Transaction, emails: Sequence[str]) -> dict[str, Row[Any]]:

@@ -1,4 +1,4 @@
-"""Outbound events about records: `record.created` and `record.updated`, one a record and write."""
+"""What others are told of written records: endpoints `record.created` and `record.updated`, workflows the change."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 
 from core.domain import names
 from core.domain.effects import Emit
-from core.store import deliveries
+from core.store import deliveries, record_triggers
 from core.store.deliveries import Emission
 from core.store.record_rows import Written
 from core.store.transaction import Transaction
 
 
 async def announce(tx: Transaction, written: Iterable[Written]) -> None:
-    """Tell the organization's endpoints which records were created and what changed in others."""
-    emissions = [Emission(item.record.org_id, _event(item)) for item in written if item.created or item.changes]
-    await deliveries.emit(tx, emissions)
+    """Tell the organization's endpoints and workflows which records were created and what changed in others."""
+    told = [item for item in written if item.created or item.changes]
+    await deliveries.emit(tx, [Emission(item.record.org_id, _event(item)) for item in told])
+    await record_triggers.note(tx, told)
 
 
 def _event(item: Written) -> Emit:

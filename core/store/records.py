@@ -18,7 +18,7 @@ from core.domain.filters import Expression
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
 from core.domain.records.fields import STANDARD_FIELDS
-from core.store import identifiers, paging, record_events
+from core.store import identifiers, paging, record_events, record_triggers
 from core.store.filtering import Columns, JsonPath, to_sql
 from core.store.record_rows import Draft, Record, Written, hold, record_changes, records, save, to_record
 from core.store.transaction import Transaction
@@ -155,7 +155,8 @@ async def update(
 async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> None:
     """Set fields of many records, of any organizations; a record that is gone is left out.
 
-    An e-mail that another contact has is left as it was. Nobody is told: the workflow says what it wants said.
+    An e-mail that another contact has is left as it was. Endpoints are not told, for the workflow says what it wants
+    said; other workflows are.
     """
     held = await hold(tx, [(item.org_id, item.record_id) for item in updates])
     standing = [(item, held[item.org_id, item.record_id]) for item in updates if (item.org_id, item.record_id) in held]
@@ -169,3 +170,4 @@ async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> Non
             del fields["email"]
         drafts.setdefault((record.org_id, record.id), Draft(record)).patch(fields, item.actor, item.cause)
     await save(tx, drafts.values())
+    await record_triggers.note_drafts(tx, drafts.values())

@@ -43,6 +43,13 @@ class Transaction:
         """False when the call could only ask for something: repeated under its key, it is carried out anew."""
         self._begun = False
 
+    def within(self, org_id: str) -> Transaction:
+        """Return the same transaction bound to one organization: what a loop does for an enrollment stays in there."""
+        bound = Transaction(self.connection, org_id, self.now)
+        bound.wakes = self.wakes
+        bound._begun = self._begun
+        return bound
+
     async def all(self, statement: Executable) -> Sequence[Row[Any]]:
         """Return every row of a statement."""
         self._begun = True

@@ -1,17 +1,18 @@
-"""Workflows, their published versions, and which events start which of them."""
+"""Workflows and their published versions."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Row, Select, Table, delete, select, tuple_, update
+from sqlalchemy import Column, Index, Integer, Row, Select, Table, select, text, update
 
 from core.domain.errors import NotFound
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.version import Version
+from core.store import listeners, schedules
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
 
@@ -22,6 +23,7 @@ class WorkflowState(StrEnum):
     DRAFT = "draft"
     ACTIVE = "active"
     ARCHIVED = "archived"
+    PAUSED = "paused"
 
 
 workflows = Table(
@@ -38,6 +40,16 @@ workflows = Table(
     Column("rev", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    Column("paused_at", Instant),
+    Column("pause_reason", Name, nullable=False),
+    # The engine asks with every batch which workflows are paused.
+    Index(
+        "workflows_paused",
+        "org_id",
+        "id",
+        sqlite_where=text("state = 'paused'"),
+        postgresql_where=text("state = 'paused'"),
+    ),
 )
 
 workflow_versions = Table(
@@ -51,19 +63,6 @@ workflow_versions = Table(
     Column("published_by", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
-
-workflow_triggers = Table(
-    "workflow_triggers",
-    metadata,
-    org_id(),
-    Column("event_name", Name, primary_key=True),
-    Column("workflow_id", Name, primary_key=True),
-    # The newest version; the table holds active workflows only.
-    Column("version", Integer, nullable=False),
-    Index("workflow_triggers_workflow", "org_id", "workflow_id"),
-)
-
-_PAIRS_AT_ONCE = 500
 
 
 async def create(
@@ -80,6 +79,7 @@ async def create(
         "rev": 1,
         "created_at": tx.now,
         "updated_at": tx.now,
+        "pause_reason": "",
     }
     if not await tx.insert(workflows, [row], on_conflict="ignore"):
         return None
@@ -90,6 +90,12 @@ async def get(tx: Transaction, workflow_id: str, *, lock: bool = False) -> Row[A
     """Return a workflow with its draft, or None; `lock` keeps others from changing it meanwhile."""
     statement = select(workflows).where(workflows.c.id == workflow_id)
     return await tx.first(statement.with_for_update() if lock else statement)
+
+
+async def is_paused(tx: Transaction, workflow_id: str) -> bool:
+    """Tell whether a workflow is paused."""
+    row = await tx.first(select(workflows.c.state).where(workflows.c.id == workflow_id))
+    return row is not None and row.state == WorkflowState.PAUSED
 
 
 def listing() -> Select[Any]:
@@ -105,7 +111,7 @@ async def update_draft(
 
 
 async def publish(tx: Transaction, draft: Row[Any], version: Version, published_by: str) -> Row[Any]:
-    """Write a version, make it the newest, listen for its triggers, and return the workflow."""
+    """Write a version, make it the newest, let it listen and fire, and return the workflow; a paused one stays so."""
     row = {
         "workflow_id": draft.id,
         "version": version.number,
@@ -115,20 +121,16 @@ async def publish(tx: Transaction, draft: Row[Any], version: Version, published_
         "created_at": tx.now,
     }
     await tx.insert(workflow_versions, [row])
-    await tx.run(delete(workflow_triggers).where(workflow_triggers.c.workflow_id == draft.id))
-    names = dict.fromkeys(trigger.event for trigger in version.triggers)
-    await tx.insert(
-        workflow_triggers,
-        [{"event_name": name, "workflow_id": draft.id, "version": version.number} for name in names],
-    )
-    return await _change(
-        tx, draft.id, {"state": WorkflowState.ACTIVE, "published_version": version.number, "title": version.title}
-    )
+    await listeners.publish(tx, version)
+    await schedules.publish(tx, version)
+    state = WorkflowState.PAUSED if draft.state == WorkflowState.PAUSED else WorkflowState.ACTIVE
+    return await _change(tx, draft.id, {"state": state, "published_version": version.number, "title": version.title})
 
 
 async def archive(tx: Transaction, workflow_id: str) -> Row[Any]:
-    """Close a workflow to new enrollments and return it."""
-    await tx.run(delete(workflow_triggers).where(workflow_triggers.c.workflow_id == workflow_id))
+    """Close a workflow to new enrollments and return it; those that run go on."""
+    await listeners.stop(tx, workflow_id)
+    await schedules.remove(tx, workflow_id)
     return await _change(tx, workflow_id, {"state": WorkflowState.ARCHIVED})
 
 
@@ -149,19 +151,6 @@ async def get_version(tx: Transaction, org_id: str, workflow_id: str, number: in
     return await tx.first(
         select(table).where(table.c.org_id == org_id, table.c.workflow_id == workflow_id, table.c.version == number)
     )
-
-
-async def triggers_for(tx: Transaction, events: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Row[Any]]]:
-    """Return the triggers of active workflows by `(organization, event name)`, for a loop's transaction."""
-    table = workflow_triggers
-    found: dict[tuple[str, str], list[Row[Any]]] = {}
-    pairs = sorted(events)
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        chosen: Sequence[tuple[str, str]] = pairs[start : start + _PAIRS_AT_ONCE]
-        statement = select(table).where(tuple_(table.c.org_id, table.c.event_name).in_(chosen))
-        for row in await tx.all(statement.order_by(table.c.workflow_id)):
-            found.setdefault((row.org_id, row.event_name), []).append(row)
-    return found
 
 
 class VersionCache:

@@ -1,0 +1,64 @@
+"""What the core answers steps that ask, in the transaction in which they ask: whose turn it is, who was enrolled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.domain.effects import Ask
+from core.domain.enrollment import Answered, Enrollment
+from core.domain.errors import NotFound
+from core.domain.qualification import turns
+from core.engine.driver import Answer, EnrollmentDriver, Entry
+from core.store import organizations, qualification, workflows
+from core.store.transaction import Transaction
+from core.store.workflows import VersionCache, WorkflowState
+
+_OPEN = (WorkflowState.ACTIVE, WorkflowState.PAUSED)
+
+
+async def assign_owner(tx: Transaction, enrollment: Enrollment, ask: Ask) -> Answered:
+    """Answer whose turn it is; many may ask at once, and each turn is given once."""
+    payload = ask.payload
+    owners: Sequence[Mapping[str, Any]] = payload["owners"]
+    there = await organizations.members_by_id(tx, [owner["member"] for owner in owners])
+    cursor_id = f"{payload['workflow_id']}/{payload['step_id']}"
+    position = await qualification.cursor(tx, cursor_id, lock=True)
+    turn = turns.choose(
+        [(owner["member"], int(owner["weight"])) for owner in owners],
+        available=frozenset(there),
+        position=position,
+        keep=payload["current"] if payload["method"] == "sticky" else None,
+    )
+    if turn is None:
+        return Answered(ask.id, ok=False, reason="None of them is a member of the organization.", retryable=True)
+    await qualification.move_cursor(tx, cursor_id, turn.position)
+    name = there[turn.member].display_name
+    return Answered(ask.id, ok=True, outputs={"owner_id": turn.member}, reason=f"{turn.why} ({name}).")
+
+
+def enroll_with(driver: EnrollmentDriver, versions: VersionCache) -> Answer:
+    """Return what enrolls the contact of an enrollment in another workflow."""
+
+    async def enroll(tx: Transaction, enrollment: Enrollment, ask: Ask) -> Answered:
+        payload = ask.payload
+        row = await workflows.get(tx, payload["workflow_id"])
+        if row is None or row.state not in _OPEN:
+            state = "does not exist" if row is None else f"is {row.state}"
+            return Answered(ask.id, ok=False, reason=f"The workflow {payload['workflow_id']} {state}.", retryable=True)
+        try:
+            version = await versions.load(tx, enrollment.org_id, row.id, row.published_version)
+        except NotFound:
+            return Answered(ask.id, ok=False, reason=f"The workflow {row.id} has no version.")
+        entry = Entry(
+            payload["contact_id"],
+            f"enrollment:{enrollment.id}",
+            payload["key"],
+            payload["variables"],
+            hops=payload["hops"],
+        )
+        (entered,) = await driver.enter(tx, enrollment.org_id, version, [entry])
+        outputs = {"outcome": entered.outcome, "enrollment_id": entered.enrollment_id}
+        return Answered(ask.id, ok=True, outputs=outputs, reason=entered.message)
+
+    return enroll

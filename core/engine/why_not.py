@@ -1,0 +1,75 @@
+"""Gathering what is stored about a contact and a workflow, to answer why the one is not in the other."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from core.domain.enrollment import Facts
+from core.domain.errors import NotFound, NotPublished
+from core.domain.workflow import firing
+from core.domain.workflow.trigger_kinds import SourceTrigger
+from core.domain.workflow.version import Version
+from core.domain.workflow.why_not import TriggerLook, WhyNot, why_not
+from core.store import enrollments, entries, events, listeners, record_triggers, records, workflows
+from core.store import facts as fact_store
+from core.store.transaction import Transaction
+from core.store.workflows import VersionCache
+
+LOOKED_AT = 200
+"""Newest events of the contact that are looked through."""
+SHOWN = 10
+
+
+async def explain(tx: Transaction, versions: VersionCache, workflow_id: str, contact_id: str) -> WhyNot:
+    """Return why a contact is not in a workflow, from what is stored, in a caller's transaction.
+
+    Raises NotFound, and NotPublished for a workflow without a version.
+    """
+    workflow = await workflows.get(tx, workflow_id)
+    if workflow is None:
+        raise NotFound(kind="workflow", id=workflow_id)
+    if not workflow.published_version:
+        raise NotPublished(workflow_id=workflow_id, state=workflow.state)
+    contact = await records.get(tx, contact_id)
+    if contact is None or contact.type != "contact":
+        raise NotFound(kind="contact", id=contact_id)
+    version = await versions.load(tx, tx.org_id, workflow_id, workflow.published_version)
+    key = (tx.org_id, contact_id)
+    around = await fact_store.surroundings(tx, [tx.org_id])
+    facts = (await fact_store.gather(tx, {key: version.needs}, around.timezones))[key]
+    table = enrollments.enrollments
+    rows = await tx.all(
+        select(table)
+        .where(table.c.workflow_id == workflow_id, table.c.contact_id == contact_id)
+        .order_by(table.c.entered_at.desc(), table.c.id.desc())
+        .limit(SHOWN)
+    )
+    return why_not(
+        version,
+        workflow.state,
+        facts,
+        tx.now,
+        enrollments=[enrollments.to_domain(row) for row in rows],
+        refusals=await entries.of_contact(tx, workflow_id, contact_id),
+        looks=await _looks(tx, version, facts),
+    )
+
+
+async def _looks(tx: Transaction, version: Version, facts: Facts) -> list[TriggerLook]:
+    """Return what the triggers make of the contact's newest events, the newest first."""
+    newest = await events.newest_of(tx, facts.contact.id, LOOKED_AT)
+    named: dict[tuple[str, str], frozenset[str]] = {}
+    if any(isinstance(trigger, SourceTrigger) for trigger in version.triggers):
+        named = await listeners.source_names(tx, {(tx.org_id, one.source_id) for one in newest if one.source_id})
+    changes = [(tx.org_id, event, facts) for event in newest if event.type == firing.RECORD]
+    then = await record_triggers.as_they_were(tx, changes)
+    found: list[TriggerLook] = []
+    for event in newest:
+        sources = named.get((tx.org_id, event.source_id), frozenset({event.source_id}))
+        for position, trigger in enumerate(version.triggers):
+            look = firing.look(trigger, event, facts, tx.now, sources=sources, then=then.get(event.id))
+            if look is not None:
+                found.append(TriggerLook(position, event, look))
+        if len(found) >= SHOWN:
+            break
+    return found[:SHOWN]

@@ -1,0 +1,74 @@
+"""Events that arrived for an enrollment since it began to listen, for the looks that no event may slip past."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from core.domain import names
+from core.domain.enrollment import EventFacts
+from core.domain.workflow.correlation import event_keys
+from core.store import events
+from core.store.metadata import day_of, to_micros
+from core.store.transaction import Transaction
+
+_MOST = 1_000
+_BY_NAME = (
+    "SELECT org_id, id, event_name, event_type, fields, contact_id, occurred_at, received_at, "
+    "source_id, hops FROM events "
+    "WHERE org_id = $1 AND event_name = $2 AND id >= $3 AND day >= $4 AND received_at >= $5 AND received_at <= $6 "
+    "{unmatched} ORDER BY id LIMIT $7"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What an enrollment listens for."""
+
+    enrollment_id: str
+    org_id: str
+    contact_id: str
+    key: str
+    """The contact's id, or a field and its value such as `order_id=123`."""
+    names: tuple[str, ...]
+    since: datetime
+    until: datetime
+    timed_out: bool
+    """Its time is over: only what has not been matched yet can have slipped past."""
+
+
+async def arrived(tx: Transaction, listening: Sequence[Listening]) -> dict[str, list[EventFacts]]:
+    """Return the events that arrived for enrollments, by their ids, in order of arrival."""
+    own = [one for one in listening if one.key == one.contact_id]
+    found = await events.received_since(
+        tx, [(one.org_id, one.contact_id, name, one.since, one.until) for one in own for name in one.names]
+    )
+    by_enrollment: dict[str, list[EventFacts]] = {}
+    for one in own:
+        for name in one.names:
+            facts = found.get((one.org_id, one.contact_id, name), ())
+            fitting = [event for event in facts if one.since <= event.received_at <= one.until]
+            by_enrollment.setdefault(one.enrollment_id, []).extend(fitting)
+    for one in listening:
+        if one.key != one.contact_id:
+            by_enrollment.setdefault(one.enrollment_id, []).extend(await _correlated(tx, one))
+    return {enrollment: sorted(some, key=lambda event: event.id) for enrollment, some in by_enrollment.items() if some}
+
+
+async def _correlated(tx: Transaction, one: Listening) -> list[EventFacts]:
+    sql = _BY_NAME.format(unmatched="AND match_due_at IS NOT NULL" if one.timed_out else "")
+    fitting = []
+    for name in one.names:
+        rows = await tx.fetch(
+            sql,
+            one.org_id,
+            name,
+            names.compose("evt", one.since, 0),
+            day_of(one.since),
+            to_micros(one.since),
+            to_micros(one.until),
+            _MOST,
+        )
+        fitting += [event for row in rows if one.key in event_keys(row[5], (event := events.to_facts(row)).fields)]
+    return fitting

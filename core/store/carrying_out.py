@@ -1,0 +1,127 @@
+"""What decisions want done, as rows: record changes, approvals, messages, tasks, lists, events, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.domain.effects import (
+    Ask,
+    CancelApproval,
+    CancelTask,
+    ChangeList,
+    CreateRecord,
+    CreateTask,
+    Effect,
+    Emit,
+    EmitEvent,
+    KeepDeadLetter,
+    RequestApproval,
+    SendMessage,
+    UpdateRecord,
+)
+from core.domain.enrollment import Enrollment
+from core.domain.trace import Transition
+from core.store import approvals, created, dead_letters, deliveries, events, lists, outgoing, records, tasks
+from core.store.deliveries import Emission
+from core.store.transaction import Transaction
+
+CarriedOut = tuple[tuple[tuple[Enrollment, str], ...], tuple[tuple[Enrollment, Ask], ...]]
+"""Enrollments whose awaited message nobody will receive, and enrollments with a question."""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """The effects of a batch, kind by kind: each kind is written in one statement or few."""
+
+    updates: list[records.RecordUpdate] = field(default_factory=list)
+    creations: list[created.NewRecord] = field(default_factory=list)
+    requested: list[approvals.NewApproval] = field(default_factory=list)
+    withdrawn: list[tuple[str, str]] = field(default_factory=list)
+    emissions: list[Emission] = field(default_factory=list)
+    awaited: dict[str, Enrollment] = field(default_factory=dict)
+    messages: list[outgoing.NewMessage] = field(default_factory=list)
+    new_tasks: list[tuple[Enrollment, CreateTask]] = field(default_factory=list)
+    cancelled_tasks: list[tuple[str, str]] = field(default_factory=list)
+    list_changes: list[lists.ListChange] = field(default_factory=list)
+    emitted: list[tuple[Enrollment, EmitEvent]] = field(default_factory=list)
+    letters: list[tuple[Enrollment, KeepDeadLetter]] = field(default_factory=list)
+    asked: list[tuple[Enrollment, Ask]] = field(default_factory=list)
+
+    def add(self, tx: Transaction, transition: Transition, effect: Effect) -> None:  # noqa: C901 -- a few lines a kind
+        """Put one effect with others of its kind."""
+        enrollment = transition.enrollment
+        match effect:
+            case UpdateRecord():
+                cause = f"enrollment:{enrollment.id}/{enrollment.rev}"
+                actor = f"workflow:{enrollment.workflow_id}"
+                update = records.RecordUpdate(enrollment.org_id, effect.record_id, effect.fields, actor, cause)
+                self.updates.append(update)
+            case RequestApproval():
+                request = approvals.NewApproval.of_step(enrollment, effect)
+                self.requested.append(request)
+                self.emissions.append(request.announcement(tx.now))
+            case CancelApproval():
+                self.withdrawn.append((enrollment.org_id, effect.id))
+            case Emit():
+                self.emissions.append(Emission(enrollment.org_id, effect, enrollment.id))
+                if effect.awaited:
+                    self.awaited[effect.id] = enrollment
+            case CreateRecord():
+                cause = f"enrollment:{enrollment.id}/{enrollment.rev}"
+                actor = f"workflow:{enrollment.workflow_id}"
+                about = (enrollment.org_id, effect.id, effect.record_type, effect.fields)
+                self.creations.append(created.NewRecord(*about, actor, cause))
+            case SendMessage():
+                self.messages.append(outgoing.NewMessage.of(transition, effect))
+            case CreateTask():
+                self.new_tasks.append((enrollment, effect))
+                self.emissions.append(tasks.announcement(enrollment, effect, tx.now))
+            case CancelTask():
+                self.cancelled_tasks.append((enrollment.org_id, effect.id))
+            case ChangeList():
+                actor = f"workflow:{enrollment.workflow_id}"
+                cause = f"enrollment:{enrollment.id}/{enrollment.rev}"
+                change = lists.ListChange(
+                    enrollment.org_id, effect.list_name, effect.contact_id, effect.on, actor, cause
+                )
+                self.list_changes.append(change)
+            case EmitEvent():
+                self.emitted.append((enrollment, effect))
+            case KeepDeadLetter():
+                self.letters.append((enrollment, effect))
+            case Ask():
+                self.asked.append((enrollment, effect))
+
+
+_WRITERS: tuple[tuple[str, Callable[[Transaction, Any], Awaitable[object]]], ...] = (
+    ("updates", records.apply_updates),
+    ("creations", created.create_many),
+    ("requested", approvals.create_many),
+    ("withdrawn", approvals.cancel),
+    ("messages", outgoing.create_many),
+    ("new_tasks", tasks.create_many),
+    ("cancelled_tasks", tasks.cancel),
+    ("list_changes", lists.change),
+    ("emitted", events.emit_many),
+    ("letters", dead_letters.keep),
+)
+"""Each kind of effect and what writes it, in order."""
+
+
+async def carry_out(tx: Transaction, transitions: Sequence[Transition]) -> CarriedOut:
+    """Write what a batch of decisions wants done."""
+    found = _Sorted()
+    for transition in transitions:
+        for effect in transition.effects:
+            found.add(tx, transition, effect)
+    for name, write in _WRITERS:
+        effects = getattr(found, name)
+        if effects:
+            await write(tx, effects)
+    if not found.emissions:
+        return (), tuple(found.asked)
+    counts = await deliveries.emit(tx, found.emissions)
+    silent = [message for message, number in counts.items() if not number and message in found.awaited]
+    return tuple((found.awaited[message], message) for message in silent), tuple(found.asked)

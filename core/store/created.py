@@ -1,0 +1,43 @@
+"""Records that workflows make: written with the decision that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.store import identifiers, record_events
+from core.store.record_rows import Draft, Record, Written, save
+from core.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """A record to make under an id that is known already."""
+
+    org_id: str
+    id: str
+    record_type: str
+    fields: Mapping[str, Any]
+    """Dotted path to value in stored form."""
+    actor: str
+    cause: str
+
+
+async def create_many(tx: Transaction, new: Iterable[NewRecord]) -> list[Written]:
+    """Make records, of any organizations, and tell the organizations' endpoints.
+
+    A contact whose e-mail somebody else has is made without it.
+    """
+    wanted = list(new)
+    changes = [identifiers.Change(one.org_id, one.id, one.record_type, one.fields) for one in wanted]
+    taken = await identifiers.claim_changed(tx, changes)
+    drafts = []
+    for one in wanted:
+        draft = Draft(Record(one.org_id, one.id, one.record_type, {}, 1, tx.now, tx.now), created=True)
+        fields = {name: value for name, value in one.fields.items() if name != "email" or one.id not in taken}
+        draft.patch(fields, one.actor, one.cause)
+        drafts.append(draft)
+    written = await save(tx, drafts)
+    await record_events.announce(tx, written)
+    return written

@@ -1,0 +1,104 @@
+"""Pausing workflows and letting them go on: what stands where meanwhile, and what resuming does to timers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import update
+
+from core.domain import names
+from core.domain.effects import Emit
+from core.store import deliveries
+from core.store.deliveries import Emission
+from core.store.metadata import to_micros
+from core.store.transaction import Transaction
+from core.store.workflows import WorkflowState, workflows
+
+ResumePolicy = Literal["run_overdue", "shift", "skip_overdue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How many stand in one step of a paused workflow."""
+
+    step_id: str
+    overdue: int
+    """Their timer fell due during the pause."""
+    kept: int
+    """Something happened to them during the pause."""
+    waiting: int
+    """They go on waiting."""
+
+
+async def pause(tx: Transaction, org: str, workflow_id: str, reason: str, actor: str) -> bool:
+    """Pause an active workflow, tell the endpoints, and say whether it was active.
+
+    Nothing is written to its enrollments: the engine leaves each alone when it comes to it.
+    """
+    table = workflows
+    here = (table.c.org_id == org, table.c.id == workflow_id, table.c.state == WorkflowState.ACTIVE)
+    values = {"state": WorkflowState.PAUSED, "paused_at": tx.now, "pause_reason": reason, "updated_at": tx.now}
+    if not await tx.run(update(table).where(*here).values(**values, rev=table.c.rev + 1)):
+        return False
+    data = {"workflow_id": workflow_id, "reason": reason, "actor": actor}
+    message = names.derive("msg", tx.now, org, workflow_id, "paused")
+    await deliveries.emit(tx, [Emission(org, Emit(message, "automation.paused", data))])
+    return True
+
+
+_STANDING = (
+    "SELECT step_id, "
+    "sum(CASE WHEN held = 0 AND deadline IS NOT NULL AND deadline <= $3 THEN 1 ELSE 0 END), "
+    "sum(held), "
+    "sum(CASE WHEN held = 0 AND (deadline IS NULL OR deadline > $3) THEN 1 ELSE 0 END) "
+    "FROM (SELECT step_id, deadline, CASE WHEN {held} THEN 1 ELSE 0 END AS held FROM enrollments "
+    "WHERE org_id = $1 AND workflow_id = $2 AND state IN ('active', 'awaiting_approval')) AS running "
+    "GROUP BY step_id ORDER BY step_id"
+)
+_HELD = {"sqlite": "json_extract(data, '$.held') IS NOT NULL", "postgresql": "data ? 'held'"}
+
+
+async def standing(tx: Transaction, org: str, workflow_id: str, now: datetime) -> list[Standing]:
+    """Return how many stand in each step, and what they would do if the workflow went on now."""
+    rows = await tx.fetch(_STANDING.format(held=_HELD[tx.dialect]), org, workflow_id, to_micros(now))
+    return [Standing(step, int(overdue), int(kept), int(waiting)) for step, overdue, kept, waiting in rows]
+
+
+_SHIFT = (
+    "UPDATE enrollments SET deadline = deadline + $3, "
+    "due_at = CASE WHEN due_at IS NULL THEN NULL ELSE due_at + $3 END "
+    "WHERE org_id = $1 AND workflow_id = $2 AND state IN ('active', 'awaiting_approval') AND deadline IS NOT NULL"
+)
+_RELEASE = (
+    "UPDATE enrollments SET due_at = CASE WHEN {held} THEN $3 ELSE deadline END, parked = {parked} "
+    "WHERE org_id = $1 AND workflow_id = $2 AND parked = 'held'"
+)
+
+
+async def resume(tx: Transaction, row: Any, policy: ResumePolicy) -> Mapping[str, int]:
+    """Let a paused workflow go on, and return how many enrollments were `released` and `shifted`.
+
+    With `shift` every timer moves by the length of the pause. With `skip_overdue` what fell due passes over outward
+    steps up to its next wait; what had something happen to it does not.
+    """
+    org, workflow_id = row.org_id, row.id
+    length = to_micros(tx.now) - to_micros(row.paused_at)
+    shifted = 0
+    if policy == "shift":
+        shifted = await _count(tx, _SHIFT, org, workflow_id, length)
+    held = _HELD[tx.dialect]
+    parked = f"CASE WHEN {held} THEN NULL ELSE 'skip' END" if policy == "skip_overdue" else "NULL"
+    released = await _count(tx, _RELEASE.format(held=held, parked=parked), org, workflow_id, to_micros(tx.now))
+    table = workflows
+    values = {"state": WorkflowState.ACTIVE, "paused_at": None, "pause_reason": "", "updated_at": tx.now}
+    await tx.run(update(table).where(table.c.id == workflow_id).values(**values, rev=table.c.rev + 1))
+    tx.wake("engine")
+    return {"released": released, "shifted": shifted}
+
+
+async def _count(tx: Transaction, sql: str, *parameters: Any) -> int:
+    """Run a hot update and return how many rows it changed."""
+    return len(await tx.fetch(f"{sql} RETURNING id", *parameters))

@@ -1,0 +1,183 @@
+"""How contacts went through workflows: counted as it happens, folded later, never by reading the history.
+
+Every batch adds a few rows to `step_outcomes`, so that no two processes wait for each other; upkeep folds the older
+ones into `step_statistics`. A figure is the sum over both.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Index, Integer, Table
+
+from core import ids
+from core.domain import names
+from core.domain.trace import Transition
+from core.store.metadata import Name, metadata, org_id
+from core.store.transaction import Transaction
+
+step_outcomes = Table(
+    "step_outcomes",
+    metadata,
+    org_id(),
+    Column("id", Name, primary_key=True),
+    Column("workflow_id", Name, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("step_id", Name, nullable=False),
+    Column("outcome", Name, nullable=False),
+    Column("exit", Name, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # Milliseconds that enrollments had stood in the step, together.
+    Column("stood", BigInteger, nullable=False),
+    Index("step_outcomes_workflow", "org_id", "workflow_id", "id"),
+)
+
+step_statistics = Table(
+    "step_statistics",
+    metadata,
+    org_id(),
+    Column("workflow_id", Name, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("step_id", Name, primary_key=True),
+    Column("outcome", Name, primary_key=True),
+    Column("exit", Name, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("stood", BigInteger, nullable=False),
+)
+
+STANDING, STATE, CONVERTED, GOAL = "standing", "state", "converted", "goal"
+"""What is counted beside outcomes: enrollments in a step now, by state, conversions of a split's way, goals."""
+
+KEPT_UNFOLDED = 1_000
+"""Rows of a workflow that stay as they are: the circuit breaker reads the last outcomes from them."""
+
+_COLUMNS = "org_id id workflow_id version step_id outcome exit count stood".split()
+_ABOUT_ENROLLMENT = frozenset({"enrollment", "engine", "step"})
+
+_Key = tuple[str, str, int, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One count."""
+
+    version: int
+    step_id: str
+    outcome: str
+    exit: str
+    count: int
+    stood: timedelta
+
+
+async def count(tx: Transaction, transitions: Sequence[Transition]) -> None:
+    """Count what a batch of decisions did."""
+    counts: Counter[_Key] = Counter()
+    stood: Counter[_Key] = Counter()
+    for transition in transitions:
+        _count_one(transition, counts, stood)
+    rows = [
+        (org, ids.mint("out", tx.now), workflow, version, step, outcome, exit, number, stood[key])
+        for key, number in counts.items()
+        if number
+        for org, workflow, version, step, outcome, exit in [key]
+    ]
+    await tx.bulk_insert(step_outcomes, _COLUMNS, rows)
+
+
+def _count_one(transition: Transition, counts: Counter[_Key], stood: Counter[_Key]) -> None:
+    after, before = transition.enrollment, transition.before
+    where = (after.org_id, after.workflow_id, after.version)
+    for entry in transition.trace:
+        if entry.kind not in _ABOUT_ENROLLMENT and entry.outcome != "waiting":
+            key = (*where, entry.step_id, entry.outcome, entry.exit)
+            counts[key] += 1
+            if entry.stood:
+                stood[key] += entry.stood // timedelta(milliseconds=1)
+    for conversion in transition.conversions:
+        counts[(*where, conversion.step_id, CONVERTED if conversion.step_id else GOAL, conversion.exit)] += 1
+    if before is not None:
+        was = (before.org_id, before.workflow_id, before.version)
+        counts[(*was, "", STATE, before.state.value)] -= 1
+        if not before.state.over:
+            counts[(*was, before.step_id, STANDING, "")] -= 1
+    counts[(*where, "", STATE, after.state.value)] += 1
+    if not after.state.over:
+        counts[(*where, after.step_id, STANDING, "")] += 1
+
+
+async def forget(tx: Transaction, enrollment: Any) -> None:
+    """Take an enrollment that is deleted out of what stands where."""
+    where = (enrollment.org_id, enrollment.workflow_id, enrollment.version)
+    keys = [(*where, "", STATE, enrollment.state.value)]
+    if not enrollment.state.over:
+        keys.append((*where, enrollment.step_id, STANDING, ""))
+    rows = [(org, ids.mint("out", tx.now), *rest, -1, 0) for org, *rest in keys]
+    await tx.bulk_insert(step_outcomes, _COLUMNS, rows)
+
+
+_FIGURES = (
+    "SELECT version, step_id, outcome, exit, sum(count), sum(stood) FROM ("
+    "SELECT version, step_id, outcome, exit, count, stood FROM step_statistics WHERE org_id = $1 AND workflow_id = $2 "
+    "UNION ALL "
+    "SELECT version, step_id, outcome, exit, count, stood FROM step_outcomes WHERE org_id = $1 AND workflow_id = $2"
+    ") AS both_of_them GROUP BY version, step_id, outcome, exit ORDER BY version, step_id, outcome, exit"
+)
+
+
+async def figures(tx: Transaction, org: str, workflow_id: str) -> list[Figure]:
+    """Return every count of a workflow."""
+    return [
+        Figure(version, step, outcome, exit, int(number), timedelta(milliseconds=int(stood)))
+        for version, step, outcome, exit, number, stood in await tx.fetch(_FIGURES, org, workflow_id)
+    ]
+
+
+_RECENT = (
+    "SELECT id, outcome, count FROM step_outcomes WHERE org_id = $1 AND workflow_id = $2 "
+    "AND outcome IN ('ok', 'skipped', 'failed', 'ended') ORDER BY id DESC LIMIT $3"
+)
+
+
+async def recent(tx: Transaction, org: str, workflow_id: str, at_most: int) -> list[tuple[bool, int]]:
+    """Return the newest outcomes of a workflow as `(failed, how many)`, the newest first, failures before others.
+
+    What one transaction counted happened at once; in which order its rows lie means nothing.
+    """
+    rows = [
+        (names.minted_at(row_id), outcome == "failed", int(number))
+        for row_id, outcome, number in await tx.fetch(_RECENT, org, workflow_id, at_most)
+    ]
+    return [(failed, number) for _, failed, number in sorted(rows, reverse=True)]
+
+
+_CROWDED = "SELECT org_id, workflow_id FROM step_outcomes GROUP BY org_id, workflow_id HAVING count(*) > $1"
+_BOUNDARY = "SELECT id FROM step_outcomes WHERE org_id = $1 AND workflow_id = $2 ORDER BY id DESC LIMIT 1 OFFSET $3"
+_INTO = "INSERT INTO step_statistics (org_id, workflow_id, version, step_id, outcome, exit, count, stood) "
+_SUMS = (
+    "SELECT org_id, workflow_id, version, step_id, outcome, exit, sum(count), sum(stood) FROM {rows} "
+    "GROUP BY org_id, workflow_id, version, step_id, outcome, exit "
+)
+_ADDING = (
+    "ON CONFLICT (org_id, workflow_id, version, step_id, outcome, exit) DO UPDATE SET "
+    "count = step_statistics.count + excluded.count, stood = step_statistics.stood + excluded.stood"
+)
+_OLDER = "step_outcomes WHERE org_id = $1 AND workflow_id = $2 AND id <= $3"
+_FOLD_SQLITE = (_INTO + _SUMS.format(rows=_OLDER) + _ADDING, f"DELETE FROM {_OLDER}")  # noqa: S608 -- the text above
+# One statement: a row that is committed between two would be deleted without having been counted.
+_FOLD_POSTGRESQL = (
+    f"WITH gone AS (DELETE FROM {_OLDER} RETURNING *) " + _INTO + _SUMS.format(rows="gone") + _ADDING,  # noqa: S608
+)
+
+
+async def fold(tx: Transaction, kept: int = KEPT_UNFOLDED) -> int:
+    """Fold older counts of every workflow that has many, in a system transaction; return how many workflows."""
+    crowded = await tx.fetch(_CROWDED, 2 * kept)
+    for org, workflow in crowded:
+        boundary = await tx.fetch(_BOUNDARY, org, workflow, kept)
+        for statement in _FOLD_POSTGRESQL if tx.dialect == "postgresql" else _FOLD_SQLITE:
+            await tx.fetch(statement, org, workflow, boundary[0][0])
+    return len(crowded)
