@@ -15,6 +15,7 @@ from core.rpc.call import Call
 from core.rpc.convert import from_struct
 from core.store import upserts, workflows
 from core.store.upserts import ContactCandidate, Resolved
+from core.store.workflows import WorkflowState
 from dripstone.v1 import enrollment_pb2 as pb
 
 OUTCOMES = {
@@ -29,7 +30,6 @@ _MESSAGES = {
     "already_enrolled": "The contact is in this workflow, or was, and its re-entry policy holds it back. "
     "Follow the enrollment named here, or give a key of its own.",
     "duplicate_in_request": "The same contact stands earlier in this call. Send it once, or give each a key.",
-    "suppressed": "The contact has unsubscribed. Do not enroll it unless the person asks for it.",
 }
 _FIELDS = ("email", "first_name", "last_name", "company_name", "phone", "timezone")
 
@@ -42,14 +42,14 @@ class NotEnrolled(DripstoneError):
 
 
 async def active_version(call: Call, workflow_id: str) -> Version:
-    """Return the newest version of a workflow that takes enrollments.
+    """Return the newest version of a workflow that takes enrollments; of a paused one they wait at the entry.
 
     Raises NotFound, and NotPublished for a draft or an archived workflow.
     """
     row = await workflows.get(call.tx, workflow_id)
     if row is None:
         raise NotFound(kind="workflow", id=workflow_id)
-    if row.state != "active":
+    if row.state not in (WorkflowState.ACTIVE, WorkflowState.PAUSED):
         raise NotPublished(workflow_id=workflow_id, state=row.state)
     return await call.parts.versions.load(call.tx, call.caller.org_id, workflow_id, row.published_version)
 
@@ -103,7 +103,7 @@ async def enter_contacts(
     ]
     entered = await call.parts.engine.enter(call.tx, call.caller.org_id, version, entries)
     for (index, found), outcome in zip(known, entered, strict=True):
-        _answer(results[index], found.contact_id, outcome)
+        _answer(results[index], found.contact_id, outcome, path if path == "input" else f"{path}[{index}]")
     return results
 
 
@@ -153,9 +153,10 @@ def _refuse(result: pb.EnrollResult, violation: Violation) -> None:
     result.message = f"{violation.message.rstrip('.')}. {violation.hint}".strip()
 
 
-def _answer(result: pb.EnrollResult, contact_id: str, entered: Entered) -> None:
+def _answer(result: pb.EnrollResult, contact_id: str, entered: Entered, path: str) -> None:
     result.outcome = OUTCOMES[entered.outcome]
     result.contact_id = contact_id
     result.enrollment_id = entered.enrollment_id
     result.reason = entered.reason
-    result.message = _MESSAGES.get(entered.outcome, "")
+    result.message = entered.message or _MESSAGES.get(entered.outcome, "")
+    result.field = entered.field and f"{path}.{entered.field}"

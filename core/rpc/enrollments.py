@@ -17,7 +17,7 @@ from core.rpc.call import Call
 from core.rpc.convert import to_struct, to_timestamp
 from core.rpc.enrolling import enroll
 from core.rpc.listing import listed
-from core.store import agents, approvals, enrollments, paging
+from core.store import agents, approvals, enrollments, paging, statistics, tasks, workflows
 from core.store.transaction import Transaction
 from dripstone.v1 import enrollment_pb2 as pb
 
@@ -34,7 +34,8 @@ async def enroll_contacts(request: pb.EnrollContactsRequest, call: Call) -> pb.E
 
 async def get_enrollment(request: pb.GetEnrollmentRequest, call: Call) -> pb.Enrollment:
     """Return one enrollment."""
-    return to_message(await _get(call.tx, request.enrollment_id, request.workflow_id))
+    enrollment = await _get(call.tx, request.enrollment_id, request.workflow_id)
+    return to_message(enrollment, paused=await workflows.is_paused(call.tx, enrollment.workflow_id))
 
 
 async def list_enrollments(request: pb.ListEnrollmentsRequest, call: Call) -> pb.ListEnrollmentsResponse:
@@ -66,9 +67,14 @@ async def explain_enrollment(request: pb.ExplainEnrollmentRequest, call: Call) -
     enrollment = await _get(call.tx, request.enrollment_id)
     trace = await enrollments.trace(call.tx, enrollment.id, after=max(0, enrollment.trace_count - 20), limit=20)
     version = await call.parts.versions.load(call.tx, call.caller.org_id, enrollment.workflow_id, enrollment.version)
-    why, following = explanation.explain(version, enrollment, trace)
+    paused = await workflows.is_paused(call.tx, enrollment.workflow_id)
+    why, following = explanation.explain(version, enrollment, trace, paused=paused)
     return pb.ExplainEnrollmentResponse(
-        enrollment=to_message(enrollment), why=why, next=following, entries=[_entry(entry) for entry in trace]
+        enrollment=to_message(enrollment, paused=paused),
+        why=why,
+        next=following,
+        entries=[_entry(entry) for entry in trace],
+        next_time=None if paused or enrollment.state.over else to_timestamp(enrollment.due_at),
     )
 
 
@@ -121,7 +127,10 @@ async def delete_enrollment(request: pb.DeleteEnrollmentRequest, call: Call) -> 
     enrollment = await _get(call.tx, request.enrollment_id, request.workflow_id, lock=True)
     if enrollment.waiting is not None and enrollment.waiting.kind == "approval":
         await approvals.cancel(call.tx, [(call.caller.org_id, enrollment.waiting.subject)])
+    if enrollment.waiting is not None and enrollment.waiting.kind == "task":
+        await tasks.cancel(call.tx, [(call.caller.org_id, enrollment.waiting.subject)])
     await agents.remove_execution_of(call.tx, enrollment.id)
+    await statistics.forget(call.tx, enrollment)
     await enrollments.remove(call.tx, enrollment.id)
     return Empty()
 
@@ -142,7 +151,7 @@ def _position(token: str, field: str, enrollment_id: str) -> int:
     return int(position)
 
 
-def to_message(enrollment: Enrollment) -> pb.Enrollment:
+def to_message(enrollment: Enrollment, *, paused: bool = False) -> pb.Enrollment:
     """Return an enrollment as the contract has it."""
     message = pb.Enrollment(
         id=enrollment.id,
@@ -159,11 +168,17 @@ def to_message(enrollment: Enrollment) -> pb.Enrollment:
         update_time=to_timestamp(enrollment.moved_at),
         end_time=to_timestamp(enrollment.ended_at),
         etag=f'"{enrollment.rev}"',
+        goal=enrollment.converted,
+        paused=paused and not enrollment.state.over,
     )
     if enrollment.waiting is not None and not enrollment.state.over:
         waiting: Any = enrollment.waiting
         message.waiting.CopyFrom(
-            pb.Waiting(kind=waiting.kind, subject=waiting.subject, until=to_timestamp(enrollment.due_at))
+            pb.Waiting(
+                kind=waiting.kind,
+                subject=waiting.subject.replace("\n", ", "),
+                until=to_timestamp(enrollment.due_at),
+            )
         )
     return message
 

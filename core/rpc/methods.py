@@ -6,10 +6,11 @@ A method without a handler, a scope or an access stops the process from starting
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 # Extensions must be registered before the first GetOptions(): options parsed without them stay without for ever.
 from google.api import annotations_pb2, field_behavior_pb2  # noqa: F401 -- registers the extensions
@@ -31,17 +32,17 @@ from dripstone.v1 import (
 )
 
 SERVICES: tuple[tuple[Any, str], ...] = (
-    (organization_pb2, "core.rpc.organizations"),
-    (record_pb2, "core.rpc.records"),
-    (event_pb2, "core.rpc.events"),
-    (workflow_pb2, "core.rpc.workflows"),
-    (enrollment_pb2, "core.rpc.enrollments"),
-    (qualification_pb2, "core.rpc.qualification"),
-    (agent_pb2, "core.rpc.agents"),
-    (approval_pb2, "core.rpc.approvals"),
-    (webhook_pb2, "core.rpc.webhooks"),
+    (organization_pb2, "organizations"),
+    (record_pb2, "records lists"),
+    (event_pb2, "events"),
+    (workflow_pb2, "workflows workflow_reference workflow_statistics pausing migrating simulating"),
+    (enrollment_pb2, "enrollments dead_letters explaining"),
+    (qualification_pb2, "qualification"),
+    (agent_pb2, "agents agent_tasks"),
+    (approval_pb2, "approvals"),
+    (webhook_pb2, "webhooks"),
 )
-"""Each service's contract and the module that has its handlers, named like the RPCs in snake case."""
+"""Each service's contract and the modules here that have its handlers, named like the RPCs in snake case."""
 
 ANY_KEY = "caller"
 """The scope of methods that ask for a valid key only."""
@@ -114,10 +115,19 @@ def table() -> tuple[Method, ...]:
     Raises AttributeError for an RPC without a handler.
     """
     rows = []
-    for contract, module_name in SERVICES:
-        handlers = importlib.import_module(module_name)
+    for contract, module_names in SERVICES:
+        modules = [importlib.import_module(f"core.rpc.{name}") for name in module_names.split()]
         file: FileDescriptor = contract.DESCRIPTOR
         for service in file.services_by_name.values():
             for descriptor in service.methods:
-                rows.append(row(descriptor, getattr(handlers, snake_case(descriptor.name))))
+                rows.append(row(descriptor, _handler(modules, snake_case(descriptor.name))))
     return tuple(rows)
+
+
+def _handler(modules: Sequence[ModuleType], name: str) -> Callable[..., Any]:
+    """Return the function of this name, where it is defined and not merely imported."""
+    for module in modules:
+        found = getattr(module, name, None)
+        if found is not None and found.__module__ == module.__name__:
+            return cast(Callable[..., Any], found)
+    raise AttributeError(f"none of {', '.join(module.__name__ for module in modules)} handles {name}")

@@ -97,7 +97,7 @@ async def delete_endpoint(request: pb.DeleteEndpointRequest, call: Call) -> Empt
     await endpoints.remove(call.tx, row.id)
     if finals:
         ended = [(final.org_id, final.enrollment_id, final.stimulus) for final in finals]
-        await call.parts.engine.deliveries_ended(call.tx, ended)
+        await call.parts.engine.ended(call.tx, ended)
     return Empty()
 
 

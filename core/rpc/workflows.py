@@ -12,7 +12,6 @@ from core import ids
 from core.domain import names
 from core.domain.effects import Emit
 from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, invalid
-from core.domain.steps import step_types
 from core.domain.steps.shapes import Lookups
 from core.domain.workflow.compile import Compiled, compile_document
 from core.domain.workflow.document import from_wire, parse_source, render_source, to_wire
@@ -20,14 +19,15 @@ from core.domain.workflow.source import check_plain
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.rpc.listing import listed
-from core.store import deliveries, endpoints, workflows
+from core.store import deliveries, endpoints, events, organizations, qualification, workflows
 from core.store.deliveries import Emission
+from core.store.transaction import Transaction
 from core.store.workflows import WorkflowState
 from dripstone.v1 import workflow_pb2 as pb
 
 _STATES = {state: pb.WorkflowState.Value(f"WORKFLOW_STATE_{state.name}") for state in WorkflowState}
 _FILTERED = {"state": "string"}
-_ROUTES = ("step_types", "validate")
+_ROUTES = ("step_types", "validate", "schema", "templates", "simulate")
 """Words that stand where an id stands in a path of the HTTP gateway."""
 
 
@@ -53,7 +53,7 @@ async def create_workflow(request: pb.CreateWorkflowRequest, call: Call) -> pb.W
     )
     if row is None:
         raise AlreadyExists(kind="workflow", id=workflow_id)
-    return await _publish(row, call) if request.publish else _with_draft(row)
+    return await _publish(row, call) if request.publish else to_message(row)
 
 
 async def update_workflow(request: pb.UpdateWorkflowRequest, call: Call) -> pb.Workflow:
@@ -63,7 +63,7 @@ async def update_workflow(request: pb.UpdateWorkflowRequest, call: Call) -> pb.W
     row = await workflows.update_draft(
         call.tx, row.id, title=written.title, source=written.source, document=written.document
     )
-    return _with_draft(row)
+    return to_message(row)
 
 
 async def validate_workflow(request: pb.ValidateWorkflowRequest, call: Call) -> pb.ValidateWorkflowResponse:
@@ -74,10 +74,13 @@ async def validate_workflow(request: pb.ValidateWorkflowRequest, call: Call) -> 
         problems = error.violations
     return pb.ValidateWorkflowResponse(
         valid=not problems,
-        problems=[
-            pb.Problem(path=one.field, reason=one.reason, message=one.message, hint=one.hint) for one in problems
-        ],
+        problems=[problem_message(one) for one in problems],
     )
+
+
+def problem_message(problem: Violation) -> pb.Problem:
+    """Return one thing wrong with a document as the contract has it."""
+    return pb.Problem(path=problem.field, reason=problem.reason, message=problem.message, hint=problem.hint)
 
 
 async def publish_workflow(request: pb.PublishWorkflowRequest, call: Call) -> pb.Workflow:
@@ -91,7 +94,7 @@ async def get_workflow(request: pb.GetWorkflowRequest, call: Call) -> pb.Workflo
     if row is None:
         raise NotFound(kind="workflow", id=request.workflow_id)
     if not request.version:
-        return _with_draft(row)
+        return to_message(row)
     version = await workflows.get_version(call.tx, call.caller.org_id, row.id, request.version)
     if version is None:
         raise NotFound(kind="workflow version", id=f"{row.id} version {request.version}")
@@ -109,23 +112,7 @@ async def archive_workflow(request: pb.ArchiveWorkflowRequest, call: Call) -> pb
     row = await _get(call, request.workflow_id)
     if row.state != WorkflowState.ARCHIVED:
         row = await workflows.archive(call.tx, row.id)
-    return _with_draft(row)
-
-
-async def list_step_types(request: pb.ListStepTypesRequest, call: Call) -> pb.ListStepTypesResponse:
-    """Return the step kinds with the JSON Schema of their configuration."""
-    return pb.ListStepTypesResponse(
-        step_types=[
-            pb.StepType(
-                kind=one.kind,
-                summary=one.summary,
-                config_schema=to_struct(one.config_schema),
-                exits=one.exits,
-                waits=one.waits,
-            )
-            for one in step_types()
-        ]
-    )
+    return to_message(row)
 
 
 def _written(
@@ -146,7 +133,11 @@ def _written(
             "description": wire.description,
             "timezone": wire.timezone,
             "reentry": wire.reentry,
-            "triggers": [{"event": trigger.event, "when": trigger.when} for trigger in wire.triggers],
+            "settings": from_struct(wire.settings),
+            "triggers": [
+                {"event": trigger.event, "when": trigger.when, "config": from_struct(trigger.config)}
+                for trigger in wire.triggers
+            ],
             "steps": [
                 {"id": step.id, "kind": step.kind, "config": from_struct(step.config), "exits": dict(step.exits)}
                 for step in wire.steps
@@ -180,9 +171,23 @@ async def _get(call: Call, workflow_id: str, etag: str = "") -> Row[Any]:
 
 
 async def _compiled(document: Mapping[str, Any], call: Call, workflow_id: str = "", number: int = 0) -> Compiled:
-    known = await call.tx.all(select(endpoints.endpoints.c.id))
-    lookups = Lookups(endpoint_ids=frozenset(row.id for row in known))
-    return compile_document(document, lookups, workflow_id=workflow_id, number=number)
+    return compile_document(document, await lookups(call.tx), workflow_id=workflow_id, number=number)
+
+
+async def lookups(tx: Transaction) -> Lookups:
+    """Return what exists outside documents, for the compiler."""
+    columns = {
+        "endpoint_ids": (endpoints.endpoints.c.id,),
+        "workflow_ids": (workflows.workflows.c.id,),
+        "model_ids": (qualification.scoring_models.c.id,),
+        "member_ids": (organizations.members.c.id,),
+        "source_ids": (events.sources.c.id, events.sources.c.display_name),
+    }
+    known = {
+        name: frozenset(value for row in await tx.all(select(*wanted)) for value in row)
+        for name, wanted in columns.items()
+    }
+    return Lookups(**known)
 
 
 async def _publish(row: Row[Any], call: Call) -> pb.Workflow:
@@ -210,10 +215,13 @@ def _summary(row: Row[Any]) -> pb.Workflow:
         etag=_etag(row),
         create_time=to_timestamp(row.created_at),
         update_time=to_timestamp(row.updated_at),
+        pause_time=to_timestamp(row.paused_at),
+        pause_reason=row.pause_reason,
     )
 
 
-def _with_draft(row: Row[Any]) -> pb.Workflow:
+def to_message(row: Row[Any]) -> pb.Workflow:
+    """Return a workflow with its draft as the contract has it."""
     return _message(row, row.draft_document, row.draft_source, 0)
 
 
@@ -228,7 +236,15 @@ def _message(row: Row[Any], document: Mapping[str, Any], source: str, version: i
             description=wire["description"],
             timezone=wire["timezone"],
             reentry=wire["reentry"],
-            triggers=[pb.Trigger(**trigger) for trigger in wire["triggers"]],
+            settings=to_struct(wire["settings"]) if wire["settings"] else None,
+            triggers=[
+                pb.Trigger(
+                    event=trigger["event"],
+                    when=trigger["when"],
+                    config=to_struct(trigger["config"]) if trigger["config"] else None,
+                )
+                for trigger in wire["triggers"]
+            ],
             steps=[
                 pb.Step(id=step["id"], kind=step["kind"], config=to_struct(step["config"]), exits=step["exits"])
                 for step in wire["steps"]

@@ -1,0 +1,1 @@
+"""The commands of `dripstone` and what they share; `core.__main__` mounts them."""

@@ -1,0 +1,105 @@
+"""The options of commands that serve, and the settings they amount to."""
+
+from __future__ import annotations
+
+import os
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Any
+
+import click
+
+from core import logging_setup
+from core.settings import ROLES, Settings
+
+
+def default_data_dir() -> Path:
+    """Return where a core keeps its files unless told: `$DRIPSTONE_DATA_DIR`, else `.dripstone` here."""
+    return Path(os.environ.get("DRIPSTONE_DATA_DIR", ".dripstone"))
+
+
+class _Network(click.ParamType[IPv4Network | IPv6Network]):
+    name = "cidr"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> IPv4Network | IPv6Network:
+        try:
+            return ip_network(str(value))
+        except ValueError as error:
+            self.fail(f"{value!r} is not a network such as 10.1.0.0/16: {error}", param, ctx)
+
+
+def serving_options(command: Any) -> Any:
+    """Add the options to a command."""
+    for option in reversed(
+        [
+            click.option(
+                "--db", "database_url", help="sqlite:///path or postgresql://…; default: a file in the data dir."
+            ),
+            click.option(
+                "--data-dir", type=click.Path(path_type=Path), default=default_data_dir, show_default=".dripstone"
+            ),
+            click.option(
+                "--grpc-listen", default="127.0.0.1:7443", show_default=True, help="host:port; port 0 for any."
+            ),
+            click.option(
+                "--http-listen", default="127.0.0.1:7480", show_default=True, help="host:port; port 0 for any."
+            ),
+            click.option(
+                "--allow-destination",
+                "allowed",
+                multiple=True,
+                type=_Network(),
+                help="Network that webhooks may reach although it is not public. May be repeated.",
+            ),
+            click.option(
+                "--allow-host",
+                "hosts",
+                multiple=True,
+                help="Host header under which /mcp answers beside loopback's; * for any.",
+            ),
+            click.option(
+                "--tls-cert", type=click.Path(exists=True, path_type=Path), help="PEM chain for both listeners."
+            ),
+            click.option("--tls-key", type=click.Path(exists=True, path_type=Path), help="PEM key of --tls-cert."),
+            click.option(
+                "--smtp-url",
+                envvar="DRIPSTONE_SMTP_URL",
+                default="",
+                help="Server that e-mail leaves by: smtp://user:password@host:587. Better set in $DRIPSTONE_SMTP_URL.",
+            ),
+            click.option(
+                "--mail-from",
+                envvar="DRIPSTONE_MAIL_FROM",
+                default="",
+                help="Sender of e-mail, such as 'Acme <hello@acme.example>'.",
+            ),
+            click.option("--insecure", is_flag=True, help="Serve plaintext also to others (behind a TLS proxy)."),
+            click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def settings_of(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Settings:
+    """Return the settings of the given options. Raises UsageError for options that do not go together."""
+    data_dir: Path = given["data_dir"]
+    if (given["tls_cert"] is None) != (given["tls_key"] is None):
+        raise click.UsageError("--tls-cert and --tls-key go together.")
+    if given["smtp_url"] and not given["mail_from"]:
+        raise click.UsageError("--smtp-url needs --mail-from: who sends the e-mail?")
+    logging_setup.configure(given["log_level"])
+    return Settings(
+        database_url=given["database_url"] or f"sqlite:///{data_dir / 'dripstone.db'}",
+        data_dir=data_dir,
+        roles=roles,
+        grpc_listen=given["grpc_listen"],
+        http_listen=given["http_listen"],
+        allowed_destinations=tuple(given["allowed"]),
+        allowed_hosts=tuple(given["hosts"]),
+        tls_certificate=given["tls_cert"],
+        tls_key=given["tls_key"],
+        insecure=given["insecure"],
+        smtp_url=given["smtp_url"],
+        mail_from=given["mail_from"],
+    )

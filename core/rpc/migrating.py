@@ -1,0 +1,159 @@
+"""Handlers of WorkflowService: moving running enrollments to another version, as a plan that is applied exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from core import ids
+from core.domain.control.digest import digest
+from core.domain.enrollment import Cancelled, Migrated
+from core.domain.errors import NotFound, NotPublished, PlanStale, WrongState, invalid
+from core.domain.nearest import did_you_mean
+from core.domain.workflow import migration
+from core.domain.workflow.migration import EXIT, Destination
+from core.domain.workflow.version import Version
+from core.engine.driver import Move
+from core.rpc.call import Call
+from core.rpc.convert import to_timestamp
+from core.store import claims, migrating, workflows
+from core.store import qualification as plans
+from dripstone.v1 import workflow_pb2 as pb
+
+KIND = "migration"
+PLAN_LASTS = timedelta(hours=24)
+_AT_ONCE = 500
+_SHOWN = 10
+
+
+@dataclass(slots=True)
+class _Planned:
+    """What a migration would do."""
+
+    workflow_id: str
+    target: Version
+    groups: dict[tuple[int, str, Destination], list[str]] = field(default_factory=dict)
+    """Enrollments by version, step and where they go, in order."""
+    hash: str = ""
+
+    def moving(self) -> list[tuple[tuple[int, str, Destination], list[str]]]:
+        """Return who goes somewhere."""
+        return [(key, some) for key, some in self.groups.items() if key[2].step_id]
+
+    def staying(self) -> list[tuple[tuple[int, str, Destination], list[str]]]:
+        """Return who cannot."""
+        return [(key, some) for key, some in self.groups.items() if not key[2].step_id]
+
+
+async def plan_migration(request: pb.PlanMigrationRequest, call: Call) -> pb.MigrationPlan:
+    """Plan who moves from which step to which, and who cannot and why. The plan lasts for 24 hours."""
+    row = await workflows.get(call.tx, request.workflow_id)
+    if row is None:
+        raise NotFound(kind="workflow", id=request.workflow_id)
+    if not row.published_version:
+        raise NotPublished(workflow_id=row.id, state=row.state)
+    wanted: dict[str, Any] = {
+        "workflow_id": row.id,
+        "from_version": request.from_version,
+        "to_version": request.to_version or row.published_version,
+        "steps": dict(request.steps),
+    }
+    planned = await _plan(call, wanted)
+    plan_id = ids.mint("pln", call.now)
+    expires_at = call.now + PLAN_LASTS
+    await plans.keep_plan(
+        call.tx,
+        plan_id,
+        kind=KIND,
+        digest=planned.hash,
+        body=wanted,
+        by=call.caller.principal_id,
+        expires_at=expires_at,
+    )
+    return _message(planned, plan_id, expires_at)
+
+
+async def apply_migration(request: pb.ApplyMigrationRequest, call: Call) -> pb.MigrationPlan:
+    """Move exactly those that the plan names. Raises PlanStale when anything about them has changed since."""
+    row = await plans.get_plan(call.tx, request.plan_id, lock=True)
+    if row is None or row.kind != KIND:
+        raise NotFound(kind="migration plan", id=request.plan_id)
+    if row.applied_at is not None:
+        raise WrongState(kind="plan", id=row.id, state="applied", action="another application")
+    if row.expires_at <= call.now:
+        raise PlanStale(plan_id=row.id, why="it has expired")
+    if request.hash != row.hash:
+        raise PlanStale(plan_id=row.id, why="the hash you name is not the plan's")
+    planned = await _plan(call, row.body)
+    if planned.hash != row.hash:
+        raise PlanStale(plan_id=row.id, why="enrollments have moved, entered or ended since it was made")
+    for (_, _, where), enrollment_ids in planned.moving():
+        for start in range(0, len(enrollment_ids), _AT_ONCE):
+            await _move(call, planned.target, where, enrollment_ids[start : start + _AT_ONCE], row.id)
+    await plans.mark_applied(call.tx, row.id)
+    return _message(planned, row.id, row.expires_at, call.now)
+
+
+async def _move(call: Call, target: Version, where: Destination, enrollment_ids: list[str], plan_id: str) -> None:
+    held = await claims.claim_by_id(call.tx, [(call.caller.org_id, one) for one in enrollment_ids])
+    actor = call.caller.principal_id
+    if where.step_id == EXIT:
+        ended = Cancelled(actor, f"migration {plan_id} to version {target.number} ends it")
+        await call.parts.engine.move(call.tx, [Move(enrollment, ended) for enrollment in held])
+        return
+    moved = Migrated(where.step_id, where.keeps_waiting, actor, plan_id)
+    await call.parts.engine.move(call.tx, [Move(enrollment, moved, version=target.number) for enrollment in held])
+
+
+async def _plan(call: Call, wanted: Mapping[str, Any]) -> _Planned:
+    org, workflow_id, number = call.caller.org_id, wanted["workflow_id"], wanted["to_version"]
+    target = await call.parts.versions.load(call.tx, org, workflow_id, number)
+    steps: Mapping[str, str] = wanted["steps"]
+    for name, to_step in steps.items():
+        if to_step != EXIT and to_step not in target.steps:
+            hint = did_you_mean(to_step, [*target.steps, EXIT]) or f"Version {number} has {', '.join(target.steps)}."
+            raise invalid(f"steps.{name}", "UNKNOWN_TARGET", f"version {number} has no step {to_step[:60]}", hint)
+    found = await migrating.running(call.tx, org, workflow_id, other_than=number, only=wanted["from_version"])
+    if len(found) > migrating.MOST:
+        message = f"more than {migrating.MOST:,} enrollments would move"
+        raise invalid("from_version", "TOO_MANY", message, "Move them version by version, the smallest first.")
+    planned = _Planned(workflow_id, target)
+    for one in found:
+        old = await call.parts.versions.load(call.tx, org, workflow_id, one.version)
+        where = migration.destination(old, target, one.step_id, one.waiting, steps)
+        planned.groups.setdefault((one.version, one.step_id, where), []).append(one.id)
+    planned.hash = digest([dict(wanted), [[one.id, one.rev] for one in found]])
+    return planned
+
+
+def _message(
+    planned: _Planned, plan_id: str, expires_at: datetime, applied_at: datetime | None = None
+) -> pb.MigrationPlan:
+    moving, staying = planned.moving(), planned.staying()
+    return pb.MigrationPlan(
+        plan_id=plan_id,
+        expire_time=to_timestamp(expires_at),
+        apply_time=to_timestamp(applied_at),
+        hash=planned.hash,
+        workflow_id=planned.workflow_id,
+        to_version=planned.target.number,
+        moves=[_group(*one) for one in moving],
+        stays=[_group(*one) for one in staying],
+        moving_count=sum(len(some) for _, some in moving),
+        staying_count=sum(len(some) for _, some in staying),
+    )
+
+
+def _group(key: tuple[int, str, Destination], enrollment_ids: list[str]) -> pb.MigrationMove:
+    version, step_id, where = key
+    return pb.MigrationMove(
+        from_version=version,
+        from_step_id=step_id,
+        to_step_id=where.step_id,
+        keeps_waiting=where.keeps_waiting,
+        count=len(enrollment_ids),
+        reason=where.reason,
+        enrollment_ids=enrollment_ids[:_SHOWN],
+    )

@@ -1,0 +1,63 @@
+"""Handlers of WorkflowService: holding a workflow and letting it go on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from core.domain.errors import NotFound, WrongState
+from core.rpc.call import Call
+from core.rpc.workflows import to_message
+from core.store import pausing, workflows
+from core.store.pausing import ResumePolicy
+from core.store.workflows import WorkflowState
+from dripstone.v1 import workflow_pb2 as pb
+
+_POLICIES: dict[int, ResumePolicy] = {
+    pb.RESUME_POLICY_UNSPECIFIED: "run_overdue",
+    pb.RESUME_POLICY_RUN_OVERDUE: "run_overdue",
+    pb.RESUME_POLICY_SHIFT: "shift",
+    pb.RESUME_POLICY_SKIP_OVERDUE: "skip_overdue",
+}
+
+
+async def pause_workflow(request: pb.PauseWorkflowRequest, call: Call) -> pb.Workflow:
+    """Hold a workflow. Raises WrongState for one that is not active."""
+    row = await _locked(call, request.workflow_id)
+    if row.state != WorkflowState.ACTIVE:
+        raise WrongState(kind="workflow", id=row.id, state=row.state, action="pause")
+    reason = request.reason or "paused by hand"
+    await pausing.pause(call.tx, call.caller.org_id, row.id, reason, call.caller.principal_id)
+    return to_message(await _locked(call, request.workflow_id))
+
+
+async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.ResumeWorkflowResponse:
+    """Let a paused workflow go on, and say who moves. Raises WrongState for one that is not paused."""
+    row = await _locked(call, request.workflow_id)
+    if row.state != WorkflowState.PAUSED:
+        raise WrongState(kind="workflow", id=row.id, state=row.state, action="resume")
+    standing = await pausing.standing(call.tx, call.caller.org_id, row.id, call.now)
+    policy = _POLICIES[request.policy]
+    counts = await pausing.resume(call.tx, row, policy)
+    return pb.ResumeWorkflowResponse(
+        workflow=to_message(await _locked(call, request.workflow_id)),
+        paused_seconds=(call.now - row.paused_at) // timedelta(seconds=1),
+        # Whoever fell due is released when the engine has come to it; the preview counts them all.
+        released_count=sum(one.kept + (0 if policy == "shift" else one.overdue) for one in standing),
+        shifted_count=counts["shifted"],
+        steps=[
+            pb.PausedStep(
+                step_id=one.step_id, overdue_count=one.overdue, kept_count=one.kept, waiting_count=one.waiting
+            )
+            for one in standing
+        ],
+    )
+
+
+async def _locked(call: Call, workflow_id: str) -> Row[Any]:
+    row = await workflows.get(call.tx, workflow_id, lock=True)
+    if row is None:
+        raise NotFound(kind="workflow", id=workflow_id)
+    return row

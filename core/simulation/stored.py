@@ -1,0 +1,94 @@
+"""Contacts and events of an organization as a simulation takes them; read only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from sqlalchemy import select
+
+from core.domain import filters
+from core.domain.enrollment import RecordFacts
+from core.domain.workflow.triggers import AUDIENCE_FIELDS
+from core.simulation.script import MOST_EVENTS, ScriptedEvent
+from core.simulation.subjects import Subject
+from core.store import facts, records
+from core.store.events import events
+from core.store.metadata import day_of
+from core.store.transaction import Transaction
+
+_PAGE = 500
+
+
+async def sample(tx: Transaction, filter_text: str, size: int) -> tuple[Subject, ...]:
+    """Return the newest contacts that fit a filter, so many at most.
+
+    Raises Invalid for a filter that cannot be read.
+    """
+    where = filters.parse(filter_text, AUDIENCE_FIELDS)
+    found: list[records.Record] = []
+    token = ""
+    while len(found) < size:
+        page, token = await records.page(
+            tx, "contact", min(_PAGE, size - len(found)), token, filter_text=filter_text, where=where
+        )
+        found += page
+        if not token:
+            break
+    return await _subjects(tx, [record.facts for record in found])
+
+
+async def by_id(tx: Transaction, contact_ids: Sequence[str]) -> tuple[Subject, ...]:
+    """Return contacts by id, in order; those that are not there are left out."""
+    found = await records.get_many(tx, contact_ids)
+    return await _subjects(
+        tx, [found[one].facts for one in dict.fromkeys(contact_ids) if one in found and found[one].type == "contact"]
+    )
+
+
+async def _subjects(tx: Transaction, contacts: Sequence[RecordFacts]) -> tuple[Subject, ...]:
+    """Return contacts with all that decisions may look at, as the engine gathers it."""
+    everything = frozenset({"company", "lists", "sent"})
+    subjects: list[Subject] = []
+    for start in range(0, len(contacts), _PAGE):
+        page = contacts[start : start + _PAGE]
+        known = await facts.gather(tx, {(tx.org_id, one.id): everything for one in page}, {})
+        for one in page:
+            seen = known[tx.org_id, one.id]
+            subjects.append(Subject(one, seen.lead, seen.company, seen.lists, seen.sent))
+    return tuple(subjects)
+
+
+async def recorded(
+    tx: Transaction, contact_ids: Iterable[str], since: datetime, until: datetime, start: datetime
+) -> tuple[ScriptedEvent, ...]:
+    """Return the events that came in for contacts in a window, moved so that the window begins at `start`."""
+    wanted = sorted(set(contact_ids))
+    found: list[ScriptedEvent] = []
+    for page in range(0, len(wanted), _PAGE):
+        rows = await tx.all(
+            select(events)
+            .where(
+                events.c.contact_id.in_(wanted[page : page + _PAGE]),
+                events.c.day >= day_of(since),
+                events.c.day <= day_of(until),
+                events.c.received_at >= since,
+                events.c.received_at <= until,
+                events.c.event_type != "record",
+            )
+            .order_by(events.c.id)
+            .limit(MOST_EVENTS - len(found))
+        )
+        found += [
+            ScriptedEvent(
+                row.event_name,
+                row.fields,
+                row.contact_id,
+                start + (row.received_at - since),
+                type=row.event_type,
+                id=row.id,
+                occurred=row.received_at - row.occurred_at,
+            )
+            for row in rows
+        ]
+    return tuple(sorted(found, key=lambda one: (one.at or start, one.id)))
