@@ -71,8 +71,8 @@ class RunningCore:
         """Turn every loop until nothing is left to do at this instant."""
         core = self.core
         while True:
-            handled = await core.matcher.turn() + await core.ticker.turn()
-            handled += await core.dispatcher.drain()
+            handled = await core.starter.turn() + await core.matcher.turn() + await core.ticker.turn()
+            handled += await core.dispatcher.drain() + await core.mailer.drain()
             if not handled:
                 return
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from core.demo.setting import document
+from core.store import statistics
 from dripstone.v1 import (
     agent_pb2,
     approval_pb2,
@@ -35,6 +36,27 @@ steps:
 """
 
 
+CARE = """
+title: Care
+entry: {when: contact.job_title != "Nobody"}
+exit_on:
+  - {name: left, event: contact.left}
+triggers:
+  - schedule: {cron: "0 9 1 1 *"}
+    audience: {list: patient}
+steps:
+  - {id: listed, kind: list, add: [patient]}
+  - {id: hello, kind: message, channel: dm, to: "@{{ contact.email }}", text: "Hello {{ contact.first_name }}"}
+  - {id: broken, kind: update, set: {employees: "{{ contact.job_title }}"}, on_error: continue}
+  - id: think
+    kind: agent_task
+    title: "What to say to {{ contact.email }}?"
+    instructions: Say it in one line.
+    output_schema: {type: object, properties: {line: {type: string}}, required: [line]}
+    timeout: 20d
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """Ids of what the story left behind."""
@@ -53,6 +75,9 @@ class Told:
     plan_id: str
     delivery_id: str
     api_key_id: str
+    task_id: str
+    dead_letter_id: str
+    list_name: str
 
 
 async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
@@ -121,8 +146,22 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
                 workflow_id=workflow.id, contacts=[{"email": f"{marker}@example.com"}], request_id="story-2"
             )
         )
+        async with core.core.database.system() as tx:
+            await statistics.fold(tx, kept=0)
+        await client.workflows.CreateWorkflow(
+            workflow_pb2.CreateWorkflowRequest(
+                workflow_id=f"{marker}-care", source=CARE.replace("patient", f"{marker}-patient"), publish=True
+            )
+        )
+        for job_title in ("Head of Sales", "Nobody"):
+            contact = {"email": f"{job_title[0].lower()}-{marker}@example.com"}
+            request = enrollment_pb2.EnrollContactsRequest(workflow_id=f"{marker}-care", contacts=[contact])
+            request.contacts[0].fields.update({"job_title": job_title})
+            await client.enrollments.EnrollContacts(request)
         core.clock.advance(timedelta(minutes=2))
         await core.settle()
+        (task,) = (await client.agents.ListAgentTasks(agent_pb2.ListAgentTasksRequest())).tasks
+        (letter,) = (await client.enrollments.ListDeadLetters(enrollment_pb2.ListDeadLettersRequest())).dead_letters
         deliveries = await client.webhooks.ListDeliveries(webhook_pb2.ListDeliveriesRequest())
         keys = await client.organization.ListApiKeys(organization_pb2.ListApiKeysRequest())
         return Told(
@@ -140,4 +179,7 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             plan_id=plan.plan_id,
             delivery_id=deliveries.deliveries[0].id,
             api_key_id=keys.api_keys[0].id,
+            task_id=task.id,
+            dead_letter_id=letter.id,
+            list_name=f"{marker}-patient",
         )

@@ -39,7 +39,7 @@ class Engine:
 
     told: list[Any] = field(default_factory=list)
 
-    async def deliveries_ended(self, _tx, finals):
+    async def ended(self, _tx, finals):
         self.told += finals
 
 

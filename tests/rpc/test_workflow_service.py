@@ -9,10 +9,11 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound
+from core.rpc import workflow_reference
 from core.rpc import workflows as service
 from core.rpc.call import Call, Caller
 from core.rpc.convert import to_struct
-from core.store import endpoints, workflows
+from core.store import endpoints, listeners
 from core.store.database import Database
 from core.store.metadata import metadata
 from core.store.transaction import Transaction
@@ -199,7 +200,7 @@ async def test_only_the_newest_version_of_an_active_workflow_is_triggered(databa
 
     async def triggered() -> dict[tuple[str, str], list[tuple[str, int]]]:
         async with database.system() as tx:
-            found = await workflows.triggers_for(tx, asked)
+            found = await listeners.listening(tx, asked)
         return {key: [(row.workflow_id, row.version) for row in rows] for key, rows in found.items()}
 
     assert await triggered() == {
@@ -252,8 +253,9 @@ async def test_publishing_tells_the_endpoints(database: Database) -> None:
 
 async def test_every_step_kind_is_listed_with_its_schema(database: Database) -> None:
     async with database.read("org_1") as tx:
-        answer = await service.list_step_types(pb.ListStepTypesRequest(), _call(tx))
+        answer = await workflow_reference.list_step_types(pb.ListStepTypesRequest(), _call(tx))
     kinds = {one.kind: one for one in answer.step_types}
     assert list(kinds["branch"].exits) == ["*", "else"]
     assert kinds["wait"].waits
-    assert list(kinds["wait"].config_schema["required"]) == ["for"]
+    assert list(kinds["exit"].exits) == []
+    assert list(kinds["log"].config_schema["required"]) == ["message"]

@@ -1,0 +1,33 @@
+"""How long until a process that starts has committed its first batch, with everybody asleep that there is."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from tests.bench import prepared
+from tests.bench.figures import Aim, Figure
+from tests.bench.session import Session
+
+_AIM = Aim("value", "<=", 0.5)
+
+
+async def measure(session: Session) -> None:
+    """Measure starts with sleepers; those without were measured while there were none."""
+    for kind in session.options.databases:
+        made = await prepared.get(session, kind)
+        asleep = [await made.restart() for _ in range(session.options.rounds)]
+        for begin, what in (("opening", "open the database, commit the first step"), ("spawned", "the same from exec")):
+            samples = _seconds(asleep, begin)
+            session.add(
+                Figure(
+                    "restart", f"{what}, {made.sleepers:,} asleep", made.label, statistics.median(samples), "s",
+                    "s with nobody asleep", statistics.median(_seconds(made.restarts, begin)), _AIM, tuple(samples),
+                )
+            )  # fmt: skip
+
+
+def _seconds(starts: Sequence[dict[str, Any]], begin: str) -> list[float]:
+    assert all(one["moved"] for one in starts)
+    return [one["first"] - one[begin] for one in starts]

@@ -1,0 +1,103 @@
+"""The bench itself works: a tiny run measures everything it promises, on both databases, and can be written down."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.bench import document
+from tests.bench.figures import Aim, Figure, Report
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Return a folder that is not pytest's own: a later session may sweep that away while this one runs."""
+    with tempfile.TemporaryDirectory(prefix="dripstone-bench-test-") as made:
+        yield Path(made)
+
+
+def test_a_tiny_run_of_the_engine_measures_everything_on_both_databases(folder: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench",
+        "engine",
+        "--quick",
+        "--sleepers",
+        "2000",
+        "--seconds",
+        "1",
+        "--json",
+    ]
+    path = os.pathsep.join([str(_ROOT), str(_ROOT / "proto" / "gen")])
+    ran = subprocess.run(
+        [*command, "--folder", str(folder)],
+        cwd=_ROOT, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    report = json.loads(ran.stdout)
+    assert report["left_out"] == []
+    assert {"date", "command", "processor", "SQLite", "PostgreSQL"} <= report["machine"].keys()
+    found = {(figure["database"], figure["what"]) for figure in report["figures"] if figure["part"] == "engine"}
+    on_each = {
+        "steps",
+        "steps, 2,000 asleep",
+        "row writes",
+        "CPU of the engine's process",
+        "loop lag p99, engine busy",
+        "memory of the process, 2,000 asleep",
+        "a sleeper's row and its indexes",
+    }
+    assert found == {(database, what) for database in ("SQLite", "PostgreSQL") for what in on_each} | {
+        ("PostgreSQL", "write-ahead log"),
+        ("SQLite", "row writes, against 4,096 rows a transaction"),
+    }
+    for figure in report["figures"]:
+        assert figure["value"] > 0, figure
+        assert not figure["against"] or figure["ratio"] > 0, figure
+    assert not list(folder.iterdir()), "it leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("aim", "ratio", "value", "met"),
+    [
+        (Aim("ratio", ">=", 0.5), 0.5, 0, True),
+        (Aim("ratio", ">=", 0.5), 0.4, 9, False),
+        (Aim("value", "<=", 5), 9, 5, True),
+        (Aim("value", "<=", 5), 0, 6, False),
+    ],
+)
+def test_an_aim_is_met_by_the_ratio_or_by_the_value(aim: Aim, ratio: float, value: float, met: bool) -> None:
+    assert aim.met_by(ratio, value) is met
+
+
+def test_the_page_says_where_each_figure_comes_from_and_how_to_repeat_it() -> None:
+    report = Report(
+        {"date": "2026-03-02", "command": "make bench ARGS=all"},
+        [
+            Figure("floors", "commits of one row", "SQLite", 900, "/s"),
+            Figure(
+                "engine", "row writes", "SQLite", 20_000, "rows/s", "rows/s of plain inserts", 200_000,
+                Aim("ratio", ">=", 0.08), (19_000, 20_000, 21_000),
+            ),
+        ],
+        ["peers: their environment is not there"],
+    )  # fmt: skip
+    page = document.page(report, plotted=False)
+    assert "| date | 2026-03-02 |" in page
+    assert "| commits of one row | SQLite | 900 /s |" in page
+    assert (
+        "| row writes | SQLite | 20,000 rows/s (19,000 to 21,000) | 200,000 rows/s of plain inserts | 0.10 "
+        "| >= 0.08: met |" in page
+    )
+    assert "- peers: their environment is not there" in page
+    assert "make bench-peers" in page

@@ -1,0 +1,148 @@
+"""The engine's parts on a test database, without servers: workflows are published and events sent straight in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select
+
+from core.clock import ManualClock
+from core.domain.enrollment import Enrollment
+from core.domain.records.ingestion import IncomingEvent
+from core.domain.workflow.compile import compile_document
+from core.domain.workflow.source import parse
+from core.engine.driver import EnrollmentDriver
+from core.engine.matcher import Matcher
+from core.engine.starter import Starter
+from core.engine.ticker import Ticker
+from core.store import endpoints, enrollments, events, lists, records, upserts, workflows
+from core.store.database import Database
+from core.store.deliveries import messages
+from core.store.ingestion import ingest
+from core.store.lists import ListChange
+from core.store.organizations import organizations
+from core.store.upserts import ContactCandidate
+from core.store.workflows import VersionCache
+
+ORG = "org_a"
+MOMENT = timedelta(milliseconds=5)
+WAIT = "steps: [{id: pause, kind: wait, for: 30d}]"
+
+
+@dataclass(slots=True)
+class Parts:
+    """The loops of one process, turned by the test."""
+
+    database: Database
+    clock: ManualClock
+    versions: VersionCache = field(default_factory=VersionCache)
+
+    @property
+    def driver(self) -> EnrollmentDriver:
+        """Return the driver."""
+        return EnrollmentDriver(self.versions)
+
+    @property
+    def matcher(self) -> Matcher:
+        """Return the matcher."""
+        return Matcher(self.database, self.driver, self.versions)
+
+    @property
+    def starter(self) -> Starter:
+        """Return the starter."""
+        return Starter(self.database, self.driver, self.versions)
+
+    async def begin(self) -> None:
+        """Make an organization with a source."""
+        async with self.database.write(ORG) as tx:
+            row = {"display_name": "Acme", "timezone": "Europe/Berlin", "created_at": tx.now}
+            await tx.insert(organizations, [row])
+            await events.create_source(tx, "web", "Web form", "webhook")
+            await endpoints.create(
+                tx, "ep_1", url="https://x.test/", description="", event_types=[], retry_preset="standard",
+                secret="whsec_x",
+            )  # fmt: skip
+
+    async def publish(self, text: str, workflow_id: str = "w") -> None:
+        """Write a workflow and publish it; one that is there gets a new version."""
+        document = parse(text if "steps:" in text else f"{text}\n{WAIT}")
+        async with self.database.write(ORG) as tx:
+            await workflows.create(tx, workflow_id, title=workflow_id, source=text, document=document)
+            row = await workflows.update_draft(tx, workflow_id, title=workflow_id, source=text, document=document)
+            number = row.published_version + 1
+            compiled = compile_document(document, workflow_id=workflow_id, number=number)
+            assert compiled.version is not None, compiled.problems
+            await workflows.publish(tx, row, compiled.version, "key_1")
+
+    async def contact(self, email: str, company_id: str = "", **fields: Any) -> str:
+        """Make or change a contact and return its id."""
+        more = {"company_id": company_id} if company_id else {}
+        return await self._upsert("contact", {"email": email, **more, **fields})
+
+    async def contacts(self, count: int, **fields: Any) -> list[str]:
+        """Make many contacts, in the order of their ids."""
+        candidates = [ContactCandidate({"email": f"c{n}@example.com", **fields}) for n in range(count)]
+        async with self.database.write(ORG) as tx:
+            found = await upserts.resolve_contacts(tx, candidates, actor="key_1", cause="test")
+        return sorted(one.contact_id for one in found)
+
+    async def lead(self, contact_id: str, **fields: Any) -> str:
+        """Make a lead and return its id."""
+        return await self._upsert("lead", {"contact_id": contact_id, **fields})
+
+    async def company(self, **fields: Any) -> str:
+        """Make a company and return its id."""
+        return await self._upsert("company", fields)
+
+    async def _upsert(self, record_type: str, fields: Mapping[str, Any]) -> str:
+        self.clock.advance(MOMENT)
+        async with self.database.write(ORG) as tx:
+            return (await records.upsert(tx, record_type, fields, actor="key_1", cause="test")).record.id
+
+    async def change(self, record_id: str, **fields: Any) -> None:
+        """Change a record."""
+        async with self.database.write(ORG) as tx:
+            await records.update(tx, record_id, fields, actor="key_1", cause="test")
+
+    async def put_on(self, name: str, *contact_ids: str, on: bool = True) -> None:
+        """Put contacts on a list, or take them off."""
+        async with self.database.write(ORG) as tx:
+            await lists.change(tx, [ListChange(ORG, name, one, on, "key_1") for one in contact_ids])
+
+    async def send(self, name: str, email: str = "", source: str = "web", **fields: Any) -> str:
+        """Take an event in and return its id."""
+        self.clock.advance(MOMENT)  # ids sort by their instant
+        about = {"email": email} if email else {}
+        event = IncomingEvent("action", name, source, {**about, **fields})
+        async with self.database.write(ORG) as tx:
+            (taken,) = await ingest(tx, [event], actor="key_1")
+        assert taken.status == "accepted", taken.violations
+        return taken.event_id
+
+    async def settle(self) -> int:
+        """Turn every loop until nothing is left to do at this instant; return how much there was."""
+        ticker = Ticker(self.database, self.driver)
+        total = 0
+        while handled := await self.matcher.turn() + await self.starter.turn() + await ticker.turn():
+            total += handled
+        return total
+
+    async def pass_time(self, by: timedelta) -> None:
+        """Let time pass in one leap, then settle."""
+        self.clock.advance(by)
+        await self.settle()
+
+    async def enrolled(self, workflow_id: str = "w") -> list[Enrollment]:
+        """Return a workflow's enrollments, oldest first."""
+        table = enrollments.enrollments
+        async with self.database.read(ORG) as tx:
+            rows = await tx.all(select(table).where(table.c.workflow_id == workflow_id).order_by(table.c.id))
+        return [enrollments.to_domain(row) for row in rows]
+
+    async def told(self, event_type: str) -> int:
+        """Return how many outbound events of a type there are."""
+        async with self.database.read(ORG) as tx:
+            return len(await tx.all(select(messages).where(messages.c.event_type == event_type)))

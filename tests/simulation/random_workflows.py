@@ -1,0 +1,200 @@
+"""Random workflows and what happens to their contacts, for comparing the simulation with the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+IDS = [f"s{number}" for number in range(7)]
+EVENTS = ("a", "b")
+CONDITIONS = st.sampled_from(
+    [
+        'lead.tier == "A"',
+        "lead.score > 40",
+        "contact.employees > 3",
+        "event.fields.x == 1",
+        'contact.job_title == "CTO"',
+        'contact.lifecycle_stage == "engaged"',
+        '"club" in contact.lists',
+        "has(contact.custom.n) && contact.custom.n > 1",
+    ]
+)
+TEXTS = st.sampled_from(
+    ["x", "{{ contact.email }}", "{{ event.fields.x | plus: 1 }}", "{{ 1 | divided_by: event.fields.x }}"]
+)
+VALUES = st.sampled_from([None, 0, 1, 2, "A", "x", 2.5, [1], {"y": 1}])
+HOLDING = ("wait", "wait_for_event", "approval", "agent_task", "webhook", "message")
+PASSING = (
+    *("branch", "filter", "split", "update", "update", "create", "list", "emit_event", "score", "assign_owner"),
+    *("enroll", "goal", "log"),
+)
+
+
+SOMETIMES = st.sampled_from([False, False, True])
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a document that can be published: every other step holds, and only those that hold lead back."""
+    made: dict[str, Any] = {"circuit_breaker": "off", "timezone": draw(st.sampled_from(["", "America/New_York"]))}
+    made["steps"] = [draw(_step(name, number)) for number, name in enumerate(IDS)]
+    if draw(SOMETIMES):
+        made["goals"] = [draw(_rule("reached"))]
+    if draw(SOMETIMES):
+        made["exit_on"] = [draw(_rule("left"))]
+    if draw(SOMETIMES):
+        made["quiet_hours"] = {"from": "20:00", "to": "08:00"}
+    if draw(SOMETIMES):
+        made["frequency_caps"] = {"at_most": 1, "per": draw(st.sampled_from(["day", "2d"]))}
+    if draw(SOMETIMES):
+        made["entry"] = {"when": draw(CONDITIONS)}
+    if draw(SOMETIMES):
+        made["triggers"] = [{"event": "a", **({"when": draw(CONDITIONS)} if draw(SOMETIMES) else {})}]
+        made["reentry"] = draw(st.sampled_from(["once", "after_exit", "concurrent_by_key"]))
+        if made["reentry"] == "concurrent_by_key":
+            made["key"] = "string(event.fields.x)"
+    return made
+
+
+@st.composite
+def _rule(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": name}
+    if draw(st.booleans()):
+        made["event"] = draw(st.sampled_from(EVENTS))
+    if "event" not in made or draw(st.booleans()):
+        made["when"] = draw(CONDITIONS)
+    return made
+
+
+@st.composite
+def _step(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
+    holds = number % 2 == 1
+    following = IDS[number + 1] if number + 1 < len(IDS) else "end"
+    forward = [*IDS[number + 1 :], "end"]
+    kind = draw(st.sampled_from(HOLDING if holds else PASSING if forward != ["end"] else (*PASSING, "exit")))
+    targets = st.sampled_from([following] * 4 + (IDS if holds else []) + forward)
+    config = draw(_holding(kind, targets) if holds else _passing(kind, targets))
+    made: dict[str, Any] = {"id": name, "kind": kind, **config}
+    if "next" in made:
+        made["next"] = following
+    if "exits" in made:
+        made["exits"][next(iter(made["exits"]))] = following
+    if draw(SOMETIMES):
+        made["on_error"] = draw(st.sampled_from(["fail", "continue", *IDS[number + 1 :]]))
+    if draw(SOMETIMES):
+        made["retry"] = {"attempts": 2, "delay": "3h"}
+    return made
+
+
+@st.composite
+def _holding(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dict[str, Any]:
+    match kind:
+        case "wait":
+            waits = [
+                {"for": "6h"},
+                {"for": "1d"},
+                {"at": "09:00"},
+                {"for": "1d", "at": "10:30"},
+                {"on": ["tuesday"], "at": "08:00"},
+            ]
+            return {**draw(st.sampled_from(waits)), "next": draw(targets)}
+        case "wait_for_event":
+            if draw(st.booleans()):
+                made: dict[str, Any] = {"event": draw(st.sampled_from(EVENTS)), "exits": {"matched": draw(targets)}}
+            else:
+                made = {"any_of": [{"event": "a", "when": draw(CONDITIONS), "exit": "first"}, {"event": "b"}]}
+                made["exits"] = {"first": draw(targets), "matched": draw(targets)}
+            return {**made, "timeout": "1d", "exits": {**made["exits"], "timeout": draw(targets)}}
+        case "approval":
+            timeout = {"timeout": "1d"} if draw(st.booleans()) else {}
+            exits = {"approved": draw(targets), "rejected": draw(targets)}
+            return {"title": draw(TEXTS), **timeout, "exits": exits}
+        case "agent_task":
+            schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
+            return {
+                "title": draw(TEXTS),
+                "output_schema": schema,
+                "exits": {"answered": draw(targets), "timeout": draw(targets)},
+            }
+        case "webhook":
+            exits = {"delivered": draw(targets), "failed": draw(targets)}
+            return {"event_type": "x.y", "data": {"a": draw(TEXTS)}, "await": True, "exits": exits}
+        case _:
+            exits = {"sent": draw(targets), "failed": draw(targets)}
+            return {"subject": "Hi", "text": draw(TEXTS), "await": True, "exits": exits}
+
+
+@st.composite
+def _passing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dict[str, Any]:  # noqa: C901
+    following = {"next": draw(targets)}
+    match kind:
+        case "branch":
+            cases = [{"name": "one", "when": draw(CONDITIONS)}, {"name": "two", "when": draw(CONDITIONS)}]
+            return {"cases": cases, "exits": {name: draw(targets) for name in ("one", "two", "else")}}
+        case "filter":
+            return {"when": draw(CONDITIONS), "exits": {"next": draw(targets), "otherwise": draw(targets)}}
+        case "split":
+            return {"ways": {"a": 1, "b": 2}, "by": "contact", "exits": {"a": draw(targets), "b": draw(targets)}}
+        case "update":
+            fields = [
+                {"lifecycle_stage": "engaged"}, {"job_title": "{{ event.fields.x }}"}, {"custom.n": {"cel": "event.fields.x"}},
+                {"lifecycle_stage": None, "custom.deep.er": 1},
+            ]  # fmt: skip
+            return (
+                draw(st.sampled_from([{"set": one} for one in fields] + [{"record": "lead", "set": {"tier": "A"}}]))
+                | following
+            )
+        case "create":
+            return {"set": {"status": "new", "score": {"cel": "event.fields.x"}}, **following}
+        case "list":
+            return {draw(st.sampled_from(["add", "remove"])): ["club"], **following}
+        case "emit_event":
+            return {"event": draw(st.sampled_from(EVENTS)), "fields": {"x": draw(st.sampled_from([1, 2]))}, **following}
+        case "score":
+            return {"exits": {"next": draw(targets), "qualified": draw(targets)}}
+        case "assign_owner":
+            return {"among": ["mem_a", "mem_b"], "record": draw(st.sampled_from(["contact", "lead"])), **following}
+        case "enroll":
+            return {"workflow": "other", "exits": {"next": draw(targets), "not_enrolled": draw(targets)}}
+        case "goal":
+            return {"name": "got here", **following}
+        case "log":
+            return {"message": draw(TEXTS), **following}
+        case _:
+            return {"reason": draw(TEXTS)}
+
+
+CONTACTS = st.lists(
+    st.fixed_dictionaries(
+        {"employees": st.integers(1, 8)},
+        optional={
+            "job_title": st.sampled_from(["CTO", "VP"]),
+            "timezone": st.sampled_from(["Asia/Tokyo", "Europe/Paris"]),
+            "unsubscribed": st.sampled_from([False, False, False, True]),
+            "lead": st.fixed_dictionaries({"score": st.integers(0, 100)}, optional={"tier": st.sampled_from("AB")}),
+        },
+    ),
+    min_size=3,
+    max_size=3,
+)
+HAPPENINGS = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(EVENTS),
+        st.dictionaries(st.sampled_from(["x", "job_title"]), VALUES, max_size=2),
+    ),
+    min_size=4,
+    max_size=8,
+)
+"""Whose, what, and with which fields; when follows from the position."""
+
+ASSUMPTIONS = st.fixed_dictionaries(
+    {
+        "approvals": st.sampled_from(["approve", {"approve": 0.4, "reject": 0.4, "after": ["1h", "2d"]}, "none"]),
+        "deliveries": st.sampled_from(["delivered", {"delivered": 0.5, "failed": 0.3, "after": ["1m", "1d"]}]),
+        "messages": st.sampled_from(["sent", {"sent": 0.5, "failed": 0.5, "after": ["1m", "1d"]}]),
+        "tasks": st.sampled_from(["answered", "none", {"answered": 0.7, "after": ["1m", "1d"]}]),
+    },
+    optional={"qualify": st.sampled_from([{"decision": "qualified", "score": 80, "tier": "A"}, "none"])},
+)

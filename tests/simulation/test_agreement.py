@@ -1,0 +1,180 @@
+"""The simulation and the live engine agree, entry by entry, on random workflows and whatever happens to their contacts."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+
+from core.clock import ManualClock
+from core.domain.steps.wait_for_event import WaitForEvent
+from core.domain.workflow import firing
+from core.domain.workflow.compile import compile_document
+from core.domain.workflow.source import parse, render
+from core.simulation.assumptions import read_assumptions
+from core.simulation.chance import draw
+from core.simulation.made_up import made_up
+from core.simulation.outside import Outside
+from core.simulation.script import read_script
+from core.simulation.simulate import simulate
+from core.store.database import Database
+from core.templates import Template, templates
+from tests.engine.parts import Parts
+from tests.simulation.cases import START
+from tests.simulation.live import MINUTE, Live, line
+from tests.simulation.random_workflows import ASSUMPTIONS, CONTACTS, HAPPENINGS, documents
+
+HORIZON = timedelta(days=4)
+
+Happening = tuple[timedelta, int, str, Mapping[str, Any]]
+"""How long after the start, whose, what, and with which fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """An empty database to begin each example with, and the loop that its connections live in."""
+
+    runner: asyncio.Runner
+    template: Path
+
+    def run(self, example: Callable[[Parts], Coroutine[Any, Any, None]]) -> None:
+        """Run one example on a database of its own."""
+        self.runner.run(self._run(example))
+
+    async def _run(self, example: Callable[[Parts], Coroutine[Any, Any, None]]) -> None:
+        path = self.template.with_name("example.db")
+        for left in self.template.parent.glob("example.db*"):
+            left.unlink()
+        shutil.copy(self.template, path)
+        clock = ManualClock(START)
+        database = await Database.open(f"sqlite:///{path}", clock)
+        try:
+            await example(Parts(database, clock))
+        finally:
+            await database.close()
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    path = tmp_path_factory.mktemp("agreement") / "template.db"
+
+    async def prepare() -> None:
+        database = await Database.open(f"sqlite:///{path}", ManualClock(START))
+        await database.create_schema()
+        await Parts(database, ManualClock(START)).begin()
+        await database.close()
+
+    with asyncio.Runner() as runner:
+        runner.run(prepare())
+        yield Stage(runner, path)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(documents(), CONTACTS, HAPPENINGS, ASSUMPTIONS)
+def test_both_tell_the_same_story(
+    stage: Stage, document: dict[str, Any], contacts: list[Any], happenings: list[Any], assumed: dict[str, Any]
+) -> None:
+    note(render(document))
+    coming = [
+        (position * timedelta(hours=7, minutes=13) + MINUTE, whose, name, fields)
+        for position, (whose, name, fields) in enumerate(happenings)
+    ]
+    stage.run(lambda parts: _compare(parts, document, contacts, coming, assumed, HORIZON))
+
+
+@pytest.mark.parametrize("template", templates(), ids=lambda template: template.id)
+def test_both_tell_the_same_story_of_a_template(stage: Stage, template: Template) -> None:
+    document = parse(template.source)
+    document = {key: value for key, value in document.items() if key != "entry"} | {"circuit_breaker": "off"}
+    document["triggers"] = [one for one in document.get("triggers", ()) if "event" in one]
+    version = compile_document(document, workflow_id="w", number=1).version
+    assert version is not None
+    steps = [node.step for node in version.steps.values()]
+    names = {*firing.trigger_events(version), *(name for rule in version.rules for name in rule.events)}
+    names |= {name for step in steps if isinstance(step, WaitForEvent) for name in step.events}
+    contacts = [
+        {
+            **one.contact.fields,
+            "custom": {"handle": f"@{n}", "n": n},
+            **({"lead": dict(one.lead.fields)} if one.lead else {}),
+        }
+        for n, one in enumerate(made_up(8, 3))
+    ]
+    coming: list[Happening] = [
+        (MINUTE, n, name, _fields(n)) for n in range(8) for name in firing.trigger_events(version)
+    ]
+    coming += [
+        (timedelta(minutes=2 + int(draw(1, name, n) * 40_000)), n, name, _fields(n))
+        for n in range(8)
+        for name in sorted(names)
+        if draw(2, name, n) < 0.5
+    ]
+    assumed = {
+        "approvals": {"approve": 0.5, "reject": 0.3, "after": ["1h", "2d"]},
+        "messages": {"sent": 0.9, "failed": 0.1, "after": "1m"},
+        "deliveries": {"delivered": 0.7, "failed": 0.3, "after": "1m"},
+        "tasks": {"answered": 0.8, "after": ["1m", "1d"]},
+        "qualify": [
+            {"share": 0.5, "decision": "qualified", "score": 80, "tier": "A"},
+            {"decision": "nurture", "score": 20},
+        ],
+    }
+    stage.run(lambda parts: _compare(parts, document, contacts, coming, assumed, timedelta(days=25)))
+
+
+def _fields(number: int) -> dict[str, Any]:
+    return {"channel": "dm", "text": "Yes!", "path": "/pricing/x", "workspace_id": f"ws{number}", "x": number}
+
+
+async def _compare(
+    parts: Parts,
+    document: Mapping[str, Any],
+    contacts: Sequence[Any],
+    coming: Sequence[Happening],
+    assumed: Mapping[str, Any],
+    horizon: timedelta,
+) -> None:
+    start = parts.clock.now()
+    await parts.publish(render(document), "w")
+    version = compile_document(document, workflow_id="w", number=1).version
+    assert version is not None
+    assumptions = read_assumptions({**assumed, "organization_timezone": "Europe/Berlin"}, version)
+    live = Live(parts, "w", Outside(assumptions, 0))
+    subjects = await live.subjects(contacts)
+    events = [(start + after, subjects[whose], name, fields) for after, whose, name, fields in coming]
+    script = [
+        {"event": name, "contact": one.contact.id, "at": at.isoformat(), "fields": {**fields, "email": one.label}}
+        for at, one, name, fields in events
+    ]
+    by_triggers = bool(document.get("triggers"))
+    simulated = simulate(
+        version,
+        subjects,
+        read_script(script),
+        start=start,
+        horizon=horizon - timedelta(microseconds=1),
+        assumptions=assumptions,
+        timelines=len(subjects),
+        entering="triggers" if by_triggers else "start",
+    )
+    await live.run(
+        version,
+        [] if by_triggers else [one.contact.id for one in subjects],
+        [(at, one.label, name, fields) for at, one, name, fields in events],
+        start + horizon,
+    )
+    ids = {one.label: one.contact.id for one in subjects}
+    told: dict[str, list[Any]] = {}
+    for one in simulated.timelines:
+        if one.entries:
+            told.setdefault(ids[one.contact], []).append([line(entry) for entry in one.entries])
+    assert told == await live.lines()
+    ends = {one.contact_id: (one.state, one.step_id) for one in simulated.journeys if one.enrollments}
+    assert ends == {contact: some[-1][:2] for contact, some in (await live.ends()).items()}
