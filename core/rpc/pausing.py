@@ -45,7 +45,7 @@ async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.R
         workflow=to_message(await _locked(call, request.workflow_id)),
         paused_seconds=(call.now - row.paused_at) // timedelta(seconds=1),
         # Whoever fell due is released when the engine has come to it; the preview counts them all.
-        released_count=sum(one.kept + (0 if policy == "shift" else one.overdue) for one in standing),
+        released_count=sum(one.kept + (one.ready if policy == "shift" else one.overdue) for one in standing),
         shifted_count=counts["shifted"],
         steps=[
             pb.PausedStep(

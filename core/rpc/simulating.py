@@ -30,6 +30,8 @@ from dripstone.v1 import workflow_pb2 as pb
 MOST_CONTACTS = 10_000
 LONGEST_HORIZON = timedelta(days=3 * 366)
 _USUAL_HORIZON = timedelta(days=90)
+_AT_ONCE = 20
+"""Moves between two looks at what else there is to serve: a few milliseconds."""
 _USUAL_SAMPLE, _USUAL_TIMELINES, _MOST_TIMELINES = 100, 10, 200
 
 
@@ -77,7 +79,7 @@ async def _run(
     simulator = Simulator(version, subjects, script, start, end, assumptions, seed, timelines, "auto")
     more = True
     while more:
-        more = simulator.turn()
+        more = simulator.turn(_AT_ONCE)
         await asyncio.sleep(0)  # others are served in between
     return simulator.result()
 
@@ -102,9 +104,9 @@ async def _against(tx: Transaction, request: pb.SimulateWorkflowRequest, call: C
 
 async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tuple[Subject, ...]:
     wanted = request.contacts
-    chosen = [bool(wanted.contact_ids), bool(wanted.filter), bool(wanted.given), bool(wanted.made_up)]
+    chosen = [bool(wanted.contact_ids), bool(wanted.filter), bool(wanted.records), bool(wanted.made_up)]
     if sum(chosen) > 1:
-        hint = "Send contact_ids, filter, given or made_up."
+        hint = "Send contact_ids, filter, records or made_up."
         raise Invalid(Violation("contacts", "CONFLICT", "say with which contacts, in one way", hint))
     for field, count in (("sample_size", wanted.sample_size), ("made_up", wanted.made_up)):
         if not 0 <= count <= MOST_CONTACTS:
@@ -113,8 +115,8 @@ async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tup
             raise Invalid(Violation(f"contacts.{field}", "OUT_OF_RANGE", message, hint))
     if wanted.contact_ids:
         return await stored.by_id(tx, wanted.contact_ids)
-    if wanted.given:
-        return read_subjects([from_struct(one) for one in wanted.given], "contacts.given")
+    if wanted.records:
+        return read_subjects([from_struct(one) for one in wanted.records], "contacts.records")
     if wanted.made_up:
         return made_up(wanted.made_up, request.seed)
     found = await stored.sample(tx, wanted.filter, wanted.sample_size or _USUAL_SAMPLE)
@@ -144,7 +146,7 @@ def _message(found: Simulation) -> pb.SimulateWorkflowResponse:
     return pb.SimulateWorkflowResponse(
         entered_count=found.admitted,
         states=found.states,
-        funnel=[_step(step) for step in found.funnel],
+        steps=[_step(step) for step in found.funnel],
         messages=[
             pb.MessagesOnDay(day=one.day.isoformat(), channel=one.channel, count=one.count) for one in found.messages
         ],
@@ -198,7 +200,7 @@ def _difference(found: Difference) -> pb.SimulationDifference:
     return pb.SimulationDifference(
         changed_count=found.changed,
         contacts=[one.contact for one in found.contacts],
-        entered=found.entered,
+        entered_counts=found.entered,
         messages=sum(found.messages.values()),
         states=found.states,
     )

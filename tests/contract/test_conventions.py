@@ -36,12 +36,16 @@ WITHOUT_VALIDATE_ONLY = {
 UNPAGED = {
     "ListStepTypes": "a fixed list of the product, not of the organization",
     "ListEventTypes": "a fixed list of the product, not of the organization",
+    "ListWorkflowTemplates": "a fixed list of the product, not of the organization",
+    "ListLists": "names and counts; an organization has tens of lists, not thousands",
 }
 CONDITIONAL_PATH_FIELDS = {
     "GetEnrollment.workflow_id": "named by one of two paths only",
     "ListEnrollments.workflow_id": "named by one of two paths only",
     "DeleteEnrollment.workflow_id": "named by one of two paths only",
     "ListDeliveries.endpoint_id": "named by one of two paths only",
+    "ListDeadLetters.workflow_id": "named by one of two paths only",
+    "SimulateWorkflow.workflow_id": "named by one of two paths only",
     "UpdateEndpoint.endpoint.id": "a field of the resource, which answers of the core fill",
 }
 
@@ -74,7 +78,7 @@ def test_every_scope_opens_something() -> None:
 @EVERY_METHOD
 def test_a_method_says_how_it_touches_the_store(method: MethodDescriptor) -> None:
     assert access(method) != options_pb2.ACCESS_UNSPECIFIED
-    reads = method.name.startswith(("Get", "List", "Watch", "Explain", "Validate"))
+    reads = method.name.startswith(("Get", "List", "Watch", "Explain", "Validate", "Why"))
     assert reads == (access(method) == options_pb2.ACCESS_READ)
     assert not (method.server_streaming and access(method) != options_pb2.ACCESS_READ)
 

@@ -51,6 +51,8 @@ def scalars(field: FieldDescriptor) -> st.SearchStrategy[Any]:
             return st.booleans()
         case FieldDescriptor.CPPTYPE_INT32:
             return st.integers(-(2**31), 2**31 - 1)
+        case FieldDescriptor.CPPTYPE_INT64:
+            return st.integers(-(2**63), 2**63 - 1)
     return st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -78,7 +80,8 @@ def messages(draw: st.DrawFn, descriptor: Descriptor) -> Message:
 
 def fill(draw: st.DrawFn, message: Message, field: FieldDescriptor) -> None:
     if is_map(field):
-        getattr(message, field.name).update(draw(st.dictionaries(texts, texts, max_size=3)))
+        values = scalars(field.message_type.fields_by_name["value"])
+        getattr(message, field.name).update(draw(st.dictionaries(texts, values, max_size=3)))
     elif field.message_type is not None and field.is_repeated:
         getattr(message, field.name).extend(draw(st.lists(messages(field.message_type), max_size=2)))
     elif field.message_type is not None:

@@ -91,6 +91,8 @@ async def test_a_reply_keeps_whole_numbers_whole_and_leaves_out_what_is_not_ther
         "end_reason": "",
         "create_time": "2026-03-02T09:00:00.250Z",
         "etag": '"7"',
+        "goal": "",
+        "paused": False,
     }
     assert '"seats":3.0' not in answer.text
     assert answer.headers["etag"] == '"7"'

@@ -86,8 +86,8 @@ OMITTED = {
     "WhyNotRequest": {"email"},
     "RedriveDeadLettersRequest": {"workflow_id"},
     "SimulateWorkflowRequest": {"source", "after", "horizon", "recorded", "assumptions", "events", "start_time"},
-    "SimulatedContacts": {"given", "made_up", "sample_size"},
-    "ChangeListMembersRequest": {"remove"},
+    "SimulatedContacts": {"records", "made_up", "sample_size"},
+    "ChangeListMembersRequest": {"remove_contact_ids"},
 }
 """Fields that would have a request refused before it reaches anything: they say the same thing in another way."""
 
@@ -133,7 +133,7 @@ def _value(field: FieldDescriptor, ids: dict[str, str]) -> Any:
             "record_id": ids["contact_id"],
             "id": ids["endpoint_id"],
             "url": "https://example.com/",
-            "add": ids["contact_id"],
+            "add_contact_ids": ids["contact_id"],
             "contact_ids": ids["contact_id"],
             "dead_letter_ids": ids["dead_letter_id"],
             "list": ids["list_name"],

@@ -198,10 +198,14 @@ def _admission(version: Version, facts: Facts, known: Known) -> Iterator[Check]:
         yield Check("ENTRY_CONDITION", result.holds, sentence, inputs=result.inputs)
 
 
+_OF_AN_ENROLLMENT = frozenset({"enrollment", "steps"})
+"""What a rule cannot be judged by before there is an enrollment."""
+
+
 def _rules(version: Version, known: Known) -> Iterator[Check]:
     """Nobody enters who would be taken out at once: goals and exit rules that need no event, if they hold already."""
     for rule in version.rules:
-        if rule.events or rule.when is None:
+        if rule.events or rule.when is None or rule.when.roots & _OF_AN_ENROLLMENT:
             continue
         result = rule.when.evaluate(known)
         name = "GOAL_REACHED" if rule.kind == "goal" else "EXIT_RULE"

@@ -466,8 +466,8 @@ class ChangeListMembersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     LIST_FIELD_NUMBER: _builtins.int
-    ADD_FIELD_NUMBER: _builtins.int
-    REMOVE_FIELD_NUMBER: _builtins.int
+    ADD_CONTACT_IDS_FIELD_NUMBER: _builtins.int
+    REMOVE_CONTACT_IDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     list: _builtins.str
@@ -477,25 +477,25 @@ class ChangeListMembersRequest(_message.Message):
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
     @_builtins.property
-    def add(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def add_contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Contacts to put on it."""
 
     @_builtins.property
-    def remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def remove_contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Contacts to take off it."""
 
     def __init__(
         self,
         *,
         list: _builtins.str = ...,
-        add: _abc.Iterable[_builtins.str] | None = ...,
-        remove: _abc.Iterable[_builtins.str] | None = ...,
+        add_contact_ids: _abc.Iterable[_builtins.str] | None = ...,
+        remove_contact_ids: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add", b"add", "list", b"list", "remove", b"remove", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_contact_ids", b"add_contact_ids", "list", b"list", "remove_contact_ids", b"remove_contact_ids", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -988,7 +988,7 @@ class SimulatedContacts(_message.Message):
     CONTACT_IDS_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     SAMPLE_SIZE_FIELD_NUMBER: _builtins.int
-    GIVEN_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
     MADE_UP_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """AIP-160 filter over existing contacts; the newest that fit are taken."""
@@ -1001,7 +1001,7 @@ class SimulatedContacts(_message.Message):
         """Existing contacts, by id."""
 
     @_builtins.property
-    def given(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
         """Contacts given here, as fields, with `lead` inside for their lead."""
 
     def __init__(
@@ -1010,12 +1010,12 @@ class SimulatedContacts(_message.Message):
         contact_ids: _abc.Iterable[_builtins.str] | None = ...,
         filter: _builtins.str = ...,
         sample_size: _builtins.int = ...,
-        given: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+        records: _abc.Iterable[_struct_pb2.Struct] | None = ...,
         made_up: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_ids", b"contact_ids", "filter", b"filter", "given", b"given", "made_up", b"made_up", "sample_size", b"sample_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_ids", b"contact_ids", "filter", b"filter", "made_up", b"made_up", "records", b"records", "sample_size", b"sample_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1372,7 +1372,7 @@ class SimulationDifference(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class EnteredEntry(_message.Message):
+    class EnteredCountsEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -1413,7 +1413,7 @@ class SimulationDifference(_message.Message):
 
     CHANGED_COUNT_FIELD_NUMBER: _builtins.int
     CONTACTS_FIELD_NUMBER: _builtins.int
-    ENTERED_FIELD_NUMBER: _builtins.int
+    ENTERED_COUNTS_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     changed_count: _builtins.int
@@ -1425,7 +1425,7 @@ class SimulationDifference(_message.Message):
         """Some of them."""
 
     @_builtins.property
-    def entered(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+    def entered_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Entered here minus entered there, by step."""
 
     @_builtins.property
@@ -1437,13 +1437,13 @@ class SimulationDifference(_message.Message):
         *,
         changed_count: _builtins.int = ...,
         contacts: _abc.Iterable[_builtins.str] | None = ...,
-        entered: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        entered_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         messages: _builtins.int = ...,
         states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_count", b"changed_count", "contacts", b"contacts", "entered", b"entered", "messages", b"messages", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_count", b"changed_count", "contacts", b"contacts", "entered_counts", b"entered_counts", "messages", b"messages", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1477,7 +1477,7 @@ class SimulateWorkflowResponse(_message.Message):
 
     ENTERED_COUNT_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
-    FUNNEL_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     EXCLUSIONS_FIELD_NUMBER: _builtins.int
     TIMELINES_FIELD_NUMBER: _builtins.int
@@ -1493,7 +1493,7 @@ class SimulateWorkflowResponse(_message.Message):
         """How they ended, or `active`."""
 
     @_builtins.property
-    def funnel(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelStep]:
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___FunnelStep]:
         """Step by step, in document order."""
 
     @_builtins.property
@@ -1533,7 +1533,7 @@ class SimulateWorkflowResponse(_message.Message):
         *,
         entered_count: _builtins.int = ...,
         states: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
-        funnel: _abc.Iterable[Global___FunnelStep] | None = ...,
+        steps: _abc.Iterable[Global___FunnelStep] | None = ...,
         messages: _abc.Iterable[Global___MessagesOnDay] | None = ...,
         exclusions: _abc.Iterable[Global___Exclusion] | None = ...,
         timelines: _abc.Iterable[Global___Timeline] | None = ...,
@@ -1545,7 +1545,7 @@ class SimulateWorkflowResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "entered_count", b"entered_count", "exclusions", b"exclusions", "funnel", b"funnel", "messages", b"messages", "problems", b"problems", "start_time", b"start_time", "states", b"states", "timelines", b"timelines", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "entered_count", b"entered_count", "exclusions", b"exclusions", "messages", b"messages", "problems", b"problems", "start_time", b"start_time", "states", b"states", "steps", b"steps", "timelines", b"timelines", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
