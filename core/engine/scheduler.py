@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.store import approvals, entries, events, idempotency, postgresql, statistics, tasks
+from core.store import approvals, entries, events, idempotency, pausing, postgresql, statistics, tasks
 from core.store.database import Database
 
 
@@ -21,6 +21,7 @@ class Scheduler:
             await entries.forget_old(tx, tx.now)
             await tasks.expire(tx)
         async with self._database.system() as tx:
+            await pausing.release_forgotten(tx)
             await statistics.fold(tx)
         async with self._database.system() as tx:
             await postgresql.ensure_partitions(tx, tx.now)

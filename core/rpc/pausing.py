@@ -38,7 +38,7 @@ async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.R
     row = await _locked(call, request.workflow_id)
     if row.state != WorkflowState.PAUSED:
         raise WrongState(kind="workflow", id=row.id, state=row.state, action="resume")
-    standing = await pausing.standing(call.tx, call.caller.org_id, row.id, call.now)
+    standing = await pausing.standing(call.tx, row, call.now)
     policy = _POLICIES[request.policy]
     counts = await pausing.resume(call.tx, row, policy)
     return pb.ResumeWorkflowResponse(

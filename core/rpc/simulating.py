@@ -23,7 +23,7 @@ from core.simulation.script import ScriptedEvent, read_script
 from core.simulation.simulate import Simulator
 from core.simulation.spans import read_length
 from core.simulation.subjects import Subject, read_subjects
-from core.store import workflows
+from core.store import organizations, workflows
 from core.store.transaction import Transaction
 from dripstone.v1 import workflow_pb2 as pb
 
@@ -50,12 +50,14 @@ async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> 
         compiled = await _compiled(tx, request, call)
         against = await _against(tx, request, call)
         subjects = await _subjects(tx, request)
+        zone = (await organizations.get(tx)).timezone
         if back:
             known = [subject.contact.id for subject in subjects]
             script += await stored.recorded(tx, known, call.now - back, call.now, start)
     if compiled.version is None:
         return pb.SimulateWorkflowResponse(problems=[problem_message(one) for one in compiled.problems])
-    assumptions = read_assumptions(from_struct(request.assumptions), compiled.version)
+    assumed = {"organization_timezone": zone, **from_struct(request.assumptions)}
+    assumptions = read_assumptions(assumed, compiled.version)
     timelines = min(request.timelines or _USUAL_TIMELINES, _MOST_TIMELINES)
     run = (subjects, script, start, start + horizon, assumptions, request.seed, timelines)
     result = await _run(compiled.version, *run)

@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from core.domain import filters
 from core.domain.enrollment import RecordFacts
+from core.domain.workflow.firing import RECORD
 from core.domain.workflow.triggers import AUDIENCE_FIELDS
 from core.simulation.script import MOST_EVENTS, ScriptedEvent
 from core.simulation.subjects import Subject
@@ -60,9 +61,18 @@ async def _subjects(tx: Transaction, contacts: Sequence[RecordFacts]) -> tuple[S
 
 
 async def recorded(
-    tx: Transaction, contact_ids: Iterable[str], since: datetime, until: datetime, start: datetime
+    tx: Transaction,
+    contact_ids: Iterable[str],
+    since: datetime,
+    until: datetime,
+    start: datetime,
+    *,
+    workflow_id: str = "",
 ) -> tuple[ScriptedEvent, ...]:
-    """Return the events that came in for contacts in a window, moved so that the window begins at `start`."""
+    """Return the events that came in for contacts in a window, moved so that the window begins at `start`.
+
+    What the workflow itself emitted is left out: the simulation emits it anew.
+    """
     wanted = sorted(set(contact_ids))
     found: list[ScriptedEvent] = []
     for page in range(0, len(wanted), _PAGE):
@@ -74,7 +84,8 @@ async def recorded(
                 events.c.day <= day_of(until),
                 events.c.received_at >= since,
                 events.c.received_at <= until,
-                events.c.event_type != "record",
+                events.c.event_type != RECORD,
+                events.c.source_id != f"workflow:{workflow_id}",
             )
             .order_by(events.c.id)
             .limit(MOST_EVENTS - len(found))

@@ -121,9 +121,9 @@ async def test_an_agent_answers_a_task_and_the_workflow_goes_on(core: RunningCor
         assert (task.title, task.enrollment_id) == ("What next for ada@example.com?", ada)
         claimed = await agent.agents.ClaimAgentTask(agent_pb2.ClaimAgentTaskRequest(task_id=task.id))
         assert claimed.state == agent_pb2.AGENT_TASK_STATE_CLAIMED
+        wrong = agent_pb2.AnswerAgentTaskRequest(task_id=task.id)
+        wrong.output.update({"next": "sleep"})
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            wrong = agent_pb2.AnswerAgentTaskRequest(task_id=task.id)
-            wrong.output.update({"next": "sleep"})
             await agent.agents.AnswerAgentTask(wrong)
         told = ApiError.of(refused.value)
         assert [one.field for one in told.violations] == ["output.next"]

@@ -1,4 +1,4 @@
-"""Nothing leaves a simulation: no row, no message, no socket, no file, no thread, and what was given stays as it was."""
+"""Nothing leaves a simulation: no row, message, socket, file or thread; and what was given stays as it was."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from core.simulation.spans import Span
 from core.simulation.subjects import read_subjects
 from tests.simulation.cases import DAY, HOUR, NURTURE, compiled
 
+OWN = "Put your own fields under custom, such as"
+MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 A_DAY, TO_THREE = Span(DAY, DAY), Span(DAY, 3 * DAY)
 
 
@@ -23,7 +25,7 @@ A_DAY, TO_THREE = Span(DAY, DAY), Span(DAY, 3 * DAY)
     [
         ({"event": "a.b"}, ScriptedEvent("a.b")),
         ({"name": "a.b", "at": "+1d"}, ScriptedEvent("a.b", after=A_DAY)),
-        ({"event": "a.b", "at": "2026-03-02T10:00:00+01:00"}, ScriptedEvent("a.b", at=datetime(2026, 3, 2, 9, tzinfo=UTC))),
+        ({"event": "a.b", "at": "2026-03-02T10:00:00+01:00"}, ScriptedEvent("a.b", at=MONDAY)),
         ({"event": "a.b", "after": ["1d", "3d"]}, ScriptedEvent("a.b", after=TO_THREE)),
         ({"event": "a.b", "after": "1d", "before": "3d"}, ScriptedEvent("a.b", after=TO_THREE)),
         ({"event": "a.b", "after": "1d", "share": 0.3}, ScriptedEvent("a.b", after=A_DAY, share=0.3, since="entry")),
@@ -98,7 +100,7 @@ def test_everything_wrong_with_contacts_is_told_at_once() -> None:
         read_subjects([{"email": "x"}, {"employes": 3}, {"leed": 1}, 5, {"id": "c", "lists": 4}, {"id": "c"}])
     assert [(one.field, one.reason, one.hint) for one in told.value.violations] == [
         ("contacts[0].email", "INVALID_EMAIL", "Send one like ada@example.com."),
-        ("contacts[1].employes", "UNKNOWN_FIELD", "Did you mean employees? Put your own fields under custom, such as custom.employes."),
+        ("contacts[1].employes", "UNKNOWN_FIELD", f"Did you mean employees? {OWN} custom.employes."),
         ("contacts[2].leed", "UNKNOWN_FIELD", "Did you mean lead?"),
         ("contacts[3]", "WRONG_TYPE", "Write {email: …}."),
         ("contacts[4].lists", "WRONG_TYPE", "Write [customers]."),

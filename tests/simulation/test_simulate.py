@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from core.simulation.assumptions import Assumptions
 from core.simulation.people import MOST_MOVES
 from core.simulation.result import MessagesOnDay, Variant, as_data
 from core.simulation.simulate import Simulator
-from core.simulation.assumptions import Assumptions
 from tests.simulation.cases import DAY, HOUR, NURTURE, START, compiled, people, person, step, tried, way
 
 ASK = """
@@ -43,8 +43,13 @@ def test_every_contact_goes_its_way_at_its_time() -> None:
         ("tell", "ended", "", 3 * DAY),
     ]
     assert [(one.step_id, one.exit) for one in cold.entries if one.exit] == [
-        ("pause", "next"), ("which", "else"), ("hello", "next"), ("reply", "timeout"), ("mark", "next"), ("tell", "next"),
-    ]  # fmt: skip
+        ("pause", "next"),
+        ("which", "else"),
+        ("hello", "next"),
+        ("reply", "timeout"),
+        ("mark", "next"),
+        ("tell", "next"),
+    ]
     assert (found.states, found.admitted, found.warnings) == ({"completed": 6}, 6, ())
 
 
@@ -238,7 +243,10 @@ def test_an_agent_answers_with_an_example_that_fits_its_schema() -> None:
         kind: agent_task
         title: Read it
         output_schema: {type: object, properties: {mood: {enum: [good, bad]}}, required: [mood]}
-      - {id: which, kind: branch, cases: [{name: good, when: 'steps.think.mood == "good"'}], exits: {good: end, else: end}}
+      - id: which
+        kind: branch
+        cases: [{name: good, when: 'steps.think.mood == "good"'}]
+        exits: {good: end, else: end}
     """
     found = tried(flow, 40)
     assert set(step(found, "which").exits) == {"good", "else"}

@@ -7,7 +7,7 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from email_validator import EmailNotValidError, validate_email
@@ -106,10 +106,16 @@ def email(value: object) -> str:
     """Return an e-mail address in normal form: Unicode NFC, domain in lower case; the mailbox keeps its case."""
     text = string(value)
     try:
-        # Whether the address can be reached is no matter of syntax: no DNS, and names reserved for tests pass.
-        return validate_email(text, check_deliverability=False, test_environment=True).normalized
+        return _normal_email(text)
     except EmailNotValidError as error:
         raise BadValue("INVALID_EMAIL", f"is no e-mail address: {error}", "Send one like ada@example.com.") from None
+
+
+@lru_cache(maxsize=10_000)
+def _normal_email(text: str) -> str:
+    # Kept, because a message to a contact asks again for the same address. Whether it can be reached is no matter of
+    # syntax: no DNS, and names reserved for tests pass.
+    return validate_email(text, check_deliverability=False, test_environment=True).normalized
 
 
 def phone(value: object) -> str:
