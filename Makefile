@@ -30,9 +30,19 @@ format: $(READY)
 generate: $(READY)
 	$(BIN)/python proto/generate.py
 
-# Figures, as ratios to a floor measured in the same run.
+# Figures, as ratios to floors and peers measured in the same run; `make bench ARGS=--help` tells of the parts.
 bench: $(READY)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# The other engines that `make bench` then measures beside ours, in an environment of their own.
+bench-peers: .venv-peers/.ready
+.PHONY: bench-peers
+
+.venv-peers/.ready: tests/bench/peers/requirements.txt
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@echo "Installing into .venv-peers ..."
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements.txt
+	@touch $@
 
 # The kill -9 proof at many more points than `make test` has time for.
 kill-matrix: $(READY)

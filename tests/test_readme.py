@@ -101,3 +101,12 @@ async def test_the_workflow_example_can_be_published(ready: RunningCore) -> None
             workflow_pb2.CreateWorkflowRequest(workflow_id="from-the-readme", source=example, publish=True)
         )
     assert made.published_version == 1
+
+
+async def test_the_workflow_commands_try_and_publish_a_template(ready: RunningCore, tmp_path: Path) -> None:
+    (example,) = _examples("workflow commands")
+    commands = example.replace(".venv/bin/dripstone", f"{shlex.quote(sys.executable)} -m core")
+    said = await _run(ready, "sh", "-ec", f"cd {shlex.quote(str(tmp_path))}\n{commands}")
+    assert "trial.yaml: valid" in said
+    assert "Trial nurture: 1,000 contacts over 90 days" in said
+    assert "trial is published: version 1" in said

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from core.clock import SystemClock
 from core.commands import simulation_tables
-from core.commands.simulation_files import nested, read_assumed, read_rows
+from core.commands.simulation_files import named, nested, read_assumed, read_rows, text_of
 from core.domain.errors import Invalid, Violation
 from core.domain.workflow import durations, source
 from core.domain.workflow.compile import compile_document
@@ -71,25 +71,38 @@ def _plot_path(ctx: Any, param: Any, value: Path | None) -> Path | None:
     return value
 
 
-@click.command()
+@click.command(short_help="Try a workflow file on contacts in memory.")
 @click.argument("file", type=_FILE)
-@click.option("--contacts", type=_FILE, help="CSV, JSON, JSON lines or YAML; without it, contacts are made up.")
+@click.option("--contacts", type=_FILE, help="Who: a CSV, JSON, JSON lines or YAML file; made up without it.")
 @click.option(
-    "--sample", type=click.IntRange(1, MOST_SUBJECTS), help=f"How many contacts; {_USUAL_SAMPLE:,} made up ones."
+    "--sample",
+    type=click.IntRange(1, MOST_SUBJECTS),
+    help=f"How many: the first ones of --contacts, or made up ones ({_USUAL_SAMPLE:,} when nothing is said).",
 )
 @click.option("--horizon", type=_Length(), default="90d", show_default=True, help="How far to go.")
-@click.option("--events", type=_FILE, help="What happens: {event, contact, at | after, since, share, fields, set}.")
-@click.option("--assume", "assumed", multiple=True, help="A file, or YAML: 'approvals: {approve: 0.8, after: 4h}'.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Changes what is left to chance.")
-@click.option("--start", type=_Instant(), help="First instant; the present one without it.")
 @click.option(
-    "--entering", type=click.Choice(["auto", "start", "triggers"]), default="auto", help="How contacts enter."
+    "--events", type=_FILE, help="What happens: a file of {event, contact, at | after, since, share, fields}."
 )
-@click.option("--against", type=_FILE, help="Another document, to compare with.")
-@click.option("--timelines", type=click.IntRange(0, 1000), default=0, help="Show so many contacts step by step.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
-    "--plot", "plot_file", type=click.Path(path_type=Path), callback=_plot_path, help="Draw: .svg, .png, .pdf."
+    "--assume",
+    "assumed",
+    multiple=True,
+    help="What others answer: a file, or YAML such as 'approvals: {approve: 0.8, after: 4h}'. May be repeated.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another number, another fall of the dice.")
+@click.option("--start", type=_Instant(), help="First instant, such as 2026-03-02T09:00:00Z; now without it.")
+@click.option(
+    "--entering",
+    type=click.Choice(["auto", "start", "triggers"]),
+    default="auto",
+    show_default=True,
+    help="All at the start, or as triggers fire; auto: as triggers fire, where one can.",
+)
+@click.option("--against", type=_FILE, help="Another workflow file, to compare with on the same contacts.")
+@click.option("--timelines", type=click.IntRange(0, 1000), default=0, help="Show so many contacts step by step.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--plot", "plot_file", type=click.Path(path_type=Path), callback=_plot_path, help="Draw into: .svg, .png, .pdf."
 )
 def simulate(
     file: Path,
@@ -106,39 +119,49 @@ def simulate(
     as_json: bool,
     plot_file: Path | None,
 ) -> None:
-    """Try a workflow on contacts in memory: the same machine on a virtual clock; nothing leaves.
+    """Try a workflow file on contacts in memory: the same machine on a virtual clock; nothing leaves.
 
-    Exits with 1 when the document, or anything else that is read, has problems.
+    The same files, --seed and --start always come to the same. Ends with 1 when anything that is read has problems.
     """
     out, told = Console(), Console(stderr=True)
     begin = start or SystemClock().now().replace(second=0, microsecond=0)
     try:
         version = _compile(file, file.stem)
         other = _compile(against, file.stem) if against is not None else None  # one name: chance falls alike
-        script = read_script(nested(read_rows(events, "events"))) if events is not None else ()
+        script = _script(events)
         tried = _Tried(
             _people(contacts, sample, seed), script, begin, horizon, seed, entering, timelines or _USUAL_LINES
         )
         raw = read_assumed(assumed)
         one = tried.run(version, read_assumptions(raw, version), told)
         two = None if other is None else tried.run(other, read_assumptions(raw, other), told)
-        if plot_file is not None:
-            plot(one, plot_file)
     except Invalid as error:
         _refuse(told, error.violations, as_json=as_json)
         raise SystemExit(1) from None
-    except (CannotPlot, OSError, UnicodeError) as error:
-        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename}: {error.strerror}") from error
     difference = None if two is None else diff(one, two)
     if as_json:
         compared = {} if difference is None else {"difference": as_data(difference)}
         click.echo(json.dumps({**as_data(one), **compared}, ensure_ascii=False))
     else:
         simulation_tables.show(out, one, timelines)
+        if not one.admitted:
+            simulation_tables.show_ways_in(out, version)
         if difference is not None and against is not None:
             simulation_tables.show_difference(out, difference, against.name)
     if plot_file is not None:
-        told.print(f"Drawn into {escape(str(plot_file))}.")
+        _draw(one, plot_file, told)
+
+
+def _draw(simulation: Simulation, path: Path, told: Console) -> None:
+    try:
+        plot(simulation, path)
+    except CannotPlot as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{path}: {error.strerror}") from error
+    told.print(f"Drawn into {escape(str(path))}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +198,27 @@ class _Tried:
 
 def _compile(file: Path, workflow_id: str) -> Version:
     """Return the version that a document describes; what it refers to is taken to be there."""
-    document = source.parse(file.read_text(encoding="utf-8-sig"), file.name)
+    document = source.parse(text_of(file), file.name)
     compiled = compile_document(document, workflow_id=workflow_id, number=1)
     if compiled.version is None:
         raise Invalid(*(replace(one, field=f"{file.name}: {one.field}") for one in compiled.problems))
     return compiled.version
 
 
+def _script(events: Path | None) -> tuple[ScriptedEvent, ...]:
+    if events is None:
+        return ()
+    rows = nested(read_rows(events, "events"))
+    with named(events):
+        return read_script(rows)
+
+
 def _people(contacts: Path | None, sample: int | None, seed: int) -> tuple[Subject, ...]:
     if contacts is None:
         return made_up(sample or _USUAL_SAMPLE, seed)
     rows = read_rows(contacts, "contacts")
-    return read_subjects(rows if sample is None else rows[:sample])
+    with named(contacts):
+        return read_subjects(rows if sample is None else rows[:sample])
 
 
 def _refuse(told: Console, problems: Sequence[Violation], *, as_json: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,28 @@ from core.domain.errors import Invalid, Violation
 from core.domain.workflow import source
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,15})?")
+_LIST = re.compile(r"(?:\s|#[^\n]*\n)*-\s")
+"""How a YAML list begins, after comments."""
+_LINE = re.compile(r"^line (\d+)")
 _WORDS = {"true": True, "false": False}
+
+
+def text_of(path: Path) -> str:
+    """Return what a file says. Raises Invalid when it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"this is not UTF-8 text: {error.reason} at byte {error.start}"
+        raise Invalid(Violation(path.name, "NOT_TEXT", message, "Save it as UTF-8.")) from None
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let what is wrong begin with the name of the file that it is in."""
+    try:
+        yield
+    except Invalid as error:
+        raise Invalid(*(replace(one, field=f"{path.name}: {one.field}") for one in error.violations)) from None
 
 
 def read_rows(path: Path, key: str) -> list[Any]:
@@ -22,7 +45,7 @@ def read_rows(path: Path, key: str) -> list[Any]:
 
     Raises Invalid when there are none to read.
     """
-    text = path.read_text(encoding="utf-8-sig")
+    text = text_of(path)
     match path.suffix.lower():
         case ".csv":
             return _csv(text)
@@ -31,12 +54,24 @@ def read_rows(path: Path, key: str) -> list[Any]:
         case ".json":
             found = _json(text, path.name)
         case _:
-            found = source.parse(f"{key}:\n{text}" if text.lstrip().startswith("-") else text, path.name)
+            found = _listed(text, key, path.name) if _LIST.match(text) else source.parse(text, path.name)
     rows = found.get(key) if isinstance(found, Mapping) else found
     if not isinstance(rows, list):
         hint = f"Write a list, or a map with {key}."
         raise Invalid(Violation(path.name, "WRONG_TYPE", f"this holds no list of {key}", hint))
     return rows
+
+
+def _listed(text: str, key: str, name: str) -> dict[str, Any]:
+    """Return a bare list under a key, as documents need one; the lines told are still those of the file."""
+    try:
+        return source.parse(f"{key}:\n{text}", name)
+    except Invalid as error:
+        told = (
+            replace(one, message=_LINE.sub(lambda line: f"line {int(line[1]) - 1}", one.message))
+            for one in error.violations
+        )
+        raise Invalid(*told) from None
 
 
 def read_assumed(given: Iterable[str]) -> dict[str, Any]:
@@ -45,7 +80,10 @@ def read_assumed(given: Iterable[str]) -> dict[str, Any]:
     for one in given:
         path = Path(one.removeprefix("@"))
         is_file = one.startswith("@") or (len(one) < 255 and "\n" not in one and path.is_file())
-        merged |= source.parse(path.read_text() if is_file else one, path.name if is_file else "--assume")
+        if not is_file and ":" not in one and "{" not in one:
+            hint = "Name a file that is there, or write YAML, such as 'approvals: reject'."
+            raise Invalid(Violation("--assume", "NO_SUCH_FILE", f"there is no file {one[:100]}", hint))
+        merged |= source.parse(text_of(path) if is_file else one, path.name if is_file else "--assume")
     return merged
 
 

@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from core.domain.workflow import durations
+from core.domain.workflow.version import Version
+from core.domain.workflow.why_not import spoken
 from core.simulation.difference import Difference
 from core.simulation.result import FunnelStep, Simulation, Timeline
 
@@ -39,6 +41,15 @@ def show(console: Console, simulation: Simulation, timelines: int) -> None:
         console.print(_timeline(timeline))
     for warning in simulation.warnings:
         console.print(f"[yellow]![/] {escape(warning)}")
+
+
+def show_ways_in(console: Console, version: Version) -> None:
+    """Print how contacts come in, and so what a simulation that nobody entered lacks."""
+    ways = "; ".join(dict.fromkeys(spoken(trigger) for trigger in version.triggers)) or "when a call enrolls somebody"
+    console.print(f"It starts {escape(ways)}.")
+    console.print(
+        "Give contacts that fit with --contacts, what happens to them with --events; docs/simulation.md shows both."
+    )
 
 
 def show_difference(console: Console, difference: Difference, other: str) -> None:
@@ -120,7 +131,7 @@ def _messages(simulation: Simulation) -> Table:
     counts: dict[date, Counter[str]] = defaultdict(Counter)
     for one in simulation.messages:
         counts[one.day - timedelta(days=one.day.weekday()) if weekly else one.day][one.channel] += one.count
-    title = "Messages by week, from Monday" if weekly else "Messages by day"
+    title = "Messages by week, from Monday (UTC)" if weekly else "Messages by day (UTC)"
     table = Table("week of" if weekly else "day", *channels, "", title=title, title_justify="left", box=None)
     for column in table.columns[1 : 1 + len(channels)]:
         column.justify = "right"

@@ -14,6 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 _T = TypeVar("_T")
 
+_ELSEWHERE = 'With a data directory of its own it is found by: eval "$(dripstone env --data-dir DIR)"'
+
 
 def run(main: Coroutine[Any, Any, _T]) -> _T:
     """Carry out what a command does; files that it makes are for their owner alone."""
@@ -25,24 +27,36 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
 @contextlib.contextmanager
 def told_plainly() -> Iterator[None]:
     """Turn what an operator can mend into one sentence and exit code 1."""
-    from core.bootstrap import AlreadyRunning, CannotListen, RefusedToListen
-    from dripstone.v1.client import ApiError
+    from dripstone.v1.client import NotConnected
 
     try:
         yield
-    except (RefusedToListen, CannotListen, AlreadyRunning, ValueError) as error:
-        raise click.ClickException(str(error)) from error
+    except click.ClickException:
+        raise
+    except NotConnected as error:
+        raise click.ClickException(f"{str(error)[:1].upper()}{str(error)[1:]}.\n{_ELSEWHERE}") from error
+    except grpc.aio.AioRpcError as error:
+        raise click.ClickException(_refusal(error)) from error
     except DBAPIError as error:
         raise click.ClickException(f"The database cannot be used: {error.orig}") from error
     except OSError as error:
         raise click.ClickException(
             f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         ) from error
-    except grpc.aio.AioRpcError as error:
-        told = ApiError.of(error)
-        if told.code == "UNAVAILABLE":
-            raise click.ClickException(
-                "No core answers where connection.json points. Start one: dripstone serve"
-            ) from error
-        problems = "".join(f"\n  {one.field}: {one.message}" for one in told.violations)
-        raise click.ClickException(f"{told.message}{problems}\n{told.hint}".rstrip()) from error
+    except Exception as error:
+        from core.bootstrap import AlreadyRunning, CannotListen, RefusedToListen  # slow to load: only where it is asked
+
+        if isinstance(error, (RefusedToListen, CannotListen, AlreadyRunning, ValueError)):
+            raise click.ClickException(str(error)) from error
+        raise
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> str:
+    """Return what the core said, with every field that is wrong and the way out."""
+    from dripstone.v1.client import ApiError
+
+    told = ApiError.of(error)
+    if told.code == "UNAVAILABLE":
+        return "No core answers where DRIPSTONE_TARGET or connection.json points. Start one: dripstone serve"
+    problems = "".join(f"\n  {one.field}: {one.message}" for one in told.violations)
+    return f"{told.message}{problems}\n{told.hint}".rstrip()

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.commands import workflow_server
-from core.commands.workflow_server import run
+from core.commands.telling import run
 from core.domain import names
 from core.domain.errors import Invalid, Violation
 from core.domain.nearest import did_you_mean
@@ -57,7 +57,7 @@ class _File:
         try:
             return parse_source(self.text)
         except Invalid as error:
-            told = "\n".join(f"{one.message} {one.hint}".strip() for one in error.violations)
+            told = "\n".join(f"{one.message}. {one.hint}".strip() for one in error.violations)
             raise click.ClickException(f"{self.name}: {told}") from error
 
     def problems(self) -> tuple[Violation, ...]:
@@ -68,12 +68,16 @@ class _File:
             return error.violations
 
 
-@click.group()
+@click.group(short_help="Check, compare and publish workflow files.")
 def workflow() -> None:
-    """Check, compare and publish workflow files; start new ones from templates."""
+    """Check, compare and publish workflow files; start new ones from templates.
+
+    The running core is found by DRIPSTONE_TARGET and DRIPSTONE_API_KEY, else by connection.json in $DRIPSTONE_DATA_DIR
+    or ./.dripstone.
+    """
 
 
-@workflow.command()
+@workflow.command(short_help="List everything that is wrong with files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--server", is_flag=True, help="Let the running core check it: endpoints, models and members as well.")
 @_as_json
@@ -132,7 +136,7 @@ def _plain(value: Any) -> Any:
     return Text(str(value) if value else "")  # a path such as steps[3] is not markup
 
 
-@workflow.command()
+@workflow.command(short_help="Tell what a file changes.")
 @click.argument("file")
 @click.argument("against", default="")
 @click.option("--draft", is_flag=True, help="Compare with the draft on the server, not with what is published.")
@@ -150,7 +154,7 @@ def diff(file: str, against: str, draft: bool, exit_code: bool, as_json: bool) -
     else:
         known = run(workflow_server.fetched(_id_of(read, against), draft))
         if known is None:
-            raise click.ClickException(f"There is no workflow {_id_of(read, against)} yet; everything would be new.")
+            raise click.ClickException(_unknown(_id_of(read, against)))
         before, label = known.document, known.label
     changes = differences(before, document)
     if as_json:
@@ -164,8 +168,16 @@ def diff(file: str, against: str, draft: bool, exit_code: bool, as_json: bool) -
 
 def _id_of(file: _File, given: str) -> str:
     if not (given or file.id):
-        raise click.UsageError(f"{file.name} does not give an id. Say which workflow it is.")
+        what = "Standard input has no name" if file.name == "-" else f"The name of {file.name} is no id of a workflow"
+        rule = "Ids are lower-case letters, digits, hyphens and underscores."
+        raise click.UsageError(f"{what}, so say which one it is: `diff FILE ID`, `publish FILE --id ID`. {rule}")
     return given or file.id
+
+
+def _unknown(given: str) -> str:
+    if not names.is_slug(given):
+        return f"{given} is neither a file here nor the id of a workflow."
+    return f"There is no workflow {given} yet; everything would be new."
 
 
 def _change(change: Change) -> dict[str, Any]:
@@ -183,7 +195,7 @@ def _show_changes(changes: tuple[Change, ...]) -> None:
         click.echo(f"  {signs[change.what]} {change.sentence}")
 
 
-@workflow.command()
+@workflow.command(short_help="Make a file the next version.")
 @click.argument("file")
 @click.option("--id", "workflow_id", default="", help="The workflow; the name of FILE without it.")
 @click.option("--yes", is_flag=True, help="Publish without being asked.")
@@ -193,6 +205,8 @@ def publish(file: str, workflow_id: str, yes: bool, as_json: bool) -> None:
 
     Does nothing when that is what is published already. Enrollments under way keep their version.
     """
+    if file == "-" and not yes:
+        raise click.UsageError("Standard input holds the document, so nobody can be asked: say --yes.")
     read = _File.read(file)
     chosen = _id_of(read, workflow_id)
     if problems := run(workflow_server.problems([read.text]))[0]:
@@ -244,17 +258,18 @@ def list_templates(as_json: bool) -> None:
 
 
 @workflow.command()
-@click.argument("template")
+@click.argument("template", required=False)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal.")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
-def new(template: str, out: Path | None, force: bool) -> None:
-    """Write a copy of a template."""
+def new(template: str | None, out: Path | None, force: bool) -> None:
+    """Write a copy of a template to start from."""
+    known = [one.id for one in shipped()]
+    if template is None:
+        raise click.UsageError(f"Say which template: {', '.join(known)}.")
     found = next((one for one in shipped() if one.id == template), None)
     if found is None:
-        known = [one.id for one in shipped()]
-        raise click.ClickException(
-            f"There is no template {template}. {did_you_mean(template, known, ', '.join(known))}"
-        )
+        near = did_you_mean(template, known) or f"There are {', '.join(known)}."
+        raise click.ClickException(f"There is no template {template}. {near}")
     if out is None:
         click.echo(found.source, nl=False)
         return
@@ -266,7 +281,7 @@ def new(template: str, out: Path | None, force: bool) -> None:
         )
 
 
-@workflow.command()
+@workflow.command(short_help="Print the JSON Schema, for editors.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal.")
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of workflow files, by which editors complete and check them."""

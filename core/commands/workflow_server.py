@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import click
 import grpc
 
 from core.domain.errors import Violation
@@ -16,31 +12,6 @@ from core.domain.workflow.document import parse_source
 
 if TYPE_CHECKING:
     from dripstone.v1.client import Client
-
-_T = TypeVar("_T")
-
-
-@contextlib.contextmanager
-def _told_plainly() -> Iterator[None]:
-    """Turn what an operator can mend into one sentence and exit code 1."""
-    from dripstone.v1.client import ApiError, NotConnected
-
-    try:
-        yield
-    except NotConnected as error:
-        raise click.ClickException(f"{str(error)[:1].upper()}{str(error)[1:]}") from error
-    except grpc.aio.AioRpcError as error:
-        told = ApiError.of(error)
-        if told.code == "UNAVAILABLE":
-            raise click.ClickException("No core answers. Start one: dripstone serve") from error
-        wrong = "".join(f"\n  {one.field}: {one.message}" for one in told.violations)
-        raise click.ClickException(f"{told.message}{wrong}\n{told.hint}".rstrip()) from error
-
-
-def run(main: Coroutine[Any, Any, _T]) -> _T:
-    """Carry out what a command asks of the core."""
-    with _told_plainly():
-        return asyncio.run(main)
 
 
 def _client() -> Client:

@@ -72,7 +72,7 @@ class Mailer:
         claimed = [] if self._stopping else await self._claim()
         for message in claimed:
             self._begin(message)
-        return recorded + len(claimed)
+        return recorded + len(claimed) + len(self._finished)
 
     async def drain(self) -> int:
         """Turn until nothing is due now and nothing is under way; return how many messages were touched."""
@@ -109,7 +109,14 @@ class Mailer:
         self._turns += 1
         async with self._database.system() as tx:
             token = ids.mint("lse", tx.now)
-            return await outgoing.claim(tx, limit=free, lease=self._lease, token=token, offset=self._turns)
+            claimed = await outgoing.claim(tx, limit=free, lease=self._lease, token=token, offset=self._turns)
+            unwanted = await outgoing.unwanted(tx, claimed)
+        self._finished += [
+            Completion(message, MessageState.SKIPPED, unwanted[message.id])
+            for message in claimed
+            if message.id in unwanted
+        ]
+        return [message for message in claimed if message.id not in unwanted]
 
     def _begin(self, message: ClaimedMessage) -> None:
         if message.channel != EMAIL:

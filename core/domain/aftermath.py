@@ -49,7 +49,9 @@ def storable_effect(effect: Effect) -> Effect:
     match effect:
         case Emit():
             return replace(effect, data=storable(effect.data))
-        case UpdateRecord() | CreateRecord() | EmitEvent():
+        case UpdateRecord():
+            return UpdateRecord(effect.record_id, effect.record_type, storable(effect.fields))
+        case CreateRecord() | EmitEvent():
             return replace(effect, fields=storable(effect.fields))
         case RequestApproval():
             return replace(effect, title=storable_text(effect.title), details=storable(effect.details))
@@ -78,7 +80,7 @@ def _updated(record: RecordFacts, effect: UpdateRecord) -> RecordFacts:
     fields = dict(record.fields)
     for path, value in effect.fields.items():
         _set(fields, path.split("."), value)
-    return replace(record, fields=fields)
+    return RecordFacts(record.id, record.type, fields)
 
 
 def _set(fields: dict[str, Any], path: list[str], value: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Literal
 
 
@@ -97,14 +98,15 @@ class Enrollment:
 
 
 _FIELDS = tuple(Enrollment.__slots__)
+_values = attrgetter(*_FIELDS)
 _set = object.__setattr__
 
 
 def copied(enrollment: Enrollment, **changes: Any) -> Enrollment:
     """Return a copy with some fields changed: what `dataclasses.replace` does, in a quarter of its time."""
     made = object.__new__(Enrollment)
-    for name in _FIELDS:
-        _set(made, name, getattr(enrollment, name))
+    for name, value in zip(_FIELDS, _values(enrollment), strict=True):
+        _set(made, name, value)
     for name, value in changes.items():
         _set(made, name, value)
     return made

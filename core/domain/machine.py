@@ -14,6 +14,7 @@ from typing import Any
 from core.domain.enrollment import (
     Cancelled,
     Enrollment,
+    EventArrived,
     EventFacts,
     Facts,
     Migrated,
@@ -34,7 +35,7 @@ STEP_LIMIT = 16
 """Steps in one transition; an enrollment that has more to do goes on in the next one, due at once."""
 
 MOST_HELD = 50
-"""What happens to an enrollment of a paused workflow and is kept for later; the oldest goes first."""
+"""What happens to an enrollment of a paused workflow and is kept for later; of more, the oldest events go."""
 
 
 def enter(
@@ -123,9 +124,20 @@ def hold(enrollment: Enrollment, stimulus: Stimulus, now: datetime) -> Transitio
     """Return an enrollment of a paused workflow with what happened to it kept for later; None when it is over."""
     if enrollment.state.over:
         return None
-    held = (*enrollment.held, stimulus)[-MOST_HELD:]
-    kept = copied(enrollment, rev=enrollment.rev + 1, moved_at=now, held=held)
+    held = [*enrollment.held, stimulus]
+    if len(held) > MOST_HELD:
+        _spare_one(held, enrollment.waiting.events if enrollment.waiting is not None else ())
+    kept = copied(enrollment, rev=enrollment.rev + 1, moved_at=now, held=tuple(held))
     return Transition(kept, (), (), before=enrollment)
+
+
+def _spare_one(held: list[Stimulus], awaited: tuple[str, ...]) -> None:
+    """Let the oldest event go, first of those that are not waited for; an answer or a decision comes only once."""
+    events = [
+        (one.event.name in awaited, position) for position, one in enumerate(held) if isinstance(one, EventArrived)
+    ]
+    if events:
+        del held[min(events)[1]]
 
 
 def _move(run: Run, enrollment: Enrollment, stimulus: Stimulus, limit: int) -> Transition | None:
@@ -147,7 +159,10 @@ def _move(run: Run, enrollment: Enrollment, stimulus: Stimulus, limit: int) -> T
     else:
         decision = run.decide(node, stimulus)
     if decision is None:
-        return None
+        if not isinstance(stimulus, TimerFired):
+            return None
+        run.put(due_at=None)  # what it waits for has no end in this version; without this it would be due for ever
+        return run.transition()
     following = run.take(node, decision)
     if following is not None:
         run.walk(following, limit - 1)

@@ -89,7 +89,12 @@ class Run:
 
     def stand(self, step_id: str, attempts: int) -> None:
         """Put the enrollment into a step that it has yet to begin."""
-        self.put(step_id=step_id, state=State.ACTIVE, waiting=None, due_at=None, attempts=attempts)
+        enrollment = self.enrollment
+        _assign(enrollment, "step_id", step_id)
+        _assign(enrollment, "state", State.ACTIVE)
+        _assign(enrollment, "waiting", None)
+        _assign(enrollment, "due_at", None)
+        _assign(enrollment, "attempts", attempts)
 
     def decide(self, node: Node, stimulus: Stimulus | None) -> Decision | None:
         """Ask a step; one that breaks fails, it does not take others down with it."""
@@ -255,7 +260,7 @@ class Run:
     ) -> None:
         """Write one entry into the trace."""
         seq = self.enrollment.trace_count + len(self.trace) + 1
-        shown = storable({path: _shown(value) for path, value in inputs.items()}) if inputs else {}
+        shown = {storable_text(path): _shown(value) for path, value in inputs.items()} if inputs else {}
         told = storable_text(reason)
         self.trace.append(TraceEntry(seq, step_id, kind, outcome, self.now, exit, told, shown, effects, stood))
 
@@ -278,7 +283,7 @@ class Run:
         effects: tuple[Effect, ...],
         stood: timedelta,
     ) -> None:
-        caused = tuple(effect.record_id if isinstance(effect, UpdateRecord) else effect.id for effect in effects)
+        caused = tuple([effect.record_id if isinstance(effect, UpdateRecord) else effect.id for effect in effects])
         self.note(node.id, node.step.kind, outcome, reason, exit, inputs, caused, stood)
 
     def _remember(self, step_id: str, outputs: Mapping[str, Any]) -> None:
@@ -326,11 +331,15 @@ class Run:
 def _shown(value: Any) -> Any:
     """Return an input as the trace keeps it: a whole payload would outgrow what it explains."""
     match value:
+        case None | bool() | int():
+            return value
         case str() if len(value) > _LARGEST_INPUT:
-            return f"{value[:_LARGEST_INPUT]}… ({len(value):,} characters)"
-        case Mapping() | list() if len(str(value)) > _LARGEST_INPUT:
-            return f"({len(value):,} {'fields' if isinstance(value, Mapping) else 'items'})"
+            return f"{storable_text(value[:_LARGEST_INPUT])}… ({len(value):,} characters)"
+        case str():
+            return storable_text(value)
         case datetime():
             return value.isoformat()
+        case Mapping() | list() if len(str(value)) > _LARGEST_INPUT:
+            return f"({len(value):,} {'fields' if isinstance(value, Mapping) else 'items'})"
         case _:
-            return value
+            return storable(value)

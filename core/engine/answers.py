@@ -56,6 +56,7 @@ def enroll_with(driver: EnrollmentDriver, versions: VersionCache) -> Answer:
             payload["key"],
             payload["variables"],
             hops=payload["hops"],
+            stands=True,
         )
         (entered,) = await driver.enter(tx, enrollment.org_id, version, [entry])
         outputs = {"outcome": entered.outcome, "enrollment_id": entered.enrollment_id}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from core import ids
 from core.domain import machine, names
+from core.domain.aftermath import after
 from core.domain.control import breaker
-from core.domain.effects import Ask, Emit
+from core.domain.effects import Ask, CancelApproval, CancelTask, Effect, Emit, KeepDeadLetter
 from core.domain.enrollment import (
     Answered,
     ApprovalDecided,
@@ -70,6 +72,8 @@ class Entry:
     event: Mapping[str, Any] | None = None
     hops: int = 0
     """How many workflows in a row led to it."""
+    stands: bool = False
+    """It stands at the first step until the engine comes to it: who enrolls others must not carry them all out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +134,16 @@ class EnrollmentDriver:
                 else:
                     transitions.append(machine.hold(enrollment, move.stimulus, tx.now))
                 continue
-            facts = known[enrollment.org_id, enrollment.contact_id]
+            key = (enrollment.org_id, enrollment.contact_id)
+            facts = known[key]
             if move.arrived:
                 facts = replace(facts, arrived=move.arrived)
-            transitions.append(machine.advance(version, enrollment, move.stimulus, facts, tx.now))
+            # What takes effect during a pause leads to where it leads, and no step is begun there.
+            limit = 0 if _is_paused(enrollment, around) else machine.STEP_LIMIT
+            transition = machine.advance(version, enrollment, move.stimulus, facts, tx.now, limit=limit)
+            transitions.append(transition)
+            if transition is not None:
+                known[key] = _known_after(known[key], transition, tx.now)
         await claims.park(tx, parked)
         return [with_execution_event(transition) for transition in transitions if transition is not None]
 
@@ -191,7 +201,15 @@ class EnrollmentDriver:
             ended_at=tx.now,
             held=(),
         )
-        await apply(tx, [Transition(over, (entry,), (), before=enrollment)])
+        letter = names.derive("dl", tx.now, enrollment.id, over.rev)
+        kept = KeepDeadLetter(letter, enrollment.step_id, "engine", "ENGINE_FAILED", reason, 1, ended=True)
+        waiting = enrollment.waiting
+        withdrawn: tuple[Effect, ...] = ()
+        if waiting is not None and waiting.kind == "approval":
+            withdrawn = (CancelApproval(waiting.subject),)
+        elif waiting is not None and waiting.kind == "task":
+            withdrawn = (CancelTask(waiting.subject),)
+        await apply(tx, [Transition(over, (entry,), (kept, *withdrawn), before=enrollment)])
 
     async def enter(self, tx: Transaction, org_id: str, version: Version, wanted: Sequence[Entry]) -> list[Entered]:
         """Enroll contacts under the workflow's entry rules; one answer for each, in order.
@@ -234,6 +252,7 @@ class EnrollmentDriver:
                 continue
             transition = self._enter_one(tx, org_id, version, entry, identity[1], facts, row, around)
             taken[identity] = transition.enrollment.id
+            known[org_id, entry.contact_id] = _known_after(facts, transition, tx.now)
             transitions.append(transition)
             outcomes.append(None)
         await entries.keep(tx, refusals)
@@ -256,7 +275,7 @@ class EnrollmentDriver:
         row: Any,
         around: Surroundings,
     ) -> Transition:
-        stands = (org_id, version.workflow_id) in around.paused
+        stands = entry.stands or (org_id, version.workflow_id) in around.paused
         transition = machine.enter(
             version,
             id=ids.mint("enr", tx.now),
@@ -286,9 +305,13 @@ class EnrollmentDriver:
         self, tx: Transaction, finals: Iterable[tuple[str, str, DeliveryEnded | MessageEnded | TaskAnswered]]
     ) -> None:
         """Move the enrollments behind `(organization, enrollment, outcome)`, in the transaction that records it."""
-        ended = {(org, enrollment): outcome for org, enrollment, outcome in finals}
-        held = await claims.claim_by_id(tx, ended)
-        await self.move(tx, [Move(e, ended[e.org_id, e.id]) for e in held])
+        queues: dict[tuple[str, str], list[Stimulus]] = {}
+        for org, enrollment, outcome in finals:
+            queues.setdefault((org, enrollment), []).append(outcome)
+        while queues:  # of two outcomes for one enrollment, the second meets what the first one made of it
+            held = await claims.claim_by_id(tx, queues)
+            await self.move(tx, [Move(e, queues[e.org_id, e.id][0]) for e in held])
+            queues = {key: rest[1:] for key, rest in queues.items() if len(rest) > 1}
 
     async def _facts(
         self, tx: Transaction, contacts: Iterable[tuple[str, str, Version]], around: Surroundings
@@ -297,6 +320,13 @@ class EnrollmentDriver:
         for org, contact, version in contacts:
             wanted[org, contact] = wanted.get((org, contact), frozenset()) | version.needs
         return await fact_store.gather(tx, wanted, around.timezones)
+
+
+def _known_after(facts: Facts, transition: Transition, now: datetime) -> Facts:
+    """Return the facts as the next decision about the same contact in this batch must see them."""
+    for effect in transition.effects:
+        facts = after(facts, effect, transition.enrollment.workflow_id, now)
+    return facts
 
 
 def _is_paused(enrollment: Enrollment, around: Surroundings) -> bool:

@@ -13,6 +13,7 @@ from core.store import arrivals, claims
 from core.store.arrivals import Listening
 from core.store.database import Database, is_outage
 from core.store.transaction import Transaction
+from core.store.workflows import VersionUnusable
 
 SMALLEST_BATCH = 32
 LARGEST_BATCH = 256
@@ -86,7 +87,7 @@ class Ticker:
             found.append(
                 Listening(e.id, e.org_id, e.contact_id, key, e.waiting.events, e.waiting.since, until, timed_out)
             )
-        if not timed_out:
+        if not timed_out and e.rev == 1:  # later, whoever matches the event sees the enrollment
             named = await self._driver.rule_events(tx, e)
             if named:
                 about = (e.id, e.org_id, e.contact_id, e.contact_id)
@@ -103,7 +104,10 @@ class Ticker:
             if is_outage(error):
                 raise
             _log.exception("an enrollment cannot be moved", org=enrollment.org_id, enrollment=enrollment.id)
-            await self._end_or_put_off(enrollment)
+            if isinstance(error, VersionUnusable):  # the fault is the core's: who waits for a better one is not ended
+                await self._put_off(enrollment)
+            else:
+                await self._end_or_put_off(enrollment)
 
     async def _end_or_put_off(self, enrollment: Enrollment) -> None:
         key = (enrollment.org_id, enrollment.id)
@@ -115,8 +119,11 @@ class Ticker:
             if is_outage(error):
                 raise
             _log.exception("an enrollment cannot be ended", org=enrollment.org_id, enrollment=enrollment.id)
-            async with self._database.system() as tx:
-                await claims.put_off(tx, enrollment, tx.now + _PUT_OFF)
+            await self._put_off(enrollment)
+
+    async def _put_off(self, enrollment: Enrollment) -> None:
+        async with self._database.system() as tx:
+            await claims.put_off(tx, enrollment, tx.now + _PUT_OFF)
 
 
 def _still_there(held: Sequence[Enrollment], claimed: Enrollment) -> list[Enrollment]:

@@ -45,6 +45,8 @@ class Parts:
     versions: VersionCache
     webhook_sender: WebhookSender
     under_way: UnderWay = field(default_factory=UnderWay)
+    simulating: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """A process simulates for one caller at a time; who comes meanwhile waits, and nobody else notices."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is going away: streams end, nothing new begins."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import Row
 
-from core.domain.enrollment import Redriven, State
+from core.domain.enrollment import Enrollment, Redriven, State
 from core.domain.errors import invalid
 from core.engine.driver import Move
 from core.rpc.call import Call
@@ -50,11 +51,12 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
             call.tx, {(call.caller.org_id, row.enrollment_id) for row in letters.values()}
         )
     }
+    newest = await _newest(call, held.values())
     results, moves, redriven = [], [], []
     for letter_id in wanted:
         row = letters.get(letter_id)
         result = pb.RedriveResult(dead_letter_id=letter_id, enrollment_id=row.enrollment_id if row else "")
-        result.reason = _refusal(row, held)
+        result.reason = _refusal(row, held, newest)
         results.append(result)
         if row is not None and not result.reason:
             result.redriven = True
@@ -75,7 +77,20 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
     )
 
 
-def _refusal(row: Row[Any] | None, held: dict[str, Any]) -> str:
+async def _newest(call: Call, held: Iterable[Enrollment]) -> set[str]:
+    """Return which of these are the latest of their contact and key: others have been entered again since."""
+    by_workflow: dict[str, list[Enrollment]] = {}
+    for enrollment in held:
+        by_workflow.setdefault(enrollment.workflow_id, []).append(enrollment)
+    found: set[str] = set()
+    for workflow_id, some in by_workflow.items():
+        identities = [(one.contact_id, one.key) for one in some]
+        standing = await enrollments.standing(call.tx, call.caller.org_id, workflow_id, identities)
+        found |= {row.id for row in standing.values()}
+    return found
+
+
+def _refusal(row: Row[Any] | None, held: dict[str, Any], newest: set[str]) -> str:
     if row is None:
         return "NOT_FOUND"
     if row.state != LetterState.OPEN:
@@ -85,6 +100,8 @@ def _refusal(row: Row[Any] | None, held: dict[str, Any]) -> str:
         return "ENROLLMENT_DELETED"
     if enrollment.state is not State.FAILED or enrollment.step_id != row.step_id:
         return "ENROLLMENT_WENT_ON"
+    if enrollment.id not in newest:
+        return "ENTERED_AGAIN"
     return ""
 
 

@@ -25,6 +25,7 @@ from dripstone.v1 import workflow_pb2 as pb
 KIND = "migration"
 PLAN_LASTS = timedelta(hours=24)
 _AT_ONCE = 500
+_MOVED_ON = "enrollments have moved, entered or ended since it was made"
 _SHOWN = 10
 
 
@@ -36,6 +37,8 @@ class _Planned:
     target: Version
     groups: dict[tuple[int, str, Destination], list[str]] = field(default_factory=dict)
     """Enrollments by version, step and where they go, in order."""
+    revs: dict[str, int] = field(default_factory=dict)
+    """The rev of each enrollment as it was looked at."""
     hash: str = ""
 
     def moving(self) -> list[tuple[tuple[int, str, Destination], list[str]]]:
@@ -88,16 +91,19 @@ async def apply_migration(request: pb.ApplyMigrationRequest, call: Call) -> pb.M
         raise PlanStale(plan_id=row.id, why="the hash you name is not the plan's")
     planned = await _plan(call, row.body)
     if planned.hash != row.hash:
-        raise PlanStale(plan_id=row.id, why="enrollments have moved, entered or ended since it was made")
+        raise PlanStale(plan_id=row.id, why=_MOVED_ON)
     for (_, _, where), enrollment_ids in planned.moving():
         for start in range(0, len(enrollment_ids), _AT_ONCE):
-            await _move(call, planned.target, where, enrollment_ids[start : start + _AT_ONCE], row.id)
+            await _move(call, planned, where, enrollment_ids[start : start + _AT_ONCE], row.id)
     await plans.mark_applied(call.tx, row.id)
     return _message(planned, row.id, row.expires_at, call.now)
 
 
-async def _move(call: Call, target: Version, where: Destination, enrollment_ids: list[str], plan_id: str) -> None:
+async def _move(call: Call, planned: _Planned, where: Destination, enrollment_ids: list[str], plan_id: str) -> None:
+    target = planned.target
     held = await claims.claim_by_id(call.tx, [(call.caller.org_id, one) for one in enrollment_ids])
+    if len(held) != len(enrollment_ids) or any(one.rev != planned.revs[one.id] for one in held):
+        raise PlanStale(plan_id=plan_id, why=_MOVED_ON)  # while the plan was checked
     actor = call.caller.principal_id
     if where.step_id == EXIT:
         ended = Cancelled(actor, f"migration {plan_id} to version {target.number} ends it")
@@ -124,6 +130,7 @@ async def _plan(call: Call, wanted: Mapping[str, Any]) -> _Planned:
         old = await call.parts.versions.load(call.tx, org, workflow_id, one.version)
         where = migration.destination(old, target, one.step_id, one.waiting, steps)
         planned.groups.setdefault((one.version, one.step_id, where), []).append(one.id)
+        planned.revs[one.id] = one.rev
     planned.hash = digest([dict(wanted), [[one.id, one.rev] for one in found]])
     return planned
 

@@ -40,13 +40,15 @@ async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.R
         raise WrongState(kind="workflow", id=row.id, state=row.state, action="resume")
     standing = await pausing.standing(call.tx, row, call.now)
     policy = _POLICIES[request.policy]
-    counts = await pausing.resume(call.tx, row, policy)
+    shifted = sum(one.timed for one in standing) if policy == "shift" else 0
+    if not request.validate_only:
+        shifted = (await pausing.resume(call.tx, row, policy))["shifted"]
     return pb.ResumeWorkflowResponse(
         workflow=to_message(await _locked(call, request.workflow_id)),
         paused_seconds=(call.now - row.paused_at) // timedelta(seconds=1),
         # Whoever fell due is released when the engine has come to it; the preview counts them all.
         released_count=sum(one.kept + (one.ready if policy == "shift" else one.overdue) for one in standing),
-        shifted_count=counts["shifted"],
+        shifted_count=shifted,
         steps=[
             pb.PausedStep(
                 step_id=one.step_id, overdue_count=one.overdue, kept_count=one.kept, waiting_count=one.waiting

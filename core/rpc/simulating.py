@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from core.domain.errors import Invalid, NotFound, Violation
+from core.domain.errors import Code, DripstoneError, Invalid, NotFound, Violation
 from core.domain.workflow.compile import Compiled, compile_document
 from core.domain.workflow.document import parse_source
 from core.domain.workflow.version import Version
@@ -32,7 +32,16 @@ LONGEST_HORIZON = timedelta(days=3 * 366)
 _USUAL_HORIZON = timedelta(days=90)
 _AT_ONCE = 20
 """Moves between two looks at what else there is to serve: a few milliseconds."""
+_MOST_MOVES = 1_000_000
 _USUAL_SAMPLE, _USUAL_TIMELINES, _MOST_TIMELINES = 100, 10, 200
+
+
+class SimulationTooLong(DripstoneError):
+    """The simulation did not end within {most} moves."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "SIMULATION_TOO_LONG"
+    hint = "Take fewer contacts or a shorter horizon, or run `dripstone simulate` on your own machine."
 
 
 async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> pb.SimulateWorkflowResponse:
@@ -60,15 +69,16 @@ async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> 
     assumptions = read_assumptions(assumed, compiled.version)
     timelines = min(request.timelines or _USUAL_TIMELINES, _MOST_TIMELINES)
     run = (subjects, script, start, start + horizon, assumptions, request.seed, timelines)
-    result = await _run(compiled.version, *run)
+    result = await _run(call.parts.simulating, compiled.version, *run)
     answer = _message(result)
     if against is not None:
-        other = await _run(against, *run)
+        other = await _run(call.parts.simulating, against, *run)
         answer.difference.CopyFrom(_difference(diff(result, other)))
     return answer
 
 
 async def _run(
+    one_at_a_time: asyncio.Semaphore,
     version: Version,
     subjects: Sequence[Subject],
     script: Sequence[ScriptedEvent],
@@ -79,11 +89,12 @@ async def _run(
     timelines: int,
 ) -> Simulation:
     simulator = Simulator(version, subjects, script, start, end, assumptions, seed, timelines, "auto")
-    more = True
-    while more:
-        more = simulator.turn(_AT_ONCE)
-        await asyncio.sleep(0)  # others are served in between
-    return simulator.result()
+    async with one_at_a_time:
+        for _ in range(_MOST_MOVES // _AT_ONCE):
+            if not simulator.turn(_AT_ONCE):
+                return simulator.result()
+            await asyncio.sleep(0)  # others are served in between
+    raise SimulationTooLong(most=f"{_MOST_MOVES:,}")
 
 
 async def _compiled(tx: Transaction, request: pb.SimulateWorkflowRequest, call: Call) -> Compiled:

@@ -78,6 +78,7 @@ def _timelines(people: Iterable[Person]) -> Iterable[Timeline]:
 def _warnings(
     version: Version, people: Sequence[Person], runs: Sequence[Running], tally: Tally, outside: Outside
 ) -> Iterable[str]:
+    yield from tally.notes
     if not runs:
         yield "Nobody entered; the exclusions say why." if people else "There are no contacts."
         return

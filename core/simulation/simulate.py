@@ -27,7 +27,15 @@ from core.domain.workflow.correlation import correlation_key
 from core.domain.workflow.expressions import Expression
 from core.domain.workflow.firing import ChangedRecord
 from core.domain.workflow.frequency import lookback
-from core.domain.workflow.trigger_kinds import EventTrigger, PoolTrigger, ScheduleTrigger, SourceTrigger, Timed
+from core.domain.workflow.trigger_kinds import (
+    Audience,
+    EventTrigger,
+    PoolTrigger,
+    ScheduleTrigger,
+    SourceTrigger,
+    Timed,
+    Trigger,
+)
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Version
 from core.domain.workflow.zones import zone_of
@@ -104,11 +112,15 @@ class Simulator:
         self._agenda = Agenda(version, script, start, end, seed)
         self._rule_events = frozenset(firing.rule_events(version))
         self._sources = frozenset(firing.trigger_sources(version))
-        by_triggers = entering == "triggers" or (entering == "auto" and _may_fire(version, script))
-        self._trigger_events = frozenset(firing.trigger_events(version)) if by_triggers else frozenset()
-        self._by_triggers = by_triggers
         self._counted = lookback(version.frequency_caps)
         self._people = [self._person(index, subject) for index, subject in enumerate(subjects)]
+        by_triggers = entering == "triggers" or (entering == "auto" and _may_fire(version, script, self._people))
+        self._trigger_events = frozenset(firing.trigger_events(version)) if by_triggers else frozenset()
+        self._by_triggers = by_triggers
+        if not by_triggers and entering == "auto" and any(_audience(one) for one in version.triggers):
+            self._tally.notes.append(
+                "Nobody belongs to the audience of a trigger; everybody was enrolled at the start."
+            )
         self._by_key: dict[str, list[Running]] = {}
         """Enrollments that wait for an event by what its fields say."""
         self._correlated = firing.correlated_waits(version)
@@ -358,12 +370,16 @@ class Simulator:
             self._agenda.push(now, Rank.EVENT, person, event)
 
 
-def _may_fire(version: Version, script: Sequence[ScriptedEvent]) -> bool:
-    """Tell whether a trigger can fire: by the clock, or by an event of the script."""
+def _audience(trigger: Trigger) -> Audience | None:
+    return trigger.audience if isinstance(trigger, ScheduleTrigger | PoolTrigger) else None
+
+
+def _may_fire(version: Version, script: Sequence[ScriptedEvent], people: Sequence[Person]) -> bool:
+    """Tell whether a trigger can fire: by the clock for somebody of its audience, or by an event of the script."""
     named = {one.name for one in script if one.name}
     for trigger in version.triggers:
         match trigger:
-            case ScheduleTrigger() | PoolTrigger():
+            case ScheduleTrigger() | PoolTrigger() if any(belongs(trigger.audience, one.facts) for one in people):
                 return True
             case EventTrigger() if trigger.event in named:
                 return True

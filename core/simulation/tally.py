@@ -46,6 +46,8 @@ class Tally:
         self.webhooks: Counter[str] = Counter()
         self.emitted: Counter[str] = Counter()
         self.conversions: Counter[tuple[str, str]] = Counter()
+        self.notes: list[str] = []
+        """What the simulation decided by itself and whoever reads it should know."""
         self.tripped = ""
         """When and why the circuit breaker would have paused the workflow."""
         self._breaker = version.breaker

@@ -14,28 +14,26 @@ from core.domain.trace import Transition
 from core.store import statistics
 from core.store.carrying_out import carry_out
 from core.store.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
-from core.store.metadata import day_of, dump_json, to_micros
-from core.store.transaction import StaleEnrollment, Transaction
+from core.store.metadata import day_of, to_micros, write_json
+from core.store.transaction import StaleEnrollment, Transaction, rows_of_json
 
 _MOVING = (
     "version state step_id rev trace_count due_at deadline parked wait_kind wait_subject wait_key wait_since data "
     "end_reason moved_at ended_at"
 ).split()
+_DATA = _MOVING.index("data")
 _UPDATE_SQLITE = (
     "UPDATE enrollments SET "  # noqa: S608 -- names are ours
     + ", ".join(f"{name} = ?" for name in _MOVING)
     + " WHERE org_id = ? AND id = ? AND rev = ?"
 )
-_TYPES = {"version": "int", "rev": "int", "trace_count": "int", "seen": "int"} | {
+_TYPES = {"version": "int", "rev": "int", "trace_count": "int", "seen": "int", "data": "jsonb"} | {
     name: "bigint" for name in ("due_at", "deadline", "wait_since", "moved_at", "ended_at")
 }
-_ARRAYS = ", ".join(
-    f"${number}::{_TYPES.get(name, 'text')}[]" for number, name in enumerate(["org_id", "id", "seen", *_MOVING], 1)
-)
 _UPDATE_POSTGRESQL = (
     "UPDATE enrollments e SET "  # noqa: S608 -- names are ours
-    + ", ".join(f"{name} = v.{name}{'::jsonb' if name == 'data' else ''}" for name in _MOVING)
-    + f" FROM unnest({_ARRAYS}) AS v(org_id, id, seen, {', '.join(_MOVING)})"
+    + ", ".join(f"{name} = v.{name}" for name in _MOVING)
+    + f" FROM {rows_of_json({name: _TYPES.get(name, 'text') for name in [*_MOVING, 'org_id', 'id', 'seen']})} AS v"
     + " WHERE e.org_id = v.org_id AND e.id = v.id AND e.rev = v.seen"
 )
 _INSERT_COLUMNS = (
@@ -63,9 +61,12 @@ async def apply(tx: Transaction, transitions: Sequence[Transition], paused: froz
     `paused` names the enrollments whose workflow is paused: the engine does not look at them until it is resumed.
     Raises StaleEnrollment when one has moved on since it was read.
     """
-    lost = await _insert_new(tx, [_look(tx, t, paused) for t in transitions if t.enrollment.rev == 1])
-    written = [t for t in transitions if t.enrollment.id not in lost]
-    looks = [_look(tx, t, paused) for t in written]
+    looks = [_look(tx, t, paused) for t in transitions]
+    lost = await _insert_new(tx, [look for look in looks if look.enrollment.rev == 1])
+    written = transitions
+    if lost:
+        written = [t for t in transitions if t.enrollment.id not in lost]
+        looks = [look for look in looks if look.enrollment.id not in lost]
     await _update_moved(tx, [look for look in looks if look.enrollment.rev > 1])
     await tx.bulk_insert(trace_entries, _TRACE_COLUMNS, [row for t in written for row in _trace_rows(t)])
     applied = await carry_out(tx, written)
@@ -125,24 +126,27 @@ def _moving_values(look: _Look) -> tuple[Any, ...]:
         None if waiting is None else waiting.subject,
         None if waiting is None else waiting.key,
         _micros(waiting.since) if waiting is not None else None,
-        dump_json(data_of(enrollment)),
+        data_of(enrollment),
         enrollment.end_reason,
         to_micros(enrollment.moved_at),
         _micros(enrollment.ended_at),
+        enrollment.org_id,
+        enrollment.id,
+        enrollment.rev - 1,
     )
 
 
 async def _update_moved(tx: Transaction, moved: Sequence[_Look]) -> None:
     if not moved:
         return
+    rows = [_moving_values(look) for look in moved]
     driver = await tx.driver()
     if tx.dialect == "postgresql":
-        rows = [(m.enrollment.org_id, m.enrollment.id, m.enrollment.rev - 1, *_moving_values(m)) for m in moved]
-        tag: str = await driver.execute(_UPDATE_POSTGRESQL, *[list(column) for column in zip(*rows, strict=True)])
+        tag: str = await driver.execute(_UPDATE_POSTGRESQL, write_json(rows))
         count = int(tag.rpartition(" ")[2])
     else:
-        rows = [(*_moving_values(m), m.enrollment.org_id, m.enrollment.id, m.enrollment.rev - 1) for m in moved]
-        count = (await driver.executemany(_UPDATE_SQLITE, rows)).rowcount
+        values = [(*row[:_DATA], write_json(row[_DATA]), *row[_DATA + 1 :]) for row in rows]
+        count = (await driver.executemany(_UPDATE_SQLITE, values)).rowcount
     if count != len(moved):
         raise StaleEnrollment(f"{len(moved) - count} of {len(moved)} enrollments have moved on")
 
@@ -174,11 +178,11 @@ async def _insert_new(tx: Transaction, new: Sequence[_Look]) -> set[str]:
 
 def _trace_rows(transition: Transition) -> list[tuple[Any, ...]]:
     enrollment = transition.enrollment
-    bucket = names.bucket(enrollment.org_id)
+    org, id_, bucket = enrollment.org_id, enrollment.id, names.bucket(enrollment.org_id)
     return [
         (
-            enrollment.org_id, enrollment.id, entry.seq, day_of(entry.at), bucket, entry.at, entry.step_id, entry.kind,
-            entry.outcome, entry.exit, entry.reason, entry.inputs, list(entry.effects),
+            org, id_, entry.seq, day_of(entry.at), bucket, entry.at, entry.step_id, entry.kind, entry.outcome,
+            entry.exit, entry.reason, entry.inputs, entry.effects,
         )
         for entry in transition.trace
     ]  # fmt: skip

@@ -15,11 +15,12 @@ from core.store.transaction import Transaction
 
 _MOST = 1_000
 _BY_NAME = (
-    "SELECT org_id, id, event_name, event_type, fields, contact_id, occurred_at, received_at, "
-    "source_id, hops FROM events "
-    "WHERE org_id = $1 AND event_name = $2 AND id >= $3 AND day >= $4 AND received_at >= $5 AND received_at <= $6 "
-    "{unmatched} ORDER BY id LIMIT $7"
+    "SELECT org_id, id, event_name, event_type, fields, contact_id, occurred_at, received_at, source_id, hops "
+    "FROM events WHERE org_id = $1 AND event_name = $2 AND received_at >= $3 AND received_at <= $4 "
 )
+_RECENT_BY_NAME = _BY_NAME + "AND id >= $6 AND day >= $7 ORDER BY id LIMIT $5"
+_UNMATCHED_BY_NAME = _BY_NAME + "AND match_due_at > 0 LIMIT $5"
+"""Reads the small index of what the matcher has not come to; by id it would read all that came during the wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,35 +41,30 @@ class Listening:
 
 async def arrived(tx: Transaction, listening: Sequence[Listening]) -> dict[str, list[EventFacts]]:
     """Return the events that arrived for enrollments, by their ids, in order of arrival."""
-    own = [one for one in listening if one.key == one.contact_id]
-    found = await events.received_since(
-        tx, [(one.org_id, one.contact_id, name, one.since, one.until) for one in own for name in one.names]
-    )
-    by_enrollment: dict[str, list[EventFacts]] = {}
-    for one in own:
-        for name in one.names:
-            facts = found.get((one.org_id, one.contact_id, name), ())
-            fitting = [event for event in facts if one.since <= event.received_at <= one.until]
-            by_enrollment.setdefault(one.enrollment_id, []).extend(fitting)
-    for one in listening:
-        if one.key != one.contact_id:
-            by_enrollment.setdefault(one.enrollment_id, []).extend(await _correlated(tx, one))
-    return {enrollment: sorted(some, key=lambda event: event.id) for enrollment, some in by_enrollment.items() if some}
+    heard: dict[str, list[EventFacts]] = {}
+    for timed_out in (False, True):
+        some = [one for one in listening if one.timed_out is timed_out]
+        own = [one for one in some if one.key == one.contact_id]
+        wanted = [(one.org_id, one.contact_id, name, one.since, one.until) for one in own for name in one.names]
+        found = await events.received_since(tx, wanted, unmatched=timed_out)
+        for one in own:
+            for name in one.names:
+                facts = found.get((one.org_id, one.contact_id, name), ())
+                fitting = [event for event in facts if one.since <= event.received_at <= one.until]
+                heard.setdefault(one.enrollment_id, []).extend(fitting)
+        for one in some:
+            if one.key != one.contact_id:
+                heard.setdefault(one.enrollment_id, []).extend(await _correlated(tx, one))
+    return {enrollment: sorted(some, key=lambda event: event.id) for enrollment, some in heard.items() if some}
 
 
 async def _correlated(tx: Transaction, one: Listening) -> list[EventFacts]:
-    sql = _BY_NAME.format(unmatched="AND match_due_at IS NOT NULL" if one.timed_out else "")
     fitting = []
     for name in one.names:
-        rows = await tx.fetch(
-            sql,
-            one.org_id,
-            name,
-            names.compose("evt", one.since, 0),
-            day_of(one.since),
-            to_micros(one.since),
-            to_micros(one.until),
-            _MOST,
-        )
+        about = (one.org_id, name, to_micros(one.since), to_micros(one.until), _MOST)
+        if one.timed_out:
+            rows = await tx.fetch(_UNMATCHED_BY_NAME, *about)
+        else:
+            rows = await tx.fetch(_RECENT_BY_NAME, *about, names.compose("evt", one.since, 0), day_of(one.since))
         fitting += [event for row in rows if one.key in event_keys(row[5], (event := events.to_facts(row)).fields)]
     return fitting

@@ -7,14 +7,13 @@ them back. Every claim names its organization, so that a database can be divided
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import Enrollment, RecordFacts, State
 from core.store.enrollments import SKIP, from_data, waiting_of
-from core.store.metadata import dump_json, from_micros, to_micros
+from core.store.metadata import dump_json, from_micros, read_json, to_micros
 from core.store.transaction import Transaction
 
 _NAMES = (
@@ -182,7 +181,7 @@ def _record(row: Sequence[Any]) -> RecordFacts:
 
 
 def _json(value: Any) -> Any:
-    return json.loads(value) if isinstance(value, str) else value
+    return read_json(value) if isinstance(value, str) else value
 
 
 def _enrollment(row: Sequence[Any]) -> Enrollment:

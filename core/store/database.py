@@ -19,7 +19,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from core.clock import Clock
 from core.store import postgresql
-from core.store.metadata import dump_json, metadata
+from core.store.metadata import dump_json, metadata, read_json
 from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment, Transaction
 from core.store.wakeups import Wakeups
 
@@ -179,15 +179,31 @@ def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEng
 
 
 def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
-    return create_async_engine(
+    engine = create_async_engine(
         url,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
         connect_args=connect_args,
-        # Every connection leaves here through a transaction that ended: there is nothing to reset.
+        # Every connection leaves here through a transaction that ended, or is closed: there is nothing to reset.
         pool_reset_on_return=None,
         json_serializer=dump_json,
+        json_deserializer=read_json,
         hide_parameters=True,  # errors are logged, and parameters hold secrets and people's data
     )
+    event.listen(engine.sync_engine, "checkin", _no_transaction_left)
+    return engine
+
+
+def _no_transaction_left(connection: Any, record: Any) -> None:
+    """Close a connection whose transaction is still open: a commit that fails, as on a full disk, may leave it so.
+
+    Nobody could begin another one on it, and on SQLite it is the one connection that writes.
+    """
+    driver = None if connection is None else connection.driver_connection
+    if driver is None:
+        return
+    open_still = driver.is_in_transaction() if isinstance(driver, asyncpg.Connection) else driver.in_transaction
+    if open_still:
+        record.invalidate()

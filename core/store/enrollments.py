@@ -76,6 +76,14 @@ enrollments = Table(
         postgresql_where=text("wait_kind = 'event'"),
     ),
     Index(
+        "enrollments_running",
+        "org_id",
+        "workflow_id",
+        "id",
+        sqlite_where=text("state IN ('active', 'awaiting_approval')"),
+        postgresql_where=text("state IN ('active', 'awaiting_approval')"),
+    ),
+    Index(
         "enrollments_parked",
         "org_id",
         "workflow_id",

@@ -121,16 +121,20 @@ _ARRIVED_ON = (
     "e.org_id = w.org_id AND e.contact_id = w.contact_id AND e.id >= w.first_id AND e.day >= w.day "
     "AND e.event_name = w.event_name AND e.received_at >= w.since AND e.received_at <= w.until"
 )
-_ARRIVED_SQLITE = (
-    "WITH w AS MATERIALIZED (SELECT value ->> 0 AS org_id, value ->> 1 AS contact_id, value ->> 2 AS event_name, "  # noqa: S608
-    "value ->> 3 AS first_id, value ->> 4 AS day, value ->> 5 AS since, value ->> 6 AS until FROM json_each($1)) "
-    f"SELECT {_FACTS} FROM w CROSS JOIN events e ON {_ARRIVED_ON} ORDER BY e.id"
-)
-_ARRIVED_POSTGRESQL = (
-    f"SELECT {_FACTS} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[], "  # noqa: S608
+_UNMATCHED = {False: "", True: "AND e.match_due_at IS NOT NULL "}
+_ARRIVED_SQLITE = {
+    unmatched: "WITH w AS MATERIALIZED (SELECT value ->> 0 AS org_id, value ->> 1 AS contact_id, "  # noqa: S608
+    "value ->> 2 AS event_name, value ->> 3 AS first_id, value ->> 4 AS day, value ->> 5 AS since, "
+    "value ->> 6 AS until FROM json_each($1)) "
+    f"SELECT {_FACTS} FROM w CROSS JOIN events e ON {_ARRIVED_ON} {condition}ORDER BY e.id"
+    for unmatched, condition in _UNMATCHED.items()
+}
+_ARRIVED_POSTGRESQL = {
+    unmatched: f"SELECT {_FACTS} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[], "  # noqa: S608
     "$7::bigint[]) AS w(org_id, contact_id, event_name, first_id, day, since, until) "
-    f"JOIN events e ON {_ARRIVED_ON} ORDER BY e.id"
-)
+    f"JOIN events e ON {_ARRIVED_ON} {condition}ORDER BY e.id"
+    for unmatched, condition in _UNMATCHED.items()
+}
 _CLAIM_ID_POSTGRESQL = (
     "INSERT INTO event_dedup (org_id, source_id, message_id, event_id, created_at) "
     "SELECT $1::text, source_id, message_id, event_id, $2::bigint "
@@ -320,8 +324,13 @@ async def put_off(tx: Transaction, org: str, event_id: str, until: datetime) -> 
     await tx.fetch(sql, org, event_id, day, to_micros(until))
 
 
-async def received_since(tx: Transaction, keys: Iterable[WaitKey]) -> dict[tuple[str, str, str], list[EventFacts]]:
-    """Return the events of each `(organization, contact, name)` that arrived in its time, oldest first."""
+async def received_since(
+    tx: Transaction, keys: Iterable[WaitKey], *, unmatched: bool = False
+) -> dict[tuple[str, str, str], list[EventFacts]]:
+    """Return the events of each `(organization, contact, name)` that arrived in its time, oldest first.
+
+    With `unmatched`, only those that the matcher has not come to.
+    """
     rows = [
         (
             org, contact, name, names.compose("evt", since, 0), day_of(since), to_micros(since),
@@ -333,9 +342,9 @@ async def received_since(tx: Transaction, keys: Iterable[WaitKey]) -> dict[tuple
     if not rows:
         return {}
     if tx.dialect == "postgresql":
-        found = await tx.fetch(_ARRIVED_POSTGRESQL, *values_by_column(rows))
+        found = await tx.fetch(_ARRIVED_POSTGRESQL[unmatched], *values_by_column(rows))
     else:
-        found = await tx.fetch(_ARRIVED_SQLITE, dump_json(rows))
+        found = await tx.fetch(_ARRIVED_SQLITE[unmatched], dump_json(rows))
     arrived: dict[tuple[str, str, str], list[EventFacts]] = {}
     for row in found:
         arrived.setdefault((row[0], row[5], row[2]), []).append(to_facts(row))

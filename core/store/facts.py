@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from core.domain.enrollment import Facts, RecordFacts
+from core.domain.workflow.frequency import LONGEST_PERIOD
 from core.store import claims, lists, outgoing
 from core.store.metadata import dump_json
 from core.store.transaction import Transaction
@@ -14,7 +15,7 @@ from core.store.transaction import Transaction
 Contact = tuple[str, str]
 """Organization and contact."""
 
-CAPS_LOOK_BACK = timedelta(days=31)
+CAPS_LOOK_BACK = LONGEST_PERIOD + timedelta(days=1)
 """How far back messages count for frequency caps, at most."""
 
 _SURROUNDINGS_SQLITE = (

@@ -11,8 +11,8 @@ from core.store.enrollments import waiting_of
 from core.store.metadata import from_micros
 from core.store.transaction import Transaction
 
-MOST = 100_000
-"""Enrollments that one plan moves; a larger workflow is moved version by version."""
+MOST = 10_000
+"""Enrollments that one plan moves: one transaction, of which others notice at most a second."""
 
 _RUNNING = (
     "SELECT id, rev, version, step_id, wait_kind, wait_subject, wait_key, wait_since FROM enrollments "

@@ -9,13 +9,31 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Index, Integer, Row, Select, Table, and_, bindparam, or_, select, text, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    Row,
+    Select,
+    Table,
+    and_,
+    bindparam,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from core.domain.effects import SendMessage
-from core.domain.enrollment import MessageEnded, Sent
+from core.domain.enrollment import MessageEnded, Sent, State
+from core.domain.steps.message import TRANSACTIONAL
 from core.domain.trace import Transition
+from core.store.enrollments import enrollments
 from core.store.metadata import Instant, Name, dump_json, from_micros, metadata, org_id, to_micros
 from core.store.organizations import organizations
+from core.store.record_rows import records
 from core.store.transaction import Transaction, values_by_column
 from core.store.workflows import WorkflowState, workflows
 
@@ -217,6 +235,40 @@ def _is(org: str, message: str) -> Any:
 def _claimed(row: Row[Any]) -> ClaimedMessage:
     names = ClaimedMessage.__dataclass_fields__
     return ClaimedMessage(**{name: value for name, value in row._mapping.items() if name in names})
+
+
+async def unwanted(tx: Transaction, claimed: Sequence[ClaimedMessage]) -> dict[str, str]:
+    """Return which messages must not go out any more, by id, and why: much may have happened since they were written.
+
+    A held or retried message can be days old; who unsubscribes, or whose enrollment is cancelled, gets nothing more.
+    """
+    if not claimed:
+        return {}
+    contacts = sorted({(one.org_id, one.contact_id) for one in claimed})
+    people = await tx.all(
+        select(records.c.org_id, records.c.id, records.c.fields).where(
+            tuple_(records.c.org_id, records.c.id).in_(contacts), records.c.deleted_at.is_(None)
+        )
+    )
+    fields = {(row.org_id, row.id): row.fields for row in people}
+    sources = sorted({(one.org_id, one.enrollment_id) for one in claimed})
+    running = await tx.all(
+        select(enrollments.c.org_id, enrollments.c.id, enrollments.c.state).where(
+            tuple_(enrollments.c.org_id, enrollments.c.id).in_(sources)
+        )
+    )
+    states = {(row.org_id, row.id): row.state for row in running}
+    found: dict[str, str] = {}
+    for one in claimed:
+        person = fields.get((one.org_id, one.contact_id))
+        state = states.get((one.org_id, one.enrollment_id))
+        if person is None:
+            found[one.id] = "skipped: the contact was deleted"
+        elif one.purpose != TRANSACTIONAL and person.get("unsubscribed") is True:
+            found[one.id] = "skipped: the contact has unsubscribed"
+        elif state is None or state == State.CANCELLED:
+            found[one.id] = "skipped: the enrollment was cancelled"
+    return found
 
 
 async def still_leased(tx: Transaction, messages: Iterable[ClaimedMessage]) -> set[ContactKey]:

@@ -34,6 +34,8 @@ class Standing:
     """Something happened to them during the pause."""
     waiting: int
     """They go on waiting."""
+    timed: int
+    """A timer holds them, overdue or not."""
 
 
 async def pause(tx: Transaction, org: str, workflow_id: str, reason: str, actor: str) -> bool:
@@ -57,7 +59,8 @@ _STANDING = (
     "sum(CASE WHEN held = 0 AND deadline IS NOT NULL AND deadline <= $3 THEN 1 ELSE 0 END), "
     "sum(CASE WHEN held = 0 AND (deadline <= $4 OR (wait_kind IS NULL AND deadline <= $3)) THEN 1 ELSE 0 END), "
     "sum(held), "
-    "sum(CASE WHEN held = 0 AND (deadline IS NULL OR deadline > $3) THEN 1 ELSE 0 END) "
+    "sum(CASE WHEN held = 0 AND (deadline IS NULL OR deadline > $3) THEN 1 ELSE 0 END), "
+    "sum(CASE WHEN deadline IS NOT NULL AND wait_kind IS NOT NULL THEN 1 ELSE 0 END) "
     "FROM (SELECT step_id, deadline, wait_kind, CASE WHEN {held} THEN 1 ELSE 0 END AS held FROM enrollments "
     "WHERE org_id = $1 AND workflow_id = $2 AND state IN ('active', 'awaiting_approval')) AS running "
     "GROUP BY step_id ORDER BY step_id"
@@ -107,7 +110,13 @@ async def resume(tx: Transaction, row: Any, policy: ResumePolicy) -> Mapping[str
         await tx.fetch(_SKIP, org, workflow_id, to_micros(tx.now))
     released = await _count(tx, _RELEASE.format(held=held, parked=parked), org, workflow_id, to_micros(tx.now))
     table = workflows
-    values = {"state": WorkflowState.ACTIVE, "paused_at": None, "pause_reason": "", "updated_at": tx.now}
+    values = {
+        "state": WorkflowState.ACTIVE,
+        "paused_at": None,
+        "pause_reason": "",
+        "updated_at": tx.now,
+        "resumed_at": tx.now,
+    }
     await tx.run(update(table).where(table.c.id == workflow_id).values(**values, rev=table.c.rev + 1))
     tx.wake("engine")
     return {"released": released, "shifted": shifted}

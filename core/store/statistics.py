@@ -17,7 +17,7 @@ from sqlalchemy import BigInteger, Column, Index, Integer, Table
 from core import ids
 from core.domain import names
 from core.domain.trace import Transition
-from core.store.metadata import Name, metadata, org_id
+from core.store.metadata import Name, from_micros, metadata, org_id
 from core.store.transaction import Transaction
 
 step_outcomes = Table(
@@ -52,7 +52,7 @@ step_statistics = Table(
 STANDING, STATE, CONVERTED, GOAL = "standing", "state", "converted", "goal"
 """What is counted beside outcomes: enrollments in a step now, by state, conversions of a split's way, goals."""
 
-KEPT_UNFOLDED = 1_000
+KEPT_UNFOLDED = 4_000
 """Rows of a workflow that stay as they are: the circuit breaker reads the last outcomes from them."""
 
 _COLUMNS = "org_id id workflow_id version step_id outcome exit count stood".split()
@@ -138,23 +138,30 @@ async def figures(tx: Transaction, org: str, workflow_id: str) -> list[Figure]:
 
 _RECENT = (
     "SELECT id, outcome, count FROM step_outcomes WHERE org_id = $1 AND workflow_id = $2 "
-    "AND outcome IN ('ok', 'skipped', 'failed', 'ended') ORDER BY id DESC LIMIT $3"
+    "AND outcome IN ('ok', 'skipped', 'failed', 'ended') AND id >= $4 ORDER BY id DESC LIMIT $3"
 )
+_RESUMED = "SELECT resumed_at FROM workflows WHERE org_id = $1 AND id = $2"
 
 
 async def recent(tx: Transaction, org: str, workflow_id: str, at_most: int) -> list[tuple[bool, int]]:
     """Return the newest outcomes of a workflow as `(failed, how many)`, the newest first, failures before others.
 
-    What one transaction counted happened at once; in which order its rows lie means nothing.
+    What was before its last resumption has been seen to. What one transaction counted happened at once; in which order
+    its rows lie means nothing.
     """
+    resumed = await tx.fetch(_RESUMED, org, workflow_id)
+    since = names.compose("out", from_micros(resumed[0][0]), 0) if resumed and resumed[0][0] is not None else ""
     rows = [
         (names.minted_at(row_id), outcome == "failed", int(number))
-        for row_id, outcome, number in await tx.fetch(_RECENT, org, workflow_id, at_most)
+        for row_id, outcome, number in await tx.fetch(_RECENT, org, workflow_id, at_most, since)
     ]
     return [(failed, number) for _, failed, number in sorted(rows, reverse=True)]
 
 
-_CROWDED = "SELECT org_id, workflow_id FROM step_outcomes GROUP BY org_id, workflow_id HAVING count(*) > $1"
+_CROWDED = (
+    "SELECT org_id, workflow_id FROM step_outcomes GROUP BY org_id, workflow_id HAVING count(*) > $1 "
+    "ORDER BY org_id, workflow_id"
+)
 _BOUNDARY = "SELECT id FROM step_outcomes WHERE org_id = $1 AND workflow_id = $2 ORDER BY id DESC LIMIT 1 OFFSET $3"
 _INTO = "INSERT INTO step_statistics (org_id, workflow_id, version, step_id, outcome, exit, count, stood) "
 _SUMS = (
@@ -178,6 +185,8 @@ async def fold(tx: Transaction, kept: int = KEPT_UNFOLDED) -> int:
     crowded = await tx.fetch(_CROWDED, 2 * kept)
     for org, workflow in crowded:
         boundary = await tx.fetch(_BOUNDARY, org, workflow, kept)
+        if not boundary:
+            continue  # another process has folded it meanwhile
         for statement in _FOLD_POSTGRESQL if tx.dialect == "postgresql" else _FOLD_SQLITE:
             await tx.fetch(statement, org, workflow, boundary[0][0])
     return len(crowded)

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import FromClause, Join
 
-from core.store.metadata import Instant, Json, dump_json, to_micros
+from core.store.metadata import Instant, Json, to_micros, write_json
 
 EVERY_ORGANIZATION = "*"
 """The organization of a system transaction, which names organizations in its own statements."""
@@ -89,19 +89,16 @@ class Transaction:
         """Insert many rows through the driver itself; `org_id` stands in the rows."""
         if not rows:
             return
-        values = _encode(table, columns, rows)
+        driver = await self.driver()
         if self.dialect == "postgresql":
-            await (await self.driver()).execute(_unnest_insert(table, columns), *values_by_column(values))
+            await driver.execute(_insert_rows(table, tuple(columns)), write_json(_as_json(table, columns, rows)))
         else:
-            marks = ", ".join("?" * len(columns))
-            sql = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- the schema's names
-            await (await self.driver()).executemany(sql, values)
+            await driver.executemany(_insert_marks(table, tuple(columns)), _as_values(table, columns, rows))
 
     async def bulk_insert_free(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
         """Insert the rows whose unique keys are free and return their ids; PostgreSQL only, where writers race."""
-        sql = _unnest_insert(table, columns) + " ON CONFLICT DO NOTHING RETURNING id"
-        driver = await self.driver()
-        return {row[0] for row in await driver.fetch(sql, *values_by_column(_encode(table, columns, rows)))}
+        sql = _insert_rows(table, tuple(columns)) + " ON CONFLICT DO NOTHING RETURNING id"
+        return {row[0] for row in await self.fetch(sql, write_json(_as_json(table, columns, rows)))}
 
     async def driver(self) -> Any:
         """Return the driver's own connection (asyncpg or aiosqlite), inside this transaction, for hot statements."""
@@ -160,35 +157,69 @@ def values_by_column(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _encode(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    encoders = [_encoder(table.c[name]) for name in columns]
-    return [tuple(encode(value) for encode, value in zip(encoders, row, strict=True)) for row in rows]
+Encode = Callable[[Any], Any]
 
 
-def _unnest_insert(table: Table, columns: Sequence[str]) -> str:
-    chosen = [table.c[name] for name in columns]
-    names = ", ".join(columns)
-    arrays = ", ".join(f"${number}::{_array_type(column)}[]" for number, column in enumerate(chosen, 1))
-    reads = ", ".join(f"{c.name}::jsonb" if isinstance(c.type, Json) else c.name for c in chosen)
-    return f"INSERT INTO {table.name} ({names}) SELECT {reads} FROM unnest({arrays}) AS rows({names})"  # noqa: S608
+def rows_of_json(columns: Mapping[str, str]) -> str:
+    """Return the SQL, for PostgreSQL, that reads rows from `$1`, JSON arrays in an array; columns with their types.
+
+    One JSON text costs the driver a tenth of what an array for each column does, and the database no more.
+    """
+    reads = ", ".join(f"{_read(number, of)} AS {name}" for number, (name, of) in enumerate(columns.items()))
+    return f"(SELECT {reads} FROM jsonb_array_elements($1::jsonb) AS given(cells))"  # noqa: S608 -- names are ours
 
 
-def _encoder(column: Column[Any]) -> Callable[[Any], Any]:
+def _read(number: int, of: str) -> str:
+    if of == "jsonb":
+        return f"nullif(cells -> {number}, 'null')"
+    return f"(cells ->> {number})::{of}"
+
+
+@cache
+def _insert_rows(table: Table, columns: tuple[str, ...]) -> str:
+    types = {name: _type_name(table.c[name]) for name in columns}
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT * FROM {rows_of_json(types)} AS rows"  # noqa: S608
+
+
+@cache
+def _insert_marks(table: Table, columns: tuple[str, ...]) -> str:
+    marks = ", ".join("?" * len(columns))
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- the schema's names
+
+
+def _as_json(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return rows as JSON can have them."""
+    return _encoded(rows, [to_micros if isinstance(table.c[name].type, Instant) else None for name in columns])
+
+
+def _as_values(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return rows as SQLite's driver takes them."""
+    return _encoded(rows, [_encoder(table.c[name]) for name in columns])
+
+
+def _encoder(column: Column[Any]) -> Encode | None:
     if isinstance(column.type, Json):
-        return lambda value: None if value is None else dump_json(value)
-    if isinstance(column.type, Instant):
-        return lambda value: None if value is None else to_micros(value)
-    return lambda value: value
+        return write_json
+    return to_micros if isinstance(column.type, Instant) else None
 
 
-def _array_type(column: Column[Any]) -> str:
+def _encoded(rows: Sequence[tuple[Any, ...]], encoders: Sequence[Encode | None]) -> list[tuple[Any, ...]]:
+    """Return rows with some columns encoded: column by column, because most need nothing."""
+    columns = [
+        values if encode is None else [None if value is None else encode(value) for value in values]
+        for encode, values in zip(encoders, zip(*rows, strict=True), strict=True)
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _type_name(column: Column[Any]) -> str:
     match column.type:
-        case Instant():
+        case Json():
+            return "jsonb"
+        case Instant() | Integer():
             return "bigint"
         case Boolean():
             return "boolean"
-        case Integer():
-            return "bigint"
         case Float():
             return "double precision"
         case _:

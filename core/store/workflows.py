@@ -41,6 +41,8 @@ workflows = Table(
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("paused_at", Instant),
+    # When it last went on: the circuit breaker looks at what happened since.
+    Column("resumed_at", Instant),
     Column("pause_reason", Name, nullable=False),
     # The engine asks with every batch which workflows are paused.
     Index(
@@ -153,6 +155,10 @@ async def get_version(tx: Transaction, org_id: str, workflow_id: str, number: in
     )
 
 
+class VersionUnusable(Exception):
+    """A published version cannot be run by this core: only a newer, stricter one can find fault with it."""
+
+
 class VersionCache:
     """Keeps compiled versions, the least recently used go first; versions never change, so nothing goes stale."""
 
@@ -163,7 +169,7 @@ class VersionCache:
     async def load(self, tx: Transaction, org_id: str, workflow_id: str, number: int) -> Version:
         """Return a compiled version, in a caller's or in a loop's transaction.
 
-        Raises NotFound when it was never published.
+        Raises NotFound when it was never published, and VersionUnusable when this core finds fault with it.
         """
         key = (org_id, workflow_id, number)
         version = self._versions.get(key)
@@ -172,9 +178,9 @@ class VersionCache:
             if row is None:
                 raise NotFound(kind="workflow version", id=f"{workflow_id} version {number}")
             compiled = compile_document(row.document, workflow_id=workflow_id, number=number)
-            # What was published has been checked; only a newer, stricter core can find fault with it.
             if compiled.version is None:
-                raise ValueError(f"{workflow_id} version {number} no longer compiles: {compiled.problems[:3]}")
+                reasons = [f"{one.field} {one.reason}" for one in compiled.problems[:3]]
+                raise VersionUnusable(f"{workflow_id} version {number} no longer compiles: {', '.join(reasons)}")
             version = compiled.version
             self._versions[key] = version
             if len(self._versions) > self._size:

@@ -21,11 +21,11 @@ MEASURE: dict[str, Callable[[Session], Awaitable[None]]] = {
     "floors": floors.measure,
     "engine": engine.measure,
     "workers": workers.measure,
+    "peers": peers.measure,
     "restart": restart.measure,
     "fairness": fairness.measure,
     "events": events.measure,
     "calls": calls.measure,
-    "peers": peers.measure,
     "scale": scale.measure,
 }
 

@@ -62,9 +62,10 @@ _METHOD = """\
 - **Restart.** From the start of opening the database, and from `exec` of the process, which adds Python's imports.
 - **Events.** Posted one after the other through the same path as `IngestEvent`, from before the event is written to the
   commit of the next step; the engine's loops run in the same process.
-- **Peers.** DBOS: a workflow of three trivial steps, eight threads, each step checkpointed; on SQLite as it comes, and
-  with the journal that Dripstone uses. PgQueuer: batches of 256. Procrastinate: 32 jobs at once. An empty job does
-  nothing but be logged; `one row a job` writes one history row, as a durable step must.
+- **Peers.** Each on an empty database of the same server; the engine is measured again right before each. DBOS: a
+  workflow of three trivial steps, eight threads, each step checkpointed; on SQLite as it comes, and with the journal
+  that Dripstone uses. PgQueuer: batches of 256. Procrastinate: 32 jobs at once. An empty job does nothing but be
+  logged; `one row a job` writes one history row, as a durable step must.
 - **What the comparison is not.** DBOS runs any code, and a queue's job may do anything; Dripstone moves
   enrollments through steps that are data, many in one transaction. The ratios tell what this kind of product gets
   from each, not which engine is better.

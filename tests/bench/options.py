@@ -6,18 +6,20 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-PARTS = ("floors", "engine", "workers", "restart", "fairness", "events", "calls", "peers", "scale")
+PARTS = ("floors", "engine", "workers", "peers", "restart", "fairness", "events", "calls", "scale")
 """Every part, in the order in which a run goes through them."""
+MOST_ROUNDS = 12
+"""Each takes some hours of the database's clock, and the floods come due on its sixth day."""
 
 _SUMMARIES = """parts:
   floors     what the databases do by themselves: rows, commits and round trips a second
   engine     steps and row writes a second, loop lag, memory and bytes a sleeper, WAL and CPU a step
   workers    two worker processes against one (PostgreSQL)
+  peers      DBOS, PgQueuer and Procrastinate on the same server; `make bench-peers` installs them first
   restart    from process start to the first step committed
   fairness   how long a small organization waits while another has a flood of due rows
   events     from an event's arrival to the next step committed, with an idle and with a busy engine
   calls      bulk enrollment and reads over gRPC
-  peers      DBOS, PgQueuer and Procrastinate on the same server; `make bench-peers` installs them first
   scale      the engine with 100,000 and with 5,000,000 sleepers; only when named, or with all
 """
 
@@ -78,6 +80,8 @@ def read(arguments: list[str] | None = None) -> Options:
     given = parser.parse_args(arguments)
     if unknown := [part for part in given.parts if part not in (*PARTS, "all")]:
         parser.error(f"there is no part {unknown[0]}; the parts are {', '.join(PARTS)} and all")
+    if given.rounds is not None and not 1 <= given.rounds <= MOST_ROUNDS:
+        parser.error(f"--rounds is 1 to {MOST_ROUNDS}")
     return _sized(given)
 
 

@@ -34,10 +34,10 @@ EVENT = "bench.replied"
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
 """When everybody is enrolled; measured processes have clocks of their own that begin here."""
 
-FLOOD_AFTER = timedelta(hours=48)
+FLOOD_AFTER = timedelta(hours=120)
 """After the start a flood comes due, and after it the small organization, group by group."""
 
-BUSY_AFTER = timedelta(hours=72)
+BUSY_AFTER = timedelta(hours=144)
 """After the start another flood comes due, which keeps the engine busy while events come in."""
 
 SMALL_GROUP = 10

@@ -58,6 +58,8 @@ class Faults:
         for engine in {database.callers, database.workers}:
             event.listen(engine.sync_engine, "do_connect", self._connecting)
             await engine.dispose()
+            async with engine.connect():  # what SQLAlchemy asks a database first is none of the product's statements
+                pass
 
     def _connecting(self, dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:
         if dialect.name == "sqlite":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Mapping
 from ipaddress import ip_network
@@ -55,13 +54,11 @@ class Process:
     async def die(self) -> None:
         """End without another word to the database; only what the operating system would close is closed."""
         self.faults.off = True
-        with contextlib.suppress(Exception):
-            await self.core.stop()
-        with contextlib.suppress(Exception):
-            await self.core.sender.close()
-        with contextlib.suppress(Exception):
-            await self.core.database.close()
-        for lock in self.core.locks:
+        core = self.core
+        for ending in (core.dispatcher.stop(0), core.mailer.stop(0), core.sender.close(), core.database.close()):
+            with contextlib.suppress(Exception):
+                await ending
+        for lock in core.locks:
             lock.close()
 
     async def call(self, name: str, request: Message, key: str) -> Any:
@@ -79,4 +76,4 @@ class Process:
 
     async def deliver(self) -> int:
         """Turn the loops that carry what leaves."""
-        return sum(await asyncio.gather(self.core.dispatcher.drain(), self.core.mailer.drain()))
+        return await self.core.dispatcher.drain() + await self.core.mailer.drain()

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from aiohttp import web
-from standardwebhooks import Webhook
 
 from dripstone.v1 import enrollment_pb2, record_pb2, webhook_pb2, workflow_pb2
+from tests.chaos.ledger import Ledger
 from tests.chaos.server_process import ServerProcess
 from tests.receiver import Receiver
 
@@ -30,24 +29,6 @@ steps:
   - {id: second, kind: webhook, event_type: chaos.second, data: {email: "{{ contact.email }}"}}
   - {id: done, kind: exit, reason: story told}
 """
-
-
-class Ledger:
-    """Keeps every message that was accepted, by id, after checking its signature with the public library."""
-
-    def __init__(self, receiver: Receiver) -> None:
-        self.secret = ""
-        self.types: dict[str, str] = {}
-        self.arrivals: Counter[str] = Counter()
-        self.url = receiver.url
-        receiver.answers["/"] = self.enter
-
-    async def enter(self, request: web.Request) -> web.Response:
-        body = await request.text()
-        payload = Webhook(self.secret).verify(body, {k.lower(): v for k, v in request.headers.items()})
-        self.types[request.headers["webhook-id"]] = payload["type"]
-        self.arrivals[request.headers["webhook-id"]] += 1
-        return web.Response(status=204)
 
 
 @pytest.fixture

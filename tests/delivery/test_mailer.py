@@ -26,6 +26,7 @@ from core.store.database import Database
 from core.store.organizations import organizations
 from core.store.outgoing import NewMessage
 from tests.announcements import announced, listen
+from tests.somebody import somebody
 
 pytestmark = pytest.mark.anyio
 
@@ -98,6 +99,7 @@ class Mail:
         }
         effect = SendMessage(**{**values, **changed})
         async with self.database.system() as tx:
+            await somebody(tx, ORG, effect.contact_id, "enr_1")
             await outgoing.create_many(tx, [NewMessage(ORG, "enr_1", "nurture", "mail", effect)])
         return effect.id
 
@@ -377,3 +379,22 @@ def test_other_addresses_do_not(url: str) -> None:
 def test_a_sender_needs_an_address(sender: str) -> None:
     with pytest.raises(ValueError, match="is no sender"):
         SmtpSender(SmtpServer("mail.example", 25), sender)
+
+
+@pytest.mark.parametrize(
+    ("fields", "state", "why"),
+    [
+        ({"unsubscribed": True}, "active", "skipped: the contact has unsubscribed"),
+        ({}, "cancelled", "skipped: the enrollment was cancelled"),
+    ],
+)
+async def test_nothing_goes_out_to_who_has_left_since_it_was_written(
+    start: Start, server: MailServer, fields: dict[str, Any], state: str, why: str
+) -> None:
+    mail = await start()
+    async with mail.database.system() as tx:
+        await somebody(tx, ORG, "cnt_1", "enr_1", state=state, **fields)
+    await mail.write()
+    await mail.mailer.drain()
+    assert server.mails == []
+    assert await mail.rows() == [("skipped", 1, why)]

@@ -21,7 +21,7 @@ from core.engine.ticker import Ticker
 from core.store import endpoints, enrollments, events, lists, records, upserts, workflows
 from core.store.database import Database
 from core.store.deliveries import messages
-from core.store.ingestion import ingest
+from core.store.ingestion import Ingested, ingest
 from core.store.lists import ListChange
 from core.store.organizations import organizations
 from core.store.upserts import ContactCandidate
@@ -114,13 +114,22 @@ class Parts:
 
     async def send(self, name: str, email: str = "", source: str = "web", **fields: Any) -> str:
         """Take an event in and return its id."""
-        self.clock.advance(MOMENT)  # ids sort by their instant
         about = {"email": email} if email else {}
-        event = IncomingEvent("action", name, source, {**about, **fields})
-        async with self.database.write(ORG) as tx:
-            (taken,) = await ingest(tx, [event], actor="key_1")
+        taken = await self._ingest(IncomingEvent("action", name, source, {**about, **fields}))
         assert taken.status == "accepted", taken.violations
         return taken.event_id
+
+    async def refused(self, name: str, **fields: Any) -> list[str]:
+        """Send an event that is refused, and return the reasons."""
+        taken = await self._ingest(IncomingEvent("action", name, "web", fields))
+        assert taken.status == "rejected"
+        return [violation.reason for violation in taken.violations]
+
+    async def _ingest(self, event: IncomingEvent) -> Ingested:
+        self.clock.advance(MOMENT)  # ids sort by their instant
+        async with self.database.write(ORG) as tx:
+            (taken,) = await ingest(tx, [event], actor="key_1")
+        return taken
 
     async def settle(self) -> int:
         """Turn every loop until nothing is left to do at this instant; return how much there was."""

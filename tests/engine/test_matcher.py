@@ -74,8 +74,8 @@ async def test_a_workflow_can_listen_to_a_source_that_is_yet_to_come(parts: Part
 async def test_what_comes_in_cannot_pass_for_the_cores_own(parts: Parts) -> None:
     await parts.publish("triggers: [{record: contact, on: changed}]")
     await parts.settle()
-    await parts.send("$record.contact", "ada@example.com", record_type="contact", changes=[])
-    await parts.send("$source.web", "ada@example.com")
+    for name in ("$record.contact", "$source.web", "two\nlines"):
+        assert await parts.refused(name, email="ada@example.com", record_type="contact") == ["BAD_EVENT_NAME"]
     await parts.settle()
     assert await parts.enrolled() == []
 

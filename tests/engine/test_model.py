@@ -7,17 +7,19 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from sqlalchemy import make_url
 
 from core import provisioning
 from core.clock import ManualClock
@@ -33,6 +35,7 @@ THOROUGH = int(os.environ.get("DRIPSTONE_KILLS", "0"))
 """How many stories to live through; a few where nothing is said."""
 
 some = st.lists(st.sampled_from(EMAILS), min_size=1, unique=True)
+_serial = itertools.count()
 chance = st.integers(0, 1_000)
 
 
@@ -172,6 +175,8 @@ class Stage:
                 max_examples=THOROUGH * stories or stories,
                 stateful_step_count=steps,
                 deadline=None,
+                **({"phases": [Phase.generate]} if os.environ.get("NOSHRINK") else {}),
+                report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
             ),
         )
@@ -189,10 +194,9 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def test_the_engine_does_what_its_model_says(stage: Stage) -> None:
     template = stage.folder / "template.db"
     keys = stage.prepare(f"sqlite:///{template}")
-    number = itertools.count()
 
     def opened() -> World:
-        path = shutil.copy(template, stage.folder / f"story-{next(number)}.db")
+        path = shutil.copy(template, stage.folder / f"story-{next(_serial)}.db")
         clock = ManualClock(START + timedelta(minutes=1))
         return World([Process(f"sqlite:///{path}", stage.folder, clock)], clock, stage.receiver, keys)
 
@@ -205,9 +209,25 @@ def test_two_processes_at_once_do_what_the_model_says(stage: Stage, postgresql_s
         keys = stage.prepare(template)
 
         def opened() -> World:
-            url = databases.enter_context(new_postgresql_database(postgresql_server, template=template))
+            url = databases.enter_context(_copied(stage, postgresql_server, template))
             clock = ManualClock(START + timedelta(minutes=1))
             processes = [Process(url, stage.folder / name, clock) for name in ("one", "two")]
             return World(processes, clock, stage.receiver, keys)
 
         stage.tell(opened, stories=4, steps=20)
+
+
+@contextmanager
+def _copied(stage: Stage, server: str, template: str) -> Iterator[str]:
+    """Copy a database; drop the copy afterwards."""
+    original = make_url(template)
+    copy = f"{original.database}_{next(_serial)}"
+
+    async def run(statement: str) -> None:
+        connection = await asyncpg.connect(server)
+        await connection.execute(statement)
+        await connection.close()
+
+    stage.runner.run(run(f'CREATE DATABASE "{copy}" TEMPLATE "{original.database}" OWNER "{original.username}"'))
+    yield original.set(database=copy).render_as_string(hide_password=False)
+    stage.runner.run(run(f'DROP DATABASE "{copy}" WITH (FORCE)'))

@@ -23,8 +23,8 @@ from core.store.metadata import day_of
 from core.store.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
 from core.store.workflows import workflow_versions
+from dripstone.v1 import approval_pb2, event_pb2, workflow_pb2
 from dripstone.v1 import enrollment_pb2 as pb
-from dripstone.v1 import event_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore, running
 
@@ -63,21 +63,50 @@ async def _reply(core: RunningCore) -> None:
         await client.events.IngestEvent(event_pb2.IngestEventRequest(event=event))
 
 
-async def test_an_enrollment_that_cannot_be_moved_fails_alone_and_holds_up_nobody(core: RunningCore) -> None:
+async def _documents(core: RunningCore) -> dict[tuple[str, str], Any]:
+    async with core.core.database.read(EVERY_ORGANIZATION) as tx:
+        rows = await tx.all(select(workflow_versions))
+    return {(row.org_id, row.workflow_id): row.document for row in rows}
+
+
+async def test_an_enrollment_of_a_version_that_this_core_refuses_is_put_off_and_holds_up_nobody(
+    core: RunningCore,
+) -> None:
     broken = await _enroll(core, core.api_key)
     other = await provisioning.create_organization(core.core.database, "Other")
     healthy = await _enroll(core, other.api_key)
+    document = (await _documents(core))[core.organization.org_id, "listen"]
     async with core.core.database.write(core.organization.org_id) as tx:  # as a stricter release would find it
         await tx.run(update(workflow_versions).values(document={"title": "x", "steps": []}))
     core.core.parts.versions._versions.clear()
     core.clock.advance(timedelta(hours=1))
     await core.core.ticker.turn()
     assert (await _get(core, other.api_key, healthy)).step_id == "reply"
-    ended = await _get(core, core.api_key, broken)
-    assert ended.state == pb.ENROLLMENT_STATE_FAILED
-    assert "operator" in ended.end_reason
+    waiting = await _get(core, core.api_key, broken)
+    assert (waiting.state, waiting.step_id) == (pb.ENROLLMENT_STATE_ACTIVE, "pause")
     assert await core.core.ticker.turn() in (0, 1)  # at most the look after the new wait
     assert await core.core.ticker.turn() == 0
+    async with core.core.database.write(core.organization.org_id) as tx:  # the next release takes it again
+        await tx.run(update(workflow_versions).values(document=document))
+    await core.pass_time(timedelta(minutes=5))
+    assert (await _get(core, core.api_key, broken)).step_id == "reply"
+
+
+async def test_who_is_given_up_leaves_a_dead_letter_and_nothing_that_waits_for_an_answer(core: RunningCore) -> None:
+    ask = "title: Ask\nsteps:\n  - {id: agree, kind: approval, title: Go on?, exits: {rejected: end}}\n"
+    async with core.client() as client:
+        await client.workflows.CreateWorkflow(
+            workflow_pb2.CreateWorkflowRequest(workflow_id="ask", source=ask, publish=True)
+        )
+        request = pb.EnrollContactsRequest(workflow_id="ask", contacts=[{"email": "a@example.com"}])
+        (enrollment_id,) = (await client.enrollments.EnrollContacts(request)).enrollment_ids
+        async with core.core.database.system() as tx:
+            (held,) = await claims.claim_by_id(tx, [(core.organization.org_id, enrollment_id)])
+            await core.core.parts.engine.give_up(tx, held)
+        (letter,) = (await client.enrollments.ListDeadLetters(pb.ListDeadLettersRequest())).dead_letters
+        assert (letter.enrollment_id, letter.failure, letter.state) == (enrollment_id, "ENGINE_FAILED", "open")
+        pending = await client.approvals.ListApprovals(approval_pb2.ListApprovalsRequest(filter='state = "pending"'))
+        assert list(pending.approvals) == []
 
 
 async def test_an_event_matched_while_its_wait_is_not_committed_yet_still_ends_the_wait(

@@ -117,7 +117,7 @@ class World:
         } == self._standing()
         kept = sum(bool(one.held) for one in self.model.running())
         overdue = self.model.overdue(now)
-        released = [one for one in overdue if policy != "shift" or not one.waiting]
+        released = [one for one in overdue if policy != "shift" or not one.waiting or one.due <= self.model.paused_at]
         assert preview.released_count == kept + len(released)
         assert preview.shifted_count == (len(self.model.timed()) if policy == "shift" else 0)
         request.validate_only = False
@@ -274,18 +274,19 @@ class World:
     # What must agree.
 
     async def _rows(self, *, settled: bool) -> Rows:
-        return await rows(self.processes[-1].core.database, self.keys.org_id, settled=settled)
+        return await self._surely(lambda: rows(self.processes[-1].core.database, self.keys.org_id, settled=settled))
 
     async def compare(self, *, delivered: bool) -> None:
         """Compare every row with the model, and every message with what arrived."""
         found = await self._rows(settled=True)
-        assert audit(found) == []
+        wrong = audit(found)
         by_id = {self.ids[one.identity]: one for one in self.model.journeys}
         there = {
             row.id: (self.contacts[row.contact_id], row.key, row.occurrence, *_row(row)) for row in found.enrollments
         }
-        assert there == {key: (*one.identity, *_journey(one)) for key, one in by_id.items()}
-        assert _sent(found) == {key: +one.sent for key, one in by_id.items()}
+        wrong += _differing(there, {key: (*one.identity, *_journey(one)) for key, one in by_id.items()})
+        wrong += _differing(_sent(found), {key: +one.sent for key, one in by_id.items()})
+        assert not wrong, "\n".join(wrong)
         if delivered:
             arrived = {request.headers["webhook-id"] for request in self.receiver.received}
             assert arrived == {row.id for row in found.messages}
@@ -303,16 +304,24 @@ def _enrollment(row: Any) -> str:
     return str(row.enrollment_id or json.loads(row.payload)["data"]["enrollment_id"])
 
 
+def _differing(there: Mapping[str, Any], said: Mapping[str, Any]) -> list[str]:
+    """Return where the engine and the model say different things."""
+    return [
+        f"{key} is {there.get(key)}, and the model says {said.get(key)}"
+        for key in sorted({*there, *said})
+        if there.get(key) != said.get(key)
+    ]
+
+
 def _row(row: Any) -> tuple[Any, ...]:
-    data = row.data
-    return (
-        *(row.state, row.step_id, row.version, row.wait_kind or "", row.deadline),
-        *(data.get("attempts", 0), len(data.get("held", ()))),
-    )
+    running = row.ended_at is None
+    told = (row.state, row.step_id, row.version, row.wait_kind or "", row.deadline, len(row.data.get("held", ())))
+    return (*told, row.data.get("attempts", 0) if running else None)
 
 
 def _journey(one: Journey) -> tuple[Any, ...]:
-    return one.state, one.step, one.version, one.waiting, one.due, one.attempts, len(one.held)
+    told = (one.state, one.step, one.version, one.waiting, one.due, len(one.held))
+    return (*told, None if one.over else one.attempts)
 
 
 def _sent(found: Rows) -> dict[str, Counter[str]]:

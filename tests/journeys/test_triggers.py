@@ -76,7 +76,7 @@ async def _contact(story: Story, email: str, **fields: str) -> str:
 
 
 async def _list(story: Story, name: str, *contacts: str) -> None:
-    request = record_pb2.ChangeListMembersRequest(list=name, add=contacts)
+    request = record_pb2.ChangeListMembersRequest(list=name, add_contact_ids=contacts)
     await story.client.records.ChangeListMembers(request)
 
 

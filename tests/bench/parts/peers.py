@@ -7,9 +7,11 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from tests.bench import prepared
 from tests.bench.figures import Aim, Figure
-from tests.bench.parts import engine
+from tests.bench.parts.engine import steps_per_second
 from tests.bench.session import LABELS, Session
 
 _PROGRAMS = Path(__file__).parents[1] / "peers"
@@ -49,42 +51,41 @@ PEERS = (
 
 
 async def measure(session: Session) -> None:
-    """Measure each peer, and the engine before them when this run has not yet."""
+    """Measure each peer, and the engine right before it."""
     python = session.options.peers_python
     if not python.exists():
         session.report.left_out.append("peers: their environment is not there; `make bench-peers` installs it")
         return
     installed = versions(python)
-    if not all(session.report.find("engine", engine.STEPS, LABELS[kind]) for kind in session.options.databases):
-        await engine.measure(session)
     for peer in PEERS:
         if peer.kind in session.options.databases:
-            await _measure(session, peer, str(python), installed[peer.package])
+            made = await prepared.get(session, peer.kind)
+            ours = steps_per_second(await made.drain("engine, beside a peer"))
+            told = await _run(session, peer, str(python))
+            aim = None if peer.aim is None else Aim("ratio", ">=", peer.aim)
+            against = f"{peer.unit} of {peer.package} {installed[peer.package]}"
+            asleep = f", {session.options.sleepers:,} asleep" if peer.asleep else ""
+            what = f"steps, against {peer.spoken}{asleep}"
+            session.add(Figure("peers", what, made.label, ours, "steps/s", against, told["per_second"], aim))
 
 
-async def _measure(session: Session, peer: Peer, python: str, version: str) -> None:
-    ours = session.report.find("engine", engine.STEPS, LABELS[peer.kind])
-    assert ours is not None
-    made = await session.new_database(peer.kind)
-    url = session.storage.administrator_of(made) if peer.kind == "postgresql" else made
+async def _run(session: Session, peer: Peer, python: str) -> dict[str, Any]:
+    """Run one peer's program on an empty database of its own."""
+    url = await session.new_database(peer.kind)
     seconds = session.options.peer_seconds
-    sleepers = session.options.sleepers if peer.asleep else 0
     told = await session.run_program(
         f"{LABELS[peer.kind]}: {peer.spoken}",
         [
-            python, str(_PROGRAMS / f"{peer.program}.py"), url, "--mode", peer.mode, "--seconds", str(seconds),
-            "--jobs", str(round(peer.jobs_a_second * seconds)), "--sleepers", str(sleepers),
+            python,
+            str(_PROGRAMS / f"{peer.program}.py"),
+            session.storage.administrator_of(url) if peer.kind == "postgresql" else url,
+            *("--mode", peer.mode, "--seconds", str(seconds)),
+            *("--jobs", str(round(peer.jobs_a_second * seconds))),
+            *("--sleepers", str(session.options.sleepers if peer.asleep else 0)),
         ],
-    )  # fmt: skip
-    await session.drop(made)
-    asleep = f", {sleepers:,} asleep" if sleepers else ""
-    session.add(
-        Figure(
-            "peers", f"steps, against {peer.spoken}{asleep}", LABELS[peer.kind], ours.value, "steps/s",
-            f"{peer.unit} of {peer.package} {version}", told["per_second"],
-            None if peer.aim is None else Aim("ratio", ">=", peer.aim), note=ours.note,
-        )
-    )  # fmt: skip
+    )
+    await session.drop(url)
+    return told
 
 
 @cache

@@ -36,7 +36,15 @@ def upgrade() -> None:
         sqlite_where=sa.text("parked = 'held'"),
         postgresql_where=sa.text("parked = 'held'"),
     )
+    op.create_index(
+        "enrollments_running",
+        "enrollments",
+        ["org_id", "workflow_id", "id"],
+        sqlite_where=sa.text("state IN ('active', 'awaiting_approval')"),
+        postgresql_where=sa.text("state IN ('active', 'awaiting_approval')"),
+    )
     op.add_column("workflows", sa.Column("paused_at", Instant()))
+    op.add_column("workflows", sa.Column("resumed_at", Instant()))
     op.add_column("workflows", sa.Column("pause_reason", Name, nullable=False, server_default=""))
     op.create_index(
         "workflows_paused",
@@ -119,7 +127,9 @@ def downgrade() -> None:
         op.drop_table(table)
     op.drop_index("workflows_paused", "workflows")
     op.drop_column("workflows", "pause_reason")
+    op.drop_column("workflows", "resumed_at")
     op.drop_column("workflows", "paused_at")
+    op.drop_index("enrollments_running", "enrollments")
     op.drop_index("enrollments_parked", "enrollments")
     op.drop_index("enrollments_waiting", "enrollments")
     op.create_index(

@@ -1,0 +1,50 @@
+"""The guide to simulations runs as it stands: its files are written down, its commands are carried out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
+FILES = re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Carry out every command of the guide, in its order, in a folder with its files."""
+    folder = tmp_path_factory.mktemp("guide")
+    for name, text in FILES:
+        (folder / name).write_text(text)
+    said = []
+    for command in COMMANDS:
+        done = subprocess.run(
+            ["sh", "-ec", DRIPSTONE + command], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+        said.append(done.stdout)
+    return folder, said
+
+
+def test_every_command_runs_and_somebody_enters_each_time(told: tuple[Path, list[str]]) -> None:
+    _, said = told
+    everything = "".join(said)
+    entered = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+)\s+entered,", everything)]
+    assert len(entered) == sum(command.count("dripstone simulate") for command in COMMANDS) - 1 + 3 + 1  # loops; --json
+    assert all(entered)
+
+
+def test_the_plot_is_there(told: tuple[Path, list[str]]) -> None:
+    folder, _ = told
+    assert (folder / "trial.svg").read_text().startswith("<?xml")
+
+
+def test_the_comparison_finds_a_difference(told: tuple[Path, list[str]]) -> None:
+    _, said = told
+    (compared,) = [text for text in said if "Against patient.yaml" in text]
+    assert not re.search(r"Against patient\.yaml: 0 of", compared)
