@@ -43,7 +43,8 @@ def _how_it_came(enrollment: Enrollment, node: Node, trace: Sequence[TraceEntry]
     came = [entry for entry in trace if entry.exit or entry.outcome == "entered"]
     if came:
         last = came[-1]
-        how = f"by exit {last.exit} of {last.step_id}" if last.exit else "at entry"
+        moved = "by migration" if last.reason.startswith("Moved by ") else "at entry"
+        how = f"by exit {last.exit} of {last.step_id}" if last.exit else moved
         yield f"It came there {how}, {_at(last.at)}: {last.reason}"
     waiting = enrollment.waiting
     if waiting is not None:

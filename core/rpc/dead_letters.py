@@ -8,12 +8,12 @@ from typing import Any
 from sqlalchemy import Row
 
 from core.domain.enrollment import Enrollment, Redriven, State
-from core.domain.errors import invalid
+from core.domain.errors import NotFound, invalid
 from core.engine.driver import Move
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.listing import listed
-from core.store import claims, enrollments
+from core.store import claims, enrollments, workflows
 from core.store import dead_letters as store
 from core.store.dead_letters import LetterState
 from core.store.filtering import filtered
@@ -27,6 +27,7 @@ _AT_ONCE = 1_000
 
 async def list_dead_letters(request: pb.ListDeadLettersRequest, call: Call) -> pb.ListDeadLettersResponse:
     """Return a page of dead letters, newest first."""
+    await _check_workflow(request.workflow_id, call)
     statement = store.listing(request.workflow_id)
     rows, token = await listed(call.tx, request, statement, store.dead_letters, _FILTERED, within=request.workflow_id)
     return pb.ListDeadLettersResponse(dead_letters=[_message(row) for row in rows], next_page_token=token)
@@ -38,6 +39,7 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
     if bool(request.dead_letter_ids) == by_filter:
         hint = "Send dead_letter_ids, or workflow_id and filter."
         raise invalid("dead_letter_ids", "CONFLICT", "say which letters, in one way", hint)
+    await _check_workflow(request.workflow_id, call)
     statement = filtered(store.listing(request.workflow_id), store.dead_letters, request.filter, _FILTERED)
     wanted = list(dict.fromkeys(request.dead_letter_ids))
     if by_filter:
@@ -75,6 +77,11 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
         redriven_count=len(redriven),
         remaining_count=await store.count_open(call.tx, statement) if by_filter else 0,
     )
+
+
+async def _check_workflow(workflow_id: str, call: Call) -> None:
+    if workflow_id and await workflows.get(call.tx, workflow_id) is None:
+        raise NotFound(kind="workflow", id=workflow_id)
 
 
 async def _newest(call: Call, held: Iterable[Enrollment]) -> set[str]:

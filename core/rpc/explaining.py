@@ -35,7 +35,9 @@ async def why_not(request: pb.WhyNotRequest, call: Call) -> pb.WhyNotResponse:
 
 
 async def _contact(request: pb.WhyNotRequest, call: Call) -> str:
-    if bool(request.contact_id) == bool(request.email):
+    if not request.contact_id and not request.email:
+        raise invalid("contact_id", "REQUIRED", "no contact is named", "Send contact_id or email.")
+    if request.contact_id and request.email:
         raise invalid("contact_id", "CONFLICT", "say which contact, in one way", "Send contact_id or email.")
     if request.contact_id:
         return request.contact_id
@@ -44,5 +46,5 @@ async def _contact(request: pb.WhyNotRequest, call: Call) -> str:
         raise invalid("email", "BAD_EMAIL", f"{request.email[:80]!r} is no e-mail", "Write name@example.com.")
     owner = await identifiers.owner(call.tx, "contact", identifier)
     if owner is None:
-        raise NotFound(kind="contact with the e-mail", id=request.email)
+        raise NotFound(kind="contact", id=request.email)
     return owner

@@ -75,6 +75,8 @@ async def plan_migration(request: pb.PlanMigrationRequest, call: Call) -> pb.Mig
         by=call.caller.principal_id,
         expires_at=expires_at,
     )
+    if request.validate_only:
+        return _message(planned, "", None)  # nothing is kept, so there is nothing to apply
     return _message(planned, plan_id, expires_at)
 
 
@@ -121,6 +123,7 @@ async def _plan(call: Call, wanted: Mapping[str, Any]) -> _Planned:
         if to_step != EXIT and to_step not in target.steps:
             hint = did_you_mean(to_step, [*target.steps, EXIT]) or f"Version {number} has {', '.join(target.steps)}."
             raise invalid(f"steps.{name}", "UNKNOWN_TARGET", f"version {number} has no step {to_step[:60]}", hint)
+    await _check_mapped(call, workflow_id, wanted)
     found = await migrating.running(call.tx, org, workflow_id, other_than=number, only=wanted["from_version"])
     if len(found) > migrating.MOST:
         message = f"more than {migrating.MOST:,} enrollments would move"
@@ -135,8 +138,23 @@ async def _plan(call: Call, wanted: Mapping[str, Any]) -> _Planned:
     return planned
 
 
+async def _check_mapped(call: Call, workflow_id: str, wanted: Mapping[str, Any]) -> None:
+    """Refuse a map that names steps which none of the versions to leave has."""
+    org, steps = call.caller.org_id, wanted["steps"]
+    row = await workflows.get(call.tx, workflow_id)
+    newest = row.published_version if row is not None else 0
+    numbers = [wanted["from_version"]] if wanted["from_version"] else range(1, newest + 1)
+    known: set[str] = set()
+    for number in numbers if steps else ():
+        known |= set((await call.parts.versions.load(call.tx, org, workflow_id, number)).steps)
+    for name in steps:
+        if name not in known:
+            hint = did_you_mean(name, sorted(known)) or f"The steps are {', '.join(sorted(known))}."
+            raise invalid(f"steps.{name}", "UNKNOWN_STEP", f"no version to leave has a step {name[:60]}", hint)
+
+
 def _message(
-    planned: _Planned, plan_id: str, expires_at: datetime, applied_at: datetime | None = None
+    planned: _Planned, plan_id: str, expires_at: datetime | None, applied_at: datetime | None = None
 ) -> pb.MigrationPlan:
     moving, staying = planned.moving(), planned.staying()
     return pb.MigrationPlan(

@@ -51,6 +51,13 @@ async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> 
     if horizon > LONGEST_HORIZON:
         problems.append(Violation("horizon", "TOO_LONG", "a simulation ends after three years", "Write 90d or 1y."))
     back = _length(request.recorded, "recorded", timedelta(), problems)
+    if request.timelines < 0:
+        problems.append(Violation("timelines", "OUT_OF_RANGE", "this cannot be less than nothing", "Send 0 to 200."))
+    if not request.workflow_id and not request.source:
+        problems.append(Violation("workflow_id", "REQUIRED", "nothing is named", "Send workflow_id, or source."))
+    if request.against_version and not request.workflow_id:
+        hint = "Send workflow_id beside source."
+        problems.append(Violation("against_version", "REQUIRED", "a version of which workflow?", hint))
     if problems:
         raise Invalid(*problems)
     start = from_timestamp(request.start_time) if request.HasField("start_time") else call.now
@@ -127,7 +134,16 @@ async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tup
             hint = "Take fewer; the command line simulates more."
             raise Invalid(Violation(f"contacts.{field}", "OUT_OF_RANGE", message, hint))
     if wanted.contact_ids:
-        return await stored.by_id(tx, wanted.contact_ids)
+        found = await stored.by_id(tx, wanted.contact_ids)
+        known = {subject.contact.id for subject in found}
+        missing = [
+            Violation(f"contacts.contact_ids[{index}]", "UNKNOWN_CONTACT", f"there is no contact {one[:63]}")
+            for index, one in enumerate(wanted.contact_ids)
+            if one not in known
+        ]
+        if missing:
+            raise Invalid(*missing)
+        return found
     if wanted.records:
         return read_subjects([from_struct(one) for one in wanted.records], "contacts.records")
     if wanted.made_up:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 from core import ids
 from core.domain import names
 from core.domain.effects import Emit
-from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, invalid
+from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, WrongState, invalid
 from core.domain.steps.shapes import Lookups
 from core.domain.workflow.compile import Compiled, compile_document
 from core.domain.workflow.document import from_wire, parse_source, render_source, to_wire
@@ -108,8 +108,10 @@ async def list_workflows(request: pb.ListWorkflowsRequest, call: Call) -> pb.Lis
 
 
 async def archive_workflow(request: pb.ArchiveWorkflowRequest, call: Call) -> pb.Workflow:
-    """Close a workflow to new enrollments; one that is closed stays as it is."""
+    """Close a workflow to new enrollments; one that is closed stays as it is. Raises WrongState for a paused one."""
     row = await _get(call, request.workflow_id)
+    if row.state == WorkflowState.PAUSED:  # archived, it would go on, and nobody has said how
+        raise WrongState(kind="workflow", id=row.id, state=row.state, action="archiving; resume it first")
     if row.state != WorkflowState.ARCHIVED:
         row = await workflows.archive(call.tx, row.id)
     return to_message(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from core.domain import machine, names
@@ -28,13 +28,11 @@ from core.domain.workflow.expressions import Expression
 from core.domain.workflow.firing import ChangedRecord
 from core.domain.workflow.frequency import lookback
 from core.domain.workflow.trigger_kinds import (
-    Audience,
     EventTrigger,
     PoolTrigger,
     ScheduleTrigger,
     SourceTrigger,
     Timed,
-    Trigger,
 )
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Version
@@ -42,6 +40,7 @@ from core.domain.workflow.zones import zone_of
 from core.simulation.agenda import Agenda, Rank
 from core.simulation.assumptions import QUALIFIED_AS, Assumptions
 from core.simulation.audience import belongs
+from core.simulation.beginnings import astray, audience_of, may_fire
 from core.simulation.chance import draw
 from core.simulation.outside import Outside
 from core.simulation.people import MOST_MOVES, Person, Running
@@ -52,6 +51,7 @@ from core.simulation.subjects import Subject
 from core.simulation.tally import Tally
 
 ORGANIZATION = "org_simulated"
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 SOURCE = "simulation"
 """Where events of the script come from; a trigger that listens to a source listens to this one."""
 
@@ -114,13 +114,14 @@ class Simulator:
         self._sources = frozenset(firing.trigger_sources(version))
         self._counted = lookback(version.frequency_caps)
         self._people = [self._person(index, subject) for index, subject in enumerate(subjects)]
-        by_triggers = entering == "triggers" or (entering == "auto" and _may_fire(version, script, self._people))
+        by_triggers = entering == "triggers" or (entering == "auto" and may_fire(version, script, self._people))
         self._trigger_events = frozenset(firing.trigger_events(version)) if by_triggers else frozenset()
         self._by_triggers = by_triggers
-        if not by_triggers and entering == "auto" and any(_audience(one) for one in version.triggers):
+        if not by_triggers and entering == "auto" and any(audience_of(one) for one in version.triggers):
             self._tally.notes.append(
                 "Nobody belongs to the audience of a trigger; everybody was enrolled at the start."
             )
+        self._tally.notes += astray(version, script, self._people)
         self._by_key: dict[str, list[Running]] = {}
         """Enrollments that wait for an event by what its fields say."""
         self._correlated = firing.correlated_waits(version)
@@ -216,7 +217,8 @@ class Simulator:
         occurrence = 1 if before is None else before.enrollment.occurrence + 1
         transition = machine.enter(
             version,
-            id=names.derive("enr", now, self._seed, version.workflow_id, person.id, named, occurrence),
+            # Not of the instant: the draws of splits hang on the id, and the same seed shall give the same ways.
+            id=names.derive("enr", _EPOCH, self._seed, version.workflow_id, person.id, named, occurrence),
             org_id=ORGANIZATION,
             contact_id=person.id,
             key=named,
@@ -368,23 +370,3 @@ class Simulator:
             event_id = self._event_id(person, name)
             event = EventFacts(event_id, name, firing.RECORD, change.to_fields(), now, now)
             self._agenda.push(now, Rank.EVENT, person, event)
-
-
-def _audience(trigger: Trigger) -> Audience | None:
-    return trigger.audience if isinstance(trigger, ScheduleTrigger | PoolTrigger) else None
-
-
-def _may_fire(version: Version, script: Sequence[ScriptedEvent], people: Sequence[Person]) -> bool:
-    """Tell whether a trigger can fire: by the clock for somebody of its audience, or by an event of the script."""
-    named = {one.name for one in script if one.name}
-    for trigger in version.triggers:
-        match trigger:
-            case ScheduleTrigger() | PoolTrigger() if any(belongs(trigger.audience, one.facts) for one in people):
-                return True
-            case EventTrigger() if trigger.event in named:
-                return True
-            case SourceTrigger() if named and (not trigger.event or trigger.event in named):
-                return True
-            case _:
-                pass
-    return False
