@@ -12,15 +12,19 @@ from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import (
+    ApprovalDecided,
     Cancelled,
+    DeliveryEnded,
     Enrollment,
     EventArrived,
     EventFacts,
     Facts,
+    MessageEnded,
     Migrated,
     Redriven,
     State,
     Stimulus,
+    TaskAnswered,
     TimerFired,
     copied,
 )
@@ -36,6 +40,8 @@ STEP_LIMIT = 16
 
 MOST_HELD = 50
 """What happens to an enrollment of a paused workflow and is kept for later; of more, the oldest events go."""
+
+_FROM_OUTSIDE = (ApprovalDecided, DeliveryEnded, EventArrived, MessageEnded, TaskAnswered)
 
 
 def enter(
@@ -105,6 +111,8 @@ def advance(
         return _redrive(version, enrollment, stimulus, facts, now, limit) if failed else None
     if enrollment.held and isinstance(stimulus, TimerFired):
         return _release(version, enrollment, facts, now, limit)
+    if enrollment.held and isinstance(stimulus, _FROM_OUTSIDE):
+        return hold(enrollment, stimulus, now)  # what happened during the pause comes first
     run = Run(version, copied(enrollment, rev=enrollment.rev + 1, moved_at=now), facts, now, enrollment)
     match stimulus:
         case Cancelled():

@@ -81,10 +81,13 @@ _SHIFT = (
     "WHERE org_id = $1 AND workflow_id = $2 AND state IN ('active', 'awaiting_approval') AND deadline IS NOT NULL "
     "AND wait_kind IS NOT NULL"
 )
-# Overdue, and the engine had not come to them during the pause.
+# Overdue, and the engine has not come to them: neither during this pause, nor since an earlier one with its policy.
 _SKIP = (
     "UPDATE enrollments SET parked = 'skip' WHERE org_id = $1 AND workflow_id = $2 AND due_at <= $3 AND deadline <= $3 "
     "AND parked IS NULL"
+)
+_RUN = (
+    "UPDATE enrollments SET parked = NULL WHERE org_id = $1 AND workflow_id = $2 AND due_at <= $3 AND parked = 'skip'"
 )
 _RELEASE = (
     "UPDATE enrollments SET due_at = CASE WHEN {held} THEN $3 ELSE deadline END, parked = {parked} "
@@ -104,10 +107,9 @@ async def resume(tx: Transaction, row: Any, policy: ResumePolicy) -> Mapping[str
     if policy == "shift":
         shifted = await _count(tx, _SHIFT, org, workflow_id, length)
     held = _HELD[tx.dialect]
-    parked = "NULL"
-    if policy == "skip_overdue":
-        parked = f"CASE WHEN deadline <= $3 AND NOT ({held}) THEN 'skip' END"
-        await tx.fetch(_SKIP, org, workflow_id, to_micros(tx.now))
+    skips = policy == "skip_overdue"
+    parked = f"CASE WHEN deadline <= $3 AND NOT ({held}) THEN 'skip' END" if skips else "NULL"
+    await tx.fetch(_SKIP if skips else _RUN, org, workflow_id, to_micros(tx.now))
     released = await _count(tx, _RELEASE.format(held=held, parked=parked), org, workflow_id, to_micros(tx.now))
     table = workflows
     values = {

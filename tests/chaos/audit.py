@@ -6,11 +6,13 @@ the compiler, which says where the exits of a version lead. The organization has
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Table, select
@@ -24,6 +26,7 @@ from core.store.dead_letters import dead_letters
 from core.store.deliveries import deliveries, messages
 from core.store.enrollments import enrollments, trace_entries
 from core.store.outgoing import outgoing_messages
+from core.store.transaction import Transaction
 from core.store.workflows import workflow_versions, workflows
 
 _RUNNING = ("active", "awaiting_approval")
@@ -57,41 +60,51 @@ class Rows:
 async def rows(database: Database, org_id: str, *, settled: bool = True) -> Rows:
     """Read everything in one transaction."""
     async with database.read(org_id) as tx:
+        return await rows_within(tx, settled=settled)
 
-        async def every(table: Table) -> Sequence[Any]:
-            return await tx.all(select(table).order_by(*table.primary_key.columns))
 
-        traces = defaultdict(list)
-        for entry in await every(trace_entries):
-            traces[entry.enrollment_id].append(entry)
-        versions = {
-            (row.workflow_id, row.version): compile_document(
-                row.document, workflow_id=row.workflow_id, number=row.version
-            ).version
-            for row in await every(workflow_versions)
-        }
-        found = await every(workflows)
-        figures: Counter[tuple[str, str, str, str, int]] = Counter()
-        for workflow in found:
-            for one in await statistics.figures(tx, org_id, workflow.id):
-                told = one.version if one.outcome in (statistics.STATE, statistics.STANDING) else 0
-                figures[workflow.id, one.step_id, one.outcome, one.exit, told] += one.count
-        there = await every(enrollments)
-        return Rows(
-            now=tx.now,
-            enrollments=there,
-            traces={key: sorted(some, key=lambda entry: entry.seq) for key, some in traces.items()},
-            versions={key: version for key, version in versions.items() if version is not None},
-            paused=frozenset(row.id for row in found if row.state == "paused"),
-            messages=await every(messages),
-            deliveries=await every(deliveries),
-            outgoing=await every(outgoing_messages),
-            approvals=await every(approvals),
-            letters=await every(dead_letters),
-            figures={key: count for key, count in figures.items() if count},
-            settled=settled,
-            by_id={row.id: row for row in there},
-        )
+async def rows_within(tx: Transaction, *, settled: bool = True) -> Rows:
+    """Read everything of a transaction's organization."""
+
+    async def every(table: Table) -> Sequence[Any]:
+        return await tx.all(select(table).order_by(*table.primary_key.columns))
+
+    traces = defaultdict(list)
+    for entry in await every(trace_entries):
+        traces[entry.enrollment_id].append(entry)
+    versions = {
+        (row.workflow_id, row.version): _compiled(row.workflow_id, row.version, json.dumps(row.document))
+        for row in await every(workflow_versions)
+    }
+    found = await every(workflows)
+    figures: Counter[tuple[str, str, str, str, int]] = Counter()
+    for workflow in found:
+        for one in await statistics.figures(tx, tx.org_id, workflow.id):
+            told = one.version if one.outcome in (statistics.STATE, statistics.STANDING) else 0
+            figures[workflow.id, one.step_id, one.outcome, one.exit, told] += one.count
+    there = await every(enrollments)
+    return Rows(
+        now=tx.now,
+        enrollments=there,
+        traces={key: sorted(some, key=lambda entry: entry.seq) for key, some in traces.items()},
+        versions=versions,
+        paused=frozenset(row.id for row in found if row.state == "paused"),
+        messages=await every(messages),
+        deliveries=await every(deliveries),
+        outgoing=await every(outgoing_messages),
+        approvals=await every(approvals),
+        letters=await every(dead_letters),
+        figures={key: count for key, count in figures.items() if count},
+        settled=settled,
+        by_id={row.id: row for row in there},
+    )
+
+
+@cache
+def _compiled(workflow_id: str, number: int, document: str) -> Version:
+    version = compile_document(json.loads(document), workflow_id=workflow_id, number=number).version
+    assert version is not None
+    return version
 
 
 def audit(found: Rows) -> list[str]:

@@ -143,8 +143,9 @@ class Model:
     def resume(self, policy: Policy, now: datetime) -> None:
         assert self.paused_at is not None
         length, self.paused_at = now - self.paused_at, None
-        for journey in self.overdue(now) if policy == "skip_overdue" else ():
-            journey.skipping = True
+        overdue = [one.identity for one in self.overdue(now)]
+        for journey in self.running():
+            journey.skipping = policy == "skip_overdue" and journey.identity in overdue
         for journey in self.timed() if policy == "shift" else ():
             assert journey.due is not None
             journey.due += length

@@ -154,7 +154,9 @@ class World:
     async def migrate(self, steps: Mapping[str, str], disturb: bool) -> None:
         """Plan a migration to the newest version and apply it; a plan that somebody disturbs is stale."""
         number = len(self.model.versions)
-        steps = {old: new for old, new in steps.items() if new in (*STEPS[self.model.versions[-1]], "exit")}
+        known = {step for source in self.model.versions for step in STEPS[source]}
+        target = (*STEPS[self.model.versions[-1]], "exit")
+        steps = {old: new for old, new in steps.items() if old in known and new in target}
         request = workflow_pb2.PlanMigrationRequest(workflow_id=WORKFLOW, steps=steps)
         plan = await self._call("WorkflowService.PlanMigration", request)
         concerned = [one for one in self.model.running() if one.version != number]
