@@ -44,9 +44,9 @@ bench-peers: .venv-peers/.ready
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements.txt
 	@touch $@
 
-# The kill -9 proof at many more points than `make test` has time for.
+# The proof by kill -9, by power cuts between statements and by stories, at many more points than `make test` has time for.
 kill-matrix: $(READY)
-	DRIPSTONE_KILLS=40 $(BIN)/pytest tests/chaos $(ARGS)
+	DRIPSTONE_KILLS=40 $(BIN)/pytest tests/chaos tests/engine/test_model.py tests/engine/test_stories.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .dripstone

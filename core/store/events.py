@@ -327,10 +327,7 @@ async def put_off(tx: Transaction, org: str, event_id: str, until: datetime) -> 
 async def received_since(
     tx: Transaction, keys: Iterable[WaitKey], *, unmatched: bool = False
 ) -> dict[tuple[str, str, str], list[EventFacts]]:
-    """Return the events of each `(organization, contact, name)` that arrived in its time, oldest first.
-
-    With `unmatched`, only those that the matcher has not come to.
-    """
+    """Return the events that arrived in time for each key, oldest first: all, or only those not yet matched."""
     rows = [
         (
             org, contact, name, names.compose("evt", since, 0), day_of(since), to_micros(since),

@@ -7,7 +7,6 @@ the compiler, which says where the exits of a version lead. The organization has
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,11 +27,7 @@ from core.store.enrollments import enrollments, trace_entries
 from core.store.outgoing import outgoing_messages
 from core.store.transaction import Transaction
 from core.store.workflows import workflow_versions, workflows
-
-_RUNNING = ("active", "awaiting_approval")
-_ENTERED = re.compile(r"Enrolled by .+ into version (\d+)\.")
-_MOVED = re.compile(r"Moved by .+ from version \d+ to (\d+), from (\S+) to (\S+); it (goes on|begins)")
-_AGAIN = re.compile(r".+ lets (\S+) be tried again\.")
+from tests.chaos.way import RUNNING, fails, wrong_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +107,7 @@ def audit(found: Rows) -> list[str]:
     return [
         *_identities(found),
         *_rows(found),
-        *(sentence for row in found.enrollments for sentence in _trace(found, row)),
-        *_strays(found),
+        *_ways(found),
         *_messages(found),
         *_approvals(found),
         *_letters(found),
@@ -130,7 +124,7 @@ def _identities(found: Rows) -> Iterator[str]:
         some.sort(key=lambda row: row.occurrence)
         if [row.occurrence for row in some] != list(range(1, len(some) + 1)):
             yield f"{identity} has the occurrences {[row.occurrence for row in some]}"
-        if any(row.state in _RUNNING for row in some[:-1]):
+        if any(row.state in RUNNING for row in some[:-1]):
             yield f"{identity} runs although it has entered again"
 
 
@@ -139,7 +133,7 @@ def _rows(found: Rows) -> Iterator[str]:
     for row in found.enrollments:
         paused = row.workflow_id in found.paused
         told = f"{row.id} ({row.state} at {row.step_id})"
-        if row.state not in _RUNNING:
+        if row.state not in RUNNING:
             if (row.wait_kind, row.due_at, row.deadline, row.parked) != (None, None, None, None):
                 yield f"{told} is over and still waits"
             if row.ended_at is None or not row.end_reason:
@@ -159,59 +153,13 @@ def _rows(found: Rows) -> Iterator[str]:
             yield f"{told} is due and was left behind"
 
 
-def _trace(found: Rows, row: Any) -> Iterator[str]:
-    """The trace counts from 1 and is a way through the graph of its version."""
-    entries = found.traces.get(row.id, ())
-    if [entry.seq for entry in entries] != list(range(1, row.trace_count + 1)):
-        yield f"{row.id} counts {row.trace_count} entries and has {[entry.seq for entry in entries]}"
-        return
-    number, expected = 0, ""
-    for entry in entries:
-        told = f"{row.id} entry {entry.seq} ({entry.kind} {entry.step_id}, {entry.outcome})"
-        if entry.kind == "enrollment" and entry.outcome == "entered":
-            number, expected, wrong = _begins(found, row, entry, number, expected)
-            if wrong:
-                yield f"{told}: {wrong}"
-            continue
-        if expected == "over":
-            yield f"{told} comes after the end"
-            return
-        through = entry.kind == "enrollment" and entry.reason.startswith("Went through")
-        if (expected != "end") if through else (entry.step_id != expected):
-            yield f"{told} stands where the way leads to {expected}"
-        if entry.outcome == "ended" or entry.kind == "engine":
-            expected = "over"
-            continue
-        node = found.versions[row.workflow_id, number].steps.get(entry.step_id)
-        if node is None or node.step.kind != entry.kind:
-            yield f"{told} is no step of version {number}"
-            return
-        if entry.exit:
-            expected = node.exits.get(entry.exit, "end")
-        elif entry.outcome == "failed" and "the next is at" not in entry.reason:
-            expected = "over"
-    if (expected == "over") != (row.state not in _RUNNING):
-        yield f"{row.id} is {row.state}, and its trace says that it {'is over' if expected == 'over' else 'goes on'}"
-    if expected not in ("over", row.step_id):
-        yield f"{row.id} stands at {row.step_id}, and its trace leads to {expected}"
-    if number != row.version:
-        yield f"{row.id} has version {row.version}, and its trace {number}"
-
-
-def _begins(found: Rows, row: Any, entry: Any, number: int, expected: str) -> tuple[int, str, str]:
-    """Return version and step after an entry that begins something, and what is wrong with it."""
-    if first := _ENTERED.fullmatch(entry.reason):
-        number = int(first[1])
-        start = found.versions[row.workflow_id, number].entry
-        return number, start, "" if entry.seq == 1 and entry.step_id == start else "nobody enters here"
-    if moved := _MOVED.match(entry.reason):
-        return int(moved[1]), moved[3], "" if expected == moved[2] else f"the way had led to {expected}"
-    if again := _AGAIN.fullmatch(entry.reason):
-        return number, again[1], "" if expected == "over" else "nothing had failed"
-    return number, expected, f"nobody knows what it begins: {entry.reason}"
-
-
-def _strays(found: Rows) -> Iterator[str]:
+def _ways(found: Rows) -> Iterator[str]:
+    """Every trace is a way through the graph of its versions, and belongs to somebody."""
+    for row in found.enrollments:
+        versions = {
+            number: version for (workflow, number), version in found.versions.items() if workflow == row.workflow_id
+        }
+        yield from wrong_turns(versions, row, found.traces.get(row.id, ()))
     for enrollment_id in found.traces:
         if enrollment_id not in found.by_id:
             yield f"{enrollment_id} has a trace and is not there"
@@ -236,7 +184,7 @@ def _messages(found: Rows) -> Iterator[str]:
     for row in found.enrollments:
         told = [one.event_type for one in found.messages if one.enrollment_id == row.id]
         over = sum(told.count(f"enrollment.{what}") for what in ("completed", "exited", "failed"))
-        ends = sum(entry.outcome == "ended" or _fails(entry) for entry in found.traces.get(row.id, ()))
+        ends = sum(entry.outcome == "ended" or fails(entry) for entry in found.traces.get(row.id, ()))
         if told.count("enrollment.created") != 1 or over != ends:
             yield f"{row.id} ended {ends} times and told {told}"
 
@@ -245,10 +193,6 @@ _TOLD_BY_THE_CORE = (
     *("enrollment.", "execution.", "approval.", "cold_dm.", "followup.", "message.", "agent_task.", "automation."),
     *("record.", "lead.", "contact.", "workflow.", "endpoint.", "reply."),
 )
-
-
-def _fails(entry: Any) -> bool:
-    return entry.outcome == "failed" and not entry.exit and "the next is at" not in entry.reason
 
 
 def _approvals(found: Rows) -> Iterator[str]:
@@ -278,7 +222,7 @@ def _statistics(found: Rows) -> Iterator[str]:
     counted: Counter[tuple[str, str, str, str, int]] = Counter()
     for row in found.enrollments:
         counted[row.workflow_id, "", statistics.STATE, row.state, row.version] += 1
-        if row.state in _RUNNING:
+        if row.state in RUNNING:
             counted[row.workflow_id, row.step_id, statistics.STANDING, "", row.version] += 1
         for entry in found.traces.get(row.id, ()):
             if entry.kind not in ("enrollment", "engine", "step") and entry.outcome != "waiting":
