@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +19,7 @@ from core.domain.effects import (
     UpdateRecord,
 )
 from core.domain.enrollment import Facts, RecordFacts, Sent
+from core.domain.frozen import copied
 from core.domain.workflow.storable import storable, storable_text
 
 
@@ -27,19 +27,19 @@ def after(facts: Facts, effect: Effect, workflow_id: str, now: datetime) -> Fact
     """Return the facts once an effect is carried out."""
     match effect:
         case UpdateRecord(record_type="contact"):
-            return replace(facts, contact=_updated(facts.contact, effect))
+            return copied(facts, contact=_updated(facts.contact, effect))
         case UpdateRecord(record_type="company") if facts.company is not None:
-            return replace(facts, company=_updated(facts.company, effect))
+            return copied(facts, company=_updated(facts.company, effect))
         case UpdateRecord(record_type="lead") if facts.lead is not None:
-            return replace(facts, lead=_updated(facts.lead, effect))
+            return copied(facts, lead=_updated(facts.lead, effect))
         case CreateRecord(record_type="lead"):
             created = UpdateRecord(effect.id, "lead", effect.fields)
-            return replace(facts, lead=_updated(RecordFacts(effect.id, "lead", {}), created))
+            return copied(facts, lead=_updated(RecordFacts(effect.id, "lead", {}), created))
         case SendMessage():
-            return replace(facts, sent=(*facts.sent, Sent(effect.channel, now, workflow_id)))
+            return copied(facts, sent=(*facts.sent, Sent(effect.channel, now, workflow_id)))
         case ChangeList():
             on_it = facts.lists | {effect.list_name}
-            return replace(facts, lists=on_it if effect.on else on_it - {effect.list_name})
+            return copied(facts, lists=on_it if effect.on else on_it - {effect.list_name})
         case _:
             return facts
 
@@ -48,15 +48,13 @@ def storable_effect(effect: Effect) -> Effect:
     """Return an effect that every database keeps; one poisonous row would hold up all that is written with it."""
     match effect:
         case Emit():
-            return replace(effect, data=storable(effect.data))
-        case UpdateRecord():
-            return UpdateRecord(effect.record_id, effect.record_type, storable(effect.fields))
-        case CreateRecord() | EmitEvent():
-            return replace(effect, fields=storable(effect.fields))
+            return copied(effect, data=storable(effect.data))
+        case UpdateRecord() | CreateRecord() | EmitEvent():
+            return copied(effect, fields=storable(effect.fields))
         case RequestApproval():
-            return replace(effect, title=storable_text(effect.title), details=storable(effect.details))
+            return copied(effect, title=storable_text(effect.title), details=storable(effect.details))
         case SendMessage():
-            return replace(
+            return copied(
                 effect,
                 to=storable_text(effect.to),
                 subject=storable_text(effect.subject),
@@ -64,14 +62,14 @@ def storable_effect(effect: Effect) -> Effect:
                 html=storable_text(effect.html),
             )
         case CreateTask():
-            return replace(
+            return copied(
                 effect,
                 title=storable_text(effect.title),
                 instructions=storable_text(effect.instructions),
                 input=storable(effect.input),
             )
         case Ask():
-            return replace(effect, payload=storable(effect.payload))
+            return copied(effect, payload=storable(effect.payload))
         case _:
             return effect
 
@@ -80,7 +78,7 @@ def _updated(record: RecordFacts, effect: UpdateRecord) -> RecordFacts:
     fields = dict(record.fields)
     for path, value in effect.fields.items():
         _set(fields, path.split("."), value)
-    return RecordFacts(record.id, record.type, fields)
+    return copied(record, fields=fields)
 
 
 def _set(fields: dict[str, Any], path: list[str], value: Any) -> None:

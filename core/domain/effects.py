@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from core.domain.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Emit:
     """Send an event to the organization's webhook endpoints."""
 
@@ -22,7 +23,7 @@ class Emit:
     """The enrollment waits for the final outcome."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpdateRecord:
     """Set fields of a record; None removes one."""
 
@@ -32,7 +33,7 @@ class UpdateRecord:
     """Dotted path to new value, such as `lifecycle_stage` or `custom.plan`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RequestApproval:
     """Ask a second principal."""
 
@@ -42,14 +43,14 @@ class RequestApproval:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelApproval:
     """Withdraw a request that no longer matters."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateRecord:
     """Make a record; a repeated decision makes the same one."""
 
@@ -59,7 +60,7 @@ class CreateRecord:
     """Dotted path to value, references included."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendMessage:
     """Send a message to the contact over a channel."""
 
@@ -80,7 +81,7 @@ class SendMessage:
     """The enrollment waits for the final outcome."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateTask:
     """Hand a piece of work to an agent."""
 
@@ -93,14 +94,14 @@ class CreateTask:
     expires_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CancelTask:
     """Withdraw a task that no longer matters."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EmitEvent:
     """Record an event of the contact, as if it had come in: it may wake and start others."""
 
@@ -110,7 +111,7 @@ class EmitEvent:
     hops: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChangeList:
     """Put the contact on a list, or take it off."""
 
@@ -120,7 +121,7 @@ class ChangeList:
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ask:
     """Ask the core something that needs more than facts; the answer comes in the same transaction."""
 
@@ -129,7 +130,7 @@ class Ask:
     payload: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeepDeadLetter:
     """Keep what failed for good, so that a person can see it and let it be tried again."""
 

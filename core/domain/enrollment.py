@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
-from operator import attrgetter
 from typing import Any, Literal
+
+from core.domain.frozen import frozen
 
 
 class State(StrEnum):
@@ -31,7 +32,7 @@ WaitKind = Literal["timer", "event", "approval", "delivery", "message", "task", 
 a question (in the same transaction), or the next try of a step that failed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiting:
     """What holds an enrollment where it stands."""
 
@@ -49,7 +50,7 @@ class Waiting:
         return tuple(self.subject.split("\n")) if self.kind == "event" else ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Enrollment:
     """One contact in one workflow under one key."""
 
@@ -97,22 +98,7 @@ class Enrollment:
     """What happened to it while its workflow was paused, oldest first."""
 
 
-_FIELDS = tuple(Enrollment.__slots__)
-_values = attrgetter(*_FIELDS)
-_set = object.__setattr__
-
-
-def copied(enrollment: Enrollment, **changes: Any) -> Enrollment:
-    """Return a copy with some fields changed: what `dataclasses.replace` does, in a quarter of its time."""
-    made = object.__new__(Enrollment)
-    for name, value in zip(_FIELDS, _values(enrollment), strict=True):
-        _set(made, name, value)
-    for name, value in changes.items():
-        _set(made, name, value)
-    return made
-
-
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordFacts:
     """A record as a decision sees it."""
 
@@ -121,7 +107,7 @@ class RecordFacts:
     fields: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventFacts:
     """An event as a decision sees it."""
 
@@ -136,7 +122,7 @@ class EventFacts:
     """How many workflows in a row led to it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """A message that went to the contact, as frequency caps count it."""
 
@@ -145,7 +131,7 @@ class Sent:
     workflow_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Facts:
     """Everything outside the enrollment that a decision may look at."""
 
@@ -164,19 +150,19 @@ class Facts:
     """IANA zone of the organization; empty for none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TimerFired:
     """The due time has come."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventArrived:
     """An event came in: of the contact, or one that names what the enrollment waits for."""
 
     event: EventFacts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ApprovalDecided:
     """A person decided."""
 
@@ -186,7 +172,7 @@ class ApprovalDecided:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeliveryEnded:
     """An awaited message to an endpoint got its final outcome."""
 
@@ -198,7 +184,7 @@ class DeliveryEnded:
     """What the receiver answered, where it was JSON."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MessageEnded:
     """An awaited message to the contact got its final outcome."""
 
@@ -207,7 +193,7 @@ class MessageEnded:
     outcome: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskAnswered:
     """An agent answered a task; the answer fits the task's schema."""
 
@@ -216,7 +202,7 @@ class TaskAnswered:
     agent: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answered:
     """The core answered a question, in the transaction that asked it."""
 
@@ -228,7 +214,7 @@ class Answered:
     retryable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cancelled:
     """Somebody ended it."""
 
@@ -236,14 +222,14 @@ class Cancelled:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Redriven:
     """Somebody lets a failed step be tried again."""
 
     actor: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Migrated:
     """A plan moves it to another version; the version given to `advance` is the new one."""
 

@@ -7,7 +7,6 @@ what a tenant did wrong: a step that cannot be carried out fails, with the reaso
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -26,8 +25,8 @@ from core.domain.enrollment import (
     Stimulus,
     TaskAnswered,
     TimerFired,
-    copied,
 )
+from core.domain.frozen import copied
 from core.domain.run import Run
 from core.domain.steps.base import Fail
 from core.domain.trace import Transition
@@ -184,7 +183,7 @@ def _release(version: Version, enrollment: Enrollment, facts: Facts, now: dateti
         transition = advance(version, free, stimulus, facts, now, limit=limit)
         if transition is not None:
             rest = () if transition.enrollment.state.over else enrollment.held[position:]
-            return replace(transition, enrollment=copied(transition.enrollment, held=rest), before=enrollment)
+            return copied(transition, enrollment=copied(transition.enrollment, held=rest), before=enrollment)
     transition = advance(version, free, TimerFired(), facts, now, limit=limit)
     if transition is not None:
         return transition

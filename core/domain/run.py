@@ -36,7 +36,6 @@ from core.domain.workflow.version import Node, Rule, Version
 
 _LARGEST_INPUT = 500
 _AT_ONCE = timedelta()
-_assign = object.__setattr__
 
 
 @dataclass(slots=True)
@@ -59,14 +58,13 @@ class Run:
         enrollment = self.enrollment
         self.put(trace_count=enrollment.trace_count + len(self.trace))
         listens = enrollment.rev == 1 and any(rule.events for rule in self.version.rules)
-        return Transition(
-            enrollment, tuple(self.trace), tuple(self.effects), tuple(self.conversions), self.before, listens
-        )
+        made = (tuple(self.trace), tuple(self.effects), tuple(self.conversions))
+        return Transition(enrollment, *made, self.before, listens, self.facts)
 
     def put(self, **changes: Any) -> None:
         """Change the enrollment, which is the run's own copy until it is handed out."""
         for name, value in changes.items():
-            _assign(self.enrollment, name, value)
+            setattr(self.enrollment, name, value)
 
     def walk(self, step_id: str, limit: int) -> None:
         """Carry out steps until one stays, the enrollment ends, or the limit is reached."""
@@ -89,12 +87,12 @@ class Run:
 
     def stand(self, step_id: str, attempts: int) -> None:
         """Put the enrollment into a step that it has yet to begin."""
-        enrollment = self.enrollment
-        _assign(enrollment, "step_id", step_id)
-        _assign(enrollment, "state", State.ACTIVE)
-        _assign(enrollment, "waiting", None)
-        _assign(enrollment, "due_at", None)
-        _assign(enrollment, "attempts", attempts)
+        own: Any = self.enrollment
+        own.step_id = step_id
+        own.state = State.ACTIVE
+        own.waiting = None
+        own.due_at = None
+        own.attempts = attempts
 
     def decide(self, node: Node, stimulus: Stimulus | None) -> Decision | None:
         """Ask a step; one that breaks fails, it does not take others down with it."""
@@ -112,16 +110,6 @@ class Run:
         waiting = self.enrollment.waiting
         stood = self.now - waiting.since if waiting is not None and waiting.since is not None else _AT_ONCE
         match decision:
-            case Stay():
-                self._effects(decision.effects)
-                self.put(
-                    state=decision.state,
-                    waiting=decision.waiting,
-                    due_at=decision.until,
-                    skipping=False,
-                )
-                self._step_note(node, decision.outcome, decision.reason, "", decision.inputs, decision.effects, stood)
-                return None
             case Go():
                 self._effects(decision.effects)
                 self._step_note(
@@ -133,6 +121,11 @@ class Run:
                 if decision.converted:
                     self._convert(decision.converted)
                 return node.exits.get(decision.exit, END)
+            case Stay():
+                self._effects(decision.effects)
+                self.put(state=decision.state, waiting=decision.waiting, due_at=decision.until, skipping=False)
+                self._step_note(node, decision.outcome, decision.reason, "", decision.inputs, decision.effects, stood)
+                return None
             case Leave():
                 self._remember(node.id, decision.outputs)
                 self._step_note(node, "ended", decision.reason, "", decision.inputs, (), stood)
@@ -283,7 +276,9 @@ class Run:
         effects: tuple[Effect, ...],
         stood: timedelta,
     ) -> None:
-        caused = tuple([effect.record_id if isinstance(effect, UpdateRecord) else effect.id for effect in effects])
+        caused: tuple[str, ...] = ()
+        if effects:
+            caused = tuple([effect.record_id if isinstance(effect, UpdateRecord) else effect.id for effect in effects])
         self.note(node.id, node.step.kind, outcome, reason, exit, inputs, caused, stood)
 
     def _remember(self, step_id: str, outputs: Mapping[str, Any]) -> None:

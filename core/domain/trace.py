@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from core.domain.effects import Effect
-from core.domain.enrollment import Enrollment
+from core.domain.enrollment import Enrollment, Facts
+from core.domain.frozen import frozen
 
 Outcome = Literal["entered", "ok", "waiting", "skipped", "held", "failed", "ended"]
 """How an entry ended; statistics count `ok`, `skipped`, `held` and `failed` step by step."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TraceEntry:
     """One thing that happened."""
 
@@ -35,7 +36,7 @@ class TraceEntry:
     """How long the enrollment had stood in the step; kept in statistics, not in the trace."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conversion:
     """A goal was reached by an enrollment that a split had sent one way; the base of A/B results."""
 
@@ -45,7 +46,7 @@ class Conversion:
     """The way it took; the goal's name for the workflow as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transition:
     """A decision: the enrollment after it, what to remember and what to do."""
 
@@ -58,3 +59,5 @@ class Transition:
     """Before; None for a new one."""
     listens: bool = False
     """The version has rules that an event may meet at any time: the engine looks once more after the entry."""
+    facts: Facts | None = None
+    """What is known once it is carried out; None where that is what was known before."""

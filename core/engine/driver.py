@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any
 
 from core import ids
 from core.domain import machine, names
-from core.domain.aftermath import after
 from core.domain.control import breaker
 from core.domain.effects import Ask, CancelApproval, CancelTask, Effect, Emit, KeepDeadLetter
 from core.domain.enrollment import (
@@ -28,6 +27,7 @@ from core.domain.enrollment import (
     TaskAnswered,
     TimerFired,
 )
+from core.domain.frozen import frozen
 from core.domain.trace import TraceEntry, Transition
 from core.domain.workflow import entry as entry_rules
 from core.domain.workflow.version import Version
@@ -44,11 +44,14 @@ EXECUTION_KEY = "exe_"
 Answer = Callable[[Transaction, Enrollment, Ask], Awaitable[Answered]]
 """Answers one kind of question, in the transaction that asks it, bound to the enrollment's organization."""
 
+_AT_ONCE = 16
+"""Decisions after which whoever else runs in this process has a turn: calls are not to wait for a whole batch."""
+
 _GOES_THROUGH = (Answered, Cancelled, Migrated, Redriven)
 """What takes effect also while the workflow is paused; where it leads to, the enrollment stands."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Move:
     """Something that happened to an enrollment held by the transaction."""
 
@@ -60,7 +63,7 @@ class Move:
     """The version it goes on with; 0 for its own."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """A contact that shall enter a workflow."""
 
@@ -76,7 +79,7 @@ class Entry:
     """It stands at the first step until the engine comes to it: who enrolls others must not carry them all out."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entered:
     """What became of an entry."""
 
@@ -118,7 +121,7 @@ class EnrollmentDriver:
         return moved
 
     async def _decide(self, tx: Transaction, moves: Sequence[Move], around: Surroundings) -> list[Transition]:
-        versions = [await self._version(tx, move) for move in moves]
+        versions = await self._versions_of(tx, moves)
         known = await self._facts(
             tx,
             [(m.enrollment.org_id, m.enrollment.contact_id, v) for m, v in zip(moves, versions, strict=True)],
@@ -126,9 +129,12 @@ class EnrollmentDriver:
         )
         transitions: list[Transition | None] = []
         parked: list[Enrollment] = []
-        for move, version in zip(moves, versions, strict=True):
+        for number, (move, version) in enumerate(zip(moves, versions, strict=True), 1):
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
             enrollment = move.enrollment
-            if _is_paused(enrollment, around) and not isinstance(move.stimulus, _GOES_THROUGH):
+            paused = _is_paused(enrollment, around)
+            if paused and not isinstance(move.stimulus, _GOES_THROUGH):
                 if isinstance(move.stimulus, TimerFired):
                     parked.append(enrollment)
                 else:
@@ -139,17 +145,19 @@ class EnrollmentDriver:
             if move.arrived:
                 facts = replace(facts, arrived=move.arrived)
             # What takes effect during a pause leads to where it leads, and no step is begun there.
-            limit = 0 if _is_paused(enrollment, around) else machine.STEP_LIMIT
+            limit = 0 if paused else machine.STEP_LIMIT
             transition = machine.advance(version, enrollment, move.stimulus, facts, tx.now, limit=limit)
             transitions.append(transition)
-            if transition is not None:
-                known[key] = _known_after(known[key], transition, tx.now)
+            if transition is not None and transition.facts is not None:
+                after = transition.facts  # which the next decision about the same contact in this batch must see
+                known[key] = replace(after, arrived=()) if after.arrived else after
         await claims.park(tx, parked)
         return [with_execution_event(transition) for transition in transitions if transition is not None]
 
-    async def _version(self, tx: Transaction, move: Move) -> Version:
-        e = move.enrollment
-        return await self._versions.load(tx, e.org_id, e.workflow_id, move.version or e.version)
+    async def _versions_of(self, tx: Transaction, moves: Sequence[Move]) -> list[Version]:
+        keys = [(m.enrollment.org_id, m.enrollment.workflow_id, m.version or m.enrollment.version) for m in moves]
+        loaded = {key: await self._versions.load(tx, *key) for key in set(keys)}
+        return [loaded[key] for key in keys]
 
     async def _write(self, tx: Transaction, transitions: Sequence[Transition], around: Surroundings) -> list[Move]:
         """Write decisions and return what follows from them at once."""
@@ -252,7 +260,7 @@ class EnrollmentDriver:
                 continue
             transition = self._enter_one(tx, org_id, version, entry, identity[1], facts, row, around)
             taken[identity] = transition.enrollment.id
-            known[org_id, entry.contact_id] = _known_after(facts, transition, tx.now)
+            known[org_id, entry.contact_id] = transition.facts or facts
             transitions.append(transition)
             outcomes.append(None)
         await entries.keep(tx, refusals)
@@ -320,13 +328,6 @@ class EnrollmentDriver:
         for org, contact, version in contacts:
             wanted[org, contact] = wanted.get((org, contact), frozenset()) | version.needs
         return await fact_store.gather(tx, wanted, around.timezones)
-
-
-def _known_after(facts: Facts, transition: Transition, now: datetime) -> Facts:
-    """Return the facts as the next decision about the same contact in this batch must see them."""
-    for effect in transition.effects:
-        facts = after(facts, effect, transition.enrollment.workflow_id, now)
-    return facts
 
 
 def _is_paused(enrollment: Enrollment, around: Surroundings) -> bool:

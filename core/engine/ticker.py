@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -19,6 +20,9 @@ SMALLEST_BATCH = 32
 LARGEST_BATCH = 256
 _PUT_OFF = timedelta(minutes=5)
 _CLOCKS_DIFFER_BY = timedelta(minutes=5)
+_LOOKS_FOR_OTHERS_EVERY = timedelta(milliseconds=25)
+_LOOKS_AT_ALL_EVERY = timedelta(seconds=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
 
@@ -30,6 +34,9 @@ class Ticker:
         self._database = database
         self._driver = driver
         self._batch = SMALLEST_BATCH
+        self._due: dict[str, int] = {}
+        """Organizations that had something due when last looked at, and since when, in microseconds; 0 for ever."""
+        self._looked_for_others = self._looked_at_all = _LONG_AGO
         self._served = ""
 
     async def turn(self) -> int:
@@ -37,15 +44,13 @@ class Ticker:
 
         The batch grows while there is a backlog, to 256: a commit costs the same for one as for all of them.
         """
-        claimed: list[Enrollment] = []
+        claimed: Sequence[Enrollment] = ()
         try:
             async with self._database.system() as tx:
-                orgs = self._next_organizations(await claims.due_organizations(tx, tx.now))
-                if orgs:
-                    each = -(-self._batch // len(orgs))
-                    claimed = await claims.claim_due(tx, orgs, tx.now, each)
-                    await self._move(tx, claimed)
+                claimed = await self._claim(tx)
+                await self._move(tx, claimed)
         except Exception as error:
+            self._due.clear()
             if not claimed or is_outage(error):
                 raise
             _log.exception("a batch failed; its enrollments are moved one by one", count=len(claimed))
@@ -54,12 +59,37 @@ class Ticker:
         self._batch = min(self._batch * 2, LARGEST_BATCH) if len(claimed) >= self._batch else SMALLEST_BATCH
         return len(claimed)
 
-    def _next_organizations(self, orgs: list[str]) -> list[str]:
+    async def _claim(self, tx: Transaction) -> Sequence[Enrollment]:
+        """Claim a batch; what is remembered of organizations saves looking at each of them every time."""
+        while True:
+            from_memory = bool(self._due)
+            await self._look_around(tx)
+            orgs = self._next_organizations()
+            if not orgs:
+                return ()
+            found = await claims.claim_due(tx, orgs, tx.now, -(-self._batch // len(orgs)))
+            for org in orgs:
+                del self._due[org]
+            self._due.update(found.reached)
+            if found.enrollments or not from_memory:
+                return found.enrollments
+
+    async def _look_around(self, tx: Transaction) -> None:
+        """Find the organizations that have something due, and now and then whatever was due before the rest."""
+        if tx.now - self._looked_at_all >= _LOOKS_AT_ALL_EVERY:
+            self._looked_at_all = tx.now
+            self._due = dict.fromkeys(self._due, 0)
+        if not self._due or tx.now - self._looked_for_others >= _LOOKS_FOR_OTHERS_EVERY:
+            self._looked_for_others = tx.now
+            self._due.update(dict.fromkeys(await claims.due_organizations(tx, tx.now, self._due), 0))
+
+    def _next_organizations(self) -> dict[str, int]:
         """Return at most a batch of organizations, beginning after the one served last."""
-        start = next((index for index, org in enumerate(orgs) if org > self._served), 0)
+        orgs = sorted(self._due)
+        start = bisect_right(orgs, self._served) % max(len(orgs), 1)
         chosen = (orgs[start:] + orgs[:start])[: self._batch]
         self._served = chosen[-1] if chosen else ""
-        return chosen
+        return {org: self._due[org] for org in chosen}
 
     async def _move(self, tx: Transaction, due: Sequence[Enrollment]) -> None:
         looks = [e for e in due if not e.held and (e.due_at is None or e.due_at > tx.now)]

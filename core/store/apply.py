@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from core.domain import names
 from core.domain.effects import Ask
 from core.domain.enrollment import Enrollment
+from core.domain.frozen import frozen
 from core.domain.trace import Transition
 from core.store import statistics
 from core.store.carrying_out import carry_out
@@ -43,7 +44,10 @@ _INSERT_COLUMNS = (
 _TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
 
 
-@dataclass(frozen=True, slots=True)
+_bucket = lru_cache(names.bucket)
+
+
+@frozen
 class Applied:
     """What became of a batch of decisions."""
 
@@ -77,7 +81,7 @@ async def apply(tx: Transaction, transitions: Sequence[Transition], paused: froz
     return Applied(frozenset(lost), *applied)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Look:
     """An enrollment and when the engine looks at it next."""
 
@@ -178,7 +182,7 @@ async def _insert_new(tx: Transaction, new: Sequence[_Look]) -> set[str]:
 
 def _trace_rows(transition: Transition) -> list[tuple[Any, ...]]:
     enrollment = transition.enrollment
-    org, id_, bucket = enrollment.org_id, enrollment.id, names.bucket(enrollment.org_id)
+    org, id_, bucket = enrollment.org_id, enrollment.id, _bucket(enrollment.org_id)
     return [
         (
             org, id_, entry.seq, day_of(entry.at), bucket, entry.at, entry.step_id, entry.kind, entry.outcome,

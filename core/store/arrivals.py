@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from core.domain import names
 from core.domain.enrollment import EventFacts
+from core.domain.frozen import frozen
 from core.domain.workflow.correlation import event_keys
 from core.store import events
 from core.store.metadata import day_of, to_micros
@@ -23,7 +23,7 @@ _UNMATCHED_BY_NAME = _BY_NAME + "AND match_due_at > 0 LIMIT $5"
 """Reads the small index of what the matcher has not come to; by id it would read all that came during the wait."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listening:
     """What an enrollment listens for."""
 

@@ -7,31 +7,39 @@ them back. Every claim names its organization, so that a database can be divided
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import Enrollment, RecordFacts, State
+from core.domain.frozen import frozen
 from core.store.enrollments import SKIP, from_data, waiting_of
-from core.store.metadata import dump_json, from_micros, read_json, to_micros
+from core.store.metadata import from_micros, read_json, to_micros, write_json
 from core.store.transaction import Transaction
 
 _NAMES = (
-    "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count due_at deadline "
+    "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count deadline "
     "parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _COLUMNS = ", ".join(_NAMES)
 _COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
 
 _DUE_ORGANIZATIONS = (
-    "SELECT o.org_id FROM organizations o WHERE EXISTS "
+    "SELECT o.org_id FROM organizations o WHERE {others} AND EXISTS "
     "(SELECT 1 FROM enrollments e WHERE e.org_id = o.org_id AND e.due_at <= $1) ORDER BY o.org_id"
 )
-_DUE_SQLITE = f"SELECT {_COLUMNS} FROM enrollments WHERE org_id = $1 AND due_at <= $2 ORDER BY due_at LIMIT $3"  # noqa: S608
+_DUE_ORGANIZATIONS_SQLITE = _DUE_ORGANIZATIONS.format(others="o.org_id NOT IN (SELECT value FROM json_each($2))")
+_DUE_ORGANIZATIONS_POSTGRESQL = _DUE_ORGANIZATIONS.format(others="o.org_id <> ALL ($2::text[])")
+_DUE_SQLITE = (
+    f"SELECT due_at, {_COLUMNS} FROM enrollments "  # noqa: S608
+    "WHERE org_id = $1 AND due_at >= $2 AND due_at <= $3 ORDER BY due_at LIMIT $4"
+)
 _DUE_POSTGRESQL = (
-    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[]) AS o(org_id) CROSS JOIN LATERAL "  # noqa: S608
-    "(SELECT * FROM enrollments WHERE org_id = o.org_id AND due_at <= $2 ORDER BY due_at LIMIT $3 "
-    "FOR UPDATE SKIP LOCKED) e"
+    f"SELECT e.due_at, {_COLUMNS_OF_E} FROM unnest($1::text[], $2::bigint[]) AS o(org_id, since) "  # noqa: S608
+    "CROSS JOIN LATERAL "
+    "(SELECT * FROM enrollments WHERE org_id = o.org_id AND due_at >= o.since AND due_at <= $3 "
+    "ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) e"
 )
 _WAITING_SQLITE = (
     f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
@@ -77,7 +85,7 @@ def _pairs(tx: Transaction, rows: Sequence[tuple[str, ...]]) -> tuple[Any, ...]:
     """Return the parameters for a list of tuples: arrays on PostgreSQL, one JSON text on SQLite."""
     if tx.dialect == "postgresql":
         return tuple(list(column) for column in zip(*rows, strict=True))
-    return (dump_json(rows),)
+    return (write_json(rows),)
 
 
 async def _fetch_rows(
@@ -89,16 +97,38 @@ async def _fetch_rows(
     return await tx.fetch(postgresql if tx.dialect == "postgresql" else sqlite, *_pairs(tx, wanted))
 
 
-async def due_organizations(tx: Transaction, now: datetime) -> list[str]:
-    """Return the organizations that have enrollments due, in order: one index probe for each."""
-    return [row[0] for row in await tx.fetch(_DUE_ORGANIZATIONS, to_micros(now))]
+@frozen
+class Claimed:
+    """Due enrollments, held to the end of the transaction."""
+
+    enrollments: Sequence[Enrollment]
+    reached: Mapping[str, int]
+    """Organizations that may have more due, and when the last one here was due, in microseconds."""
 
 
-async def claim_due(tx: Transaction, orgs: Sequence[str], now: datetime, each: int) -> list[Enrollment]:
-    """Claim up to `each` due enrollments of every one of these organizations, oldest first."""
+async def due_organizations(tx: Transaction, now: datetime, besides: Collection[str] = ()) -> list[str]:
+    """Return the organizations, besides these, that have enrollments due, in order: one index probe for each."""
     if tx.dialect == "postgresql":
-        return [_enrollment(row) for row in await tx.fetch(_DUE_POSTGRESQL, list(orgs), to_micros(now), each)]
-    return [_enrollment(row) for org in orgs for row in await tx.fetch(_DUE_SQLITE, org, to_micros(now), each)]
+        rows = await tx.fetch(_DUE_ORGANIZATIONS_POSTGRESQL, to_micros(now), list(besides))
+    else:
+        rows = await tx.fetch(_DUE_ORGANIZATIONS_SQLITE, to_micros(now), write_json(list(besides)))
+    return [row[0] for row in rows]
+
+
+async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, each: int) -> Claimed:
+    """Claim up to `each` due enrollments of every one of these organizations, oldest first.
+
+    An organization comes with the instant, in microseconds, before which it is known to have nothing due. Without it
+    the claim walks over what earlier claims left in the index, for as long as some old snapshot can still see that.
+    """
+    if tx.dialect == "postgresql":
+        rows = await tx.fetch(_DUE_POSTGRESQL, list(orgs), list(orgs.values()), to_micros(now), each)
+    else:
+        until = to_micros(now)
+        rows = [row for org, since in orgs.items() for row in await tx.fetch(_DUE_SQLITE, org, since, until, each)]
+    last = {row[1]: row[0] for row in rows}
+    number = Counter(row[1] for row in rows)
+    return Claimed([_enrollment(row[1:]) for row in rows], {org: at for org, at in last.items() if number[org] >= each})
 
 
 _SETTLE_POSTGRESQL = (
@@ -186,7 +216,7 @@ def _json(value: Any) -> Any:
 
 def _enrollment(row: Sequence[Any]) -> Enrollment:
     (
-        org_id, id_, workflow_id, version, contact_id, key, occurrence, actor, state, step_id, rev, trace_count, _look,
+        org_id, id_, workflow_id, version, contact_id, key, occurrence, actor, state, step_id, rev, trace_count,
         deadline, parked, wait_kind, wait_subject, wait_key, wait_since, data, end_reason, entered_at, moved_at,
         ended_at,
     ) = row  # fmt: skip

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 
 from core.domain.enrollment import Facts, RecordFacts
+from core.domain.frozen import frozen
 from core.domain.workflow.frequency import LONGEST_PERIOD
 from core.store import claims, lists, outgoing
 from core.store.metadata import dump_json
@@ -28,7 +28,7 @@ _SURROUNDINGS_POSTGRESQL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """What holds for whole organizations."""
 

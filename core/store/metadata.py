@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+@lru_cache(maxsize=1024)  # what a batch writes is mostly of one instant
 def to_micros(instant: datetime) -> int:
     """Return an instant as whole microseconds since 1970."""
     return (instant - _EPOCH) // _MICROSECOND
@@ -32,6 +34,7 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
+@lru_cache(maxsize=1024)
 def day_of(instant: datetime) -> int:
     """Return the day since 1970 that history is partitioned by."""
     return (instant - _EPOCH).days

@@ -6,16 +6,16 @@ ones into `step_statistics`. A figure is the sum over both.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table
 
 from core import ids
 from core.domain import names
+from core.domain.enrollment import Enrollment
 from core.domain.trace import Transition
 from core.store.metadata import Name, from_micros, metadata, org_id
 from core.store.transaction import Transaction
@@ -58,6 +58,8 @@ KEPT_UNFOLDED = 4_000
 _COLUMNS = "org_id id workflow_id version step_id outcome exit count stood".split()
 _ABOUT_ENROLLMENT = frozenset({"enrollment", "engine", "step"})
 
+_AT_ONCE, _MILLISECOND = timedelta(), timedelta(milliseconds=1)
+
 _Key = tuple[str, str, int, str, str, str]
 
 
@@ -75,47 +77,48 @@ class Figure:
 
 async def count(tx: Transaction, transitions: Sequence[Transition]) -> None:
     """Count what a batch of decisions did."""
-    counts: Counter[_Key] = Counter()
-    stood: Counter[_Key] = Counter()
+    counts: defaultdict[_Key, int] = defaultdict(int)
+    stood: defaultdict[_Key, timedelta] = defaultdict(timedelta)
     for transition in transitions:
         _count_one(transition, counts, stood)
     rows = [
-        (org, ids.mint("out", tx.now), workflow, version, step, outcome, exit, number, stood[key])
+        (*key[:1], ids.mint("out", tx.now), *key[1:], number, stood.get(key, _AT_ONCE) // _MILLISECOND)
         for key, number in counts.items()
         if number
-        for org, workflow, version, step, outcome, exit in [key]
     ]
     await tx.bulk_insert(step_outcomes, _COLUMNS, rows)
 
 
-def _count_one(transition: Transition, counts: Counter[_Key], stood: Counter[_Key]) -> None:
+def _count_one(transition: Transition, counts: dict[_Key, int], stood: dict[_Key, timedelta]) -> None:
     after, before = transition.enrollment, transition.before
-    where = (after.org_id, after.workflow_id, after.version)
+    org, workflow, version = after.org_id, after.workflow_id, after.version
     for entry in transition.trace:
-        if entry.kind not in _ABOUT_ENROLLMENT and entry.outcome != "waiting":
-            key = (*where, entry.step_id, entry.outcome, entry.exit)
+        if entry.outcome != "waiting" and entry.kind not in _ABOUT_ENROLLMENT:
+            key = (org, workflow, version, entry.step_id, entry.outcome, entry.exit)
             counts[key] += 1
             if entry.stood:
-                stood[key] += entry.stood // timedelta(milliseconds=1)
+                stood[key] += entry.stood
     for conversion in transition.conversions:
-        counts[(*where, conversion.step_id, CONVERTED if conversion.step_id else GOAL, conversion.exit)] += 1
+        outcome = CONVERTED if conversion.step_id else GOAL
+        counts[org, workflow, version, conversion.step_id, outcome, conversion.exit] += 1
     if before is not None:
-        was = (before.org_id, before.workflow_id, before.version)
-        counts[(*was, "", STATE, before.state.value)] -= 1
-        if not before.state.over:
-            counts[(*was, before.step_id, STANDING, "")] -= 1
-    counts[(*where, "", STATE, after.state.value)] += 1
-    if not after.state.over:
-        counts[(*where, after.step_id, STANDING, "")] += 1
+        _stands(before, -1, counts)
+    _stands(after, 1, counts)
 
 
-async def forget(tx: Transaction, enrollment: Any) -> None:
+def _stands(enrollment: Enrollment, number: int, counts: dict[_Key, int]) -> None:
+    """Count where an enrollment stands, or stood."""
+    org, workflow, version, state = enrollment.org_id, enrollment.workflow_id, enrollment.version, enrollment.state
+    counts[org, workflow, version, "", STATE, state.value] += number
+    if not state.over:
+        counts[org, workflow, version, enrollment.step_id, STANDING, ""] += number
+
+
+async def forget(tx: Transaction, enrollment: Enrollment) -> None:
     """Take an enrollment that is deleted out of what stands where."""
-    where = (enrollment.org_id, enrollment.workflow_id, enrollment.version)
-    keys = [(*where, "", STATE, enrollment.state.value)]
-    if not enrollment.state.over:
-        keys.append((*where, enrollment.step_id, STANDING, ""))
-    rows = [(org, ids.mint("out", tx.now), *rest, -1, 0) for org, *rest in keys]
+    counts: defaultdict[_Key, int] = defaultdict(int)
+    _stands(enrollment, -1, counts)
+    rows = [(*key[:1], ids.mint("out", tx.now), *key[1:], number, 0) for key, number in counts.items()]
     await tx.bulk_insert(step_outcomes, _COLUMNS, rows)
 
 

@@ -99,7 +99,7 @@ async def test_a_writer_that_read_an_older_state_changes_nothing(core: RunningCo
     database, driver = core.core.database, core.core.parts.engine
     core.clock.advance(timedelta(hours=1))
     async with database.system() as tx:
-        (stale,) = await claims.claim_due(tx, [core.organization.org_id], tx.now, 10)
+        (stale,) = (await claims.claim_due(tx, {core.organization.org_id: 0}, tx.now, 10)).enrollments
     await core.core.ticker.turn()
 
     async def write_again() -> None:

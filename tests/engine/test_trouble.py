@@ -117,7 +117,7 @@ async def test_an_event_matched_while_its_wait_is_not_committed_yet_still_ends_t
         clock.advance(timedelta(hours=1))
         database = core.core.database
         async with database.system() as tx:
-            (due,) = await claims.claim_due(tx, [core.organization.org_id], tx.now, 10)
+            (due,) = (await claims.claim_due(tx, {core.organization.org_id: 0}, tx.now, 10)).enrollments
             await core.core.parts.engine.move(tx, [Move(due, TimerFired())])
             await _reply(core)
             assert await core.core.matcher.turn() == 1  # it cannot see the wait: nothing to wake
