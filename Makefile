@@ -49,7 +49,7 @@ kill-matrix: $(READY)
 	DRIPSTONE_KILLS=40 $(BIN)/pytest tests/chaos tests/engine/test_model.py tests/engine/test_stories.py $(ARGS)
 
 clean:
-	rm -rf $(VENV) .dripstone
+	rm -rf $(VENV) .venv-peers .dripstone
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

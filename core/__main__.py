@@ -15,13 +15,12 @@ from typing import Any
 import click
 import structlog
 
-from core import connection, logging_setup
+from core import collector, connection, logging_setup
 from core.clock import SystemClock
 from core.commands.keys import keys, known_core
+from core.commands.later import Later
 from core.commands.serving import default_data_dir, serving_options, settings_of
-from core.commands.simulate import simulate
 from core.commands.telling import run
-from core.commands.workflow import workflow
 from core.settings import ROLES, Settings
 
 
@@ -38,7 +37,7 @@ def _roles(_ctx: Any, _param: Any, value: str) -> frozenset[str]:
     return roles
 
 
-@main.command()
+@main.command(short_help="Serve gRPC, HTTP and MCP, and run the engine, until SIGTERM.")
 @serving_options
 @click.option("--roles", default=",".join(ROLES), callback=_roles, show_default=True, help="What this process does.")
 def serve(roles: frozenset[str], **given: Any) -> None:
@@ -47,7 +46,8 @@ def serve(roles: frozenset[str], **given: Any) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from core.bootstrap import Core
+    with collector.resting():
+        from core.bootstrap import Core
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,19 +70,20 @@ async def _serve(settings: Settings) -> None:
     log.info("stopped")
 
 
-@main.command()
+@main.command(short_help="Serve, and play the flagship story once as you watch.")
 @serving_options
 @click.option("--exit", "leave", is_flag=True, help="End after the story instead of serving on.")
 def demo(leave: bool, **given: Any) -> None:
     """Serve, and play the flagship story once through the MCP server while you watch."""
-    from core.demo import play
+    with collector.resting():
+        from core.demo import play
 
     given["log_level"] = "warning" if given["log_level"] == "info" else given["log_level"]
     given["allowed"] = (*given["allowed"], ip_network("127.0.0.0/8"))  # the story's receiver is on this machine
     sys.exit(run(play(settings_of(**given), leave=leave)))
 
 
-@main.command()
+@main.command(short_help="Serve MCP over stdio, for an AI agent on this machine.")
 @click.option("--data-dir", type=click.Path(path_type=Path), default=default_data_dir, show_default=".dripstone")
 def mcp(data_dir: Path) -> None:
     """Serve MCP over stdio: to a running core, or to one started inside when there is none.
@@ -95,8 +96,8 @@ def mcp(data_dir: Path) -> None:
 
 
 async def _stdio(data_dir: Path) -> None:
-    from core.bootstrap import Core
-    from mcp_server.stdio import answers, serve_stdio
+    with collector.resting():
+        from mcp_server.stdio import answers, serve_stdio
 
     target = os.environ.get("DRIPSTONE_TARGET", "")
     key = os.environ.get("DRIPSTONE_AGENT_KEY") or os.environ.get("DRIPSTONE_API_KEY", "")
@@ -109,6 +110,8 @@ async def _stdio(data_dir: Path) -> None:
         return
     if os.environ.get("DRIPSTONE_TARGET"):
         raise click.ClickException(f"No core answers at {target} with this key. Start one with `dripstone serve`.")
+    with collector.resting():
+        from core.bootstrap import Core  # slow to load: only where there is none to talk to
     settings = Settings(
         database_url=f"sqlite:///{data_dir / 'dripstone.db'}",
         data_dir=data_dir,
@@ -160,8 +163,8 @@ def env(data_dir: Path) -> None:
 
 
 main.add_command(keys)
-main.add_command(simulate)
-main.add_command(workflow)
+main.add_command(Later("core.commands.simulate:simulate", "Try a workflow file on contacts in memory."))
+main.add_command(Later("core.commands.workflow:workflow", "Check, compare and publish workflow files."))
 
 
 if __name__ == "__main__":

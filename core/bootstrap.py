@@ -19,7 +19,7 @@ import uvicorn
 from sqlalchemy import make_url
 from starlette.routing import Route
 
-from core import connection, provisioning
+from core import collector, connection, provisioning
 from core.clock import Clock
 from core.delivery.dispatcher import Dispatcher
 from core.delivery.http import WebhookSender
@@ -168,13 +168,18 @@ class Core:
     async def open(cls, settings: Settings, clock: Clock) -> Core:
         """Open the database, bring its schema up to date and join the parts; nothing runs yet."""
         refuse_open_plaintext(settings)
-        locks = _take_locks(settings)
-        try:
+        async with contextlib.AsyncExitStack() as opened:
+            locks = _take_locks(settings)
+            opened.callback(_give_back, locks)
             database = await Database.open(settings.database_url, clock)
+            opened.push_async_callback(database.close)
             await migrate.upgrade(database)
-        except BaseException:
-            _give_back(locks)
-            raise
+            core = cls._joined(settings, clock, locks, database)
+            opened.pop_all()  # it is `stop` that closes them from now on
+        return core
+
+    @classmethod
+    def _joined(cls, settings: Settings, clock: Clock, locks: list[IO[str]], database: Database) -> Core:
         versions = VersionCache()
         driver = EnrollmentDriver(versions)
         sender = WebhookSender(Destinations(settings.allowed_destinations))
@@ -226,7 +231,8 @@ class Core:
         if "http" in roles:
             await self._start_http()
         if "engine" in roles:
-            self._loop("engine", self.ticker.turn)
+            for _ in range(self.ticker.at_once):
+                self._loop("engine", self.ticker.turn)
             self._loop("matcher", self.matcher.turn)
             self._loop("starter", self.starter.turn)
         if "dispatcher" in roles:
@@ -237,6 +243,7 @@ class Core:
             self._run_loop(Loop("mailer", self.mailer.turn, self.mailer.wake, self.parts.clock))
         if "scheduler" in roles:
             self._loop("scheduler", self.scheduler.turn, _UPKEEP_SECONDS)
+        collector.look_less()
 
     def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0) -> None:
         self._run_loop(Loop(name, turn, self.database.wakeups.event(name), self.parts.clock, idle_seconds))
@@ -281,6 +288,7 @@ class Core:
             ),
             host=host,
             port=port,
+            log_config=None,  # as everything else here is logged
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -316,16 +324,22 @@ class Core:
             loop.stop()
         if self._http is not None:
             self._http.should_exit = True
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._grpc is not None:  # after HTTP: its MCP server calls this one
-            await self._grpc.stop(self.settings.drain_seconds)
-        await self.pipeline.finish(self.settings.drain_seconds)
-        await asyncio.gather(
-            self.dispatcher.stop(self.settings.drain_seconds), self.mailer.stop(self.settings.drain_seconds)
-        )
-        await self.sender.close()
-        await self.database.close()
-        _give_back(self.locks)
+        grace = self.settings.drain_seconds
+        async with contextlib.AsyncExitStack() as closing:  # from the last to the first, whatever fails
+            closing.callback(_give_back, self.locks)
+            closing.push_async_callback(self.database.close)
+            closing.push_async_callback(self.sender.close)
+            closing.push_async_callback(self._stop_sending, grace)
+            closing.push_async_callback(self.pipeline.finish, grace)
+            if self._grpc is not None:  # after HTTP: its MCP server calls this one
+                closing.push_async_callback(self._grpc.stop, grace)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _stop_sending(self, grace: float) -> None:
+        ended = await asyncio.gather(self.dispatcher.stop(grace), self.mailer.stop(grace), return_exceptions=True)
+        for one in ended:
+            if isinstance(one, BaseException):
+                raise one
 
     async def write_connection(self, data_dir: Path) -> connection.Connection:
         """Write `connection.json`; make a first organization when there is none, and keys for those that are lost."""

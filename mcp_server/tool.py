@@ -8,6 +8,7 @@ import os
 import typing
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
 
 import grpc
@@ -133,8 +134,6 @@ class Toolset:
 
 def registered(tool: Tool, callers: Callers) -> RegisteredTool:
     """Return a tool as the protocol's library serves it: with the caller's client, and errors turned into refusals."""
-    hints = typing.get_type_hints(tool.function, include_extras=True)
-    model: type[Answer] = hints["return"]
 
     async def run(ctx: Context[Any, Any], **arguments: Any) -> CallToolResult:
         client = callers.client(presented_key(ctx.request_context.request))
@@ -156,26 +155,33 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
             structured_content=answer.structured(),
         )
 
-    signature = inspect.signature(tool.function)
+    return _described(tool.name, tool.function).model_copy(
+        update={"fn": run, "title": tool.title, "annotations": tool.annotations}
+    )
+
+
+@cache  # the schemas of all tools take as long as the rest of a server's start
+def _described(name: str, function: Callable[..., Awaitable[Answer]]) -> RegisteredTool:
+    """Return a tool that knows what it takes and gives, and does nothing yet."""
+    hints = typing.get_type_hints(function, include_extras=True)
+    model: type[Answer] = hints["return"]
+
+    async def nothing(ctx: Context[Any, Any], **_arguments: Any) -> None:
+        raise NotImplementedError
+
     parameters = [
         inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=Context),
         *(
-            parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, parameter in list(signature.parameters.items())[1:]
+            parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in list(inspect.signature(function).parameters.values())[1:]
         ),
     ]
-    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    nothing.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         parameters, return_annotation=Annotated[CallToolResult, model]
     )
-    run.__name__ = tool.name.replace("-", "_")
-    run.__annotations__ = {"ctx": Context}
-    made = RegisteredTool.from_function(
-        run,
-        name=tool.name,
-        title=tool.title,
-        description=inspect.getdoc(tool.function),
-        annotations=tool.annotations,
-    )
+    nothing.__name__ = name.replace("-", "_")
+    nothing.__annotations__ = {"ctx": Context}
+    made = RegisteredTool.from_function(nothing, name=name, description=inspect.getdoc(function))
     made.parameters = _slim(made.parameters) | {"additionalProperties": False}
     made.fn_metadata.output_schema = _slim(made.fn_metadata.output_schema or {}, described=False)
     return made

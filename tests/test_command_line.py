@@ -5,30 +5,63 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import stat
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import grpc
 import httpx2
 import pytest
 from click.testing import CliRunner
 
 from core.__main__ import main
+from core.commands.later import Later
 from dripstone.v1 import enrollment_pb2, workflow_pb2
 from tests.chaos.server_process import ServerProcess
 
 pytestmark = pytest.mark.anyio
 
 
+def _commands(group: click.Group, path: str = "dripstone") -> Iterator[tuple[str, click.Command]]:
+    for name, listed in group.commands.items():
+        command = listed.load() if isinstance(listed, Later) else listed
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*one, id=one[0]) for one in _commands(main)])
+def test_every_command_has_one_clear_line(path: str, command: click.Command) -> None:
+    listed = CliRunner().invoke(main, [*path.split()[1:-1], "--help"], env={"COLUMNS": "80"}).output
+    (line,) = re.findall(rf"^  {command.name} +(.+)$", listed, re.MULTILINE)
+    assert line == (command.short_help or (command.help or "").partition("\n\n")[0]).strip()
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
 async def _dripstone(*arguments: str) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "core", *arguments,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env=_environment(),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode or 0, out.decode(), err.decode()
+
+
+def test_a_command_loads_nothing_that_only_others_need() -> None:
+    listing = "import sys, core.__main__; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", listing], env=_environment(), capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "core.commands.keys" in loaded
+    assert not {"grpc", "google.protobuf", "sqlalchemy", "mcp", "core.bootstrap", "core.simulation"} & set(loaded)
 
 
 async def test_the_demo_plays_the_whole_story_and_ends_with_zero(tmp_path: Path, anyio_backend: str) -> None:
@@ -93,17 +126,23 @@ async def test_sigterm_ends_streams_and_the_process_at_once(tmp_path: Path, anyi
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_second_core_on_the_same_data_is_told_so(tmp_path: Path, anyio_backend: str) -> None:
-    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+async def test_a_second_core_on_the_same_data_or_the_same_port_is_told_so(tmp_path: Path, anyio_backend: str) -> None:
+    data = f"sqlite:///{tmp_path / 'dripstone.db'}"
+    server = ServerProcess(tmp_path, data)
     await server.start()
+    http, grpc_target = server.connection["http"].removeprefix("http://"), server.connection["grpc"]
     anywhere = ("--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
-    for where in (
-        ("--data-dir", str(tmp_path)),
-        ("--data-dir", str(tmp_path / "second"), "--db", f"sqlite:///{tmp_path / 'dripstone.db'}"),
+    for number, (where, told) in enumerate(
+        (
+            (("--data-dir", str(tmp_path), *anywhere), "Another core is running"),
+            (("--db", data, *anywhere), "Another core is running"),
+            ((*anywhere[:2], "--http-listen", http), "is another core running?"),
+            (("--grpc-listen", grpc_target, *anywhere[2:]), "is another core running?"),
+        )
     ):
-        code, _, err = await _dripstone("serve", *where, *anywhere)
+        code, _, err = await _dripstone("serve", "--data-dir", str(tmp_path / f"second-{number}"), *where)
         assert code == 1
-        assert "Another core is running" in err
+        assert told in err
         assert "Traceback" not in err
     assert await server.terminate() == 0
 
@@ -123,18 +162,6 @@ async def test_lost_keys_are_minted_again_and_an_agent_never_gets_the_service_ke
     assert caller["principal_kind"] == "agent"
     assert "keys:admin" not in caller["scopes"]
     assert stat.S_IMODE((tmp_path / "dripstone.db").stat().st_mode) == 0o600
-    assert await server.terminate() == 0
-
-
-async def test_a_second_core_on_the_same_port_is_told_so(tmp_path: Path, anyio_backend: str) -> None:
-    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
-    await server.start()
-    http, target = server.connection["http"].removeprefix("http://"), server.connection["grpc"]
-    for taken in (("--http-listen", http, "--grpc-listen", "127.0.0.1:0"), ("--grpc-listen", target)):
-        code, _, err = await _dripstone("serve", "--data-dir", str(tmp_path / "second"), *taken)
-        assert code == 1
-        assert "is another core running?" in err
-        assert "Traceback" not in err
     assert await server.terminate() == 0
 
 

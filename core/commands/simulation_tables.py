@@ -14,7 +14,7 @@ from core.domain.workflow import durations
 from core.domain.workflow.version import Version
 from core.domain.workflow.why_not import spoken
 from core.simulation.difference import Difference
-from core.simulation.result import FunnelStep, Simulation, Timeline
+from core.simulation.result import Exclusion, FunnelStep, Simulation, Timeline
 
 _BAR = 24
 _MOST_DAYS = 35
@@ -31,7 +31,14 @@ def show(console: Console, simulation: Simulation, timelines: int) -> None:
         f"{simulation.messages_sent:,} messages, {simulation.transitions:,} decisions."
     )
     console.print(_funnel(simulation))
-    for table in (_ends(simulation), _exclusions(simulation), _messages(simulation), _variants(simulation)):
+    tables = (
+        _ends(simulation),
+        _refused("Kept out: never entered", simulation.exclusions),
+        _refused("Entered, but refused at a re-entry", simulation.refused_reentries),
+        _messages(simulation),
+        _variants(simulation),
+    )
+    for table in tables:
         if table.row_count:
             console.print(table)
     _counted(console, "Sent to webhook endpoints", simulation.webhooks)
@@ -48,7 +55,8 @@ def show_ways_in(console: Console, version: Version) -> None:
     ways = "; ".join(dict.fromkeys(spoken(trigger) for trigger in version.triggers)) or "when a call enrolls somebody"
     console.print(f"It starts {escape(ways)}.")
     console.print(
-        "Give contacts that fit with --contacts, what happens to them with --events; docs/simulation.md shows both."
+        "Give contacts that fit with --contacts, what happens to them with --events, more time with --horizon; or let "
+        "all of them enter at the start with --entering start. docs/simulation.md shows it."
     )
 
 
@@ -115,10 +123,10 @@ def _ends(simulation: Simulation) -> Table:
     return table
 
 
-def _exclusions(simulation: Simulation) -> Table:
-    table = Table("reason", "contacts", "such as", "because", title="Kept out", title_justify="left", box=None)
+def _refused(title: str, exclusions: Iterable[Exclusion]) -> Table:
+    table = Table("reason", "contacts", "such as", "because", title=title, title_justify="left", box=None)
     table.columns[1].justify = "right"
-    for one in simulation.exclusions:
+    for one in exclusions:
         table.add_row(one.reason, f"{one.count:,}", escape(", ".join(one.contacts[:2])), escape(one.message))
     return table
 

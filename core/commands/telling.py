@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Coroutine, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import grpc
 import uvloop
-from sqlalchemy.exc import DBAPIError
+
+if TYPE_CHECKING:
+    import grpc
 
 _T = TypeVar("_T")
 
@@ -27,6 +28,8 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
 @contextlib.contextmanager
 def told_plainly() -> Iterator[None]:
     """Turn what an operator can mend into one sentence and exit code 1."""
+    from grpc.aio import AioRpcError  # slow to load, as all that is imported in functions here
+
     from dripstone.v1.client import NotConnected
 
     try:
@@ -35,17 +38,19 @@ def told_plainly() -> Iterator[None]:
         raise
     except NotConnected as error:
         raise click.ClickException(f"{str(error)[:1].upper()}{str(error)[1:]}.\n{_ELSEWHERE}") from error
-    except grpc.aio.AioRpcError as error:
+    except AioRpcError as error:
         raise click.ClickException(_refusal(error)) from error
-    except DBAPIError as error:
-        raise click.ClickException(f"The database cannot be used: {error.orig}") from error
     except OSError as error:
         raise click.ClickException(
             f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         ) from error
     except Exception as error:
-        from core.bootstrap import AlreadyRunning, CannotListen, RefusedToListen  # slow to load: only where it is asked
+        from sqlalchemy.exc import DBAPIError
 
+        from core.bootstrap import AlreadyRunning, CannotListen, RefusedToListen
+
+        if isinstance(error, DBAPIError):
+            raise click.ClickException(f"The database cannot be used: {error.orig}") from error
         if isinstance(error, (RefusedToListen, CannotListen, AlreadyRunning, ValueError)):
             raise click.ClickException(str(error)) from error
         raise

@@ -1,23 +1,20 @@
 """The dispatcher: claims due deliveries, sends them outside any transaction, and records what became of them.
 
-Sending is a rolling pool: a turn claims for the free places only and records whatever has finished, so a slow receiver
-holds its own place and nobody else's.
+The rolling pool is `core/delivery/pool.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial
-
-import structlog
 
 from core import ids
 from core.clock import Clock
 from core.delivery.attempt import completion, send_signed
 from core.delivery.http import WebhookSender
+from core.delivery.pool import Pool
 from core.delivery.record import record
 from core.domain.webhooks.classify import Outcome
 from core.store import outbox
@@ -37,15 +34,12 @@ LEASE = timedelta(seconds=45)
 """Longer than the deadline of an attempt, so that only a dead process loses one."""
 
 CONCURRENCY = 64
-_RECORDED_AT_ONCE = 64
 
 _RECENT_DAYS = 5
 """Partitions of a busy turn on PostgreSQL: the longest schedule and a day. Older ones hold only what was parked."""
 
 _LOOKS_BACK_EVERY = 16
 """Every so many turns, and whenever nothing recent is due, all partitions are looked at."""
-
-_log = structlog.get_logger()
 
 
 def _unmeasured(_outcome: Outcome, _duration: timedelta) -> None:
@@ -70,38 +64,32 @@ class Dispatcher:
         concurrency: int = CONCURRENCY,
         lease: timedelta = LEASE,
     ):
-        self.wake = database.wakeups.event("dispatcher")
-        """Set when there may be something to claim or to record."""
         self._database = database
         self._sender = sender
         self._clock = clock
         self._on_final = on_final
         self._on_attempt = on_attempt
-        self._concurrency = concurrency
         self._lease = lease
-        self._flying: dict[asyncio.Task[None], ClaimedDelivery] = {}
-        self._finished: list[Completion] = []
         self._turns = int(ids.jitter() * 1024)  # several processes begin at different organizations
-        self._stopping = False
+        self.wake = database.wakeups.event("dispatcher")
+        """Set when there may be something to claim or to record."""
+        self._pool = Pool(
+            "delivery",
+            self.wake,
+            concurrency,
+            claim=self._claim,
+            attempt=self._attempt,
+            record=self._record,
+            release=self._release,
+        )
 
     async def turn(self) -> int:
         """Record what has finished and claim for the free places; return how many deliveries were touched."""
-        recorded = await self._record_finished()
-        claimed = [] if self._stopping else await self._claim()
-        for delivery in claimed:
-            task = asyncio.create_task(self._attempt(delivery), name=f"delivery {delivery.id}")
-            self._flying[task] = delivery
-            task.add_done_callback(self._landed)
-        return recorded + len(claimed)
+        return await self._pool.turn()
 
     async def drain(self) -> int:
         """Turn until nothing is due now and nothing is under way; return how many deliveries were touched."""
-        total = 0
-        while (touched := await self.turn()) or self._flying or self._finished:
-            total += touched
-            if self._flying:
-                await asyncio.wait(tuple(self._flying), return_when=asyncio.FIRST_COMPLETED)
-        return total
+        return await self._pool.drain()
 
     async def recover(self) -> int:
         """Give back every lease of a process that died; only right while no other process sends, as on SQLite."""
@@ -110,24 +98,11 @@ class Dispatcher:
 
     async def stop(self, grace_seconds: float) -> None:
         """Claim no more, wait so long for what is under way, record it, and give the rest back."""
-        self._stopping = True
-        if self._flying:
-            await asyncio.wait(tuple(self._flying), timeout=grace_seconds)
-        abandoned = dict(self._flying)
-        for task in abandoned:
-            task.cancel()
-        await asyncio.gather(*abandoned, return_exceptions=True)
-        while await self._record_finished():
-            pass
-        async with self._database.system() as tx:
-            await outbox.release(tx, abandoned.values())
+        await self._pool.stop(grace_seconds)
 
-    async def _claim(self) -> list[ClaimedDelivery]:
-        free = self._concurrency - len(self._flying) - len(self._finished)
-        if free <= 0:
-            return []
+    async def _claim(self, free: int) -> list[ClaimedDelivery]:
         self._turns += 1
-        busy = Counter((delivery.org_id, delivery.endpoint_id) for delivery in self._flying.values())
+        busy = Counter((delivery.org_id, delivery.endpoint_id) for delivery in self._pool.flying)
         async with self._database.system() as tx:
             claim = partial(
                 outbox.claim,
@@ -143,40 +118,19 @@ class Dispatcher:
                 return await claim(since_day=recent) or await claim()
             return await claim()
 
-    async def _attempt(self, delivery: ClaimedDelivery) -> None:
+    async def _attempt(self, delivery: ClaimedDelivery) -> Completion:
         started_at = self._clock.now()
         result = await send_signed(
             self._sender, delivery.url, delivery.keys, delivery.message_id, delivery.payload, started_at
         )
         self._on_attempt(result.outcome, result.duration)
-        self._finished.append(completion(delivery, started_at, result, self._clock.now()))
-
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        delivery = self._flying.pop(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # The lease runs out and another attempt is made.
-            _log.error("attempt broke", delivery=delivery.id, error=repr(error))
-        self.wake.set()
-
-    async def _record_finished(self) -> int:
-        batch, self._finished = self._finished[:_RECORDED_AT_ONCE], self._finished[_RECORDED_AT_ONCE:]
-        if not batch:
-            return 0
-        try:
-            await self._record(batch)
-        except Exception:
-            _log.exception("recording attempts failed; trying one by one", attempts=len(batch))
-            for single in batch:
-                await self._record_alone(single)
-        return len(batch)
-
-    async def _record_alone(self, single: Completion) -> None:
-        try:
-            await self._record([single])
-        except Exception:
-            # Its lease runs out and the delivery is made again under the same id.
-            _log.exception("an attempt could not be recorded", delivery=single.delivery.id)
+        return completion(delivery, started_at, result, self._clock.now())
 
     async def _record(self, batch: Sequence[Completion]) -> None:
         async with self._database.system() as tx:
             await record(tx, batch, self._on_final)
+
+    async def _release(self, abandoned: Collection[ClaimedDelivery]) -> None:
+        if abandoned:
+            async with self._database.system() as tx:
+                await outbox.release(tx, abandoned)

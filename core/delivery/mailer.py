@@ -1,24 +1,21 @@
 """The mailer: claims messages that are due, sends e-mail over SMTP, and hands what goes by other channels over.
 
-Like the dispatcher it sends outside any transaction and is a rolling pool: a turn claims for the free places only and
-records whatever has finished, so a slow mail server holds its own place and nobody else's.
+Like the dispatcher it sends from a rolling pool, outside any transaction.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
-
-import structlog
 
 from core import ids
 from core.clock import Clock
 from core.delivery.mail_outcomes import EndedMessage, OnEnded, record
+from core.delivery.pool import Pool
 from core.delivery.smtp import SmtpAnswer, SmtpSender
 from core.domain.steps.message import EMAIL
 from core.domain.webhooks.retry import Preset, next_attempt
-from core.store import outgoing
+from core.store import outgoing, outgoing_due
 from core.store.database import Database
 from core.store.outgoing import ClaimedMessage, Completion, MessageState
 from core.store.transaction import Transaction
@@ -29,10 +26,6 @@ LEASE = timedelta(seconds=90)
 CONCURRENCY = 16
 NO_SERVER = "no SMTP server configured"
 HANDED_OVER = "handed over as message.requested"
-
-_RECORDED_AT_ONCE = 64
-
-_log = structlog.get_logger()
 
 
 async def _nobody(_tx: Transaction, _ended: list[EndedMessage]) -> None:
@@ -53,35 +46,31 @@ class Mailer:
         lease: timedelta = LEASE,
     ):
         """Join the parts; without a `sender` every e-mail fails at once and says why."""
-        self.wake = database.wakeups.event("mailer")
-        """Set when there may be something to claim or to record."""
         self._database = database
         self._sender = sender
         self._clock = clock
         self._on_ended = on_ended
-        self._concurrency = concurrency
         self._lease = lease
-        self._flying: dict[asyncio.Task[None], ClaimedMessage] = {}
-        self._finished: list[Completion] = []
         self._turns = int(ids.jitter() * 1024)  # several processes begin at different organizations
-        self._stopping = False
+        self.wake = database.wakeups.event("mailer")
+        """Set when there may be something to claim or to record."""
+        self._pool = Pool(
+            "message",
+            self.wake,
+            concurrency,
+            claim=self._claim,
+            attempt=self._attempt,
+            record=self._record,
+            release=self._release,
+        )
 
     async def turn(self) -> int:
         """Record what has finished and claim for the free places; return how many messages were touched."""
-        recorded = await self._record_finished()
-        claimed = [] if self._stopping else await self._claim()
-        for message in claimed:
-            self._begin(message)
-        return recorded + len(claimed) + len(self._finished)
+        return await self._pool.turn()
 
     async def drain(self) -> int:
         """Turn until nothing is due now and nothing is under way; return how many messages were touched."""
-        total = 0
-        while (touched := await self.turn()) or self._flying or self._finished:
-            total += touched
-            if self._flying:
-                await asyncio.wait(tuple(self._flying), return_when=asyncio.FIRST_COMPLETED)
-        return total
+        return await self._pool.drain()
 
     async def recover(self) -> int:
         """Give back every lease of a process that died; only right while no other process sends, as on SQLite."""
@@ -90,47 +79,35 @@ class Mailer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Claim no more, wait so long for what is under way, record it, and give the rest back."""
-        self._stopping = True
-        if self._flying:
-            await asyncio.wait(tuple(self._flying), timeout=grace_seconds)
-        abandoned = dict(self._flying)
-        for task in abandoned:
-            task.cancel()
-        await asyncio.gather(*abandoned, return_exceptions=True)
-        while await self._record_finished():
-            pass
-        async with self._database.system() as tx:
-            await outgoing.release(tx, abandoned.values())
+        await self._pool.stop(grace_seconds)
 
-    async def _claim(self) -> list[ClaimedMessage]:
-        free = self._concurrency - len(self._flying) - len(self._finished)
-        if free <= 0:
-            return []
+    async def _claim(self, free: int) -> list[ClaimedMessage]:
+        """Claim messages and return those that are to be sent; of the others the outcome is known at once."""
         self._turns += 1
         async with self._database.system() as tx:
             token = ids.mint("lse", tx.now)
-            claimed = await outgoing.claim(tx, limit=free, lease=self._lease, token=token, offset=self._turns)
-            unwanted = await outgoing.unwanted(tx, claimed)
-        self._finished += [
-            Completion(message, MessageState.SKIPPED, unwanted[message.id])
-            for message in claimed
-            if message.id in unwanted
-        ]
-        return [message for message in claimed if message.id not in unwanted]
+            claimed = await outgoing_due.claim(tx, limit=free, lease=self._lease, token=token, offset=self._turns)
+            unwanted = await outgoing_due.unwanted(tx, claimed)
+        to_send = []
+        for message in claimed:
+            done = self._without_sending(message, unwanted.get(message.id, ""))
+            if done is None:
+                to_send.append(message)
+            else:
+                self._pool.finished.append(done)
+        return to_send
 
-    def _begin(self, message: ClaimedMessage) -> None:
+    def _without_sending(self, message: ClaimedMessage, unwanted: str) -> Completion | None:
+        """Return what becomes of a message that no mail server is asked about; None where one is."""
+        if unwanted:
+            return Completion(message, MessageState.SKIPPED, unwanted)
         if message.channel != EMAIL:
-            self._finished.append(Completion(message, MessageState.SENT, HANDED_OVER))
-        elif self._sender is None:
-            self._finished.append(Completion(message, MessageState.FAILED, NO_SERVER))
-        else:
-            task = asyncio.create_task(self._attempt(self._sender, message), name=f"message {message.id}")
-            self._flying[task] = message
-            task.add_done_callback(self._landed)
+            return Completion(message, MessageState.SENT, HANDED_OVER)
+        return Completion(message, MessageState.FAILED, NO_SERVER) if self._sender is None else None
 
-    async def _attempt(self, sender: SmtpSender, message: ClaimedMessage) -> None:
-        answer = await sender.send(message, self._clock.now())
-        self._finished.append(self._completion(message, answer))
+    async def _attempt(self, message: ClaimedMessage) -> Completion:
+        assert self._sender is not None
+        return self._completion(message, await self._sender.send(message, self._clock.now()))
 
     def _completion(self, message: ClaimedMessage, answer: SmtpAnswer) -> Completion:
         match answer.verdict:
@@ -142,32 +119,11 @@ class Mailer:
         state = MessageState.PENDING if due_at is not None else MessageState.FAILED
         return Completion(message, state, answer.outcome, due_at)
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        message = self._flying.pop(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            # The lease runs out and another try is made.
-            _log.error("sending broke", message=message.id, error=repr(error))
-        self.wake.set()
-
-    async def _record_finished(self) -> int:
-        batch, self._finished = self._finished[:_RECORDED_AT_ONCE], self._finished[_RECORDED_AT_ONCE:]
-        if not batch:
-            return 0
-        try:
-            await self._record(batch)
-        except Exception:
-            _log.exception("recording messages failed; trying one by one", messages=len(batch))
-            for single in batch:
-                await self._record_alone(single)
-        return len(batch)
-
-    async def _record_alone(self, single: Completion) -> None:
-        try:
-            await self._record([single])
-        except Exception:
-            # Its lease runs out and the message is sent again under the same id.
-            _log.exception("a message could not be recorded", message=single.message.id)
-
     async def _record(self, batch: Sequence[Completion]) -> None:
         async with self._database.system() as tx:
             await record(tx, batch, self._on_ended)
+
+    async def _release(self, abandoned: Collection[ClaimedMessage]) -> None:
+        if abandoned:
+            async with self._database.system() as tx:
+                await outgoing.release(tx, abandoned)

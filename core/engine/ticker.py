@@ -39,6 +39,14 @@ class Ticker:
         self._looked_for_others = self._looked_at_all = _LONG_AGO
         self._served = ""
 
+    @property
+    def at_once(self) -> int:
+        """Return how many turns may go on at once: on PostgreSQL one decides while the other waits for its rows.
+
+        Each claims what the other does not hold. SQLite has one writer, and so one turn.
+        """
+        return 2 if self._database.is_postgresql else 1
+
     async def turn(self) -> int:
         """Move one batch and return how many enrollments it claimed.
 
@@ -69,7 +77,7 @@ class Ticker:
                 return ()
             found = await claims.claim_due(tx, orgs, tx.now, -(-self._batch // len(orgs)))
             for org in orgs:
-                del self._due[org]
+                self._due.pop(org, None)
             self._due.update(found.reached)
             if found.enrollments or not from_memory:
                 return found.enrollments

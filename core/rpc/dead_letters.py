@@ -12,11 +12,10 @@ from core.domain.errors import NotFound, invalid
 from core.engine.driver import Move
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
-from core.rpc.listing import listed
+from core.rpc.listing import listed, narrowed
 from core.store import claims, enrollments, workflows
 from core.store import dead_letters as store
 from core.store.dead_letters import LetterState
-from core.store.filtering import filtered
 from dripstone.v1 import enrollment_pb2 as pb
 
 _FILTERED = {
@@ -40,7 +39,7 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
         hint = "Send dead_letter_ids, or workflow_id and filter."
         raise invalid("dead_letter_ids", "CONFLICT", "say which letters, in one way", hint)
     await _check_workflow(request.workflow_id, call)
-    statement = filtered(store.listing(request.workflow_id), store.dead_letters, request.filter, _FILTERED)
+    statement = narrowed(store.listing(request.workflow_id), store.dead_letters, request.filter, _FILTERED)
     wanted = list(dict.fromkeys(request.dead_letter_ids))
     if by_filter:
         open_ones = statement.where(store.dead_letters.c.state == LetterState.OPEN)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Row, Select, Table
 
-from core.store import paging
+from core.domain import filters, steps
+from core.domain.control.approval import ApprovalState
+from core.domain.enrollment import State
+from core.domain.errors import Invalid, Violation
+from core.domain.filters import And, Comparison, Expression, Not, Or
+from core.domain.nearest import did_you_mean
+from core.domain.webhooks.states import DeliveryState
+from core.store import approvals, dead_letters, deliveries, enrollments, paging, tasks, workflows
 from core.store.filtering import filtered
 from core.store.transaction import Transaction
+
+_VALUES: Mapping[Table, Mapping[str, Sequence[str]]] = {
+    approvals.approvals: {"state": tuple(ApprovalState)},
+    dead_letters.dead_letters: {"state": tuple(dead_letters.LetterState), "kind": tuple(steps.BY_NAME)},
+    deliveries.deliveries: {"state": tuple(DeliveryState)},
+    enrollments.enrollments: {"state": tuple(State)},
+    tasks.agent_tasks: {"state": tuple(tasks.TaskState)},
+    workflows.workflows: {"state": tuple(workflows.WorkflowState)},
+}
+"""Columns that hold one of a few words: asking for another one would find nothing, without a word."""
 
 
 class ListRequest(Protocol):
@@ -41,9 +58,43 @@ async def listed(
     """
     return await paging.page(
         tx,
-        filtered(statement, table, request.filter, fields),
+        narrowed(statement, table, request.filter, fields),
         table.c.id,
         request.page_size,
         request.page_token,
         filter_text=f"{within}|{request.filter}",
     )
+
+
+def narrowed(statement: Select[Any], table: Table, text: str, fields: Mapping[str, str]) -> Select[Any]:
+    """Return a statement that keeps the rows which fit a filter.
+
+    Raises Invalid for one that cannot be read, and for a value that its column never has.
+    """
+    expression = filters.parse(text, fields)  # type: ignore[arg-type]  # tables of plain strings are welcome too
+    values = _VALUES.get(table, {})
+    wrong = [one for one in _equalities(expression) if one.field in values and one.value not in values[one.field]]
+    if wrong:
+        raise Invalid(*(_unknown(one, values[one.field]) for one in wrong))
+    return filtered(statement, table, text, fields)
+
+
+def _equalities(expression: Expression | None) -> Iterator[Comparison]:
+    """Yield every comparison with a whole value."""
+    match expression:
+        case And(items) | Or(items):
+            for item in items:
+                yield from _equalities(item)
+        case Not(inner):
+            yield from _equalities(inner)
+        case Comparison(operator="=" | "!="):
+            yield expression
+        case _:
+            pass
+
+
+def _unknown(comparison: Comparison, known: Sequence[str]) -> Violation:
+    given = str(comparison.value)[:40]
+    message = f"compares `{comparison.field}` with `{given}`, which it never is"
+    hint = did_you_mean(given, known, f"It is one of {', '.join(known)}.")
+    return Violation("filter", "UNKNOWN_VALUE", message, hint)

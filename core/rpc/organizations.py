@@ -8,6 +8,7 @@ from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import Row
 
 from core import ids
+from core.domain.articles import with_article
 from core.domain.control.scopes import check_scopes
 from core.domain.errors import AlreadyExists, Invalid, NotFound, PermissionDenied, Violation, invalid
 from core.domain.records import values
@@ -87,7 +88,8 @@ async def create_api_key(request: pb.CreateApiKeyRequest, call: Call) -> pb.Crea
             raise NotFound(kind="member", id=request.member_id or "(none given)")
         principal_id = request.member_id
     elif request.member_id:
-        raise Invalid(Violation("member_id", "NOT_ALLOWED", f"a {kind} key speaks for itself", "Leave member_id out."))
+        message = f"{with_article(kind)} key speaks for itself"
+        raise Invalid(Violation("member_id", "NOT_ALLOWED", message, "Leave member_id out."))
     expires_at = from_timestamp(request.expire_time) if request.HasField("expire_time") else None
     if expires_at is not None and expires_at <= call.now:
         raise invalid("expire_time", "IN_THE_PAST", "the key would never work", "Give a later instant.")

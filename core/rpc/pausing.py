@@ -11,7 +11,7 @@ from core.domain.errors import NotFound, WrongState
 from core.rpc.call import Call
 from core.rpc.workflows import to_message
 from core.store import pausing, workflows
-from core.store.pausing import ResumePolicy
+from core.store.pausing import ResumePolicy, Standing
 from core.store.workflows import WorkflowState
 from dripstone.v1 import workflow_pb2 as pb
 
@@ -38,7 +38,7 @@ async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.R
     row = await _locked(call, request.workflow_id)
     if row.state != WorkflowState.PAUSED:
         raise WrongState(kind="workflow", id=row.id, state=row.state, action="resume")
-    standing = await pausing.standing(call.tx, row, call.now)
+    standing = await _standing(call, row)
     policy = _POLICIES[request.policy]
     shifted = sum(one.timed for one in standing) if policy == "shift" else 0
     if not request.validate_only:
@@ -56,6 +56,15 @@ async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.R
             for one in standing
         ],
     )
+
+
+async def _standing(call: Call, row: Row[Any]) -> list[Standing]:
+    """Return who stands where, in the order of the published document; steps of older versions come last."""
+    published = await workflows.get_version(call.tx, call.caller.org_id, row.id, row.published_version)
+    steps = published.document["steps"] if published is not None else ()
+    places = {step["id"]: place for place, step in enumerate(steps)}
+    found = await pausing.standing(call.tx, row, call.now)
+    return sorted(found, key=lambda one: places.get(one.step_id, len(places)))
 
 
 async def _locked(call: Call, workflow_id: str) -> Row[Any]:

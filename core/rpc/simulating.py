@@ -181,7 +181,7 @@ def _message(found: Simulation) -> pb.SimulateWorkflowResponse:
         ],
         exclusions=[_exclusion(one) for one in found.exclusions],
         timelines=[_timeline(one) for one in found.timelines],
-        warnings=found.warnings,
+        warnings=[*found.warnings, *map(_refused_reentry, found.refused_reentries)],
         start_time=to_timestamp(found.start),
         end_time=to_timestamp(found.end),
     )
@@ -203,6 +203,11 @@ def _step(step: FunnelStep) -> pb.FunnelStep:
 
 def _exclusion(one: Exclusion) -> pb.Exclusion:
     return pb.Exclusion(reason=one.reason, message=one.message, count=one.count, contacts=one.contacts)
+
+
+def _refused_reentry(one: Exclusion) -> str:
+    who = "1 contact that had entered was" if one.count == 1 else f"{one.count:,} contacts that had entered were"
+    return f"{who} refused at a re-entry ({one.reason}), such as {one.contacts[0]}: {one.message}"
 
 
 def _timeline(one: Timeline) -> pb.Timeline:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
+from core.domain.articles import with_article
 from core.domain.errors import Invalid, Violation
 from core.domain.nearest import did_you_mean
+from core.domain.records.values import zone_names
+from core.domain.workflow.time_notation import ZONE_HINT
 from core.domain.workflow.version import Version
 from core.simulation.script import ScriptedEvent, read_script
 from core.simulation.spans import Span, read_length, read_share, read_span
@@ -115,7 +118,9 @@ def read_assumptions(raw: Any, version: Version | None = None, path: str = "assu
         given["owners"] = raw["assign_owner"] not in (NONE, False)
     if raw.get("arrive_over") is not None:
         given["arrive_over"] = read_length(raw["arrive_over"], f"{path}.arrive_over", problems)
-    given["organization_timezone"] = str(raw.get("organization_timezone") or "")
+    given["organization_timezone"] = _timezone(
+        raw.get("organization_timezone"), f"{path}.organization_timezone", problems
+    )
     merged = Assumptions(**given)
     steps = _steps(raw.get("steps"), merged, version, f"{path}.steps", problems)
     try:
@@ -127,6 +132,14 @@ def read_assumptions(raw: Any, version: Version | None = None, path: str = "assu
         raise Invalid(*problems)
     kept = {one.name: getattr(merged, one.name) for one in fields(merged)}
     return Assumptions(**{**kept, "steps": steps, "events": events})
+
+
+def _timezone(raw: Any, path: str, problems: list[Violation]) -> str:
+    name = str(raw or "")
+    if name and name not in zone_names():
+        hint = did_you_mean(name, zone_names()) or ZONE_HINT
+        problems.append(Violation(path, "UNKNOWN_TIMEZONE", f"there is no time zone {name[:60]}", hint))
+    return name
 
 
 def _answers(raw: Any, kind: Kind, usual: Answers, path: str, problems: list[Violation]) -> Answers:
@@ -199,5 +212,7 @@ def _steps(
             hint = did_you_mean(str(step_id), version.steps) or f"The steps are {', '.join(version.steps)}."
             problems.append(Violation(at, "UNKNOWN_STEP", f"there is no step {step_id}", hint))
         else:
-            problems.append(Violation(at, "NOTHING_TO_ASSUME", f"a {kind} step asks nobody", "Leave it out."))
+            problems.append(
+                Violation(at, "NOTHING_TO_ASSUME", f"{with_article(kind)} step asks nobody", "Leave it out.")
+            )
     return found

@@ -9,6 +9,7 @@ from core.domain.workflow.trigger_kinds import (
     Audience,
     EventTrigger,
     PoolTrigger,
+    RecordTrigger,
     ScheduleTrigger,
     SourceTrigger,
     Trigger,
@@ -40,7 +41,10 @@ def audience_of(trigger: Trigger) -> Audience | None:
 
 
 def may_fire(version: Version, script: Sequence[ScriptedEvent], people: Sequence[Person]) -> bool:
-    """Tell whether a trigger can fire: by the clock for somebody of its audience, or by an event of the script."""
+    """Tell whether a trigger can fire: by the clock for somebody of its audience, or by an event of the script.
+
+    Changes of records come about on the way; of them, only the lead that an event makes counts.
+    """
     named = {one.name for one in script if one.name}
     for trigger in version.triggers:
         match trigger:
@@ -50,6 +54,9 @@ def may_fire(version: Version, script: Sequence[ScriptedEvent], people: Sequence
                 return True
             case SourceTrigger() if named and (not trigger.event or trigger.event in named):
                 return True
+            case RecordTrigger("lead", on) if on != "changed" and any(one.type == "lead" for one in script):
+                if any(one.lacks_lead for one in people):
+                    return True
             case _:
                 pass
     return False

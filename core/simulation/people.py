@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from core.domain.effects import ChangeList, CreateRecord, SendMessage, UpdateRecord
 from core.domain.enrollment import Enrollment, Facts, RecordFacts, Sent
+from core.domain.frozen import copied
 from core.domain.records.changes import Change, apply, diff
+from core.domain.records.fields import CLOSED_LEAD_STATUSES
 from core.domain.trace import TraceEntry
 from core.domain.workflow.firing import LISTS, ChangedRecord
 from core.simulation.result import Turn
@@ -67,6 +69,12 @@ class Person:
         """Return the contact's id."""
         return self.facts.contact.id
 
+    @property
+    def lacks_lead(self) -> bool:
+        """Tell whether its newest lead is closed, or there is none."""
+        lead = self.facts.lead
+        return lead is None or lead.fields.get("status") in CLOSED_LEAD_STATUSES
+
     def take(self, key: str, run: Running) -> None:
         """Take in a new enrollment."""
         self.running.append(run)
@@ -92,19 +100,26 @@ class Person:
         after = before | {effect.list_name} if effect.on else before - {effect.list_name}
         if after == before:
             return None
-        self.facts = replace(self.facts, lists=after)
+        self.facts = copied(self.facts, lists=after)
         change = Change(LISTS, sorted(before), sorted(after))
         return ChangedRecord("contact", self.id, False, (change,), workflow_id=workflow_id)
 
     def sent(self, effect: SendMessage, now: datetime, counted: timedelta, workflow_id: str) -> None:
         """Remember a message for as long as frequency caps count it."""
         recent = tuple(one for one in self.facts.sent if one.at > now - counted)
-        self.facts = replace(self.facts, sent=(*recent, Sent(effect.channel, now, workflow_id)))
+        self.facts = copied(self.facts, sent=(*recent, Sent(effect.channel, now, workflow_id)))
 
     def set(self, record_type: str, fields: Mapping[str, Any]) -> ChangedRecord | None:
         """Set fields because of what came from outside."""
         record = self._record(record_type, "")
         return None if record is None else self._change(record, fields, "", created=False)
+
+    def open_lead(self, lead_id: str, source: str) -> ChangedRecord | None:
+        """Make a lead as an event of the type `lead` does when it comes in, where there is none that is open."""
+        if not self.lacks_lead:
+            return None
+        fields = {"contact_id": self.id, "status": "new", "source": source}
+        return self._change(RecordFacts(lead_id, "lead", {}), fields, "", created=True)
 
     def _record(self, record_type: str, record_id: str) -> RecordFacts | None:
         facts = self.facts
@@ -123,11 +138,11 @@ class Person:
         after = RecordFacts(record.id, record.type, {**kept, **apply(before, changes)})
         match record.type:
             case "contact":
-                self.facts = replace(self.facts, contact=after)
+                self.facts = copied(self.facts, contact=after)
             case "lead":
-                self.facts = replace(self.facts, lead=after)
+                self.facts = copied(self.facts, lead=after)
             case "company" if not created:
-                self.facts = replace(self.facts, company=after)
+                self.facts = copied(self.facts, company=after)
             case _:
                 pass
         return ChangedRecord(record.type, record.id, created, changes, workflow_id=workflow_id)

@@ -42,11 +42,12 @@ def report(
         webhooks=dict(sorted(tally.webhooks.items())),
         emitted=dict(sorted(tally.emitted.items())),
         handed_over=dict(sorted(outside.handed_over.items())),
-        exclusions=tally.exclusions(),
+        exclusions=tally.exclusions(people),
+        refused_reentries=tally.refused_reentries(),
         goals=tally.goals(),
         variants=tally.variants(runs),
-        journeys=tuple(_journey(person) for person in people),
-        timelines=tuple(_timelines(people[:timelines])),
+        journeys=tuple(_journey(person, tally) for person in people),
+        timelines=tuple(_timelines(people[:timelines], tally)),
         warnings=tuple(_warnings(version, people, runs, tally, outside)),
     )
 
@@ -55,24 +56,28 @@ def _state(run: Running) -> str:
     return run.enrollment.state.value if run.enrollment.state.over else ACTIVE
 
 
-def _journey(person: Person) -> Journey:
+def _journey(person: Person, tally: Tally) -> Journey:
     label, contact_id = person.subject.label, person.id
     if not person.enrolled:
-        return Journey(label, contact_id, EXCLUDED, "", person.kept_out, 0, ())
+        return Journey(label, contact_id, EXCLUDED, "", _why_out(person, tally), 0, ())
     last = person.enrolled[-1]
     turns = tuple(turn for run in person.enrolled for turn in run.turns)
     about = (_state(last), last.enrollment.step_id, last.enrollment.end_reason)
     return Journey(label, contact_id, *about, len(person.enrolled), turns)
 
 
-def _timelines(people: Iterable[Person]) -> Iterable[Timeline]:
+def _timelines(people: Iterable[Person], tally: Tally) -> Iterable[Timeline]:
     for person in people:
         label = person.subject.label
         if not person.enrolled:
-            yield Timeline(label, EXCLUDED, "", person.kept_out, ())
+            yield Timeline(label, EXCLUDED, "", _why_out(person, tally), ())
         for run in person.enrolled:
             enrollment = run.enrollment
             yield Timeline(label, _state(run), enrollment.step_id, enrollment.end_reason, tuple(run.entries or ()))
+
+
+def _why_out(person: Person, tally: Tally) -> str:
+    return person.kept_out or ("No trigger fired for this contact." if tally.by_triggers else "")
 
 
 def _warnings(

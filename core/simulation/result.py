@@ -13,6 +13,8 @@ ACTIVE = "active"
 """State of those who are still on their way when the horizon is reached."""
 EXCLUDED = "excluded"
 """State of contacts that never entered."""
+NO_TRIGGER = "NO_TRIGGER"
+"""Why nobody entered where contacts enter by triggers, and none fired."""
 
 Turn = tuple[str, str]
 """A step and the exit by which it was left, or how the enrollment ended there."""
@@ -55,12 +57,12 @@ class MessagesOnDay:
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """Contacts that were kept out for one reason."""
+    """Contacts that were not let in for one reason."""
 
     outcome: str
     """`already_enrolled`, `suppressed`, `not_eligible` or `invalid`."""
     reason: str
-    """Machine reason, such as `ENTRY_CONDITION`."""
+    """Machine reason, such as `ENTRY_CONDITION`; `NO_TRIGGER` where no trigger fired for anybody."""
     message: str
     """What kept the first of them out, in a sentence."""
     count: int
@@ -134,6 +136,9 @@ class Simulation:
     handed_over: Mapping[str, int]
     """Enrollments in other workflows, by workflow."""
     exclusions: tuple[Exclusion, ...]
+    """Contacts that never entered."""
+    refused_reentries: tuple[Exclusion, ...]
+    """Contacts that did enter, and were refused when they would have entered again."""
     goals: Mapping[str, int]
     """Enrollments that reached a goal first, by its name."""
     variants: tuple[Variant, ...]

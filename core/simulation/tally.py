@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import accumulate, islice
@@ -15,10 +15,17 @@ from core.domain.webhooks.event_types import CATALOGUE
 from core.domain.workflow.entry import Judgement
 from core.domain.workflow.version import Node, Version
 from core.simulation.people import Person, Running
-from core.simulation.result import Exclusion, FunnelStep, MessagesOnDay, Variant
+from core.simulation.result import NO_TRIGGER, Exclusion, FunnelStep, MessagesOnDay, Variant
 
 _MOST_NAMED = 20
 _COUNTED = frozenset({"ok", "skipped", "held", "failed"})
+_NO_TRIGGER = (
+    "No trigger fired for anybody within the horizon. Give contacts that fit, the events that start the workflow, or a "
+    "longer horizon."
+)
+
+_Refused = dict[tuple[str, str], tuple[str, dict[int, Person]]]
+"""Outcome and reason to what was said to the first one, and everybody it was said to, by position."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +61,12 @@ class Tally:
         self._recent: deque[bool] = deque(maxlen=version.breaker.of_last if version.breaker else 1)
         self.out_of_leads: datetime | None = None
         """When a pool had nobody left first."""
-        self._kept_out: dict[tuple[str, str], tuple[str, dict[int, str]]] = {}
+        self.by_triggers = False
+        """Contacts enter as triggers fire, not all at the start."""
+        self.fired = False
+        """A trigger fired for somebody."""
+        self._kept_out: _Refused = {}
+        self._not_again: _Refused = {}
 
     def note(self, run: Running, transition: Transition, now: datetime) -> None:
         """Count one decision."""
@@ -114,10 +126,11 @@ class Tally:
             self.webhooks[emitted.event_type] += 1
 
     def keep_out(self, person: Person, judged: Judgement) -> None:
-        """Count a contact that may not enter."""
+        """Count a contact that may not enter, or not again."""
+        book = self._not_again if person.enrolled else self._kept_out
         person.kept_out = judged.message
-        _, named = self._kept_out.setdefault((judged.outcome, judged.reason), (judged.message, {}))
-        named[person.index] = person.subject.label
+        _, refused = book.setdefault((judged.outcome, judged.reason), (judged.message, {}))
+        refused[person.index] = person
 
     def funnel(self, standing: Counter[str]) -> tuple[FunnelStep, ...]:
         """Return what became of those who came to each step; `standing` is how many are still there."""
@@ -144,13 +157,19 @@ class Tally:
         """Return the messages by day and channel."""
         return tuple(MessagesOnDay(day, channel, count) for (day, channel), count in sorted(self.messages.items()))
 
-    def exclusions(self) -> tuple[Exclusion, ...]:
-        """Return who was kept out, by reason, the commonest first."""
-        found = [
-            Exclusion(outcome, reason, message, len(named), tuple(islice(named.values(), _MOST_NAMED)))
-            for (outcome, reason), (message, named) in self._kept_out.items()
-        ]
-        return tuple(sorted(found, key=lambda one: -one.count))
+    def exclusions(self, people: Sequence[Person]) -> tuple[Exclusion, ...]:
+        """Return who never entered, by reason, the commonest first; refusals before an entry are none."""
+        if self.by_triggers and not self.fired:
+            return _exclusions({("not_eligible", NO_TRIGGER): (_NO_TRIGGER, {one.index: one for one in people})})
+        never = {
+            reason: (message, {index: person for index, person in refused.items() if not person.enrolled})
+            for reason, (message, refused) in self._kept_out.items()
+        }
+        return _exclusions(never)
+
+    def refused_reentries(self) -> tuple[Exclusion, ...]:
+        """Return who had entered and was refused when they would have entered again, by reason."""
+        return _exclusions(self._not_again)
 
     def goals(self) -> dict[str, int]:
         """Return how many enrollments reached each goal first."""
@@ -170,6 +189,17 @@ class Tally:
             for node in splits
             for way in node.step.its_exits()
         )
+
+
+def _exclusions(refused: _Refused) -> tuple[Exclusion, ...]:
+    found = [
+        Exclusion(
+            outcome, reason, message, len(who), tuple(one.subject.label for one in islice(who.values(), _MOST_NAMED))
+        )
+        for (outcome, reason), (message, who) in refused.items()
+        if who
+    ]
+    return tuple(sorted(found, key=lambda one: -one.count))
 
 
 def _median(times: Counter[timedelta]) -> timedelta | None:

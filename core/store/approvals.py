@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Row, Table, literal_column, select, text, tuple_, update
+from sqlalchemy import Column, ColumnElement, Index, Row, Table, and_, literal_column, select, text, update
 
 from core.domain import names
 from core.domain.control.approval import Approval, ApprovalState, withdraw
@@ -15,6 +15,7 @@ from core.domain.effects import Emit, RequestApproval
 from core.domain.enrollment import Enrollment
 from core.store import deliveries
 from core.store.deliveries import Emission
+from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
 
@@ -189,15 +190,22 @@ async def cancel(tx: Transaction, ids: Sequence[tuple[str, str]]) -> int:
     """
     if not ids:
         return 0
-    rows = await _pending(tx, tuple_(approvals.c.org_id, approvals.c.id).in_(sorted(set(ids))))
+    rows = await _pending(tx, these(approvals, ids))
     for state in (ApprovalState.EXPIRED, ApprovalState.CANCELLED):
         await _close(tx, [row for row in rows if withdraw(to_domain(row), tx.now).state is state], state)
     return len(rows)
 
 
+# Nobody is late while a workflow is paused: resuming says what becomes of them.
+_GOES_ON = text(
+    "(subject_kind <> 'step' OR NOT EXISTS (SELECT 1 FROM workflows w WHERE w.org_id = approvals.org_id "
+    "AND w.id = approvals.details ->> 'workflow_id' AND w.state = 'paused'))"
+)
+
+
 async def expire_due(tx: Transaction, now: datetime) -> int:
     """Close requests that nobody decided in time and say so, in a system transaction; return how many."""
-    rows = await _pending(tx, approvals.c.expires_at <= now)
+    rows = await _pending(tx, and_(approvals.c.expires_at <= now, _GOES_ON))
     await _close(tx, rows, ApprovalState.EXPIRED)
     return len(rows)
 
@@ -215,7 +223,6 @@ async def _pending(tx: Transaction, which: ColumnElement[bool]) -> Sequence[Row[
 async def _close(tx: Transaction, rows: Sequence[Row[Any]], state: ApprovalState) -> None:
     if not rows:
         return
-    keys = [(row.org_id, row.id) for row in rows]
-    statement = update(approvals).where(tuple_(approvals.c.org_id, approvals.c.id).in_(keys))
+    statement = update(approvals).where(these(approvals, [(row.org_id, row.id) for row in rows]))
     await tx.run(statement.values(state=state.value, decided_at=tx.now))
     await announce_decision(tx, rows, state.value)

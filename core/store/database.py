@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +103,10 @@ class Database:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self.wakeups.close()
-        await self.callers.dispose()
-        await self.workers.dispose()
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.workers.dispose)
+            closing.push_async_callback(self.callers.dispose)
+            await self.wakeups.close()
 
 
 _TRY_AGAIN = frozenset({"40P01", "40001"})
@@ -166,7 +167,7 @@ def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEng
     callers = _engine(url, pool_size, server_settings={"application_name": "dripstone api"})
     workers = _engine(
         url,
-        4,
+        6,  # the loops of a process, two turns of the engine among them
         server_settings={
             "application_name": "dripstone worker",
             "app.org": EVERY_ORGANIZATION,

@@ -193,7 +193,8 @@ def _payload(tx: Transaction, emission: Emission) -> str | None:
     try:
         return event_types.payload(effect.event_type, tx.now, effect.data)
     except Invalid as error:
-        _log.error("event refused", event_type=effect.event_type, message_id=effect.id, why=error.message)
+        why = [f"{one.field} {one.reason}" for one in error.violations]  # their sentences quote what is in the event
+        _log.error("event refused", event_type=effect.event_type, message_id=effect.id, why=why)
         return None
 
 

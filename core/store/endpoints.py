@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Column, Index, Integer, Row, Table, delete, func, select, tuple_, update
+from sqlalchemy import Column, Index, Integer, Row, Table, delete, func, select, update
 
 from core.domain.webhooks.signing import SigningKey
 from core.domain.webhooks.states import EndpointState
+from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.paging import page
 from core.store.transaction import Transaction
@@ -153,9 +154,8 @@ async def note_health(
     tx: Transaction, answering: Iterable[tuple[str, str]], failing: Iterable[tuple[str, str]]
 ) -> None:
     """Note in a system transaction which endpoints (organization, id) answer again and which have begun to fail."""
-    key = tuple_(endpoints.c.org_id, endpoints.c.id)
-    if recovered := sorted(answering):
-        await tx.run(update(endpoints).where(key.in_(recovered)).values(failing_since=None))
-    if broken := sorted(failing):
-        statement = update(endpoints).where(key.in_(broken), endpoints.c.failing_since.is_(None))
+    if recovered := list(answering):
+        await tx.run(update(endpoints).where(these(endpoints, recovered)).values(failing_since=None))
+    if broken := list(failing):
+        statement = update(endpoints).where(these(endpoints, broken), endpoints.c.failing_since.is_(None))
         await tx.run(statement.values(failing_since=tx.now))

@@ -14,9 +14,9 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     delete,
+    func,
     select,
     text,
-    tuple_,
 )
 
 from core.domain import stimuli
@@ -229,12 +229,16 @@ async def standing(
     """Return the latest occurrence (id, occurrence, state, entered_at) of each `(contact, key)` in a workflow."""
     found: dict[tuple[str, str], Row[Any]] = {}
     for start in range(0, len(identities), 500):
+        contacts, keys = zip(*identities[start : start + 500], strict=True)
         rows = await tx.all(
             select(*(enrollments.c[name] for name in ("contact_id", "key", "id", "occurrence", "state", "entered_at")))
             .where(
                 enrollments.c.org_id == org,
                 enrollments.c.workflow_id == workflow_id,
-                tuple_(enrollments.c.contact_id, enrollments.c.key).in_(identities[start : start + 500]),
+                # Not as pairs: for those SQLite reads all of the workflow's. It looks up the contacts and then compares
+                # keys; a pair that nobody asked for does no harm.
+                enrollments.c.contact_id.in_(sorted(set(contacts))),
+                func.coalesce(enrollments.c.key, "").in_(sorted(set(keys))),
             )
             .order_by(enrollments.c.occurrence)
         )

@@ -9,7 +9,7 @@ from core.domain.enrollment import Facts, RecordFacts
 from core.domain.frozen import frozen
 from core.domain.workflow.frequency import LONGEST_PERIOD
 from core.store import claims, lists, outgoing
-from core.store.metadata import dump_json
+from core.store.metadata import write_json
 from core.store.transaction import Transaction
 
 Contact = tuple[str, str]
@@ -45,7 +45,7 @@ async def surroundings(tx: Transaction, orgs: Iterable[str]) -> Surroundings:
     if tx.dialect == "postgresql":
         rows = await tx.fetch(_SURROUNDINGS_POSTGRESQL, wanted)
     else:
-        rows = await tx.fetch(_SURROUNDINGS_SQLITE, dump_json(wanted))
+        rows = await tx.fetch(_SURROUNDINGS_SQLITE, write_json(wanted))
     return Surroundings(
         {org: zone for org, workflow, zone in rows if not workflow},
         frozenset((org, workflow) for org, workflow, _ in rows if workflow),

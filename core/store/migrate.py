@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect, text
 
 from core.store.database import Database
 from core.store.postgresql import ensure_partitions
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x6472_6970  # "drip": any number that nobody else locks
 
 
 def configuration() -> Config:
     """Return Alembic's configuration; there is no ini file."""
+    from alembic.config import Config  # slow to load: a database that is at the newest schema does without
+
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     return config
 
 
+def newest() -> str:
+    """Return the newest revision there is: they form one line, and their files' names begin with their numbers."""
+    return max(path.name for path in (_MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+
+
 def _upgrade(connection: Connection) -> None:
+    if _current(connection) == newest():
+        return
+    from alembic import command
+
     config = configuration()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
 
 def _current(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 async def upgrade(database: Database) -> None:
@@ -46,5 +60,4 @@ async def upgrade(database: Database) -> None:
 async def revision(database: Database) -> str | None:
     """Return the revision a database is at; None for an empty one."""
     async with database.callers.connect() as connection:
-        current: Any = await connection.run_sync(_current)
-        return str(current) if current else None
+        return await connection.run_sync(_current)

@@ -85,6 +85,11 @@ class Completion:
     due_at: datetime | None
     """When to try again; None in a final state."""
 
+    @property
+    def id(self) -> str:
+        """Return the delivery's id."""
+        return self.delivery.id
+
 
 async def claim(
     tx: Transaction,

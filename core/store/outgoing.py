@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -14,7 +14,6 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
-    Row,
     Select,
     Table,
     and_,
@@ -22,20 +21,14 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    tuple_,
     update,
 )
 
 from core.domain.effects import SendMessage
-from core.domain.enrollment import MessageEnded, Sent, State
-from core.domain.steps.message import TRANSACTIONAL
+from core.domain.enrollment import MessageEnded, Sent
 from core.domain.trace import Transition
-from core.store.enrollments import enrollments
 from core.store.metadata import Instant, Name, dump_json, from_micros, metadata, org_id, to_micros
-from core.store.organizations import organizations
-from core.store.record_rows import records
 from core.store.transaction import Transaction, values_by_column
-from core.store.workflows import WorkflowState, workflows
 
 
 class MessageState(StrEnum):
@@ -55,7 +48,8 @@ class MessageState(StrEnum):
         return self not in (MessageState.PENDING, MessageState.SENDING)
 
 
-_UNDER_WAY = "state IN ('pending', 'sending')"
+UNDER_WAY = "state IN ('pending', 'sending')"
+PARKED = f"{UNDER_WAY} AND due_at IS NULL"
 
 outgoing_messages = Table(
     "outgoing_messages",
@@ -77,38 +71,24 @@ outgoing_messages = Table(
     Column("awaited", Boolean, nullable=False),
     Column("state", Name, nullable=False),
     Column("attempts", Integer, nullable=False),
-    # When to send; while it is being sent, when the lease ends.
+    # When to send; while it is being sent, when the lease ends. NULL while its workflow is paused, once that was met.
     Column("due_at", Instant),
     Column("lease_token", Name),
     Column("outcome", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
-    Index("outgoing_due", "org_id", "due_at", sqlite_where=text(_UNDER_WAY), postgresql_where=text(_UNDER_WAY)),
+    Index("outgoing_due", "org_id", "due_at", sqlite_where=text(UNDER_WAY), postgresql_where=text(UNDER_WAY)),
     # Frequency caps ask what a contact got lately, by any workflow.
     Index("outgoing_contact", "org_id", "contact_id", "created_at"),
     Index("outgoing_enrollment", "org_id", "enrollment_id", "id"),
+    # Resuming a workflow brings its own back.
+    Index("outgoing_parked", "org_id", "workflow_id", sqlite_where=text(PARKED), postgresql_where=text(PARKED)),
 )
 
 _NEW_COLUMNS = (
     "org_id id enrollment_id workflow_id step_id contact_id channel purpose recipient subject text html ordinal "
     "awaited state attempts due_at outcome created_at"
 ).split()
-_DUE = (
-    f"FROM outgoing_messages m WHERE m.org_id = {{org}} AND m.{_UNDER_WAY} AND m.due_at <= {{now}} AND NOT EXISTS "  # noqa: S608
-    f"(SELECT 1 FROM {workflows.name} f WHERE f.org_id = m.org_id AND f.id = m.workflow_id "
-    f"AND f.state = '{WorkflowState.PAUSED}')"
-)
-_READY = (
-    f"SELECT o.org_id FROM {organizations.name} o WHERE EXISTS "  # noqa: S608
-    f"(SELECT 1 {_DUE.format(org='o.org_id', now='$1')}) "
-    "ORDER BY o.org_id"
-)
-_CHOSEN_SQLITE = f"SELECT m.org_id, m.id {_DUE.format(org='$1', now='$2')} ORDER BY m.due_at LIMIT $3"
-_CHOSEN_POSTGRESQL = (
-    "SELECT d.org_id, d.id FROM unnest($1::text[]) AS w(org_id) CROSS JOIN LATERAL "  # noqa: S608
-    f"(SELECT m.org_id, m.id {_DUE.format(org='w.org_id', now='$2')} "
-    "ORDER BY m.due_at LIMIT $3 FOR UPDATE OF m SKIP LOCKED) d"
-)
 _SENT = "m.created_at >= $2 AND m.state IN ('pending', 'sending', 'sent')"
 _LATELY_SQLITE = (
     "SELECT m.org_id, m.contact_id, m.channel, m.created_at, m.workflow_id FROM json_each($1) w "  # noqa: S608
@@ -180,6 +160,11 @@ class Completion:
     """When to try again; None in a final state."""
 
     @property
+    def id(self) -> str:
+        """Return the message's id."""
+        return self.message.id
+
+    @property
     def stimulus(self) -> MessageEnded:
         """Return it as the enrollment is told."""
         return MessageEnded(self.message.id, self.state is MessageState.SENT, self.outcome)
@@ -201,74 +186,8 @@ async def create_many(tx: Transaction, new: Sequence[NewMessage]) -> None:
         tx.wake("mailer")
 
 
-async def claim(tx: Transaction, *, limit: int, lease: timedelta, token: str, offset: int = 0) -> list[ClaimedMessage]:
-    """Lease up to `limit` messages that are due, in a system transaction; organizations share them evenly.
-
-    Messages of paused workflows stay where they are. `offset` rotates who comes first when there are more than fit.
-    """
-    now = to_micros(tx.now)
-    ready = [row[0] for row in await tx.fetch(_READY, now)]
-    if not ready or limit <= 0:
-        return []
-    start = offset % len(ready)
-    turn = (ready[start:] + ready[:start])[:limit]
-    share = max(1, limit // len(turn))
-    if tx.dialect == "postgresql":
-        keys = [tuple(row) for row in await tx.fetch(_CHOSEN_POSTGRESQL, turn, now, share)]
-    else:
-        keys = [tuple(row) for org in turn for row in await tx.fetch(_CHOSEN_SQLITE, org, now, share)]
-    if not keys:
-        return []
-    leased = await tx.all(
-        update(outgoing_messages)
-        .where(or_(*(_is(org, message) for org, message in keys)))
-        .values(state=MessageState.SENDING.value, due_at=tx.now + lease, lease_token=token)
-        .returning(*outgoing_messages.c)
-    )
-    return [_claimed(row) for row in sorted(leased, key=lambda row: (row.created_at, row.id))]
-
-
 def _is(org: str, message: str) -> Any:
     return and_(outgoing_messages.c.org_id == org, outgoing_messages.c.id == message)
-
-
-def _claimed(row: Row[Any]) -> ClaimedMessage:
-    names = ClaimedMessage.__dataclass_fields__
-    return ClaimedMessage(**{name: value for name, value in row._mapping.items() if name in names})
-
-
-async def unwanted(tx: Transaction, claimed: Sequence[ClaimedMessage]) -> dict[str, str]:
-    """Return which messages must not go out any more, by id, and why: much may have happened since they were written.
-
-    A held or retried message can be days old; who unsubscribes, or whose enrollment is cancelled, gets nothing more.
-    """
-    if not claimed:
-        return {}
-    contacts = sorted({(one.org_id, one.contact_id) for one in claimed})
-    people = await tx.all(
-        select(records.c.org_id, records.c.id, records.c.fields).where(
-            tuple_(records.c.org_id, records.c.id).in_(contacts), records.c.deleted_at.is_(None)
-        )
-    )
-    fields = {(row.org_id, row.id): row.fields for row in people}
-    sources = sorted({(one.org_id, one.enrollment_id) for one in claimed})
-    running = await tx.all(
-        select(enrollments.c.org_id, enrollments.c.id, enrollments.c.state).where(
-            tuple_(enrollments.c.org_id, enrollments.c.id).in_(sources)
-        )
-    )
-    states = {(row.org_id, row.id): row.state for row in running}
-    found: dict[str, str] = {}
-    for one in claimed:
-        person = fields.get((one.org_id, one.contact_id))
-        state = states.get((one.org_id, one.enrollment_id))
-        if person is None:
-            found[one.id] = "skipped: the contact was deleted"
-        elif one.purpose != TRANSACTIONAL and person.get("unsubscribed") is True:
-            found[one.id] = "skipped: the contact has unsubscribed"
-        elif state is None or state == State.CANCELLED:
-            found[one.id] = "skipped: the enrollment was cancelled"
-    return found
 
 
 async def still_leased(tx: Transaction, messages: Iterable[ClaimedMessage]) -> set[ContactKey]:

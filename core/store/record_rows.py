@@ -7,7 +7,6 @@ at a lock or at a unique key and never overwrite each other.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,8 +20,8 @@ from core.domain.records import changes as field_changes
 from core.domain.records import identity
 from core.domain.records.changes import Change
 from core.store import identifiers
-from core.store.metadata import Instant, Json, Name, dump_json, from_micros, metadata, org_id, to_micros
-from core.store.transaction import Transaction, values_by_column
+from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, read_json, to_micros, write_json
+from core.store.transaction import Transaction, rows_of_json, values_by_column
 
 records = Table(
     "records",
@@ -34,6 +33,8 @@ records = Table(
     Column("rev", Integer, nullable=False),
     # Of leads: a copy of the field, so that a contact's leads are found by index.
     Column("contact_id", Name),
+    # Of contacts, for a company's contacts.
+    Column("company_id", Name),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("deleted_at", Instant),
@@ -45,6 +46,14 @@ records = Table(
         "id",
         sqlite_where=text("contact_id IS NOT NULL"),
         postgresql_where=text("contact_id IS NOT NULL"),
+    ),
+    Index(
+        "records_company",
+        "org_id",
+        "company_id",
+        "id",
+        sqlite_where=text("company_id IS NOT NULL"),
+        postgresql_where=text("company_id IS NOT NULL"),
     ),
 )
 
@@ -63,13 +72,20 @@ record_changes = Table(
     Index("record_changes_record", "org_id", "record_id", "id"),
 )
 
-_RECORD_COLUMNS = ("org_id", "id", "type", "fields", "rev", "contact_id", "created_at", "updated_at")
+_RECORD_COLUMNS = ("org_id", "id", "type", "fields", "rev", "contact_id", "company_id", "created_at", "updated_at")
 _CHANGE_COLUMNS = ("org_id", "id", "record_id", "field", "old_value", "new_value", "actor", "cause", "created_at")
-_UPDATE_SQLITE = "UPDATE records SET fields = ?, rev = ?, contact_id = ?, updated_at = ? WHERE org_id = ? AND id = ?"
+_UPDATE_SQLITE = (
+    "UPDATE records SET fields = ?, rev = ?, contact_id = ?, company_id = ?, updated_at = ? WHERE org_id = ? AND id = ?"
+)
+_MOVED = {"org_id": "text", "id": "text", "fields": "jsonb", "rev": "int"} | {
+    "contact_id": "text",
+    "company_id": "text",
+    "at": "bigint",
+}
 _UPDATE_POSTGRESQL = (
-    "UPDATE records r SET fields = v.fields::jsonb, rev = v.rev, contact_id = v.contact_id, updated_at = v.at "
-    "FROM unnest($1::text[], $2::text[], $3::text[], $4::int[], $5::text[], $6::bigint[]) "
-    "AS v(org_id, id, fields, rev, contact_id, at) WHERE r.org_id = v.org_id AND r.id = v.id"
+    "UPDATE records r SET fields = v.fields, rev = v.rev, contact_id = v.contact_id, "  # noqa: S608
+    "company_id = v.company_id, updated_at = v.at "
+    f"FROM {rows_of_json(_MOVED)} AS v WHERE r.org_id = v.org_id AND r.id = v.id"
 )
 _COLUMNS_OF_R = ", ".join(f"r.{name}" for name in _RECORD_COLUMNS)
 _HOLD_SQLITE = (
@@ -105,6 +121,11 @@ class Record:
     def contact_id(self) -> str | None:
         """Return a lead's contact."""
         return self.fields.get("contact_id") if self.type == "lead" else None
+
+    @property
+    def company_id(self) -> str | None:
+        """Return a contact's company."""
+        return self.fields.get("company_id") if self.type == "contact" else None
 
     @property
     def facts(self) -> RecordFacts:
@@ -160,13 +181,13 @@ async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[s
     if tx.dialect == "postgresql":
         rows = await tx.fetch(_HOLD_POSTGRESQL, *values_by_column(wanted))
     else:
-        rows = await tx.fetch(_HOLD_SQLITE, dump_json(wanted))
+        rows = await tx.fetch(_HOLD_SQLITE, write_json(wanted))
     return {(row[0], row[1]): _from_driver(row) for row in rows}
 
 
 def _from_driver(row: Sequence[Any]) -> Record:
-    fields = json.loads(row[3]) if isinstance(row[3], str) else row[3]
-    return Record(row[0], row[1], row[2], fields, row[4], from_micros(row[6]), from_micros(row[7]))
+    fields = read_json(row[3]) if isinstance(row[3], str) else row[3]
+    return Record(row[0], row[1], row[2], fields, row[4], from_micros(row[7]), from_micros(row[8]))
 
 
 async def save(tx: Transaction, drafts: Collection[Draft]) -> list[Written]:
@@ -192,19 +213,20 @@ def _author(draft: Draft) -> tuple[str, str]:
 
 
 def _columns(record: Record) -> tuple[Any, ...]:
-    contact_id, times = record.contact_id, (record.created_at, record.updated_at)
-    return (record.org_id, record.id, record.type, record.fields, record.rev, contact_id, *times)
+    copied, times = (record.contact_id, record.company_id), (record.created_at, record.updated_at)
+    return (record.org_id, record.id, record.type, record.fields, record.rev, *copied, *times)
 
 
 async def _update(tx: Transaction, moved: Sequence[Record]) -> None:
     if not moved:
         return
-    rows = [(r.org_id, r.id, dump_json(r.fields), r.rev, r.contact_id, to_micros(r.updated_at)) for r in moved]
+    rows = [(r.org_id, r.id, r.fields, r.rev, r.contact_id, r.company_id, to_micros(r.updated_at)) for r in moved]
     driver = await tx.driver()
     if tx.dialect == "postgresql":
-        await driver.execute(_UPDATE_POSTGRESQL, *values_by_column(rows))
+        await driver.execute(_UPDATE_POSTGRESQL, write_json(rows))
     else:
-        await driver.executemany(_UPDATE_SQLITE, [(*values, org, id_) for org, id_, *values in rows])
+        values = [(write_json(fields), *rest, org, id_) for org, id_, fields, *rest in rows]
+        await driver.executemany(_UPDATE_SQLITE, values)
 
 
 def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:

@@ -27,8 +27,8 @@ from core.store.transaction import EVERY_ORGANIZATION, Transaction, values_by_co
 
 _BY_WORKFLOW = "workflow:"
 _BY_ENROLLMENT = "enrollment:"
-_LOOKED_AT = 2_000
-"""Contacts that one page of spreading looks at."""
+_TOLD_AT_ONCE = 2_000
+"""Contacts that one page of spreading concerns."""
 
 _HOPS_SQLITE = (
     "SELECT e.org_id, e.id, coalesce(e.data ->> 'hops', 0) FROM json_each($1) w CROSS JOIN enrollments e "
@@ -38,13 +38,9 @@ _HOPS_POSTGRESQL = (
     "SELECT e.org_id, e.id, coalesce((e.data ->> 'hops')::int, 0) "
     "FROM unnest($1::text[], $2::text[]) AS w(org_id, id) JOIN enrollments e USING (org_id, id)"
 )
-_BOUNDARY = (
-    "SELECT max(id), count(*) FROM (SELECT id FROM records WHERE org_id = $1 AND type = 'contact' AND id > $2 "
-    "ORDER BY id LIMIT $3) AS ahead"
-)
 _OF_COMPANY = (
-    "SELECT id FROM records WHERE org_id = $1 AND type = 'contact' AND id > $2 AND id <= $3 "
-    "AND fields ->> 'company_id' = $4 AND deleted_at IS NULL ORDER BY id"
+    "SELECT id FROM records WHERE org_id = $1 AND company_id = $2 AND id > $3 AND deleted_at IS NULL "
+    "ORDER BY id LIMIT $4"
 )
 
 
@@ -176,14 +172,11 @@ async def spread(tx: Transaction, org: str, event: EventFacts) -> None:
     assert tx.org_id == EVERY_ORGANIZATION
     change = ChangedRecord.of(event)
     after = str(event.fields.get("after", ""))
-    boundary, looked_at = (await tx.fetch(_BOUNDARY, org, after, _LOOKED_AT))[0]
-    if boundary is None:
-        return
-    rows = await tx.fetch(_OF_COMPANY, org, after, boundary, change.record_id)
+    rows = await tx.fetch(_OF_COMPANY, org, change.record_id, after, _TOLD_AT_ONCE)
     new = [(org, _event(tx, row[0], change, event.hops, event.occurred_at)) for row in rows]
-    if looked_at == _LOOKED_AT:
+    if len(rows) == _TOLD_AT_ONCE:
         further = _event(tx, None, change, event.hops, event.occurred_at)
-        new.append((org, replace(further, fields={**further.fields, "after": boundary})))
+        new.append((org, replace(further, fields={**further.fields, "after": rows[-1][0]})))
     await events.store_many(tx, new)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Row, Select, Table, and_, or_, select, text, tuple_, update
+from sqlalchemy import Column, ColumnElement, Index, Row, Select, Table, and_, or_, select, text, update
 
 from core.domain import names
 from core.domain.effects import CreateTask, Emit
@@ -18,6 +18,7 @@ from core.domain.errors import Invalid, NotFound, Violation, WrongState, invalid
 from core.domain.workflow import json_schemas
 from core.domain.workflow.storable import storable
 from core.store.deliveries import Emission
+from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, dump_json, metadata, org_id
 from core.store.transaction import Transaction
 
@@ -255,12 +256,18 @@ async def cancel(tx: Transaction, ids: Sequence[tuple[str, str]]) -> int:
     """
     if not ids:
         return 0
-    named = tuple_(agent_tasks.c.org_id, agent_tasks.c.id).in_(sorted(set(ids)))
-    rows = await tx.all(_standing().where(named).with_for_update())
+    rows = await tx.all(_standing().where(these(agent_tasks, ids)).with_for_update())
     expired = {row.id for row in rows if state_now(row, tx.now) is TaskState.EXPIRED}
     await _close(tx, [row for row in rows if row.id in expired], TaskState.EXPIRED)
     await _close(tx, [row for row in rows if row.id not in expired], TaskState.CANCELLED)
     return len(rows)
+
+
+# Nobody is late while a workflow is paused: resuming says what becomes of them.
+_GOES_ON = text(
+    "NOT EXISTS (SELECT 1 FROM workflows w WHERE w.org_id = agent_tasks.org_id AND w.id = agent_tasks.workflow_id "
+    "AND w.state = 'paused')"
+)
 
 
 async def expire(tx: Transaction) -> int:
@@ -268,7 +275,7 @@ async def expire(tx: Transaction) -> int:
 
     Their enrollments go on by their own timers.
     """
-    overdue = _standing().where(agent_tasks.c.expires_at <= tx.now).limit(_CLOSED_AT_ONCE)
+    overdue = _standing().where(agent_tasks.c.expires_at <= tx.now, _GOES_ON).limit(_CLOSED_AT_ONCE)
     rows = await tx.all(overdue.with_for_update())
     await _close(tx, rows, TaskState.EXPIRED)
     return len(rows)
@@ -293,8 +300,7 @@ def _standing() -> Select[Any]:
 
 async def _close(tx: Transaction, rows: Sequence[Row[Any]], state: TaskState) -> None:
     if rows:
-        keys = [(row.org_id, row.id) for row in rows]
-        statement = update(agent_tasks).where(tuple_(agent_tasks.c.org_id, agent_tasks.c.id).in_(keys))
+        statement = update(agent_tasks).where(these(agent_tasks, [(row.org_id, row.id) for row in rows]))
         await tx.run(statement.values(state=state.value, claim_expires_at=None))
         tx.wake("watch")
 

@@ -77,7 +77,6 @@ def test_where_nobody_enters_the_ways_in_are_told(folder: Path) -> None:
 
 
 def test_a_plot_that_cannot_be_drawn_costs_nobody_the_tables(folder: Path) -> None:
-    pytest.importorskip("matplotlib")
     result = _ran("simulate care.yaml --sample 3 --plot nowhere/out.svg")
     assert result.exit_code == 1
     assert "Funnel" in result.stdout

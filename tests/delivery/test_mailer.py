@@ -21,7 +21,7 @@ from core.delivery.mailer import HANDED_OVER, NO_SERVER, Mailer
 from core.delivery.smtp import SmtpSender, SmtpServer
 from core.domain.effects import SendMessage
 from core.domain.enrollment import MessageEnded
-from core.store import outgoing
+from core.store import outgoing, outgoing_due
 from core.store.database import Database
 from core.store.organizations import organizations
 from core.store.outgoing import NewMessage
@@ -350,7 +350,7 @@ async def test_what_a_dead_process_had_is_given_back(start: Start, server: MailS
     mail = await start()
     await mail.write()
     async with mail.database.system() as tx:
-        await outgoing.claim(tx, limit=1, lease=timedelta(hours=1), token="lse_dead")
+        await outgoing_due.claim(tx, limit=1, lease=timedelta(hours=1), token="lse_dead")
     assert await mail.mailer.recover() == 1
     await mail.mailer.drain()
     assert [row[0] for row in await mail.rows()] == ["sent"]

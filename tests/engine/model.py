@@ -143,12 +143,14 @@ class Model:
     def resume(self, policy: Policy, now: datetime) -> None:
         assert self.paused_at is not None
         length, self.paused_at = now - self.paused_at, None
-        overdue = [one.identity for one in self.overdue(now)]
+        overdue = [one.identity for one in self.overdue(now) if one.waiting]
         for journey in self.running():
             journey.skipping = policy == "skip_overdue" and journey.identity in overdue
         for journey in self.timed() if policy == "shift" else ():
             assert journey.due is not None
             journey.due += length
+            if journey.asked_until is not None and journey.waiting == "approval":
+                journey.asked_until += length
 
     def timed(self) -> list[Journey]:
         """Return those whose timer runs; to stand before a step is no timer."""

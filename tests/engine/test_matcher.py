@@ -151,7 +151,7 @@ async def test_a_list_is_a_segment(parts: Parts) -> None:
 
 
 async def test_a_companys_change_concerns_each_of_its_contacts(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.store.record_triggers._LOOKED_AT", 3)
+    monkeypatch.setattr("core.store.record_triggers._TOLD_AT_ONCE", 3)
     await parts.publish("triggers: [{segment: company.employees > 10}]")
     acme, other = await parts.company(name="Acme", employees=5), await parts.company(name="Other", employees=5)
     people = await parts.contacts(7, company_id=acme)

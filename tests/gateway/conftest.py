@@ -19,16 +19,14 @@ from core.rpc.call import Parts
 from core.rpc.limits import RateLimiter
 from core.rpc.pipeline import Pipeline
 from core.store.database import Database
+from tests.databases import Databases
 from tests.gateway.serving import Gateway, method_table
 
 
 @pytest.fixture
-async def database(tmp_path: Path, clock: ManualClock, anyio_backend: str) -> AsyncIterator[Database]:
-    """Open one database: how rows are kept is not what these tests are about."""
-    opened = await Database.open(f"sqlite:///{tmp_path / 'dripstone.db'}", clock)
-    await opened.create_schema()
-    yield opened
-    await opened.close()
+def database_url(tmp_path: Path, databases: Databases) -> str:
+    """Return the address of one database: how rows are kept is not what these tests are about."""
+    return databases.on_sqlite(tmp_path / "dripstone.db", "tables")
 
 
 @pytest.fixture

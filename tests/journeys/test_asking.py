@@ -88,6 +88,24 @@ async def test_a_simulation_tells_what_would_happen_and_writes_nothing(core: Run
     assert await _rows(core) == before
 
 
+async def test_a_simulation_tells_refused_reentries_apart_and_when_no_trigger_fires(
+    core: RunningCore, story: Story
+) -> None:
+    source = """
+    timezone: UTC
+    triggers: [{schedule: {cron: "0 9 * * mon"}, audience: {filter: 'email:*'}}]
+    steps: [{id: note, kind: log, message: hello}]
+    """
+    body = {"source": source, "contacts": {"records": [{"email": "bob@example.com"}]}}
+    async with core.http() as http:
+        often = (await http.post("/api/v1/workflows/simulate", json={**body, "horizon": "15d"})).json()
+        never = (await http.post("/api/v1/workflows/simulate", json={**body, "horizon": "1m"})).json()
+    assert (often["problems"], often["entered_count"], often["exclusions"]) == ([], 1, [])
+    (warning,) = often["warnings"]
+    assert warning.startswith("1 contact that had entered was refused at a re-entry (REENTRY_ONCE), such as bob@")
+    assert [(one["reason"], one["count"]) for one in never["exclusions"]] == [("NO_TRIGGER", 1)]
+
+
 async def test_a_simulation_of_a_broken_document_tells_what_is_wrong(core: RunningCore, story: Story) -> None:
     async with core.http() as http:
         source = "title: T\nsteps:\n  - {id: a, kind: wait, for: 2x}\n"

@@ -114,6 +114,20 @@ async def test_what_happens_during_a_pause_counts_when_it_is_over(core: RunningC
     assert await story.where(ada) == ("completed", "happy")
 
 
+async def test_a_preview_lists_steps_in_the_order_of_the_document(core: RunningCore, story: Story) -> None:
+    first, last = "{id: zero, kind: wait, for: 1d}", "{id: alpha, kind: wait, for: 1d}"
+    await story.publish("short", f"title: Short\nsteps:\n  - {first}\n  - {{id: later, kind: wait, for: 9d}}\n")
+    await story.enroll("short", "old@example.com")
+    await core.pass_time(timedelta(days=1))  # stands at a step that the next version has no more
+    await story.publish("short", f"title: Short\nsteps:\n  - {first}\n  - {last}\n")
+    await story.enroll("short", "ada@example.com")
+    await core.pass_time(timedelta(days=1))
+    await story.enroll("short", "bob@example.com")
+    await _pause(story, "short")
+    preview = await _resume(story, "short", "RUN_OVERDUE", dry=True)
+    assert [one.step_id for one in preview.steps] == ["zero", "alpha", "later"]
+
+
 @pytest.mark.parametrize(
     ("policy", "at_once", "a_day_later", "told"),
     [

@@ -12,6 +12,13 @@ from tests.mcp_server.stand_in import StandIn
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture
+def era() -> str:
+    """Run in one era alone: what is said is composed before the protocol; test_story and test_surface run in both."""
+    return "auto"
+
+
 ADA = {"email": "ada@example.com"}
 COMMIT = {"mode": "commit", "idempotency_key": "k"}
 

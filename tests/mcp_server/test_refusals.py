@@ -16,6 +16,12 @@ from tests.mcp_server.stand_in import StandIn
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture
+def era() -> str:
+    """Run in one era alone: what is said is composed before the protocol; test_story and test_surface run in both."""
+    return "auto"
+
+
 async def test_an_unknown_argument_is_refused_with_the_nearest_name_and_a_corrected_call(
     agent: Agent, core: StandIn
 ) -> None:

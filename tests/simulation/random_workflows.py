@@ -184,7 +184,7 @@ CONTACTS = st.lists(
 HAPPENINGS = st.lists(
     st.tuples(
         st.integers(0, 2),
-        st.sampled_from(EVENTS),
+        st.sampled_from((*EVENTS, "lead.came")),
         st.dictionaries(st.sampled_from(["x", "job_title"]), VALUES, max_size=2),
     ),
     min_size=4,

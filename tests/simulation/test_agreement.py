@@ -28,7 +28,7 @@ from core.store.database import Database
 from core.templates import Template, templates
 from tests.engine.parts import Parts
 from tests.simulation.cases import START
-from tests.simulation.live import MINUTE, Live, line
+from tests.simulation.live import MINUTE, Live, line, type_of
 from tests.simulation.random_workflows import ASSUMPTIONS, CONTACTS, HAPPENINGS, documents
 
 HORIZON = timedelta(days=4)
@@ -129,6 +129,26 @@ def test_both_tell_the_same_story_of_a_template(stage: Stage, template: Template
     assert stage.run(lambda parts: _compare(parts, document, contacts, coming, assumed, timedelta(days=25))) > 20
 
 
+def test_both_make_a_lead_of_an_event_where_none_is_open(stage: Stage) -> None:
+    document = {
+        "triggers": [{"record": "lead", "on": "created", "when": 'lead.status == "new"'}],
+        "reentry": "after_exit",
+        "circuit_breaker": "off",
+        "steps": [
+            {"id": "pause", "kind": "wait", "for": "1h"},
+            {"id": "close", "kind": "update", "record": "lead", "set": {"status": "closed"}},
+        ],
+    }
+    contacts = [{}, {"lead": {"status": "working"}}, {"lead": {"status": "disqualified"}}]
+    coming: list[Happening] = [
+        (timedelta(hours=3 * n) + MINUTE, whose, name, {})
+        for n, name in enumerate(("lead.came", "lead.came", "a"))
+        for whose in range(3)
+    ]
+    told = stage.run(lambda parts: _compare(parts, document, contacts, coming, {}, HORIZON))
+    assert told == 4 * 5  # two enrollments each of the first and the third contact
+
+
 def _fields(number: int) -> dict[str, Any]:
     ours = {"workspace_id": f"ws{number}", "meeting_id": f"m{number}", "form": "demo"}
     return {**ours, "channel": "dm", "text": "Yes!", "path": "/pricing/x"}
@@ -152,7 +172,13 @@ async def _compare(
     subjects = await live.subjects(contacts)
     events = [(start + after, subjects[whose], name, fields) for after, whose, name, fields in coming]
     script = [
-        {"event": name, "contact": one.contact.id, "at": at.isoformat(), "fields": {**fields, "email": one.label}}
+        {
+            "event": name,
+            "type": type_of(name),
+            "contact": one.contact.id,
+            "at": at.isoformat(),
+            "fields": {**fields, "email": one.label},
+        }
         for at, one, name, fields in events
     ]
     by_triggers = bool(document.get("triggers"))

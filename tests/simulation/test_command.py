@@ -67,6 +67,24 @@ def test_tables_show_timelines_messages_and_the_other_version(folder: Path) -> N
         assert shown in result.output, shown
 
 
+def test_refused_reentries_have_a_table_of_their_own(folder: Path) -> None:
+    once = "- {{event: trial.started, at: {}, fields: {{plan: pro}}}}\n"
+    (folder / "twice.yaml").write_text(once.format("+1h") + once.format("+9d"))
+    arguments = ["nurture.yaml", "--contacts", "people.csv", "--events", "twice.yaml"]
+    output = _simulate(*arguments).output
+    never, again = output.index("Kept out: never entered"), output.index("Entered, but refused at a re-entry")
+    assert never < output.index("ENTRY_CONDITION") < again < output.index("REENTRY_ONCE")
+    data = json.loads(_simulate(*arguments, "--json").stdout)
+    assert [(one["reason"], one["count"]) for one in data["exclusions"]] == [("ENTRY_CONDITION", 1)]
+    assert [(one["reason"], one["count"]) for one in data["refused_reentries"]] == [("REENTRY_ONCE", 2)]
+
+
+def test_where_nothing_starts_the_workflow_it_says_what_would(folder: Path) -> None:
+    output = " ".join(_simulate("nurture.yaml", "--contacts", "people.csv", "--entering", "triggers").output.split())
+    for told in ("NO_TRIGGER", "It starts when trial.started comes in", "--contacts", "--events", "--entering start"):
+        assert told in output, told
+
+
 def test_what_is_wrong_with_a_document_is_told_with_the_way_out(folder: Path) -> None:
     (folder / "bad.yaml").write_text("steps:\n  - {id: hello, kind: mesage}\n  - {id: pause, kind: wait, for: soon}\n")
     result = _simulate("bad.yaml")
@@ -112,7 +130,6 @@ def test_assumptions_may_come_as_text_or_as_files(folder: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_a_plot_is_drawn(folder: Path, suffix: str) -> None:
-    pytest.importorskip("matplotlib")
     result = _simulate("nurture.yaml", "--sample", "20", "--plot", f"out.{suffix}")
     assert result.exit_code == 0, result.output
     drawn = (folder / f"out.{suffix}").read_bytes()

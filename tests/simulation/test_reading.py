@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.domain.errors import Invalid
+from core.domain.errors import Invalid, Violation
 from core.simulation.assumptions import Answers, read_assumptions
 from core.simulation.made_up import made_up
 from core.simulation.script import ScriptedEvent, read_script
@@ -145,6 +145,23 @@ def test_assumptions_are_read() -> None:
     assert (read.owners, read.arrive_over, len(read.events)) == (False, timedelta(days=3), 1)
 
 
+@pytest.mark.parametrize(
+    ("zone", "hint"),
+    [
+        ("Europe/Berln", "Did you mean Europe/Berlin?"),
+        ("Mars/Base", "Write an IANA name, such as Europe/Berlin."),
+        (7, "Write an IANA name, such as Europe/Berlin."),
+    ],
+)
+def test_a_time_zone_that_there_is_not_is_refused_with_the_nearest_name(zone: Any, hint: str) -> None:
+    with pytest.raises(Invalid) as told:
+        read_assumptions({"organization_timezone": zone})
+    assert told.value.violations == (
+        Violation("assumptions.organization_timezone", "UNKNOWN_TIMEZONE", f"there is no time zone {zone}", hint),
+    )
+    assert read_assumptions({"organization_timezone": "Europe/Berlin"}).organization_timezone == "Europe/Berlin"
+
+
 def test_everything_wrong_with_assumptions_is_told_at_once() -> None:
     with pytest.raises(Invalid) as told:
         read_assumptions(
@@ -156,6 +173,7 @@ def test_everything_wrong_with_assumptions_is_told_at_once() -> None:
                 "qualify": {"tear": "A"},
                 "steps": {"helo": "sent", "pause": "x", "hello": "send"},
                 "events": [{}],
+                "organization_timezone": "Mars/Base",
             },
             compiled(NURTURE),
         )
@@ -165,6 +183,7 @@ def test_everything_wrong_with_assumptions_is_told_at_once() -> None:
         ("assumptions.messages", "TOO_MUCH"),
         ("assumptions.tasks", "WRONG_TYPE"),
         ("assumptions.qualify.tear", "UNKNOWN_KEY"),
+        ("assumptions.organization_timezone", "UNKNOWN_TIMEZONE"),
         ("assumptions.steps.helo", "UNKNOWN_STEP"),
         ("assumptions.steps.pause", "NOTHING_TO_ASSUME"),
         ("assumptions.steps.hello", "UNKNOWN_VALUE"),

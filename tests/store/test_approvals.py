@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.control.approval import ApprovalState, decide, use
-from core.store import approvals
+from core.store import approvals, workflows
 from core.store.approvals import NewApproval
 from core.store.database import Database
 from tests.announcements import announced, listen
 from tests.conftest import START
+from tests.store.test_pausing import workflow
 
 pytestmark = pytest.mark.anyio
 
@@ -113,3 +115,19 @@ async def test_a_withdrawn_request_is_cancelled_and_a_late_one_has_expired(
         assert await approvals.cancel(tx, [(ORG, "apr_1"), (ORG, "apr_2")]) == 0
     assert [await state_of(database, "apr_1"), await state_of(database, "apr_2")] == ["expired", "cancelled"]
     assert await told(database) == [("apr_1", "expired"), ("apr_2", "cancelled")]
+
+
+async def test_nobody_is_late_for_a_step_whose_workflow_is_paused(database: Database, clock: ManualClock) -> None:
+    details = {"workflow_id": "nurture"}
+    of_step = replace(request("apr_1", hours=1), subject_kind="step", subject_id="enr_1", details=details)
+    await ask(database, of_step, replace(request("apr_2", hours=1), details=details))
+    async with database.write(ORG) as tx:
+        await tx.insert(workflows.workflows, [workflow("nurture", "paused")])
+    clock.advance(timedelta(hours=1))
+    async with database.system() as tx:
+        assert await approvals.expire_due(tx, tx.now) == 1
+    assert [await state_of(database, "apr_1"), await state_of(database, "apr_2")] == ["pending", "expired"]
+    async with database.write(ORG) as tx:
+        await tx.run(workflows.workflows.update().values(state="active"))
+    async with database.system() as tx:
+        assert await approvals.expire_due(tx, tx.now) == 1

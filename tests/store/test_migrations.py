@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -41,7 +43,7 @@ async def test_migrations_make_exactly_the_schema_of_the_tables(database_url: st
         differences = await connection.run_sync(_differences)
     assert differences == []
     (head,) = ScriptDirectory.from_config(migrate.configuration()).get_heads()
-    assert await migrate.revision(database) == head
+    assert await migrate.revision(database) == head == migrate.newest()
     await migrate.upgrade(database)  # a second time there is nothing to do
     await database.close()
 
@@ -62,4 +64,27 @@ async def test_every_revision_can_be_undone(database_url: str, clock: ManualCloc
     async with database.workers.connect() as connection:
         left = await connection.run_sync(lambda c: [t for t in metadata.tables if c.dialect.has_table(c, t)])
     assert left == []
+    await database.close()
+
+
+async def test_contacts_that_are_there_already_are_found_by_their_company(database_url: str, clock: ManualClock) -> None:
+    database = await Database.open(database_url, clock)
+
+    def up_to(revision: str) -> Callable[[Connection], None]:
+        def up(connection: Connection) -> None:
+            config = migrate.configuration()
+            config.attributes["connection"] = connection
+            command.upgrade(config, revision)
+
+        return up
+
+    insert = "INSERT INTO records (org_id, id, type, fields, rev, created_at, updated_at) VALUES "
+    rows = [("cnt_1", "contact", '{"company_id": "cmp_1"}'), ("cnt_2", "contact", "{}"), ("cmp_1", "company", "{}")]
+    async with database.workers.begin() as connection:
+        await connection.run_sync(up_to("0006"))
+        for row in rows:
+            await connection.exec_driver_sql(f"{insert} ('org_a', '{row[0]}', '{row[1]}', '{row[2]}', 1, 0, 0)")
+        await connection.run_sync(up_to("head"))
+        found = await connection.exec_driver_sql("SELECT id, company_id FROM records ORDER BY id")
+        assert [tuple(row) for row in found] == [("cmp_1", None), ("cnt_1", "cmp_1"), ("cnt_2", None)]
     await database.close()

@@ -11,7 +11,7 @@ import pytest
 from core.clock import ManualClock
 from core.domain.effects import SendMessage
 from core.domain.enrollment import Sent
-from core.store import outgoing, workflows
+from core.store import outgoing, outgoing_due
 from core.store.database import Database
 from core.store.organizations import organizations
 from core.store.outgoing import ClaimedMessage, Completion, MessageState, NewMessage
@@ -41,7 +41,7 @@ async def write(database: Database, *new: NewMessage) -> None:
 
 async def claim(database: Database, token: str = "lse_1", limit: int = 10, offset: int = 0) -> list[ClaimedMessage]:
     async with database.system() as tx:
-        return await outgoing.claim(tx, limit=limit, lease=LEASE, token=token, offset=offset)
+        return await outgoing_due.claim(tx, limit=limit, lease=LEASE, token=token, offset=offset)
 
 
 async def complete(database: Database, *completions: Completion) -> int:
@@ -110,18 +110,6 @@ async def test_with_less_room_than_organizations_they_take_turns(database: Datab
     await write(database, *(message(f"msg_{n}", org) for n in range(3) for org in (ORG, "org_b")))
     found = [one.org_id for turn in range(4) for one in await claim(database, limit=1, offset=turn)]
     assert sorted(found) == [ORG, ORG, "org_b", "org_b"]
-
-
-async def test_messages_of_a_paused_workflow_stay(database: Database) -> None:
-    await write(database, message("msg_1"))
-    columns = {"title": "", "draft_source": "", "draft_document": {}, "published_version": 1, "rev": 1}
-    row = {**columns, "id": "nurture", "state": "paused", "created_at": START, "updated_at": START, "pause_reason": ""}
-    async with database.write(ORG) as tx:
-        await tx.insert(workflows.workflows, [row])
-    assert await claim(database) == []
-    async with database.write(ORG) as tx:
-        await tx.run(workflows.workflows.update().values(state="active"))
-    assert len(await claim(database)) == 1
 
 
 async def test_leases_are_given_back(database: Database) -> None:

@@ -12,10 +12,11 @@ from core.clock import ManualClock
 from core.domain.effects import CreateTask
 from core.domain.enrollment import Enrollment, State, TaskAnswered
 from core.domain.errors import Invalid, NotFound, WrongState
-from core.store import tasks
+from core.store import tasks, workflows
 from core.store.database import Database
 from core.store.tasks import TaskOutcome, TaskState
 from tests.conftest import START
+from tests.store.test_pausing import workflow
 
 pytestmark = pytest.mark.anyio
 
@@ -180,6 +181,19 @@ async def test_a_task_out_of_time_is_neither_claimed_nor_answered(database: Data
     async with database.system() as tx:
         assert (await tasks.expire(tx), await tasks.expire(tx)) == (1, 0)
     assert await states(database) == {"tsk_1": "expired", "tsk_2": "open", "tsk_3": "open"}
+
+
+async def test_no_agent_is_late_while_the_workflow_is_paused(database: Database, clock: ManualClock) -> None:
+    await offer(database, task("tsk_1", hours=1))
+    async with database.write(ORG) as tx:
+        await tx.insert(workflows.workflows, [workflow("nurture", "paused"), workflow("other", "active")])
+    clock.advance(timedelta(hours=1))
+    async with database.system() as tx:
+        assert await tasks.expire(tx) == 0
+    async with database.write(ORG) as tx:
+        await tx.run(workflows.workflows.update().values(state="active"))
+    async with database.system() as tx:
+        assert await tasks.expire(tx) == 1
 
 
 async def test_what_is_withdrawn_is_over_unless_it_was_answered(database: Database, clock: ManualClock) -> None:

@@ -6,15 +6,19 @@ A step sees the facts it is given and answers with a decision; it never sees a c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
 from core.domain import names
+from core.domain.articles import with_article
 from core.domain.effects import Effect
 from core.domain.enrollment import Enrollment, EventFacts, Facts, State, Stimulus, Waiting
-from core.domain.nearest import did_you_mean
-from core.domain.steps.shapes import Scope, Shape
+from core.domain.nearest import did_you_mean, nearest
+from core.domain.steps.shapes import RecordFields, Scope, Shape
+from core.domain.steps.unread import UNREAD, LookedIntoUnread
 from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Kind
 from core.domain.workflow.variables import Known, event_values
@@ -170,7 +174,10 @@ class Step:
         return cls.outputs
 
     def check(self, scope: Scope, path: str) -> None:
-        """Report what is wrong between its settings."""
+        """Report what is wrong between its settings.
+
+        A setting that could not be read is there, and is not None; whoever looks into it ends the check.
+        """
 
     def begin(self, context: Context) -> Decision:
         """Decide when an enrollment comes in."""
@@ -201,6 +208,12 @@ def setting(shape: Shape, summary: str, *, key: str = "") -> Setting:
 
 def settings(kind: type[Step]) -> tuple[Setting, ...]:
     """Return the configuration of a kind."""
+    cached: Any = kind  # a type is hashable, whatever the checker thinks of its instances
+    return _settings(cached)
+
+
+@cache  # to read annotations took half the time of compiling a workflow
+def _settings(kind: type[Any]) -> tuple[Setting, ...]:
     hints = get_type_hints(kind, include_extras=True)
     found = []
     for declared in fields(kind):
@@ -213,25 +226,38 @@ def settings(kind: type[Step]) -> tuple[Setting, ...]:
 def read(kind: type[Step], config: Mapping[str, Any], scope: Scope, path: str) -> Step | None:
     """Return the step that a configuration describes; None when something is wrong, which the scope then holds."""
     declared = settings(kind)
-    keys = [one.key for one in declared]
     before = len(scope.problems)
-    for key in config:
-        if key not in keys:
-            known = (*keys, "exits", "next", "title", "retry", "on_error")
-            hint = did_you_mean(key, known) or f"A {kind.kind} step takes {', '.join(keys) or 'no configuration'}."
-            scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"a {kind.kind} step has no {key}", hint)
+    meant = _unknown_keys(kind, declared, config, scope, path)
     values: dict[str, Any] = {}
     for wanted in declared:
-        if config.get(wanted.key) is not None:
-            values[wanted.name] = wanted.shape.read(config[wanted.key], scope, f"{path}.{wanted.key}")
+        raw, named, found = config.get(wanted.key), f"{path}.{wanted.key}", len(scope.problems)
+        if raw is not None:
+            values[wanted.name] = wanted.shape.read(raw, scope, named)
         elif wanted.required:
             hint = f"{wanted.summary} {wanted.shape.hint}".strip()
-            scope.add(f"{path}.{wanted.key}", "MISSING_KEY", f"a {kind.kind} step needs {wanted.key}", hint)
-    if len(scope.problems) > before:
-        return None
+            scope.add(named, "MISSING_KEY", f"{with_article(kind.kind)} step needs {wanted.key}", hint)
+        wrong = len(scope.problems) > found or (raw is None and wanted.key in meant)
+        if wrong and not (isinstance(wanted.shape, RecordFields) and isinstance(raw, Mapping)):
+            values[wanted.name] = UNREAD
     step = kind(**values)
-    step.check(scope, path)
+    with suppress(LookedIntoUnread):
+        step.check(scope, path)
     return step if len(scope.problems) == before else None
+
+
+def _unknown_keys(
+    kind: type[Step], declared: tuple[Setting, ...], config: Mapping[str, Any], scope: Scope, path: str
+) -> frozenset[str]:
+    """Report keys that the kind does not have, and return those that were probably meant."""
+    keys = [one.key for one in declared]
+    known = (*keys, "exits", "next", "title", "retry", "on_error")
+    a_step = f"{with_article(kind.kind)} step"
+    unknown = [key for key in config if key not in keys]
+    for key in unknown:
+        takes = f"{a_step[:1].upper()}{a_step[1:]} takes {', '.join(keys) or 'no configuration'}."
+        hint = did_you_mean(key, known) or takes
+        scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"{a_step} has no {key}", hint)
+    return frozenset(nearest(key, known) for key in unknown)
 
 
 def config_schema(kind: type[Step]) -> dict[str, Any]:

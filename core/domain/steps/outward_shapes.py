@@ -148,8 +148,13 @@ class Owners:
         weighted = {
             "type": "object",
             "properties": {
-                "member": MEMBER.schema(),
-                "weight": {"type": "integer", "minimum": 1, "maximum": LARGEST_WEIGHT},
+                "member": {**MEMBER.schema(), "description": "Id of the member."},
+                "weight": {
+                    "type": "integer",
+                    "minimum": 1,
+                    "maximum": LARGEST_WEIGHT,
+                    "description": "How large their share is beside the others'; 1 by default.",
+                },
             },
             "required": ["member"],
             "additionalProperties": False,

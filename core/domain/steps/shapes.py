@@ -24,8 +24,6 @@ IDENTIFIER = r"[a-z][a-z0-9_]{0,62}"
 MOST_FIELDS = 100
 LONGEST_EVENT_NAME = 200
 
-_CEL = {"type": "object", "properties": {"cel": {"type": "string"}}, "required": ["cel"], "additionalProperties": False}
-
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
@@ -223,11 +221,11 @@ class RecordFields:
             "minProperties": 1,
             "maxProperties": MOST_FIELDS,
             "patternProperties": {r"^custom(\.|$)": {}},
-            "additionalProperties": {"anyOf": [scalar, _CEL]},
+            "additionalProperties": {"anyOf": [scalar, dict(values.CEL_SCHEMA)]},
         }
 
     def read(self, raw: Any, scope: Scope, path: str) -> dict[str, Value]:
-        """Return the values by path, or report what is wrong; the record's type checks the paths later."""
+        """Return the values by path, or report what is wrong; the record's type checks the paths later, all of them."""
         if not isinstance(raw, Mapping):
             wrong_type(raw, "a map of field paths to values", self, scope, path)
             return {}
@@ -237,8 +235,7 @@ class RecordFields:
         for name, item in raw.items():
             value, problems = values.check(item, scope.environment, f"{path}.{name}")
             scope.problems += problems
-            if value is not None:
-                found[str(name)] = value
+            found[str(name)] = Value(None) if value is None else value  # its name can be checked all the same
         return found
 
     def check(self, record_type: str, chosen: Mapping[str, Value], scope: Scope, path: str) -> None:

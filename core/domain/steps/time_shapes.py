@@ -113,10 +113,7 @@ class Moment:
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
-        cel = {"type": "object", "properties": {"cel": {"type": "string"}}, "required": ["cel"]}
-        return {
-            "anyOf": [{"type": "string", "minLength": 1, "format": "liquid"}, {**cel, "additionalProperties": False}]
-        }
+        return {"anyOf": [{"type": "string", "minLength": 1, "format": "liquid"}, dict(values.CEL_SCHEMA)]}
 
     def read(self, raw: Any, scope: Scope, path: str) -> Value:
         """Return what it is computed from, or report what is wrong."""

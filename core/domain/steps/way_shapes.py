@@ -70,7 +70,13 @@ class Cases:
         """Return its JSON Schema."""
         item = {
             "type": "object",
-            "properties": {"name": _name_schema(ELSE, ERROR), "when": Condition().schema()},
+            "properties": {
+                "name": {**_name_schema(ELSE, ERROR), "description": "Name of the case, and of its exit."},
+                "when": {
+                    **Condition().schema(),
+                    "description": "What must hold for it; the first case that does wins.",
+                },
+            },
             "required": ["name", "when"],
             "additionalProperties": False,
         }
@@ -175,7 +181,11 @@ class Alternatives:
         exit = {**_name_schema(TIMEOUT, ERROR), "description": "Name of the exit it leads to; matched by default."}
         item = {
             "type": "object",
-            "properties": {"event": EventName().schema(), "when": Condition().schema(), "exit": exit},
+            "properties": {
+                "event": {**EventName().schema(), "description": "Name of the event."},
+                "when": {**Condition().schema(), "description": "What must hold besides."},
+                "exit": exit,
+            },
             "required": ["event"],
             "additionalProperties": False,
         }
@@ -225,8 +235,7 @@ class Match:
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
         name = {"type": "string", "minLength": 1, "maxLength": LONGEST_FIELD, "pattern": r"\S"}
-        cel = {"type": "object", "properties": {"cel": {"type": "string"}}, "required": ["cel"]}
-        value = {"anyOf": [{"type": ["string", "number", "boolean"]}, {**cel, "additionalProperties": False}]}
+        value = {"anyOf": [{"type": ["string", "number", "boolean"]}, dict(values.CEL_SCHEMA)]}
         return {
             "type": "object",
             "minProperties": 1,

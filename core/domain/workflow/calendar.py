@@ -177,7 +177,7 @@ def calendar_schema() -> dict[str, Any]:
     openings = notation.openings_schema()
     by_day = {
         "type": "object",
-        "properties": dict.fromkeys(WEEKDAYS, openings),
+        "properties": {day: {**openings, "description": f"When it is open on {day.title()}s."} for day in WEEKDAYS},
         "minProperties": 1,
         "additionalProperties": False,
     }

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core.domain.articles import with_article
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.document import DOCUMENT_KEYS, END
 
@@ -147,7 +148,7 @@ def _shown(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case Mapping() if "kind" in value:
-            return f"a {value['kind']} step"
+            return with_article(f"{value['kind']} step")
         case Mapping():
             text = "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
         case list():

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.domain.articles import with_article
 from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
 from core.domain.workflow.expression_text import MACROS, Rewritten
@@ -77,7 +78,7 @@ def _translate(message: str, called: bool, variables: Mapping[str, str]) -> tupl
     if found := _OVERLOAD.search(message):
         return _overload(found.group(1), found.group(2))
     if found := _SELECT.search(message):
-        return "EXPRESSION_TYPE", f"a {_word(found.group(1))} has no fields", "Name the value itself."
+        return "EXPRESSION_TYPE", f"{with_article(_word(found.group(1)))} has no fields", "Name the value itself."
     if "recursion limit" in message or "max recursion" in message:
         return "EXPRESSION_TOO_DEEP", "the expression is nested too deeply", "Split it over several branch steps."
     if "Syntax error" in message:

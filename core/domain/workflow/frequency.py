@@ -93,11 +93,15 @@ def _longest(per: timedelta | CalendarUnit) -> timedelta:
 
 def frequency_caps_schema() -> dict[str, Any]:
     """Return the JSON Schema of frequency caps in a document."""
+    per = {"anyOf": [{"enum": list(get_args(CalendarUnit))}, {"type": "string", "pattern": durations.PATTERN}]}
+    channel = {"type": "string", "pattern": f"^{_CHANNEL}$"}
+    number = {"type": "integer", "minimum": 1, "maximum": MOST_MESSAGES}
+    otherwise = "What becomes of a message too many: held until the cap allows it, or skipped; held by default."
     properties = {
-        "at_most": {"type": "integer", "minimum": 1, "maximum": MOST_MESSAGES},
-        "per": {"anyOf": [{"enum": list(get_args(CalendarUnit))}, {"type": "string", "pattern": durations.PATTERN}]},
-        "channel": {"type": "string", "pattern": f"^{_CHANNEL}$"},
-        "otherwise": {"enum": list(get_args(Otherwise))},
+        "at_most": {**number, "description": "How many messages."},
+        "per": {**per, "description": "In which time: a day or week of the contact's calendar, or a length of time."},
+        "channel": {**channel, "description": "The channel it counts and caps; all together by default."},
+        "otherwise": {"enum": list(get_args(Otherwise)), "description": otherwise},
     }
     cap = {
         "type": "object",

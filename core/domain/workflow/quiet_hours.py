@@ -65,7 +65,11 @@ def _end(quiet: QuietHours, instant: datetime, zone: Zone) -> datetime:
 def quiet_hours_schema() -> dict[str, Any]:
     """Return the JSON Schema of quiet hours in a document."""
     end = {"type": "string", "pattern": f"{notation.TIME_PATTERN}|^24:00$"}
-    properties = {"from": notation.time_schema(), "to": end, "days": notation.weekdays_schema()}
+    properties = {
+        "from": {**notation.time_schema(), "description": "Local time at which they begin."},
+        "to": {**end, "description": "Local time at which they end; on the day after when it is not later."},
+        "days": {**notation.weekdays_schema(), "description": "Weekdays on which they begin; every day by default."},
+    }
     window = {"type": "object", "properties": properties, "required": ["from", "to"], "additionalProperties": False}
     short = {"type": "string", "pattern": notation.OPENING_PATTERN, "examples": ["21:00-08:00"]}
     one = {"anyOf": [short, window]}

@@ -12,6 +12,13 @@ from core.domain.workflow.expressions import Environment, Expression
 from core.domain.workflow.templates import Escape, Template
 
 DEEPEST = 8
+CEL_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"cel": {"type": "string", "description": "A CEL expression; what it comes to is the value."}},
+    "required": ["cel"],
+    "additionalProperties": False,
+}
+"""The JSON Schema of a computed value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,10 @@ _MODELS = 3
 
 
 async def run(spec: dict[str, Any]) -> dict[str, Any]:
-    """Turn the ticker at the instant `now` for at most `seconds`, or `until` the first batch is committed."""
+    """Turn the ticker at the instant `now` for at most `seconds`, or `until` the first batch is committed.
+
+    As many `turns` go on at once as in a process that serves, unless it is said.
+    """
     opening = time.monotonic()
     async with engine(spec["url"], spec["folder"], ManualClock(from_micros(spec["now"]))) as core:
         if spec.get("until") == "first":
@@ -30,7 +33,8 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
         idle = await lags_during(asyncio.sleep(_IDLE_SECONDS)) if spec.get("lag") else []
         await told_to_go()
         cpu, started = time.process_time(), time.monotonic()
-        drain = asyncio.create_task(_drain(core, started + spec["seconds"], spec["total"]))
+        turns = spec.get("turns") or core.ticker.at_once
+        drain = asyncio.create_task(_drain(core, turns, started + spec["seconds"], spec["total"]))
         late = await lags(drain.done) if spec.get("lag") else []
         moved = await drain
         ended, cpu = time.monotonic(), time.process_time() - cpu
@@ -49,9 +53,14 @@ async def _only_movers_are_due(core: Core, now: int, movers: int) -> None:
         raise AssertionError(f"{due:,} are due, but there are {movers:,} movers")
 
 
-async def _drain(core: Core, deadline: float, total: int) -> int:
+async def _drain(core: Core, at_once: int, deadline: float, total: int) -> int:
     moved = 0
-    while time.monotonic() < deadline and (batch := await core.ticker.turn()):
-        moved += batch
-        tell(done=moved, total=total)
+
+    async def turns() -> None:
+        nonlocal moved
+        while time.monotonic() < deadline and (batch := await core.ticker.turn()):
+            moved += batch
+            tell(done=moved, total=total)
+
+    await asyncio.gather(*(turns() for _ in range(at_once)))
     return moved

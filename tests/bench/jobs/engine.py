@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from core import logging_setup
+from core import collector, logging_setup
 from core.bootstrap import Core
 from core.clock import Clock, SystemClock
 from core.settings import Settings
@@ -41,6 +41,7 @@ async def engine(url: str, folder: str, clock: Clock) -> AsyncIterator[Core]:
     logging_setup.configure("error")
     settings = Settings(database_url=url, data_dir=Path(folder), roles=frozenset({"engine"}), drain_seconds=5)
     core = await Core.open(settings, clock)
+    collector.look_less()  # as every process does that serves
     try:
         yield core
     finally:

@@ -1,4 +1,4 @@
-"""Two worker processes against one, on PostgreSQL: SQLite has one writer."""
+"""What more turns and more processes bring, on PostgreSQL: SQLite has one writer."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from tests.bench.session import Session
 
 
 async def measure(session: Session) -> None:
-    """Measure one and two processes in turns."""
+    """Measure one process with one turn at a time, with the two that it has when it serves, and two processes."""
     if "postgresql" not in session.options.databases:
         return
     made = await prepared.get(session, "postgresql")
-    one, two = [], []
+    single, served, two = [], [], []
     for number in range(session.options.rounds):
-        one.append(steps_per_second(await made.drain(f"one worker, round {number + 1}")))
-        two.append(steps_per_second(await made.drain(f"two workers, round {number + 1}", processes=2)))
+        drain, of_round = made.drain, f", round {number + 1}"
+        single.append(steps_per_second(await drain(f"one process, one turn{of_round}", turns=1)))
+        served.append(steps_per_second(await drain(f"one process, two turns{of_round}")))
+        two.append(steps_per_second(await drain(f"two processes, one turn{of_round}", processes=2, turns=1)))
+    against = ("steps/s", "steps/s of one process, one turn at a time", statistics.median(single))
     session.add(
+        Figure("workers", "one process, two turns at once", made.label, statistics.median(served), *against),
         Figure(
-            "workers", "two worker processes", made.label, statistics.median(two), "steps/s", "steps/s of one",
-            statistics.median(one), Aim("ratio", ">=", 1.6), tuple(two),
-        )
+            "workers", "two processes, one turn at a time", made.label, statistics.median(two), *against,
+            Aim("ratio", ">=", 1.6), tuple(two),
+        ),
     )  # fmt: skip

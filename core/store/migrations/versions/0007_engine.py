@@ -1,4 +1,4 @@
-"""Pausing, correlated waits, migration between versions, statistics and dead letters."""
+"""Pausing, correlated waits, migration between versions, statistics and dead letters; contacts by company."""
 
 from __future__ import annotations
 
@@ -52,6 +52,26 @@ def upgrade() -> None:
         ["org_id", "id"],
         sqlite_where=sa.text("state = 'paused'"),
         postgresql_where=sa.text("state = 'paused'"),
+    )
+    op.add_column("records", sa.Column("company_id", Name))
+    op.execute(
+        "UPDATE records SET company_id = fields ->> 'company_id' "
+        "WHERE type = 'contact' AND fields ->> 'company_id' IS NOT NULL"
+    )
+    op.create_index(
+        "records_company",
+        "records",
+        ["org_id", "company_id", "id"],
+        sqlite_where=sa.text("company_id IS NOT NULL"),
+        postgresql_where=sa.text("company_id IS NOT NULL"),
+    )
+    parked = sa.text("state IN ('pending', 'sending') AND due_at IS NULL")
+    op.create_index(
+        "outgoing_parked",
+        "outgoing_messages",
+        ["org_id", "workflow_id"],
+        sqlite_where=parked,
+        postgresql_where=parked,
     )
     op.create_table(
         "step_outcomes",
@@ -125,6 +145,9 @@ def downgrade() -> None:
     """Take them away."""
     for table in _TABLES:
         op.drop_table(table)
+    op.drop_index("outgoing_parked", "outgoing_messages")
+    op.drop_index("records_company", "records")
+    op.drop_column("records", "company_id")
     op.drop_index("workflows_paused", "workflows")
     op.drop_column("workflows", "pause_reason")
     op.drop_column("workflows", "resumed_at")

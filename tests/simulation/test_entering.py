@@ -1,0 +1,94 @@
+"""Who enters and who does not: kept out for good, refused at a re-entry, never started by a trigger."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from core.simulation.subjects import Subject
+from tests.simulation.cases import DAY, NURTURE, people, person, step, tried
+
+WEEKLY = """
+timezone: UTC
+reentry: once
+triggers: [{schedule: {cron: "0 9 * * mon"}, audience: {list: club}}]
+entry: {when: contact.employees > 5}
+steps: [{id: hello, kind: message, subject: Hi, text: Hello}]
+"""
+
+
+def _member(number: int, **fields: Any) -> Subject:
+    return dataclasses.replace(person(number, **fields), lists=frozenset({"club"}))
+
+
+def test_who_never_entered_is_told_apart_from_who_may_not_enter_again() -> None:
+    found = tried(WEEKLY, [_member(1), _member(2), _member(3, employees=3)], horizon=15 * DAY)
+    assert [(one.reason, one.count, one.contacts) for one in found.exclusions] == [
+        ("ENTRY_CONDITION", 1, ("p3@example.com",))
+    ]
+    assert [(one.reason, one.count, one.contacts) for one in found.refused_reentries] == [
+        ("REENTRY_ONCE", 2, ("p1@example.com", "p2@example.com"))
+    ]
+    assert found.admitted + sum(one.count for one in found.exclusions) == found.contacts
+
+
+def test_who_is_refused_first_and_enters_later_is_not_kept_out() -> None:
+    events = [
+        {"event": "trial.started", "at": "+1h", "fields": {"plan": "pro"}},
+        {"set": {"employees": 9}, "contact": "#1", "at": "+2h"},
+        {"event": "trial.started", "at": "+3h", "fields": {"plan": "pro"}},
+    ]
+    found = tried(NURTURE, [person(1, employees=1), person(2, employees=1)], events=events)
+    assert [(one.reason, one.contacts) for one in found.exclusions] == [("ENTRY_CONDITION", ("p2@example.com",))]
+    assert (found.admitted, found.refused_reentries) == (1, ())
+
+
+NO_TRIGGER = (
+    "No trigger fired for anybody within the horizon. Give contacts that fit, the events that start the workflow, or a "
+    "longer horizon."
+)
+
+
+@pytest.mark.parametrize(
+    ("flow", "subjects", "options"),
+    [
+        (WEEKLY, [_member(1), _member(2)], {"horizon": 3 * DAY}),  # Monday comes after it
+        (WEEKLY, people(2), {"entering": "triggers"}),  # nobody is in the audience
+        (NURTURE, people(2), {"entering": "triggers"}),  # nothing happens
+        (NURTURE, people(2), {"events": [{"event": "trial.started", "fields": {"plan": "free"}}]}),
+    ],
+)  # fmt: skip
+def test_nobody_enters_where_no_trigger_fires_and_the_report_says_so(
+    flow: str, subjects: list[Subject], options: dict[str, Any]
+) -> None:
+    found = tried(flow, subjects, **options)
+    assert [dataclasses.astuple(one) for one in found.exclusions] == [
+        ("not_eligible", "NO_TRIGGER", NO_TRIGGER, 2, ("p1@example.com", "p2@example.com"))
+    ]
+    assert {(one.state, one.reason) for one in found.journeys} == {("excluded", "No trigger fired for this contact.")}
+    assert found.warnings == ("Nobody entered; the exclusions say why.",)
+
+
+def test_who_is_kept_out_although_a_trigger_fired_has_the_reason_of_the_rule() -> None:
+    found = tried(WEEKLY, [_member(1, employees=1), person(2)], horizon=15 * DAY)
+    assert [(one.reason, one.count) for one in found.exclusions] == [("ENTRY_CONDITION", 1)]
+    assert [one.reason for one in found.journeys][1] == "No trigger fired for this contact."
+
+
+@pytest.mark.parametrize(
+    ("lead", "leads"), [(None, 1), ({"status": "closed"}, 1), ({"status": "working"}, 0), ({"score": 5}, 0)]
+)
+def test_an_event_of_the_type_lead_makes_a_lead_where_none_is_open(lead: dict[str, Any] | None, leads: int) -> None:
+    flow = """
+    triggers: [{record: lead, on: created}]
+    reentry: after_exit
+    steps:
+      - {id: which, kind: branch, cases: [{name: new, when: 'lead.status == "new"'}], exits: {new: end, else: end}}
+    """
+    events = [{"event": "form.sent", "type": "lead", "at": at} for at in ("+1h", "+2h")]
+    found = tried(flow, [person(1, lead=lead)], events=events, entering="triggers")
+    assert found.enrollments == leads
+    assert step(found, "which").exits == ({"new": 1} if leads else {})
+    assert tried(flow, [person(1, lead=lead)], events=events).enrollments == 1  # all at the start where it cannot fire
