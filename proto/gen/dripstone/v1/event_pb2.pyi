@@ -5,6 +5,8 @@ Facts that come in from outside, the sources they come from and the people they 
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -33,6 +35,8 @@ class _SourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceKind
     """`POST /v2/event`."""
     SOURCE_KIND_AFFILIATE: _SourceKind.ValueType  # 2
     """`POST /v2/affiliate_event`."""
+    SOURCE_KIND_INBOUND: _SourceKind.ValueType  # 3
+    """`POST /in/{token}`: bodies of another system's own form, verified and mapped."""
 
 class SourceKind(_SourceKind, metaclass=_SourceKindEnumTypeWrapper):
     """Which door a source's events come through."""
@@ -43,7 +47,57 @@ SOURCE_KIND_WEBHOOK: SourceKind.ValueType  # 1
 """`POST /v2/event`."""
 SOURCE_KIND_AFFILIATE: SourceKind.ValueType  # 2
 """`POST /v2/affiliate_event`."""
+SOURCE_KIND_INBOUND: SourceKind.ValueType  # 3
+"""`POST /in/{token}`: bodies of another system's own form, verified and mapped."""
 Global___SourceKind: _TypeAlias = SourceKind  # noqa: Y015
+
+class _VerifierKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerifierKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerifierKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERIFIER_KIND_UNSPECIFIED: _VerifierKind.ValueType  # 0
+    """Not said: whoever knows the URL is believed."""
+    VERIFIER_KIND_STANDARD_WEBHOOKS: _VerifierKind.ValueType  # 1
+    """`webhook-id`, `webhook-timestamp`, `webhook-signature`."""
+    VERIFIER_KIND_STRIPE: _VerifierKind.ValueType  # 2
+    """`Stripe-Signature: t=…,v1=…`."""
+    VERIFIER_KIND_GITHUB: _VerifierKind.ValueType  # 3
+    """`X-Hub-Signature-256: sha256=…`."""
+    VERIFIER_KIND_SHOPIFY: _VerifierKind.ValueType  # 4
+    """`X-Shopify-Hmac-Sha256`, base64."""
+    VERIFIER_KIND_SLACK: _VerifierKind.ValueType  # 5
+    """`X-Slack-Signature: v0=…`, with `X-Slack-Request-Timestamp`."""
+    VERIFIER_KIND_HMAC: _VerifierKind.ValueType  # 6
+    """An HMAC as `hmac` says."""
+    VERIFIER_KIND_BASIC: _VerifierKind.ValueType  # 7
+    """`Authorization: Basic …`; the secret is `user:password`."""
+    VERIFIER_KIND_BEARER: _VerifierKind.ValueType  # 8
+    """`Authorization: Bearer …`."""
+
+class VerifierKind(_VerifierKind, metaclass=_VerifierKindEnumTypeWrapper):
+    """How what comes in is known to be genuine; always checked on the raw bytes, in constant time."""
+
+VERIFIER_KIND_UNSPECIFIED: VerifierKind.ValueType  # 0
+"""Not said: whoever knows the URL is believed."""
+VERIFIER_KIND_STANDARD_WEBHOOKS: VerifierKind.ValueType  # 1
+"""`webhook-id`, `webhook-timestamp`, `webhook-signature`."""
+VERIFIER_KIND_STRIPE: VerifierKind.ValueType  # 2
+"""`Stripe-Signature: t=…,v1=…`."""
+VERIFIER_KIND_GITHUB: VerifierKind.ValueType  # 3
+"""`X-Hub-Signature-256: sha256=…`."""
+VERIFIER_KIND_SHOPIFY: VerifierKind.ValueType  # 4
+"""`X-Shopify-Hmac-Sha256`, base64."""
+VERIFIER_KIND_SLACK: VerifierKind.ValueType  # 5
+"""`X-Slack-Signature: v0=…`, with `X-Slack-Request-Timestamp`."""
+VERIFIER_KIND_HMAC: VerifierKind.ValueType  # 6
+"""An HMAC as `hmac` says."""
+VERIFIER_KIND_BASIC: VerifierKind.ValueType  # 7
+"""`Authorization: Basic …`; the secret is `user:password`."""
+VERIFIER_KIND_BEARER: VerifierKind.ValueType  # 8
+"""`Authorization: Bearer …`."""
+Global___VerifierKind: _TypeAlias = VerifierKind  # noqa: Y015
 
 class _IngestStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -59,6 +113,8 @@ class _IngestStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_IngestSt
     """Seen before under the same `message_id`."""
     INGEST_STATUS_REJECTED: _IngestStatus.ValueType  # 3
     """Refused; nothing of it was stored."""
+    INGEST_STATUS_QUARANTINED: _IngestStatus.ValueType  # 4
+    """Kept apart, because it does not fit its source's schema or mapping; it can be redriven."""
 
 class IngestStatus(_IngestStatus, metaclass=_IngestStatusEnumTypeWrapper):
     """What became of an event."""
@@ -71,7 +127,157 @@ INGEST_STATUS_DUPLICATE: IngestStatus.ValueType  # 2
 """Seen before under the same `message_id`."""
 INGEST_STATUS_REJECTED: IngestStatus.ValueType  # 3
 """Refused; nothing of it was stored."""
+INGEST_STATUS_QUARANTINED: IngestStatus.ValueType  # 4
+"""Kept apart, because it does not fit its source's schema or mapping; it can be redriven."""
 Global___IngestStatus: _TypeAlias = IngestStatus  # noqa: Y015
+
+@_typing.final
+class HmacForm(_message.Message):
+    """An HMAC of any form."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    ALGORITHM_FIELD_NUMBER: _builtins.int
+    ENCODING_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_HEADER_FIELD_NUMBER: _builtins.int
+    header: _builtins.str
+    """The header that carries it."""
+    algorithm: _builtins.str
+    """`sha1`, `sha256` or `sha512`; empty for sha256."""
+    encoding: _builtins.str
+    """`hex` or `base64`; empty for hex."""
+    prefix: _builtins.str
+    """What stands before it in the header, such as `sha256=`."""
+    template: _builtins.str
+    """What is signed: `{body}` by default, or such as `{timestamp}.{body}`."""
+    timestamp_header: _builtins.str
+    """The header that has the timestamp, where the template names one; at most 5 minutes off."""
+    def __init__(
+        self,
+        *,
+        header: _builtins.str = ...,
+        algorithm: _builtins.str = ...,
+        encoding: _builtins.str = ...,
+        prefix: _builtins.str = ...,
+        template: _builtins.str = ...,
+        timestamp_header: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithm", b"algorithm", "encoding", b"encoding", "header", b"header", "prefix", b"prefix", "template", b"template", "timestamp_header", b"timestamp_header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HmacForm: _TypeAlias = HmacForm  # noqa: Y015
+
+@_typing.final
+class Verifier(_message.Message):
+    """How a source's requests are verified."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
+    HMAC_FIELD_NUMBER: _builtins.int
+    CHALLENGE_TOKEN_FIELD_NUMBER: _builtins.int
+    kind: Global___VerifierKind.ValueType
+    """Which way."""
+    challenge_token: _builtins.str
+    """Answers the handshakes of Meta and Zoom with this token; empty in answers."""
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The secrets that are valid, newest first; empty in answers."""
+
+    @_builtins.property
+    def hmac(self) -> Global___HmacForm:
+        """The form of an HMAC."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___VerifierKind.ValueType = ...,
+        secrets: _abc.Iterable[_builtins.str] | None = ...,
+        hmac: Global___HmacForm | None = ...,
+        challenge_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hmac", b"hmac"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge_token", b"challenge_token", "hmac", b"hmac", "kind", b"kind", "secrets", b"secrets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verifier: _TypeAlias = Verifier  # noqa: Y015
+
+@_typing.final
+class Mapping(_message.Message):
+    """How a body becomes an event; every text is CEL over `body`, `headers` and `query`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FieldsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    EVENT_NAME_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    PERSON_ID_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
+    event_type: _builtins.str
+    """The event's type, such as `"lead"`; empty for action."""
+    event_name: _builtins.str
+    """The event's name, such as `"stripe." + body.type`."""
+    occur_time: _builtins.str
+    """When it happened: ISO 8601 text, or seconds since 1970."""
+    message_id: _builtins.str
+    """The deduplication key; empty for the usual header or `id` of the verifier's kind."""
+    person_id: _builtins.str
+    """The sender's id of the person."""
+    when: _builtins.str
+    """Takes the event only where this holds; others are answered and forgotten."""
+    @_builtins.property
+    def fields(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Each field and where it comes from, such as `email: body.data.object.customer_email`; empty for the body as it is."""
+
+    def __init__(
+        self,
+        *,
+        event_type: _builtins.str = ...,
+        event_name: _builtins.str = ...,
+        fields: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        occur_time: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        person_id: _builtins.str = ...,
+        when: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_name", b"event_name", "event_type", b"event_type", "fields", b"fields", "message_id", b"message_id", "occur_time", b"occur_time", "person_id", b"person_id", "when", b"when"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Mapping: _TypeAlias = Mapping  # noqa: Y015
 
 @_typing.final
 class Source(_message.Message):
@@ -83,15 +289,49 @@ class Source(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    VERIFIER_FIELD_NUMBER: _builtins.int
+    MAPPING_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    LAST_EVENT_TIME_FIELD_NUMBER: _builtins.int
+    QUARANTINED_COUNT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    INBOUND_PATH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `src_…`, or the id chosen at creation."""
     display_name: _builtins.str
     """Name to show."""
     kind: Global___SourceKind.ValueType
     """Which door."""
+    quarantined_count: _builtins.int
+    """How many events wait in quarantine."""
+    etag: _builtins.str
+    """Version of this resource."""
+    inbound_path: _builtins.str
+    """Path of the inbound URL, `/in/…`. Only in the answer that made it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
+
+    @_builtins.property
+    def verifier(self) -> Global___Verifier:
+        """How requests are verified; of inbound sources."""
+
+    @_builtins.property
+    def mapping(self) -> Global___Mapping:
+        """How bodies become events; of inbound sources."""
+
+    @_builtins.property
+    def schema(self) -> _struct_pb2.Struct:
+        """JSON Schema that the event's fields must fit, else it is quarantined; empty for none."""
+
+    @_builtins.property
+    def last_event_time(self) -> _timestamp_pb2.Timestamp:
+        """When an inbound URL was last used."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
 
     def __init__(
         self,
@@ -100,10 +340,18 @@ class Source(_message.Message):
         display_name: _builtins.str = ...,
         kind: Global___SourceKind.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        verifier: Global___Verifier | None = ...,
+        mapping: Global___Mapping | None = ...,
+        schema: _struct_pb2.Struct | None = ...,
+        last_event_time: _timestamp_pb2.Timestamp | None = ...,
+        quarantined_count: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+        inbound_path: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_event_time", b"last_event_time", "mapping", b"mapping", "schema", b"schema", "update_time", b"update_time", "verifier", b"verifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "id", b"id", "kind", b"kind"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "id", b"id", "inbound_path", b"inbound_path", "kind", b"kind", "last_event_time", b"last_event_time", "mapping", b"mapping", "quarantined_count", b"quarantined_count", "schema", b"schema", "update_time", b"update_time", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +486,7 @@ class IngestResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    QUARANTINED_ID_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in the batch."""
     status: Global___IngestStatus.ValueType
@@ -252,6 +501,8 @@ class IngestResult(_message.Message):
     """The field at fault, such as `fields.email`."""
     message: _builtins.str
     """What was wrong and the way out."""
+    quarantined_id: _builtins.str
+    """Where it waits, when it was quarantined."""
     def __init__(
         self,
         *,
@@ -262,14 +513,293 @@ class IngestResult(_message.Message):
         reason: _builtins.str = ...,
         field: _builtins.str = ...,
         message: _builtins.str = ...,
+        quarantined_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "event_id", b"event_id", "field", b"field", "index", b"index", "message", b"message", "reason", b"reason", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "event_id", b"event_id", "field", b"field", "index", b"index", "message", b"message", "quarantined_id", b"quarantined_id", "reason", b"reason", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestResult: _TypeAlias = IngestResult  # noqa: Y015
+
+@_typing.final
+class StreamEventsRequest(_message.Message):
+    """One event of a stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def event(self) -> Global___EventInput:
+        """The event."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___EventInput | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamEventsRequest: _TypeAlias = StreamEventsRequest  # noqa: Y015
+
+@_typing.final
+class QuarantinedEvent(_message.Message):
+    """Something that came in and did not fit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FIELD_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    RECEIVE_TIME_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id, `qtn_…`."""
+    source_id: _builtins.str
+    """The source."""
+    reason: _builtins.str
+    """Machine reason."""
+    field: _builtins.str
+    """The field at fault."""
+    message: _builtins.str
+    """What was wrong and the way out."""
+    state: _builtins.str
+    """`waiting`, `redriven` or `discarded`."""
+    body: _builtins.str
+    """The body as it came, as text. Empty in lists."""
+    event_id: _builtins.str
+    """The event it became when it was redriven."""
+    @_builtins.property
+    def receive_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came in."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        field: _builtins.str = ...,
+        message: _builtins.str = ...,
+        state: _builtins.str = ...,
+        body: _builtins.str = ...,
+        receive_time: _timestamp_pb2.Timestamp | None = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receive_time", b"receive_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "event_id", b"event_id", "field", b"field", "id", b"id", "message", b"message", "reason", b"reason", "receive_time", b"receive_time", "source_id", b"source_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuarantinedEvent: _TypeAlias = QuarantinedEvent  # noqa: Y015
+
+@_typing.final
+class ListQuarantinedRequest(_message.Message):
+    """Asks for what is quarantined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """AIP-160 filter on `source_id`, `state` and `reason`."""
+    page_size: _builtins.int
+    """Per page; 0 for 50, at most 500."""
+    page_token: _builtins.str
+    """Token from the previous page."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantinedRequest: _TypeAlias = ListQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class ListQuarantinedResponse(_message.Message):
+    """A page of what is quarantined."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def quarantined(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantinedEvent]:
+        """The events."""
+
+    def __init__(
+        self,
+        *,
+        quarantined: _abc.Iterable[Global___QuarantinedEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "quarantined", b"quarantined"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListQuarantinedResponse: _TypeAlias = ListQuarantinedResponse  # noqa: Y015
+
+@_typing.final
+class GetQuarantinedRequest(_message.Message):
+    """Asks for one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINED_ID_FIELD_NUMBER: _builtins.int
+    quarantined_id: _builtins.str
+    """Which."""
+    def __init__(
+        self,
+        *,
+        quarantined_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantined_id", b"quarantined_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetQuarantinedRequest: _TypeAlias = GetQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class RedriveQuarantinedRequest(_message.Message):
+    """Takes quarantined events in again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINED_IDS_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    source_id: _builtins.str
+    """up to 1,000 of this source that wait, oldest first."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def quarantined_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which; or"""
+
+    def __init__(
+        self,
+        *,
+        quarantined_ids: _abc.Iterable[_builtins.str] | None = ...,
+        source_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantined_ids", b"quarantined_ids", "request_id", b"request_id", "source_id", b"source_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveQuarantinedRequest: _TypeAlias = RedriveQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class RedriveQuarantinedResponse(_message.Message):
+    """What became of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    ACCEPTED_COUNT_FIELD_NUMBER: _builtins.int
+    accepted_count: _builtins.int
+    """How many were accepted."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___IngestResult]:
+        """One result each, in order; `quarantined_id` says which."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___IngestResult] | None = ...,
+        accepted_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_count", b"accepted_count", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedriveQuarantinedResponse: _TypeAlias = RedriveQuarantinedResponse  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedRequest(_message.Message):
+    """Puts quarantined events aside."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUARANTINED_IDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def quarantined_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Which."""
+
+    def __init__(
+        self,
+        *,
+        quarantined_ids: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quarantined_ids", b"quarantined_ids", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedRequest: _TypeAlias = DiscardQuarantinedRequest  # noqa: Y015
+
+@_typing.final
+class DiscardQuarantinedResponse(_message.Message):
+    """What was put aside."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCARDED_COUNT_FIELD_NUMBER: _builtins.int
+    discarded_count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        discarded_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discarded_count", b"discarded_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardQuarantinedResponse: _TypeAlias = DiscardQuarantinedResponse  # noqa: Y015
 
 @_typing.final
 class IngestEventRequest(_message.Message):
@@ -482,6 +1012,9 @@ class CreateSourceRequest(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    VERIFIER_FIELD_NUMBER: _builtins.int
+    MAPPING_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
     source_id: _builtins.str
     """Id of your choice; empty for a minted one."""
     display_name: _builtins.str
@@ -492,6 +1025,18 @@ class CreateSourceRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    @_builtins.property
+    def verifier(self) -> Global___Verifier:
+        """How requests are verified; of inbound sources."""
+
+    @_builtins.property
+    def mapping(self) -> Global___Mapping:
+        """How bodies become events; of inbound sources."""
+
+    @_builtins.property
+    def schema(self) -> _struct_pb2.Struct:
+        """JSON Schema that the event's fields must fit, else it is quarantined; empty for none."""
+
     def __init__(
         self,
         *,
@@ -500,14 +1045,233 @@ class CreateSourceRequest(_message.Message):
         kind: Global___SourceKind.ValueType = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        verifier: Global___Verifier | None = ...,
+        mapping: Global___Mapping | None = ...,
+        schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mapping", b"mapping", "schema", b"schema", "verifier", b"verifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "kind", b"kind", "request_id", b"request_id", "source_id", b"source_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "kind", b"kind", "mapping", b"mapping", "request_id", b"request_id", "schema", b"schema", "source_id", b"source_id", "validate_only", b"validate_only", "verifier", b"verifier"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateSourceRequest: _TypeAlias = CreateSourceRequest  # noqa: Y015
+
+@_typing.final
+class GetSourceRequest(_message.Message):
+    """Asks for a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    source_id: _builtins.str
+    """The source."""
+    def __init__(
+        self,
+        *,
+        source_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source_id", b"source_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSourceRequest: _TypeAlias = GetSourceRequest  # noqa: Y015
+
+@_typing.final
+class UpdateSourceRequest(_message.Message):
+    """Changes a source."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def source(self) -> Global___Source:
+        """The source: `id`, the new values, and `etag` to refuse a lost update."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields to change: `display_name`, `verifier`, `mapping`, `schema`; empty for those that are set."""
+
+    def __init__(
+        self,
+        *,
+        source: Global___Source | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "source", b"source", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateSourceRequest: _TypeAlias = UpdateSourceRequest  # noqa: Y015
+
+@_typing.final
+class RotateInboundUrlRequest(_message.Message):
+    """Makes a new inbound URL."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    GRACE_PERIOD_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    source_id: _builtins.str
+    """The source."""
+    request_id: _builtins.str
+    """Idempotency key of this call. A replay answers without the path."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def grace_period(self) -> _duration_pb2.Duration:
+        """How long the old URL also works: 0 s to 30 days; unset for 24 hours."""
+
+    def __init__(
+        self,
+        *,
+        source_id: _builtins.str = ...,
+        grace_period: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grace_period", b"grace_period", "request_id", b"request_id", "source_id", b"source_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateInboundUrlRequest: _TypeAlias = RotateInboundUrlRequest  # noqa: Y015
+
+@_typing.final
+class RotateInboundUrlResponse(_message.Message):
+    """The new inbound URL."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INBOUND_PATH_FIELD_NUMBER: _builtins.int
+    OLD_URL_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    inbound_path: _builtins.str
+    """Its path, `/in/…`. Empty in a replay."""
+    @_builtins.property
+    def old_url_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the old one stops working."""
+
+    def __init__(
+        self,
+        *,
+        inbound_path: _builtins.str = ...,
+        old_url_expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["old_url_expire_time", b"old_url_expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inbound_path", b"inbound_path", "old_url_expire_time", b"old_url_expire_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateInboundUrlResponse: _TypeAlias = RotateInboundUrlResponse  # noqa: Y015
+
+@_typing.final
+class TryMappingRequest(_message.Message):
+    """Tries a mapping."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    MAPPING_FIELD_NUMBER: _builtins.int
+    source_id: _builtins.str
+    """The source."""
+    body: _builtins.str
+    """A body as it would come in."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers as they would come in."""
+
+    @_builtins.property
+    def mapping(self) -> Global___Mapping:
+        """A mapping to try in place of the source's."""
+
+    def __init__(
+        self,
+        *,
+        source_id: _builtins.str = ...,
+        body: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        mapping: Global___Mapping | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mapping", b"mapping"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "headers", b"headers", "mapping", b"mapping", "source_id", b"source_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TryMappingRequest: _TypeAlias = TryMappingRequest  # noqa: Y015
+
+@_typing.final
+class TryMappingResponse(_message.Message):
+    """What a mapping makes of a body."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    left_out: _builtins.bool
+    """True when `when` leaves it out."""
+    @_builtins.property
+    def event(self) -> Global___EventInput:
+        """The event, where it makes one."""
+
+    @_builtins.property
+    def result(self) -> Global___IngestResult:
+        """What would become of it: accepted, quarantined, or nothing because `when` does not hold."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___EventInput | None = ...,
+        result: Global___IngestResult | None = ...,
+        left_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "left_out", b"left_out", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TryMappingResponse: _TypeAlias = TryMappingResponse  # noqa: Y015
 
 @_typing.final
 class ListSourcesRequest(_message.Message):

@@ -45,6 +45,11 @@ class EventServiceStub:
                 request_serializer=dripstone_dot_v1_dot_event__pb2.IngestEventsRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_event__pb2.IngestEventsResponse.FromString,
                 _registered_method=True)
+        self.StreamEvents = channel.stream_stream(
+                '/dripstone.v1.EventService/StreamEvents',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.StreamEventsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.IngestResult.FromString,
+                _registered_method=True)
         self.CaptureEvent = channel.unary_unary(
                 '/dripstone.v1.EventService/CaptureEvent',
                 request_serializer=dripstone_dot_v1_dot_event__pb2.CaptureEventRequest.SerializeToString,
@@ -64,6 +69,46 @@ class EventServiceStub:
                 '/dripstone.v1.EventService/CreateSource',
                 request_serializer=dripstone_dot_v1_dot_event__pb2.CreateSourceRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_event__pb2.Source.FromString,
+                _registered_method=True)
+        self.GetSource = channel.unary_unary(
+                '/dripstone.v1.EventService/GetSource',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.GetSourceRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.Source.FromString,
+                _registered_method=True)
+        self.UpdateSource = channel.unary_unary(
+                '/dripstone.v1.EventService/UpdateSource',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.UpdateSourceRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.Source.FromString,
+                _registered_method=True)
+        self.RotateInboundUrl = channel.unary_unary(
+                '/dripstone.v1.EventService/RotateInboundUrl',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.RotateInboundUrlRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.RotateInboundUrlResponse.FromString,
+                _registered_method=True)
+        self.TryMapping = channel.unary_unary(
+                '/dripstone.v1.EventService/TryMapping',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.TryMappingRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.TryMappingResponse.FromString,
+                _registered_method=True)
+        self.ListQuarantined = channel.unary_unary(
+                '/dripstone.v1.EventService/ListQuarantined',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.ListQuarantinedRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.ListQuarantinedResponse.FromString,
+                _registered_method=True)
+        self.GetQuarantined = channel.unary_unary(
+                '/dripstone.v1.EventService/GetQuarantined',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.GetQuarantinedRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.QuarantinedEvent.FromString,
+                _registered_method=True)
+        self.RedriveQuarantined = channel.unary_unary(
+                '/dripstone.v1.EventService/RedriveQuarantined',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.RedriveQuarantinedRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.RedriveQuarantinedResponse.FromString,
+                _registered_method=True)
+        self.DiscardQuarantined = channel.unary_unary(
+                '/dripstone.v1.EventService/DiscardQuarantined',
+                request_serializer=dripstone_dot_v1_dot_event__pb2.DiscardQuarantinedRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_event__pb2.DiscardQuarantinedResponse.FromString,
                 _registered_method=True)
         self.ListSources = channel.unary_unary(
                 '/dripstone.v1.EventService/ListSources',
@@ -85,6 +130,13 @@ class EventServiceServicer:
 
     def IngestEvents(self, request, context):
         """Takes up to 1,000 events and answers item by item.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamEvents(self, request_iterator, context):
+        """Takes events as they come; each answer is sent once its event is committed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +170,62 @@ class EventServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSource(self, request, context):
+        """Returns one source.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateSource(self, request, context):
+        """Changes a source.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateInboundUrl(self, request, context):
+        """Makes a new inbound URL for a source; the old one goes on working through the grace period.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TryMapping(self, request, context):
+        """Tries a source's mapping on a body, without storing anything.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListQuarantined(self, request, context):
+        """Lists what came in and did not fit, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetQuarantined(self, request, context):
+        """Returns one of them with its body.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedriveQuarantined(self, request, context):
+        """Takes quarantined events in again, with the source's present mapping and schema; one result each.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardQuarantined(self, request, context):
+        """Puts quarantined events aside for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSources(self, request, context):
         """Lists the sources, newest first.
         """
@@ -138,6 +246,11 @@ def add_EventServiceServicer_to_server(servicer, server):
                     request_deserializer=dripstone_dot_v1_dot_event__pb2.IngestEventsRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_event__pb2.IngestEventsResponse.SerializeToString,
             ),
+            'StreamEvents': grpc.stream_stream_rpc_method_handler(
+                    servicer.StreamEvents,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.StreamEventsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.IngestResult.SerializeToString,
+            ),
             'CaptureEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.CaptureEvent,
                     request_deserializer=dripstone_dot_v1_dot_event__pb2.CaptureEventRequest.FromString,
@@ -157,6 +270,46 @@ def add_EventServiceServicer_to_server(servicer, server):
                     servicer.CreateSource,
                     request_deserializer=dripstone_dot_v1_dot_event__pb2.CreateSourceRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_event__pb2.Source.SerializeToString,
+            ),
+            'GetSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSource,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.GetSourceRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.Source.SerializeToString,
+            ),
+            'UpdateSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateSource,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.UpdateSourceRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.Source.SerializeToString,
+            ),
+            'RotateInboundUrl': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateInboundUrl,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.RotateInboundUrlRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.RotateInboundUrlResponse.SerializeToString,
+            ),
+            'TryMapping': grpc.unary_unary_rpc_method_handler(
+                    servicer.TryMapping,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.TryMappingRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.TryMappingResponse.SerializeToString,
+            ),
+            'ListQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQuarantined,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.ListQuarantinedRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.ListQuarantinedResponse.SerializeToString,
+            ),
+            'GetQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQuarantined,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.GetQuarantinedRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.QuarantinedEvent.SerializeToString,
+            ),
+            'RedriveQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedriveQuarantined,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.RedriveQuarantinedRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.RedriveQuarantinedResponse.SerializeToString,
+            ),
+            'DiscardQuarantined': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardQuarantined,
+                    request_deserializer=dripstone_dot_v1_dot_event__pb2.DiscardQuarantinedRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_event__pb2.DiscardQuarantinedResponse.SerializeToString,
             ),
             'ListSources': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSources,
@@ -219,6 +372,33 @@ class EventService:
             '/dripstone.v1.EventService/IngestEvents',
             dripstone_dot_v1_dot_event__pb2.IngestEventsRequest.SerializeToString,
             dripstone_dot_v1_dot_event__pb2.IngestEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamEvents(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/dripstone.v1.EventService/StreamEvents',
+            dripstone_dot_v1_dot_event__pb2.StreamEventsRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.IngestResult.FromString,
             options,
             channel_credentials,
             insecure,
@@ -327,6 +507,222 @@ class EventService:
             '/dripstone.v1.EventService/CreateSource',
             dripstone_dot_v1_dot_event__pb2.CreateSourceRequest.SerializeToString,
             dripstone_dot_v1_dot_event__pb2.Source.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/GetSource',
+            dripstone_dot_v1_dot_event__pb2.GetSourceRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.Source.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/UpdateSource',
+            dripstone_dot_v1_dot_event__pb2.UpdateSourceRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.Source.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateInboundUrl(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/RotateInboundUrl',
+            dripstone_dot_v1_dot_event__pb2.RotateInboundUrlRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.RotateInboundUrlResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TryMapping(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/TryMapping',
+            dripstone_dot_v1_dot_event__pb2.TryMappingRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.TryMappingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/ListQuarantined',
+            dripstone_dot_v1_dot_event__pb2.ListQuarantinedRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.ListQuarantinedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/GetQuarantined',
+            dripstone_dot_v1_dot_event__pb2.GetQuarantinedRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.QuarantinedEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedriveQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/RedriveQuarantined',
+            dripstone_dot_v1_dot_event__pb2.RedriveQuarantinedRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.RedriveQuarantinedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardQuarantined(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EventService/DiscardQuarantined',
+            dripstone_dot_v1_dot_event__pb2.DiscardQuarantinedRequest.SerializeToString,
+            dripstone_dot_v1_dot_event__pb2.DiscardQuarantinedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class EventServiceStub:
     """Takes one event; it starts workflows and wakes waiting enrollments."""
     IngestEvents: _grpc.UnaryUnaryMultiCallable[_event_pb2.IngestEventsRequest, _event_pb2.IngestEventsResponse]
     """Takes up to 1,000 events and answers item by item."""
+    StreamEvents: _grpc.StreamStreamMultiCallable[_event_pb2.StreamEventsRequest, _event_pb2.IngestResult]
+    """Takes events as they come; each answer is sent once its event is committed."""
     CaptureEvent: _grpc.UnaryUnaryMultiCallable[_event_pb2.CaptureEventRequest, _event_pb2.CaptureEventResponse]
     """Takes one event of a webhook capture, in the wire form that form tools post."""
     CaptureAffiliateEvent: _grpc.UnaryUnaryMultiCallable[_event_pb2.CaptureEventRequest, _event_pb2.CaptureEventResponse]
@@ -45,6 +47,22 @@ class EventServiceStub:
     """Lists stored events, newest first."""
     CreateSource: _grpc.UnaryUnaryMultiCallable[_event_pb2.CreateSourceRequest, _event_pb2.Source]
     """Creates a source of events."""
+    GetSource: _grpc.UnaryUnaryMultiCallable[_event_pb2.GetSourceRequest, _event_pb2.Source]
+    """Returns one source."""
+    UpdateSource: _grpc.UnaryUnaryMultiCallable[_event_pb2.UpdateSourceRequest, _event_pb2.Source]
+    """Changes a source."""
+    RotateInboundUrl: _grpc.UnaryUnaryMultiCallable[_event_pb2.RotateInboundUrlRequest, _event_pb2.RotateInboundUrlResponse]
+    """Makes a new inbound URL for a source; the old one goes on working through the grace period."""
+    TryMapping: _grpc.UnaryUnaryMultiCallable[_event_pb2.TryMappingRequest, _event_pb2.TryMappingResponse]
+    """Tries a source's mapping on a body, without storing anything."""
+    ListQuarantined: _grpc.UnaryUnaryMultiCallable[_event_pb2.ListQuarantinedRequest, _event_pb2.ListQuarantinedResponse]
+    """Lists what came in and did not fit, newest first."""
+    GetQuarantined: _grpc.UnaryUnaryMultiCallable[_event_pb2.GetQuarantinedRequest, _event_pb2.QuarantinedEvent]
+    """Returns one of them with its body."""
+    RedriveQuarantined: _grpc.UnaryUnaryMultiCallable[_event_pb2.RedriveQuarantinedRequest, _event_pb2.RedriveQuarantinedResponse]
+    """Takes quarantined events in again, with the source's present mapping and schema; one result each."""
+    DiscardQuarantined: _grpc.UnaryUnaryMultiCallable[_event_pb2.DiscardQuarantinedRequest, _event_pb2.DiscardQuarantinedResponse]
+    """Puts quarantined events aside for good."""
     ListSources: _grpc.UnaryUnaryMultiCallable[_event_pb2.ListSourcesRequest, _event_pb2.ListSourcesResponse]
     """Lists the sources, newest first."""
 
@@ -57,6 +75,8 @@ class EventServiceAsyncStub(EventServiceStub):
     """Takes one event; it starts workflows and wakes waiting enrollments."""
     IngestEvents: _aio.UnaryUnaryMultiCallable[_event_pb2.IngestEventsRequest, _event_pb2.IngestEventsResponse]  # type: ignore[assignment]
     """Takes up to 1,000 events and answers item by item."""
+    StreamEvents: _aio.StreamStreamMultiCallable[_event_pb2.StreamEventsRequest, _event_pb2.IngestResult]  # type: ignore[assignment]
+    """Takes events as they come; each answer is sent once its event is committed."""
     CaptureEvent: _aio.UnaryUnaryMultiCallable[_event_pb2.CaptureEventRequest, _event_pb2.CaptureEventResponse]  # type: ignore[assignment]
     """Takes one event of a webhook capture, in the wire form that form tools post."""
     CaptureAffiliateEvent: _aio.UnaryUnaryMultiCallable[_event_pb2.CaptureEventRequest, _event_pb2.CaptureEventResponse]  # type: ignore[assignment]
@@ -65,6 +85,22 @@ class EventServiceAsyncStub(EventServiceStub):
     """Lists stored events, newest first."""
     CreateSource: _aio.UnaryUnaryMultiCallable[_event_pb2.CreateSourceRequest, _event_pb2.Source]  # type: ignore[assignment]
     """Creates a source of events."""
+    GetSource: _aio.UnaryUnaryMultiCallable[_event_pb2.GetSourceRequest, _event_pb2.Source]  # type: ignore[assignment]
+    """Returns one source."""
+    UpdateSource: _aio.UnaryUnaryMultiCallable[_event_pb2.UpdateSourceRequest, _event_pb2.Source]  # type: ignore[assignment]
+    """Changes a source."""
+    RotateInboundUrl: _aio.UnaryUnaryMultiCallable[_event_pb2.RotateInboundUrlRequest, _event_pb2.RotateInboundUrlResponse]  # type: ignore[assignment]
+    """Makes a new inbound URL for a source; the old one goes on working through the grace period."""
+    TryMapping: _aio.UnaryUnaryMultiCallable[_event_pb2.TryMappingRequest, _event_pb2.TryMappingResponse]  # type: ignore[assignment]
+    """Tries a source's mapping on a body, without storing anything."""
+    ListQuarantined: _aio.UnaryUnaryMultiCallable[_event_pb2.ListQuarantinedRequest, _event_pb2.ListQuarantinedResponse]  # type: ignore[assignment]
+    """Lists what came in and did not fit, newest first."""
+    GetQuarantined: _aio.UnaryUnaryMultiCallable[_event_pb2.GetQuarantinedRequest, _event_pb2.QuarantinedEvent]  # type: ignore[assignment]
+    """Returns one of them with its body."""
+    RedriveQuarantined: _aio.UnaryUnaryMultiCallable[_event_pb2.RedriveQuarantinedRequest, _event_pb2.RedriveQuarantinedResponse]  # type: ignore[assignment]
+    """Takes quarantined events in again, with the source's present mapping and schema; one result each."""
+    DiscardQuarantined: _aio.UnaryUnaryMultiCallable[_event_pb2.DiscardQuarantinedRequest, _event_pb2.DiscardQuarantinedResponse]  # type: ignore[assignment]
+    """Puts quarantined events aside for good."""
     ListSources: _aio.UnaryUnaryMultiCallable[_event_pb2.ListSourcesRequest, _event_pb2.ListSourcesResponse]  # type: ignore[assignment]
     """Lists the sources, newest first."""
 
@@ -86,6 +122,14 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_pb2.IngestEventsResponse, _abc.Awaitable[_event_pb2.IngestEventsResponse]]:
         """Takes up to 1,000 events and answers item by item."""
+
+    @_abc_1.abstractmethod
+    def StreamEvents(
+        self,
+        request_iterator: _MaybeAsyncIterator[_event_pb2.StreamEventsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_event_pb2.IngestResult], _abc.AsyncIterator[_event_pb2.IngestResult]]:
+        """Takes events as they come; each answer is sent once its event is committed."""
 
     @_abc_1.abstractmethod
     def CaptureEvent(
@@ -118,6 +162,70 @@ class EventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_event_pb2.Source, _abc.Awaitable[_event_pb2.Source]]:
         """Creates a source of events."""
+
+    @_abc_1.abstractmethod
+    def GetSource(
+        self,
+        request: _event_pb2.GetSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.Source, _abc.Awaitable[_event_pb2.Source]]:
+        """Returns one source."""
+
+    @_abc_1.abstractmethod
+    def UpdateSource(
+        self,
+        request: _event_pb2.UpdateSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.Source, _abc.Awaitable[_event_pb2.Source]]:
+        """Changes a source."""
+
+    @_abc_1.abstractmethod
+    def RotateInboundUrl(
+        self,
+        request: _event_pb2.RotateInboundUrlRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.RotateInboundUrlResponse, _abc.Awaitable[_event_pb2.RotateInboundUrlResponse]]:
+        """Makes a new inbound URL for a source; the old one goes on working through the grace period."""
+
+    @_abc_1.abstractmethod
+    def TryMapping(
+        self,
+        request: _event_pb2.TryMappingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.TryMappingResponse, _abc.Awaitable[_event_pb2.TryMappingResponse]]:
+        """Tries a source's mapping on a body, without storing anything."""
+
+    @_abc_1.abstractmethod
+    def ListQuarantined(
+        self,
+        request: _event_pb2.ListQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.ListQuarantinedResponse, _abc.Awaitable[_event_pb2.ListQuarantinedResponse]]:
+        """Lists what came in and did not fit, newest first."""
+
+    @_abc_1.abstractmethod
+    def GetQuarantined(
+        self,
+        request: _event_pb2.GetQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.QuarantinedEvent, _abc.Awaitable[_event_pb2.QuarantinedEvent]]:
+        """Returns one of them with its body."""
+
+    @_abc_1.abstractmethod
+    def RedriveQuarantined(
+        self,
+        request: _event_pb2.RedriveQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.RedriveQuarantinedResponse, _abc.Awaitable[_event_pb2.RedriveQuarantinedResponse]]:
+        """Takes quarantined events in again, with the source's present mapping and schema; one result each."""
+
+    @_abc_1.abstractmethod
+    def DiscardQuarantined(
+        self,
+        request: _event_pb2.DiscardQuarantinedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_event_pb2.DiscardQuarantinedResponse, _abc.Awaitable[_event_pb2.DiscardQuarantinedResponse]]:
+        """Puts quarantined events aside for good."""
 
     @_abc_1.abstractmethod
     def ListSources(

@@ -70,6 +70,51 @@ class RecordServiceStub:
                 request_serializer=dripstone_dot_v1_dot_record__pb2.ListListMembersRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_record__pb2.ListListMembersResponse.FromString,
                 _registered_method=True)
+        self.MergeRecords = channel.unary_unary(
+                '/dripstone.v1.RecordService/MergeRecords',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.MergeRecordsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Merge.FromString,
+                _registered_method=True)
+        self.UndoMerge = channel.unary_unary(
+                '/dripstone.v1.RecordService/UndoMerge',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.UndoMergeRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Merge.FromString,
+                _registered_method=True)
+        self.ListMerges = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListMerges',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListMergesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListMergesResponse.FromString,
+                _registered_method=True)
+        self.ListIdentityConflicts = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListIdentityConflicts',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListIdentityConflictsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListIdentityConflictsResponse.FromString,
+                _registered_method=True)
+        self.ResolveIdentityConflict = channel.unary_unary(
+                '/dripstone.v1.RecordService/ResolveIdentityConflict',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ResolveIdentityConflictRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.IdentityConflict.FromString,
+                _registered_method=True)
+        self.GetConsent = channel.unary_unary(
+                '/dripstone.v1.RecordService/GetConsent',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.GetConsentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Consent.FromString,
+                _registered_method=True)
+        self.SetConsent = channel.unary_unary(
+                '/dripstone.v1.RecordService/SetConsent',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.SetConsentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Consent.FromString,
+                _registered_method=True)
+        self.ListSuppressions = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListSuppressions',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListSuppressionsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListSuppressionsResponse.FromString,
+                _registered_method=True)
+        self.LiftSuppression = channel.unary_unary(
+                '/dripstone.v1.RecordService/LiftSuppression',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.LiftSuppressionRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Suppression.FromString,
+                _registered_method=True)
         self.ListRecordChanges = channel.unary_unary(
                 '/dripstone.v1.RecordService/ListRecordChanges',
                 request_serializer=dripstone_dot_v1_dot_record__pb2.ListRecordChangesRequest.SerializeToString,
@@ -130,6 +175,69 @@ class RecordServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MergeRecords(self, request, context):
+        """Makes two records of one type one: the kept one gains what it lacks. With `validate_only` it tells what would move.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UndoMerge(self, request, context):
+        """Takes a merge back, and reports what has changed since and so stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListMerges(self, request, context):
+        """Lists merges, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListIdentityConflicts(self, request, context):
+        """Lists identifiers that should name one person and name several, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveIdentityConflict(self, request, context):
+        """Settles a conflict: the two are one person and merged, or they are two and stay apart.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConsent(self, request, context):
+        """Returns what a contact may be sent: every channel and purpose with a stored answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetConsent(self, request, context):
+        """Stores what a contact may be sent over one channel for one purpose.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSuppressions(self, request, context):
+        """Lists addresses that get nothing, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftSuppression(self, request, context):
+        """Lets an address get messages again; the contact's own refusal stays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRecordChanges(self, request, context):
         """Lists the field-level changes of a record, newest first.
         """
@@ -174,6 +282,51 @@ def add_RecordServiceServicer_to_server(servicer, server):
                     servicer.ListListMembers,
                     request_deserializer=dripstone_dot_v1_dot_record__pb2.ListListMembersRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_record__pb2.ListListMembersResponse.SerializeToString,
+            ),
+            'MergeRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.MergeRecords,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.MergeRecordsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Merge.SerializeToString,
+            ),
+            'UndoMerge': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoMerge,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.UndoMergeRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Merge.SerializeToString,
+            ),
+            'ListMerges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMerges,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListMergesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListMergesResponse.SerializeToString,
+            ),
+            'ListIdentityConflicts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIdentityConflicts,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListIdentityConflictsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListIdentityConflictsResponse.SerializeToString,
+            ),
+            'ResolveIdentityConflict': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveIdentityConflict,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ResolveIdentityConflictRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.IdentityConflict.SerializeToString,
+            ),
+            'GetConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConsent,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.GetConsentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Consent.SerializeToString,
+            ),
+            'SetConsent': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetConsent,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.SetConsentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Consent.SerializeToString,
+            ),
+            'ListSuppressions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuppressions,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListSuppressionsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListSuppressionsResponse.SerializeToString,
+            ),
+            'LiftSuppression': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftSuppression,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.LiftSuppressionRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Suppression.SerializeToString,
             ),
             'ListRecordChanges': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRecordChanges,
@@ -371,6 +524,249 @@ class RecordService:
             '/dripstone.v1.RecordService/ListListMembers',
             dripstone_dot_v1_dot_record__pb2.ListListMembersRequest.SerializeToString,
             dripstone_dot_v1_dot_record__pb2.ListListMembersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MergeRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/MergeRecords',
+            dripstone_dot_v1_dot_record__pb2.MergeRecordsRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Merge.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoMerge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/UndoMerge',
+            dripstone_dot_v1_dot_record__pb2.UndoMergeRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Merge.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMerges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListMerges',
+            dripstone_dot_v1_dot_record__pb2.ListMergesRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListMergesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIdentityConflicts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListIdentityConflicts',
+            dripstone_dot_v1_dot_record__pb2.ListIdentityConflictsRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListIdentityConflictsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveIdentityConflict(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ResolveIdentityConflict',
+            dripstone_dot_v1_dot_record__pb2.ResolveIdentityConflictRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.IdentityConflict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/GetConsent',
+            dripstone_dot_v1_dot_record__pb2.GetConsentRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Consent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetConsent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/SetConsent',
+            dripstone_dot_v1_dot_record__pb2.SetConsentRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Consent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuppressions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListSuppressions',
+            dripstone_dot_v1_dot_record__pb2.ListSuppressionsRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListSuppressionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftSuppression(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/LiftSuppression',
+            dripstone_dot_v1_dot_record__pb2.LiftSuppressionRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Suppression.FromString,
             options,
             channel_credentials,
             insecure,

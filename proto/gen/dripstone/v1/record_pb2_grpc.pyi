@@ -47,6 +47,24 @@ class RecordServiceStub:
     """Lists the lists there are, with how many contacts are on each."""
     ListListMembers: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListListMembersRequest, _record_pb2.ListListMembersResponse]
     """Lists the contacts on a list."""
+    MergeRecords: _grpc.UnaryUnaryMultiCallable[_record_pb2.MergeRecordsRequest, _record_pb2.Merge]
+    """Makes two records of one type one: the kept one gains what it lacks. With `validate_only` it tells what would move."""
+    UndoMerge: _grpc.UnaryUnaryMultiCallable[_record_pb2.UndoMergeRequest, _record_pb2.Merge]
+    """Takes a merge back, and reports what has changed since and so stays."""
+    ListMerges: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListMergesRequest, _record_pb2.ListMergesResponse]
+    """Lists merges, newest first."""
+    ListIdentityConflicts: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListIdentityConflictsRequest, _record_pb2.ListIdentityConflictsResponse]
+    """Lists identifiers that should name one person and name several, newest first."""
+    ResolveIdentityConflict: _grpc.UnaryUnaryMultiCallable[_record_pb2.ResolveIdentityConflictRequest, _record_pb2.IdentityConflict]
+    """Settles a conflict: the two are one person and merged, or they are two and stay apart."""
+    GetConsent: _grpc.UnaryUnaryMultiCallable[_record_pb2.GetConsentRequest, _record_pb2.Consent]
+    """Returns what a contact may be sent: every channel and purpose with a stored answer."""
+    SetConsent: _grpc.UnaryUnaryMultiCallable[_record_pb2.SetConsentRequest, _record_pb2.Consent]
+    """Stores what a contact may be sent over one channel for one purpose."""
+    ListSuppressions: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListSuppressionsRequest, _record_pb2.ListSuppressionsResponse]
+    """Lists addresses that get nothing, newest first."""
+    LiftSuppression: _grpc.UnaryUnaryMultiCallable[_record_pb2.LiftSuppressionRequest, _record_pb2.Suppression]
+    """Lets an address get messages again; the contact's own refusal stays."""
     ListRecordChanges: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListRecordChangesRequest, _record_pb2.ListRecordChangesResponse]
     """Lists the field-level changes of a record, newest first."""
 
@@ -69,6 +87,24 @@ class RecordServiceAsyncStub(RecordServiceStub):
     """Lists the lists there are, with how many contacts are on each."""
     ListListMembers: _aio.UnaryUnaryMultiCallable[_record_pb2.ListListMembersRequest, _record_pb2.ListListMembersResponse]  # type: ignore[assignment]
     """Lists the contacts on a list."""
+    MergeRecords: _aio.UnaryUnaryMultiCallable[_record_pb2.MergeRecordsRequest, _record_pb2.Merge]  # type: ignore[assignment]
+    """Makes two records of one type one: the kept one gains what it lacks. With `validate_only` it tells what would move."""
+    UndoMerge: _aio.UnaryUnaryMultiCallable[_record_pb2.UndoMergeRequest, _record_pb2.Merge]  # type: ignore[assignment]
+    """Takes a merge back, and reports what has changed since and so stays."""
+    ListMerges: _aio.UnaryUnaryMultiCallable[_record_pb2.ListMergesRequest, _record_pb2.ListMergesResponse]  # type: ignore[assignment]
+    """Lists merges, newest first."""
+    ListIdentityConflicts: _aio.UnaryUnaryMultiCallable[_record_pb2.ListIdentityConflictsRequest, _record_pb2.ListIdentityConflictsResponse]  # type: ignore[assignment]
+    """Lists identifiers that should name one person and name several, newest first."""
+    ResolveIdentityConflict: _aio.UnaryUnaryMultiCallable[_record_pb2.ResolveIdentityConflictRequest, _record_pb2.IdentityConflict]  # type: ignore[assignment]
+    """Settles a conflict: the two are one person and merged, or they are two and stay apart."""
+    GetConsent: _aio.UnaryUnaryMultiCallable[_record_pb2.GetConsentRequest, _record_pb2.Consent]  # type: ignore[assignment]
+    """Returns what a contact may be sent: every channel and purpose with a stored answer."""
+    SetConsent: _aio.UnaryUnaryMultiCallable[_record_pb2.SetConsentRequest, _record_pb2.Consent]  # type: ignore[assignment]
+    """Stores what a contact may be sent over one channel for one purpose."""
+    ListSuppressions: _aio.UnaryUnaryMultiCallable[_record_pb2.ListSuppressionsRequest, _record_pb2.ListSuppressionsResponse]  # type: ignore[assignment]
+    """Lists addresses that get nothing, newest first."""
+    LiftSuppression: _aio.UnaryUnaryMultiCallable[_record_pb2.LiftSuppressionRequest, _record_pb2.Suppression]  # type: ignore[assignment]
+    """Lets an address get messages again; the contact's own refusal stays."""
     ListRecordChanges: _aio.UnaryUnaryMultiCallable[_record_pb2.ListRecordChangesRequest, _record_pb2.ListRecordChangesResponse]  # type: ignore[assignment]
     """Lists the field-level changes of a record, newest first."""
 
@@ -130,6 +166,78 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_record_pb2.ListListMembersResponse, _abc.Awaitable[_record_pb2.ListListMembersResponse]]:
         """Lists the contacts on a list."""
+
+    @_abc_1.abstractmethod
+    def MergeRecords(
+        self,
+        request: _record_pb2.MergeRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.Merge, _abc.Awaitable[_record_pb2.Merge]]:
+        """Makes two records of one type one: the kept one gains what it lacks. With `validate_only` it tells what would move."""
+
+    @_abc_1.abstractmethod
+    def UndoMerge(
+        self,
+        request: _record_pb2.UndoMergeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.Merge, _abc.Awaitable[_record_pb2.Merge]]:
+        """Takes a merge back, and reports what has changed since and so stays."""
+
+    @_abc_1.abstractmethod
+    def ListMerges(
+        self,
+        request: _record_pb2.ListMergesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.ListMergesResponse, _abc.Awaitable[_record_pb2.ListMergesResponse]]:
+        """Lists merges, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListIdentityConflicts(
+        self,
+        request: _record_pb2.ListIdentityConflictsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.ListIdentityConflictsResponse, _abc.Awaitable[_record_pb2.ListIdentityConflictsResponse]]:
+        """Lists identifiers that should name one person and name several, newest first."""
+
+    @_abc_1.abstractmethod
+    def ResolveIdentityConflict(
+        self,
+        request: _record_pb2.ResolveIdentityConflictRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.IdentityConflict, _abc.Awaitable[_record_pb2.IdentityConflict]]:
+        """Settles a conflict: the two are one person and merged, or they are two and stay apart."""
+
+    @_abc_1.abstractmethod
+    def GetConsent(
+        self,
+        request: _record_pb2.GetConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.Consent, _abc.Awaitable[_record_pb2.Consent]]:
+        """Returns what a contact may be sent: every channel and purpose with a stored answer."""
+
+    @_abc_1.abstractmethod
+    def SetConsent(
+        self,
+        request: _record_pb2.SetConsentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.Consent, _abc.Awaitable[_record_pb2.Consent]]:
+        """Stores what a contact may be sent over one channel for one purpose."""
+
+    @_abc_1.abstractmethod
+    def ListSuppressions(
+        self,
+        request: _record_pb2.ListSuppressionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.ListSuppressionsResponse, _abc.Awaitable[_record_pb2.ListSuppressionsResponse]]:
+        """Lists addresses that get nothing, newest first."""
+
+    @_abc_1.abstractmethod
+    def LiftSuppression(
+        self,
+        request: _record_pb2.LiftSuppressionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.Suppression, _abc.Awaitable[_record_pb2.Suppression]]:
+        """Lets an address get messages again; the contact's own refusal stays."""
 
     @_abc_1.abstractmethod
     def ListRecordChanges(

@@ -75,6 +75,138 @@ RETRY_PRESET_QUICK: RetryPreset.ValueType  # 2
 """Five attempts, exponential from one second."""
 Global___RetryPreset: _TypeAlias = RetryPreset  # noqa: Y015
 
+class _EndpointKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _EndpointKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EndpointKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ENDPOINT_KIND_UNSPECIFIED: _EndpointKind.ValueType  # 0
+    """Not said: push."""
+    ENDPOINT_KIND_PUSH: _EndpointKind.ValueType  # 1
+    """POSTed to its URL."""
+    ENDPOINT_KIND_PULL: _EndpointKind.ValueType  # 2
+    """Fetched with `StreamMessages` and acknowledged with `AckMessages`; it has no URL."""
+
+class EndpointKind(_EndpointKind, metaclass=_EndpointKindEnumTypeWrapper):
+    """How an endpoint gets its messages."""
+
+ENDPOINT_KIND_UNSPECIFIED: EndpointKind.ValueType  # 0
+"""Not said: push."""
+ENDPOINT_KIND_PUSH: EndpointKind.ValueType  # 1
+"""POSTed to its URL."""
+ENDPOINT_KIND_PULL: EndpointKind.ValueType  # 2
+"""Fetched with `StreamMessages` and acknowledged with `AckMessages`; it has no URL."""
+Global___EndpointKind: _TypeAlias = EndpointKind  # noqa: Y015
+
+class _SignatureFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SignatureFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SignatureFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SIGNATURE_FORMAT_UNSPECIFIED: _SignatureFormat.ValueType  # 0
+    """Not said."""
+    SIGNATURE_FORMAT_V1A: _SignatureFormat.ValueType  # 1
+    """`v1a,` in `webhook-signature`: ed25519, verified with the public key."""
+    SIGNATURE_FORMAT_SHA256_HEX: _SignatureFormat.ValueType  # 2
+    """`sha256=<hex>` over the body, in a header of choice such as `X-Drippi-Signature`."""
+    SIGNATURE_FORMAT_TIMESTAMPED: _SignatureFormat.ValueType  # 3
+    """`t=<seconds>,v1=<hex>` over `<seconds>.<body>`, in a header of choice."""
+
+class SignatureFormat(_SignatureFormat, metaclass=_SignatureFormatEnumTypeWrapper):
+    """Forms of signatures."""
+
+SIGNATURE_FORMAT_UNSPECIFIED: SignatureFormat.ValueType  # 0
+"""Not said."""
+SIGNATURE_FORMAT_V1A: SignatureFormat.ValueType  # 1
+"""`v1a,` in `webhook-signature`: ed25519, verified with the public key."""
+SIGNATURE_FORMAT_SHA256_HEX: SignatureFormat.ValueType  # 2
+"""`sha256=<hex>` over the body, in a header of choice such as `X-Drippi-Signature`."""
+SIGNATURE_FORMAT_TIMESTAMPED: SignatureFormat.ValueType  # 3
+"""`t=<seconds>,v1=<hex>` over `<seconds>.<body>`, in a header of choice."""
+Global___SignatureFormat: _TypeAlias = SignatureFormat  # noqa: Y015
+
+class _PayloadFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PayloadFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PayloadFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAYLOAD_FORMAT_UNSPECIFIED: _PayloadFormat.ValueType  # 0
+    """Not said: standard."""
+    PAYLOAD_FORMAT_STANDARD: _PayloadFormat.ValueType  # 1
+    """`{type, timestamp, data}`."""
+    PAYLOAD_FORMAT_EVENT: _PayloadFormat.ValueType  # 2
+    """`{event, user_id, created_at, data}`."""
+    PAYLOAD_FORMAT_ARRAY: _PayloadFormat.ValueType  # 3
+    """An array with one object: `automation_id`, `title`, `execution_date`, `email`, `phone`, `variables`."""
+
+class PayloadFormat(_PayloadFormat, metaclass=_PayloadFormatEnumTypeWrapper):
+    """Forms of the body."""
+
+PAYLOAD_FORMAT_UNSPECIFIED: PayloadFormat.ValueType  # 0
+"""Not said: standard."""
+PAYLOAD_FORMAT_STANDARD: PayloadFormat.ValueType  # 1
+"""`{type, timestamp, data}`."""
+PAYLOAD_FORMAT_EVENT: PayloadFormat.ValueType  # 2
+"""`{event, user_id, created_at, data}`."""
+PAYLOAD_FORMAT_ARRAY: PayloadFormat.ValueType  # 3
+"""An array with one object: `automation_id`, `title`, `execution_date`, `email`, `phone`, `variables`."""
+Global___PayloadFormat: _TypeAlias = PayloadFormat  # noqa: Y015
+
+class _Ordering:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ordering.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDERING_UNSPECIFIED: _Ordering.ValueType  # 0
+    """Not said: best effort."""
+    ORDERING_BEST_EFFORT: _Ordering.ValueType  # 1
+    """As they come; a failed one is overtaken."""
+    ORDERING_BY_CONTACT: _Ordering.ValueType  # 2
+    """Of one contact, strictly one after the other; a failed one holds up those after it of the same contact."""
+
+class Ordering(_Ordering, metaclass=_OrderingEnumTypeWrapper):
+    """Orders of messages."""
+
+ORDERING_UNSPECIFIED: Ordering.ValueType  # 0
+"""Not said: best effort."""
+ORDERING_BEST_EFFORT: Ordering.ValueType  # 1
+"""As they come; a failed one is overtaken."""
+ORDERING_BY_CONTACT: Ordering.ValueType  # 2
+"""Of one contact, strictly one after the other; a failed one holds up those after it of the same contact."""
+Global___Ordering: _TypeAlias = Ordering  # noqa: Y015
+
+class _Verification:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerificationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verification.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERIFICATION_UNSPECIFIED: _Verification.ValueType  # 0
+    """Not said."""
+    VERIFICATION_NOT_REQUIRED: _Verification.ValueType  # 1
+    """Nobody asked it to."""
+    VERIFICATION_UNVERIFIED: _Verification.ValueType  # 2
+    """Not yet: it gets one message an hour."""
+    VERIFICATION_VERIFIED: _Verification.ValueType  # 3
+    """It has."""
+
+class Verification(_Verification, metaclass=_VerificationEnumTypeWrapper):
+    """Whether a receiver has shown that it wants the messages."""
+
+VERIFICATION_UNSPECIFIED: Verification.ValueType  # 0
+"""Not said."""
+VERIFICATION_NOT_REQUIRED: Verification.ValueType  # 1
+"""Nobody asked it to."""
+VERIFICATION_UNVERIFIED: Verification.ValueType  # 2
+"""Not yet: it gets one message an hour."""
+VERIFICATION_VERIFIED: Verification.ValueType  # 3
+"""It has."""
+Global___Verification: _TypeAlias = Verification  # noqa: Y015
+
 class _DeliveryState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -91,6 +223,8 @@ class _DeliveryStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Deliver
     """Out of attempts, or refused for good."""
     DELIVERY_STATE_DROPPED: _DeliveryState.ValueType  # 4
     """Dropped: its endpoint is gone."""
+    DELIVERY_STATE_SKIPPED: _DeliveryState.ValueType  # 5
+    """Not sent, because its endpoint is disabled; a replay can send it."""
 
 class DeliveryState(_DeliveryState, metaclass=_DeliveryStateEnumTypeWrapper):
     """Where a delivery is in its life."""
@@ -105,13 +239,119 @@ DELIVERY_STATE_FAILED: DeliveryState.ValueType  # 3
 """Out of attempts, or refused for good."""
 DELIVERY_STATE_DROPPED: DeliveryState.ValueType  # 4
 """Dropped: its endpoint is gone."""
+DELIVERY_STATE_SKIPPED: DeliveryState.ValueType  # 5
+"""Not sent, because its endpoint is disabled; a replay can send it."""
 Global___DeliveryState: _TypeAlias = DeliveryState  # noqa: Y015
+
+class _VerificationProof:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _VerificationProofEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_VerificationProof.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    VERIFICATION_PROOF_UNSPECIFIED: _VerificationProof.ValueType  # 0
+    """Not said: a signed challenge."""
+    VERIFICATION_PROOF_CHALLENGE: _VerificationProof.ValueType  # 1
+    """A signed POST whose `challenge` the receiver sends back in a JSON answer."""
+    VERIFICATION_PROOF_HANDSHAKE: _VerificationProof.ValueType  # 2
+    """The OPTIONS handshake of CloudEvents: `WebHook-Request-Origin` is answered with `WebHook-Allowed-Origin`."""
+
+class VerificationProof(_VerificationProof, metaclass=_VerificationProofEnumTypeWrapper):
+    """Ways to prove that a receiver wants messages."""
+
+VERIFICATION_PROOF_UNSPECIFIED: VerificationProof.ValueType  # 0
+"""Not said: a signed challenge."""
+VERIFICATION_PROOF_CHALLENGE: VerificationProof.ValueType  # 1
+"""A signed POST whose `challenge` the receiver sends back in a JSON answer."""
+VERIFICATION_PROOF_HANDSHAKE: VerificationProof.ValueType  # 2
+"""The OPTIONS handshake of CloudEvents: `WebHook-Request-Origin` is answered with `WebHook-Allowed-Origin`."""
+Global___VerificationProof: _TypeAlias = VerificationProof  # noqa: Y015
+
+class _ReplayState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplayStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplayState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLAY_STATE_UNSPECIFIED: _ReplayState.ValueType  # 0
+    """Not said."""
+    REPLAY_STATE_RUNNING: _ReplayState.ValueType  # 1
+    """Deliveries are made due, at its rate."""
+    REPLAY_STATE_PAUSED: _ReplayState.ValueType  # 2
+    """Held."""
+    REPLAY_STATE_COMPLETED: _ReplayState.ValueType  # 3
+    """Through."""
+    REPLAY_STATE_CANCELLED: _ReplayState.ValueType  # 4
+    """Ended by somebody."""
+
+class ReplayState(_ReplayState, metaclass=_ReplayStateEnumTypeWrapper):
+    """Where a replay is in its life."""
+
+REPLAY_STATE_UNSPECIFIED: ReplayState.ValueType  # 0
+"""Not said."""
+REPLAY_STATE_RUNNING: ReplayState.ValueType  # 1
+"""Deliveries are made due, at its rate."""
+REPLAY_STATE_PAUSED: ReplayState.ValueType  # 2
+"""Held."""
+REPLAY_STATE_COMPLETED: ReplayState.ValueType  # 3
+"""Through."""
+REPLAY_STATE_CANCELLED: ReplayState.ValueType  # 4
+"""Ended by somebody."""
+Global___ReplayState: _TypeAlias = ReplayState  # noqa: Y015
+
+class _ReplayAction:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplayActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplayAction.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLAY_ACTION_UNSPECIFIED: _ReplayAction.ValueType  # 0
+    """Not said."""
+    REPLAY_ACTION_PAUSE: _ReplayAction.ValueType  # 1
+    """Hold it."""
+    REPLAY_ACTION_RESUME: _ReplayAction.ValueType  # 2
+    """Go on."""
+    REPLAY_ACTION_CANCEL: _ReplayAction.ValueType  # 3
+    """End it."""
+
+class ReplayAction(_ReplayAction, metaclass=_ReplayActionEnumTypeWrapper):
+    """What to do with a replay."""
+
+REPLAY_ACTION_UNSPECIFIED: ReplayAction.ValueType  # 0
+"""Not said."""
+REPLAY_ACTION_PAUSE: ReplayAction.ValueType  # 1
+"""Hold it."""
+REPLAY_ACTION_RESUME: ReplayAction.ValueType  # 2
+"""Go on."""
+REPLAY_ACTION_CANCEL: ReplayAction.ValueType  # 3
+"""End it."""
+Global___ReplayAction: _TypeAlias = ReplayAction  # noqa: Y015
 
 @_typing.final
 class Endpoint(_message.Message):
     """A receiver of webhooks."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ID_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
@@ -123,6 +363,20 @@ class Endpoint(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    AUTH_FIELD_NUMBER: _builtins.int
+    EXTRA_SIGNATURES_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FORMAT_FIELD_NUMBER: _builtins.int
+    RETRY_DELAYS_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    ORDERING_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VERIFICATION_FIELD_NUMBER: _builtins.int
+    FAILING_SINCE_TIME_FIELD_NUMBER: _builtins.int
+    DISABLE_PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `ep_…`."""
     url: _builtins.str
@@ -137,6 +391,24 @@ class Endpoint(_message.Message):
     """Why the system turned it off."""
     etag: _builtins.str
     """Version of this resource."""
+    filter: _builtins.str
+    """CEL condition on `event.type`, `event.time` and `event.data`; only events that satisfy it are sent. Empty for all."""
+    payload_format: Global___PayloadFormat.ValueType
+    """The form of the body."""
+    rate_per_second: _builtins.float
+    """Most attempts begun in a second; 0 for no limit."""
+    max_in_flight: _builtins.int
+    """Most attempts under way at once; 0 for what the core gives each."""
+    ordering: Global___Ordering.ValueType
+    """In which order messages are sent."""
+    kind: Global___EndpointKind.ValueType
+    """Pushed to its URL, or fetched with `StreamMessages`."""
+    verification: Global___Verification.ValueType
+    """Whether the receiver has shown that it wants the messages."""
+    disable_progress_percent: _builtins.int
+    """How far it is on the way to being disabled, in percent; warnings are sent at 50, 70 and 90."""
+    public_key: _builtins.str
+    """Key that `v1a` signatures are verified with, `whpk_…`; empty where it does not sign with one."""
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Event types it wants; empty for all."""
@@ -148,6 +420,26 @@ class Endpoint(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers sent with every attempt, at most 20; not those of signatures, of authentication or of HTTP itself."""
+
+    @_builtins.property
+    def auth(self) -> Global___EndpointAuth:
+        """How requests to it authenticate. What is secret in it is never given back."""
+
+    @_builtins.property
+    def extra_signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtraSignature]:
+        """Signatures sent beside `webhook-signature`, at most 4."""
+
+    @_builtins.property
+    def retry_delays(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """Waits between attempts in place of the preset's, at most 20, each of at most 7 days."""
+
+    @_builtins.property
+    def failing_since_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when every attempt has failed; unset while it answers."""
 
     def __init__(
         self,
@@ -162,14 +454,210 @@ class Endpoint(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        filter: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        auth: Global___EndpointAuth | None = ...,
+        extra_signatures: _abc.Iterable[Global___ExtraSignature] | None = ...,
+        payload_format: Global___PayloadFormat.ValueType = ...,
+        retry_delays: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        rate_per_second: _builtins.float = ...,
+        max_in_flight: _builtins.int = ...,
+        ordering: Global___Ordering.ValueType = ...,
+        kind: Global___EndpointKind.ValueType = ...,
+        verification: Global___Verification.ValueType = ...,
+        failing_since_time: _timestamp_pb2.Timestamp | None = ...,
+        disable_progress_percent: _builtins.int = ...,
+        public_key: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "failing_since_time", b"failing_since_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "disabled_reason", b"disabled_reason", "etag", b"etag", "event_types", b"event_types", "id", b"id", "retry_preset", b"retry_preset", "state", b"state", "update_time", b"update_time", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "description", b"description", "disable_progress_percent", b"disable_progress_percent", "disabled_reason", b"disabled_reason", "etag", b"etag", "event_types", b"event_types", "extra_signatures", b"extra_signatures", "failing_since_time", b"failing_since_time", "filter", b"filter", "headers", b"headers", "id", b"id", "kind", b"kind", "max_in_flight", b"max_in_flight", "ordering", b"ordering", "payload_format", b"payload_format", "public_key", b"public_key", "rate_per_second", b"rate_per_second", "retry_delays", b"retry_delays", "retry_preset", b"retry_preset", "state", b"state", "update_time", b"update_time", "url", b"url", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
+
+@_typing.final
+class EndpointAuth(_message.Message):
+    """How requests to an endpoint authenticate; at most one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASIC_FIELD_NUMBER: _builtins.int
+    BEARER_FIELD_NUMBER: _builtins.int
+    OAUTH2_FIELD_NUMBER: _builtins.int
+    MTLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def basic(self) -> Global___BasicAuth:
+        """`Authorization: Basic …`."""
+
+    @_builtins.property
+    def bearer(self) -> Global___BearerAuth:
+        """`Authorization: Bearer …`."""
+
+    @_builtins.property
+    def oauth2(self) -> Global___OAuth2Auth:
+        """A token fetched with the OAuth 2.0 client credentials grant."""
+
+    @_builtins.property
+    def mtls(self) -> Global___MtlsAuth:
+        """A client certificate."""
+
+    def __init__(
+        self,
+        *,
+        basic: Global___BasicAuth | None = ...,
+        bearer: Global___BearerAuth | None = ...,
+        oauth2: Global___OAuth2Auth | None = ...,
+        mtls: Global___MtlsAuth | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["basic", b"basic", "bearer", b"bearer", "mtls", b"mtls", "oauth2", b"oauth2", "scheme", b"scheme"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basic", b"basic", "bearer", b"bearer", "mtls", b"mtls", "oauth2", b"oauth2", "scheme", b"scheme"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_scheme: _TypeAlias = _typing.Literal["basic", "bearer", "oauth2", "mtls"]  # noqa: Y015
+    _WhichOneofArgType_scheme: _TypeAlias = _typing.Literal["scheme", b"scheme"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_scheme) -> _WhichOneofReturnType_scheme | None: ...
+
+Global___EndpointAuth: _TypeAlias = EndpointAuth  # noqa: Y015
+
+@_typing.final
+class BasicAuth(_message.Message):
+    """A user name and a password."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USERNAME_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    username: _builtins.str
+    """The user name."""
+    password: _builtins.str
+    """The password; empty in answers."""
+    def __init__(
+        self,
+        *,
+        username: _builtins.str = ...,
+        password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BasicAuth: _TypeAlias = BasicAuth  # noqa: Y015
+
+@_typing.final
+class BearerAuth(_message.Message):
+    """A fixed token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The token; empty in answers."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BearerAuth: _TypeAlias = BearerAuth  # noqa: Y015
+
+@_typing.final
+class OAuth2Auth(_message.Message):
+    """OAuth 2.0 client credentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_URL_FIELD_NUMBER: _builtins.int
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_SECRET_FIELD_NUMBER: _builtins.int
+    SCOPE_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    token_url: _builtins.str
+    """Where tokens come from; guarded like the endpoint's own URL."""
+    client_id: _builtins.str
+    """The client."""
+    client_secret: _builtins.str
+    """Its secret; empty in answers."""
+    scope: _builtins.str
+    """Scopes, separated by spaces."""
+    audience: _builtins.str
+    """The audience, where the token's issuer wants one."""
+    def __init__(
+        self,
+        *,
+        token_url: _builtins.str = ...,
+        client_id: _builtins.str = ...,
+        client_secret: _builtins.str = ...,
+        scope: _builtins.str = ...,
+        audience: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "client_id", b"client_id", "client_secret", b"client_secret", "scope", b"scope", "token_url", b"token_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OAuth2Auth: _TypeAlias = OAuth2Auth  # noqa: Y015
+
+@_typing.final
+class MtlsAuth(_message.Message):
+    """A client certificate and its key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    PRIVATE_KEY_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.str
+    """PEM chain."""
+    private_key: _builtins.str
+    """PEM key without a passphrase; empty in answers."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.str = ...,
+        private_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "private_key", b"private_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MtlsAuth: _TypeAlias = MtlsAuth  # noqa: Y015
+
+@_typing.final
+class ExtraSignature(_message.Message):
+    """A signature beside the standard one; made with the endpoint's secret as text, but for `v1a`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORMAT_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    format: Global___SignatureFormat.ValueType
+    """Its form."""
+    header: _builtins.str
+    """The header that carries it; empty for `v1a`."""
+    def __init__(
+        self,
+        *,
+        format: Global___SignatureFormat.ValueType = ...,
+        header: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["format", b"format", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExtraSignature: _TypeAlias = ExtraSignature  # noqa: Y015
 
 @_typing.final
 class Delivery(_message.Message):
@@ -190,6 +678,7 @@ class Delivery(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     LAST_OUTCOME_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `dlv_…`."""
     message_id: _builtins.str
@@ -208,6 +697,8 @@ class Delivery(_message.Message):
     """The body as sent. Empty in lists."""
     last_outcome: _builtins.str
     """Outcome of the last attempt, as in `Attempt.outcome`."""
+    sequence: _builtins.int
+    """Position among the messages for this endpoint, without gaps, from 1; also sent as `webhook-sequence`."""
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When it is tried next."""
@@ -240,10 +731,11 @@ class Delivery(_message.Message):
         payload: _builtins.str = ...,
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         last_outcome: _builtins.str = ...,
+        sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "endpoint_id", b"endpoint_id", "enrollment_id", b"enrollment_id", "event_type", b"event_type", "id", b"id", "last_outcome", b"last_outcome", "message_id", b"message_id", "next_attempt_time", b"next_attempt_time", "payload", b"payload", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "endpoint_id", b"endpoint_id", "enrollment_id", b"enrollment_id", "event_type", b"event_type", "id", b"id", "last_outcome", b"last_outcome", "message_id", b"message_id", "next_attempt_time", b"next_attempt_time", "payload", b"payload", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,14 +797,45 @@ class CreateEndpointRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     URL_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
     RETRY_PRESET_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    AUTH_FIELD_NUMBER: _builtins.int
+    EXTRA_SIGNATURES_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FORMAT_FIELD_NUMBER: _builtins.int
+    RETRY_DELAYS_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    ORDERING_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    REQUIRE_VERIFICATION_FIELD_NUMBER: _builtins.int
     url: _builtins.str
-    """Where to POST: https, or http where the deployment allows the destination."""
+    """Where to POST: https, or http where the deployment allows the destination. Empty for a pull endpoint."""
     description: _builtins.str
     """What it is for."""
     retry_preset: Global___RetryPreset.ValueType
@@ -321,9 +844,39 @@ class CreateEndpointRequest(_message.Message):
     """Idempotency key of this call. A replay answers without the secret."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    filter: _builtins.str
+    """CEL condition on `event.type`, `event.time` and `event.data`; only events that satisfy it are sent. Empty for all."""
+    payload_format: Global___PayloadFormat.ValueType
+    """The form of the body."""
+    rate_per_second: _builtins.float
+    """Most attempts begun in a second; 0 for no limit."""
+    max_in_flight: _builtins.int
+    """Most attempts under way at once; 0 for what the core gives each."""
+    ordering: Global___Ordering.ValueType
+    """In which order messages are sent."""
+    kind: Global___EndpointKind.ValueType
+    """Pushed to its URL, or fetched with `StreamMessages`."""
+    require_verification: _builtins.bool
+    """Begins unverified, with one message an hour, until it is verified."""
     @_builtins.property
     def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Event types it wants; empty for all."""
+
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers sent with every attempt, at most 20; not those of signatures, of authentication or of HTTP itself."""
+
+    @_builtins.property
+    def auth(self) -> Global___EndpointAuth:
+        """How requests to it authenticate. What is secret in it is never given back."""
+
+    @_builtins.property
+    def extra_signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExtraSignature]:
+        """Signatures sent beside `webhook-signature`, at most 4."""
+
+    @_builtins.property
+    def retry_delays(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """Waits between attempts in place of the preset's, at most 20, each of at most 7 days."""
 
     def __init__(
         self,
@@ -334,10 +887,21 @@ class CreateEndpointRequest(_message.Message):
         retry_preset: Global___RetryPreset.ValueType = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        filter: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        auth: Global___EndpointAuth | None = ...,
+        extra_signatures: _abc.Iterable[Global___ExtraSignature] | None = ...,
+        payload_format: Global___PayloadFormat.ValueType = ...,
+        retry_delays: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        rate_per_second: _builtins.float = ...,
+        max_in_flight: _builtins.int = ...,
+        ordering: Global___Ordering.ValueType = ...,
+        kind: Global___EndpointKind.ValueType = ...,
+        require_verification: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "event_types", b"event_types", "request_id", b"request_id", "retry_preset", b"retry_preset", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "description", b"description", "event_types", b"event_types", "extra_signatures", b"extra_signatures", "filter", b"filter", "headers", b"headers", "kind", b"kind", "max_in_flight", b"max_in_flight", "ordering", b"ordering", "payload_format", b"payload_format", "rate_per_second", b"rate_per_second", "request_id", b"request_id", "require_verification", b"require_verification", "retry_delays", b"retry_delays", "retry_preset", b"retry_preset", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -467,7 +1031,7 @@ class UpdateEndpointRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: `url`, `description`, `event_types`, `retry_preset`, `state`; empty for those that are set."""
+        """Fields to change: all but `id`, `kind` and what the core itself says; empty for those that are set."""
 
     def __init__(
         self,
@@ -618,7 +1182,9 @@ class TestEndpointResponse(_message.Message):
     stage: _builtins.str
     """How far it came: `url`, `dns`, `policy`, `connect`, `tls`, `timeout`, `http`, `body`, or `done`."""
     code: _builtins.int
-    """1 success, 11110111 request failed, 11110114 forbidden address."""
+    """1 success, 21111011 query error, 11110111 request failed, 11110112 not JSON, 11110113 verification failed,
+    11110114 forbidden address.
+    """
     message: _builtins.str
     """What happened, in one sentence."""
     status_code: _builtins.int
@@ -658,7 +1224,7 @@ class ListDeliveriesRequest(_message.Message):
     endpoint_id: _builtins.str
     """The endpoint; empty for all."""
     filter: _builtins.str
-    """AIP-160 filter on `state` (`pending`, `delivered`, `failed`, `dropped`), `event_type`, `enrollment_id`, `message_id`."""
+    """AIP-160 filter on `state` (`pending`, `delivered`, `failed`, `dropped`, `skipped`), `event_type`, `enrollment_id`, `message_id`."""
     page_size: _builtins.int
     """Deliveries per page; 0 for 50, at most 500."""
     page_token: _builtins.str
@@ -777,6 +1343,789 @@ class ListEventTypesRequest(_message.Message):
 Global___ListEventTypesRequest: _TypeAlias = ListEventTypesRequest  # noqa: Y015
 
 @_typing.final
+class VerifyEndpointRequest(_message.Message):
+    """Proves an endpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    endpoint_id: _builtins.str
+    """The endpoint."""
+    proof: Global___VerificationProof.ValueType
+    """How."""
+    def __init__(
+        self,
+        *,
+        endpoint_id: _builtins.str = ...,
+        proof: Global___VerificationProof.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyEndpointRequest: _TypeAlias = VerifyEndpointRequest  # noqa: Y015
+
+@_typing.final
+class VerifyEndpointResponse(_message.Message):
+    """How the proof went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIED_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    verified: _builtins.bool
+    """True when it is verified now."""
+    code: _builtins.int
+    """1 success, 11110112 not JSON, 11110113 verification failed, 11110111 request failed, 11110114 forbidden address."""
+    stage: _builtins.str
+    """How far it came, as in `TestEndpointResponse.stage`."""
+    message: _builtins.str
+    """What happened, in one sentence."""
+    @_builtins.property
+    def endpoint(self) -> Global___Endpoint:
+        """The endpoint afterwards."""
+
+    def __init__(
+        self,
+        *,
+        verified: _builtins.bool = ...,
+        code: _builtins.int = ...,
+        stage: _builtins.str = ...,
+        message: _builtins.str = ...,
+        endpoint: Global___Endpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "endpoint", b"endpoint", "message", b"message", "stage", b"stage", "verified", b"verified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyEndpointResponse: _TypeAlias = VerifyEndpointResponse  # noqa: Y015
+
+@_typing.final
+class TryFilterRequest(_message.Message):
+    """Tries a filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    NEWEST_COUNT_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """The filter."""
+    event_type: _builtins.str
+    """Type of an event to try it on."""
+    newest_count: _builtins.int
+    """Or: how many of the newest messages to try it on, at most 500."""
+    @_builtins.property
+    def data(self) -> _struct_pb2.Struct:
+        """Data of that event."""
+
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        data: _struct_pb2.Struct | None = ...,
+        newest_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "event_type", b"event_type", "filter", b"filter", "newest_count", b"newest_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TryFilterRequest: _TypeAlias = TryFilterRequest  # noqa: Y015
+
+@_typing.final
+class TryFilterResponse(_message.Message):
+    """What a filter does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHES_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TRIED_COUNT_FIELD_NUMBER: _builtins.int
+    MATCHED_COUNT_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    matches: _builtins.bool
+    """Whether the given event passes."""
+    reason: _builtins.str
+    """Why not, or why it cannot be told, as a sentence."""
+    tried_count: _builtins.int
+    """How many of the newest messages were looked at."""
+    matched_count: _builtins.int
+    """How many of those pass."""
+    @_builtins.property
+    def inputs(self) -> _struct_pb2.Struct:
+        """What the filter looked at in the given event, by path."""
+
+    def __init__(
+        self,
+        *,
+        matches: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        tried_count: _builtins.int = ...,
+        matched_count: _builtins.int = ...,
+        inputs: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "matched_count", b"matched_count", "matches", b"matches", "reason", b"reason", "tried_count", b"tried_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TryFilterResponse: _TypeAlias = TryFilterResponse  # noqa: Y015
+
+@_typing.final
+class ExplainDeliveryRequest(_message.Message):
+    """Asks why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    endpoint_id: _builtins.str
+    """The endpoint."""
+    message_id: _builtins.str
+    """The message; or an event that might be sent: its type and data."""
+    event_type: _builtins.str
+    """Type of an event that might be sent."""
+    @_builtins.property
+    def data(self) -> _struct_pb2.Struct:
+        """Data of that event."""
+
+    def __init__(
+        self,
+        *,
+        endpoint_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        data: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "endpoint_id", b"endpoint_id", "event_type", b"event_type", "message_id", b"message_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDeliveryRequest: _TypeAlias = ExplainDeliveryRequest  # noqa: Y015
+
+@_typing.final
+class DeliveryRule(_message.Message):
+    """One rule that decides about a delivery."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PASSED_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, such as `event_type`, `filter`, `state`, `verification`, `rate`, `breaker`, `order`, `retry_gate`."""
+    passed: _builtins.bool
+    """Whether it lets the message through now."""
+    detail: _builtins.str
+    """What it found, as a sentence."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        passed: _builtins.bool = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "name", b"name", "passed", b"passed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeliveryRule: _TypeAlias = DeliveryRule  # noqa: Y015
+
+@_typing.final
+class ExplainDeliveryResponse(_message.Message):
+    """Why a message was, or was not, delivered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    FIRST_FAILING_FIELD_NUMBER: _builtins.int
+    DELIVERY_FIELD_NUMBER: _builtins.int
+    summary: _builtins.str
+    """The answer in one sentence."""
+    first_failing: _builtins.str
+    """Name of the first rule that does not let it through; empty when all do."""
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeliveryRule]:
+        """Every rule, in the order in which they are asked."""
+
+    @_builtins.property
+    def delivery(self) -> Global___Delivery:
+        """The delivery with its attempts, where there is one."""
+
+    def __init__(
+        self,
+        *,
+        summary: _builtins.str = ...,
+        rules: _abc.Iterable[Global___DeliveryRule] | None = ...,
+        first_failing: _builtins.str = ...,
+        delivery: Global___Delivery | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "first_failing", b"first_failing", "rules", b"rules", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainDeliveryResponse: _TypeAlias = ExplainDeliveryResponse  # noqa: Y015
+
+@_typing.final
+class Replay(_message.Message):
+    """A durable job that sends many deliveries of one endpoint again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id, `rpl_…`."""
+    endpoint_id: _builtins.str
+    """The endpoint."""
+    rate_per_second: _builtins.float
+    """Deliveries made due in a second."""
+    state: Global___ReplayState.ValueType
+    """Where it is."""
+    total_count: _builtins.int
+    """How many deliveries it takes, counted when it was created."""
+    done_count: _builtins.int
+    """How many it has made due."""
+    actor: _builtins.str
+    """Who started it."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """States of the deliveries it takes: `failed`, `skipped`, `dropped`, `delivered`."""
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Event types; empty for all."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Messages from here on."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Messages before this."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    @_builtins.property
+    def complete_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was through, or cancelled."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        endpoint_id: _builtins.str = ...,
+        states: _abc.Iterable[_builtins.str] | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        rate_per_second: _builtins.float = ...,
+        state: Global___ReplayState.ValueType = ...,
+        total_count: _builtins.int = ...,
+        done_count: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        complete_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["complete_time", b"complete_time", "create_time", b"create_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "complete_time", b"complete_time", "create_time", b"create_time", "done_count", b"done_count", "end_time", b"end_time", "endpoint_id", b"endpoint_id", "event_types", b"event_types", "id", b"id", "rate_per_second", b"rate_per_second", "start_time", b"start_time", "state", b"state", "states", b"states", "total_count", b"total_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Replay: _TypeAlias = Replay  # noqa: Y015
+
+@_typing.final
+class CreateReplayRequest(_message.Message):
+    """Starts a replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    endpoint_id: _builtins.str
+    """The endpoint; it must be active."""
+    rate_per_second: _builtins.float
+    """Deliveries made due in a second; 0 for 10, at most 1,000."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Answers with the count, without starting."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """`failed`, `skipped`, `delivered`; empty for `failed` and `skipped`."""
+
+    @_builtins.property
+    def event_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Event types; empty for all."""
+
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Messages from here on; unset for all that are kept."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Messages before this; unset for now."""
+
+    def __init__(
+        self,
+        *,
+        endpoint_id: _builtins.str = ...,
+        states: _abc.Iterable[_builtins.str] | None = ...,
+        event_types: _abc.Iterable[_builtins.str] | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        rate_per_second: _builtins.float = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "endpoint_id", b"endpoint_id", "event_types", b"event_types", "rate_per_second", b"rate_per_second", "request_id", b"request_id", "start_time", b"start_time", "states", b"states", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateReplayRequest: _TypeAlias = CreateReplayRequest  # noqa: Y015
+
+@_typing.final
+class GetReplayRequest(_message.Message):
+    """Asks for a replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAY_ID_FIELD_NUMBER: _builtins.int
+    replay_id: _builtins.str
+    """The replay."""
+    def __init__(
+        self,
+        *,
+        replay_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["replay_id", b"replay_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReplayRequest: _TypeAlias = GetReplayRequest  # noqa: Y015
+
+@_typing.final
+class ListReplaysRequest(_message.Message):
+    """Asks for replays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """AIP-160 filter on `endpoint_id` and `state`."""
+    page_size: _builtins.int
+    """Replays per page; 0 for 50, at most 500."""
+    page_token: _builtins.str
+    """Token from the previous page."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplaysRequest: _TypeAlias = ListReplaysRequest  # noqa: Y015
+
+@_typing.final
+class ListReplaysResponse(_message.Message):
+    """A page of replays."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAYS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def replays(self) -> _containers.RepeatedCompositeFieldContainer[Global___Replay]:
+        """The replays."""
+
+    def __init__(
+        self,
+        *,
+        replays: _abc.Iterable[Global___Replay] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "replays", b"replays"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReplaysResponse: _TypeAlias = ListReplaysResponse  # noqa: Y015
+
+@_typing.final
+class ControlReplayRequest(_message.Message):
+    """Steers a replay."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPLAY_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    replay_id: _builtins.str
+    """The replay."""
+    action: Global___ReplayAction.ValueType
+    """What to do."""
+    rate_per_second: _builtins.float
+    """New rate, deliveries a second; 0 leaves it."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        replay_id: _builtins.str = ...,
+        action: Global___ReplayAction.ValueType = ...,
+        rate_per_second: _builtins.float = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "rate_per_second", b"rate_per_second", "replay_id", b"replay_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlReplayRequest: _TypeAlias = ControlReplayRequest  # noqa: Y015
+
+@_typing.final
+class StreamMessagesRequest(_message.Message):
+    """Asks for the messages of a pull endpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    MAX_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    endpoint_id: _builtins.str
+    """The endpoint."""
+    max_in_flight: _builtins.int
+    """Most messages handed out and not acknowledged; 0 for 16, at most 256."""
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """How long a message is leased; unset for 30 s, at most 10 minutes. Unacknowledged, it is handed out again."""
+
+    def __init__(
+        self,
+        *,
+        endpoint_id: _builtins.str = ...,
+        max_in_flight: _builtins.int = ...,
+        lease: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint_id", b"endpoint_id", "lease", b"lease", "max_in_flight", b"max_in_flight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamMessagesRequest: _TypeAlias = StreamMessagesRequest  # noqa: Y015
+
+@_typing.final
+class StreamedMessage(_message.Message):
+    """One message that was handed out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class HeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    EVENT_TYPE_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
+    HEADERS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    delivery_id: _builtins.str
+    """The delivery, to acknowledge it by."""
+    message_id: _builtins.str
+    """The message: constant over attempts."""
+    event_type: _builtins.str
+    """The event type."""
+    payload: _builtins.str
+    """The body, as a push endpoint would get it."""
+    attempt: _builtins.int
+    """Which attempt this is, from 1."""
+    sequence: _builtins.int
+    """Position among the messages for this endpoint."""
+    lease_token: _builtins.str
+    """Fences the acknowledgement: send it back."""
+    @_builtins.property
+    def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The headers that a push endpoint would get, signatures included."""
+
+    def __init__(
+        self,
+        *,
+        delivery_id: _builtins.str = ...,
+        message_id: _builtins.str = ...,
+        event_type: _builtins.str = ...,
+        payload: _builtins.str = ...,
+        headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        attempt: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        lease_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "delivery_id", b"delivery_id", "event_type", b"event_type", "headers", b"headers", "lease_token", b"lease_token", "message_id", b"message_id", "payload", b"payload", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamedMessage: _TypeAlias = StreamedMessage  # noqa: Y015
+
+@_typing.final
+class AckMessagesRequest(_message.Message):
+    """Tells what became of messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_ID_FIELD_NUMBER: _builtins.int
+    ACKS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    endpoint_id: _builtins.str
+    """The endpoint."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    @_builtins.property
+    def acks(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageAck]:
+        """One for each message."""
+
+    def __init__(
+        self,
+        *,
+        endpoint_id: _builtins.str = ...,
+        acks: _abc.Iterable[Global___MessageAck] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acks", b"acks", "endpoint_id", b"endpoint_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckMessagesRequest: _TypeAlias = AckMessagesRequest  # noqa: Y015
+
+@_typing.final
+class MessageAck(_message.Message):
+    """What became of one message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DELIVERY_ID_FIELD_NUMBER: _builtins.int
+    LEASE_TOKEN_FIELD_NUMBER: _builtins.int
+    OK_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    delivery_id: _builtins.str
+    """The delivery."""
+    lease_token: _builtins.str
+    """As it came with the message."""
+    ok: _builtins.bool
+    """True when it was taken; false counts as a failed attempt and is tried again on the endpoint's schedule."""
+    error: _builtins.str
+    """Why not."""
+    def __init__(
+        self,
+        *,
+        delivery_id: _builtins.str = ...,
+        lease_token: _builtins.str = ...,
+        ok: _builtins.bool = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "error", b"error", "lease_token", b"lease_token", "ok", b"ok"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageAck: _TypeAlias = MessageAck  # noqa: Y015
+
+@_typing.final
+class AckMessagesResponse(_message.Message):
+    """What the acknowledgements did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACKNOWLEDGED_COUNT_FIELD_NUMBER: _builtins.int
+    STALE_DELIVERY_IDS_FIELD_NUMBER: _builtins.int
+    acknowledged_count: _builtins.int
+    """Deliveries recorded."""
+    @_builtins.property
+    def stale_delivery_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Deliveries whose lease had ended or that are not this endpoint's; nothing was recorded of them."""
+
+    def __init__(
+        self,
+        *,
+        acknowledged_count: _builtins.int = ...,
+        stale_delivery_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_count", b"acknowledged_count", "stale_delivery_ids", b"stale_delivery_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AckMessagesResponse: _TypeAlias = AckMessagesResponse  # noqa: Y015
+
+@_typing.final
+class CreateEventTypeRequest(_message.Message):
+    """Declares an event type."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name, such as `deal.won`; not one of the core's own."""
+    description: _builtins.str
+    """When it is sent."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def schema(self) -> _struct_pb2.Struct:
+        """JSON Schema of `data`, draft 2020-12."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        schema: _struct_pb2.Struct | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "request_id", b"request_id", "schema", b"schema", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateEventTypeRequest: _TypeAlias = CreateEventTypeRequest  # noqa: Y015
+
+@_typing.final
+class ExportEventTypesRequest(_message.Message):
+    """Asks for the export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEventTypesRequest: _TypeAlias = ExportEventTypesRequest  # noqa: Y015
+
+@_typing.final
+class ExportEventTypesResponse(_message.Message):
+    """The export."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def document(self) -> _struct_pb2.Struct:
+        """An OpenAPI 3.1 document whose `webhooks` are the event types."""
+
+    def __init__(
+        self,
+        *,
+        document: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportEventTypesResponse: _TypeAlias = ExportEventTypesResponse  # noqa: Y015
+
+@_typing.final
 class EventType(_message.Message):
     """An event type."""
 
@@ -786,12 +2135,15 @@ class EventType(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
+    CUSTOM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, such as `lead.qualified`."""
     version: _builtins.int
     """Version of its schema."""
     description: _builtins.str
     """When it is sent."""
+    custom: _builtins.bool
+    """True for a type that the organization declared itself."""
     @_builtins.property
     def schema(self) -> _struct_pb2.Struct:
         """JSON Schema of `data`."""
@@ -803,10 +2155,11 @@ class EventType(_message.Message):
         version: _builtins.int = ...,
         description: _builtins.str = ...,
         schema: _struct_pb2.Struct | None = ...,
+        custom: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom", b"custom", "description", b"description", "name", b"name", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

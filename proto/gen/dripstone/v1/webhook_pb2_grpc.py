@@ -86,6 +86,61 @@ class WebhookServiceStub:
                 request_serializer=dripstone_dot_v1_dot_webhook__pb2.RedeliverRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_webhook__pb2.Delivery.FromString,
                 _registered_method=True)
+        self.VerifyEndpoint = channel.unary_unary(
+                '/dripstone.v1.WebhookService/VerifyEndpoint',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.VerifyEndpointRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.VerifyEndpointResponse.FromString,
+                _registered_method=True)
+        self.TryFilter = channel.unary_unary(
+                '/dripstone.v1.WebhookService/TryFilter',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.TryFilterRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.TryFilterResponse.FromString,
+                _registered_method=True)
+        self.ExplainDelivery = channel.unary_unary(
+                '/dripstone.v1.WebhookService/ExplainDelivery',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.ExplainDeliveryRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.ExplainDeliveryResponse.FromString,
+                _registered_method=True)
+        self.CreateReplay = channel.unary_unary(
+                '/dripstone.v1.WebhookService/CreateReplay',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.CreateReplayRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.Replay.FromString,
+                _registered_method=True)
+        self.GetReplay = channel.unary_unary(
+                '/dripstone.v1.WebhookService/GetReplay',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.GetReplayRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.Replay.FromString,
+                _registered_method=True)
+        self.ListReplays = channel.unary_unary(
+                '/dripstone.v1.WebhookService/ListReplays',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.ListReplaysRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.ListReplaysResponse.FromString,
+                _registered_method=True)
+        self.ControlReplay = channel.unary_unary(
+                '/dripstone.v1.WebhookService/ControlReplay',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.ControlReplayRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.Replay.FromString,
+                _registered_method=True)
+        self.StreamMessages = channel.unary_stream(
+                '/dripstone.v1.WebhookService/StreamMessages',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.StreamMessagesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.StreamedMessage.FromString,
+                _registered_method=True)
+        self.AckMessages = channel.unary_unary(
+                '/dripstone.v1.WebhookService/AckMessages',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.AckMessagesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.AckMessagesResponse.FromString,
+                _registered_method=True)
+        self.CreateEventType = channel.unary_unary(
+                '/dripstone.v1.WebhookService/CreateEventType',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.CreateEventTypeRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.EventType.FromString,
+                _registered_method=True)
+        self.ExportEventTypes = channel.unary_unary(
+                '/dripstone.v1.WebhookService/ExportEventTypes',
+                request_serializer=dripstone_dot_v1_dot_webhook__pb2.ExportEventTypesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_webhook__pb2.ExportEventTypesResponse.FromString,
+                _registered_method=True)
         self.ListEventTypes = channel.unary_unary(
                 '/dripstone.v1.WebhookService/ListEventTypes',
                 request_serializer=dripstone_dot_v1_dot_webhook__pb2.ListEventTypesRequest.SerializeToString,
@@ -167,6 +222,83 @@ class WebhookServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifyEndpoint(self, request, context):
+        """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TryFilter(self, request, context):
+        """Tries a filter on an event, or on the newest messages, without sending anything.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainDelivery(self, request, context):
+        """Tells why a message was, or was not, delivered to an endpoint: every rule in order, and the first that fails.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateReplay(self, request, context):
+        """Starts sending many deliveries of an endpoint again; with `validate_only` it tells how many those are.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReplay(self, request, context):
+        """Returns one replay and how far it is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReplays(self, request, context):
+        """Lists replays, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ControlReplay(self, request, context):
+        """Pauses, resumes or cancels a replay; what it has made due stays due.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamMessages(self, request, context):
+        """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AckMessages(self, request, context):
+        """Tells what became of messages that were handed out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateEventType(self, request, context):
+        """Declares an event type of the organization's own, or a new version of one, with a JSON Schema.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportEventTypes(self, request, context):
+        """Returns the event types as the `webhooks` of an OpenAPI 3.1 document.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEventTypes(self, request, context):
         """Lists the event types that an endpoint can subscribe to, with their JSON Schemas.
         """
@@ -226,6 +358,61 @@ def add_WebhookServiceServicer_to_server(servicer, server):
                     servicer.Redeliver,
                     request_deserializer=dripstone_dot_v1_dot_webhook__pb2.RedeliverRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_webhook__pb2.Delivery.SerializeToString,
+            ),
+            'VerifyEndpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifyEndpoint,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.VerifyEndpointRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.VerifyEndpointResponse.SerializeToString,
+            ),
+            'TryFilter': grpc.unary_unary_rpc_method_handler(
+                    servicer.TryFilter,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.TryFilterRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.TryFilterResponse.SerializeToString,
+            ),
+            'ExplainDelivery': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainDelivery,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.ExplainDeliveryRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.ExplainDeliveryResponse.SerializeToString,
+            ),
+            'CreateReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateReplay,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.CreateReplayRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.Replay.SerializeToString,
+            ),
+            'GetReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReplay,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.GetReplayRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.Replay.SerializeToString,
+            ),
+            'ListReplays': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReplays,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.ListReplaysRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.ListReplaysResponse.SerializeToString,
+            ),
+            'ControlReplay': grpc.unary_unary_rpc_method_handler(
+                    servicer.ControlReplay,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.ControlReplayRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.Replay.SerializeToString,
+            ),
+            'StreamMessages': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamMessages,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.StreamMessagesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.StreamedMessage.SerializeToString,
+            ),
+            'AckMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.AckMessages,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.AckMessagesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.AckMessagesResponse.SerializeToString,
+            ),
+            'CreateEventType': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateEventType,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.CreateEventTypeRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.EventType.SerializeToString,
+            ),
+            'ExportEventTypes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportEventTypes,
+                    request_deserializer=dripstone_dot_v1_dot_webhook__pb2.ExportEventTypesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_webhook__pb2.ExportEventTypesResponse.SerializeToString,
             ),
             'ListEventTypes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEventTypes,
@@ -504,6 +691,303 @@ class WebhookService:
             '/dripstone.v1.WebhookService/Redeliver',
             dripstone_dot_v1_dot_webhook__pb2.RedeliverRequest.SerializeToString,
             dripstone_dot_v1_dot_webhook__pb2.Delivery.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyEndpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/VerifyEndpoint',
+            dripstone_dot_v1_dot_webhook__pb2.VerifyEndpointRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.VerifyEndpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TryFilter(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/TryFilter',
+            dripstone_dot_v1_dot_webhook__pb2.TryFilterRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.TryFilterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainDelivery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/ExplainDelivery',
+            dripstone_dot_v1_dot_webhook__pb2.ExplainDeliveryRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.ExplainDeliveryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/CreateReplay',
+            dripstone_dot_v1_dot_webhook__pb2.CreateReplayRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/GetReplay',
+            dripstone_dot_v1_dot_webhook__pb2.GetReplayRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReplays(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/ListReplays',
+            dripstone_dot_v1_dot_webhook__pb2.ListReplaysRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.ListReplaysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ControlReplay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/ControlReplay',
+            dripstone_dot_v1_dot_webhook__pb2.ControlReplayRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.Replay.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/StreamMessages',
+            dripstone_dot_v1_dot_webhook__pb2.StreamMessagesRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.StreamedMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AckMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/AckMessages',
+            dripstone_dot_v1_dot_webhook__pb2.AckMessagesRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.AckMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateEventType(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/CreateEventType',
+            dripstone_dot_v1_dot_webhook__pb2.CreateEventTypeRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.EventType.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportEventTypes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WebhookService/ExportEventTypes',
+            dripstone_dot_v1_dot_webhook__pb2.ExportEventTypesRequest.SerializeToString,
+            dripstone_dot_v1_dot_webhook__pb2.ExportEventTypesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -54,6 +54,28 @@ class WebhookServiceStub:
     """Returns one delivery with its payload and every attempt."""
     Redeliver: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.RedeliverRequest, _webhook_pb2.Delivery]
     """Sends a delivery again under the same message id, with a fresh schedule."""
+    VerifyEndpoint: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.VerifyEndpointRequest, _webhook_pb2.VerifyEndpointResponse]
+    """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour."""
+    TryFilter: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.TryFilterRequest, _webhook_pb2.TryFilterResponse]
+    """Tries a filter on an event, or on the newest messages, without sending anything."""
+    ExplainDelivery: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ExplainDeliveryRequest, _webhook_pb2.ExplainDeliveryResponse]
+    """Tells why a message was, or was not, delivered to an endpoint: every rule in order, and the first that fails."""
+    CreateReplay: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.CreateReplayRequest, _webhook_pb2.Replay]
+    """Starts sending many deliveries of an endpoint again; with `validate_only` it tells how many those are."""
+    GetReplay: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.GetReplayRequest, _webhook_pb2.Replay]
+    """Returns one replay and how far it is."""
+    ListReplays: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ListReplaysRequest, _webhook_pb2.ListReplaysResponse]
+    """Lists replays, newest first."""
+    ControlReplay: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ControlReplayRequest, _webhook_pb2.Replay]
+    """Pauses, resumes or cancels a replay; what it has made due stays due."""
+    StreamMessages: _grpc.UnaryStreamMultiCallable[_webhook_pb2.StreamMessagesRequest, _webhook_pb2.StreamedMessage]
+    """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged."""
+    AckMessages: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.AckMessagesRequest, _webhook_pb2.AckMessagesResponse]
+    """Tells what became of messages that were handed out."""
+    CreateEventType: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.CreateEventTypeRequest, _webhook_pb2.EventType]
+    """Declares an event type of the organization's own, or a new version of one, with a JSON Schema."""
+    ExportEventTypes: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ExportEventTypesRequest, _webhook_pb2.ExportEventTypesResponse]
+    """Returns the event types as the `webhooks` of an OpenAPI 3.1 document."""
     ListEventTypes: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ListEventTypesRequest, _webhook_pb2.ListEventTypesResponse]
     """Lists the event types that an endpoint can subscribe to, with their JSON Schemas."""
 
@@ -82,6 +104,28 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     """Returns one delivery with its payload and every attempt."""
     Redeliver: _aio.UnaryUnaryMultiCallable[_webhook_pb2.RedeliverRequest, _webhook_pb2.Delivery]  # type: ignore[assignment]
     """Sends a delivery again under the same message id, with a fresh schedule."""
+    VerifyEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_pb2.VerifyEndpointRequest, _webhook_pb2.VerifyEndpointResponse]  # type: ignore[assignment]
+    """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour."""
+    TryFilter: _aio.UnaryUnaryMultiCallable[_webhook_pb2.TryFilterRequest, _webhook_pb2.TryFilterResponse]  # type: ignore[assignment]
+    """Tries a filter on an event, or on the newest messages, without sending anything."""
+    ExplainDelivery: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ExplainDeliveryRequest, _webhook_pb2.ExplainDeliveryResponse]  # type: ignore[assignment]
+    """Tells why a message was, or was not, delivered to an endpoint: every rule in order, and the first that fails."""
+    CreateReplay: _aio.UnaryUnaryMultiCallable[_webhook_pb2.CreateReplayRequest, _webhook_pb2.Replay]  # type: ignore[assignment]
+    """Starts sending many deliveries of an endpoint again; with `validate_only` it tells how many those are."""
+    GetReplay: _aio.UnaryUnaryMultiCallable[_webhook_pb2.GetReplayRequest, _webhook_pb2.Replay]  # type: ignore[assignment]
+    """Returns one replay and how far it is."""
+    ListReplays: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ListReplaysRequest, _webhook_pb2.ListReplaysResponse]  # type: ignore[assignment]
+    """Lists replays, newest first."""
+    ControlReplay: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ControlReplayRequest, _webhook_pb2.Replay]  # type: ignore[assignment]
+    """Pauses, resumes or cancels a replay; what it has made due stays due."""
+    StreamMessages: _aio.UnaryStreamMultiCallable[_webhook_pb2.StreamMessagesRequest, _webhook_pb2.StreamedMessage]  # type: ignore[assignment]
+    """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged."""
+    AckMessages: _aio.UnaryUnaryMultiCallable[_webhook_pb2.AckMessagesRequest, _webhook_pb2.AckMessagesResponse]  # type: ignore[assignment]
+    """Tells what became of messages that were handed out."""
+    CreateEventType: _aio.UnaryUnaryMultiCallable[_webhook_pb2.CreateEventTypeRequest, _webhook_pb2.EventType]  # type: ignore[assignment]
+    """Declares an event type of the organization's own, or a new version of one, with a JSON Schema."""
+    ExportEventTypes: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ExportEventTypesRequest, _webhook_pb2.ExportEventTypesResponse]  # type: ignore[assignment]
+    """Returns the event types as the `webhooks` of an OpenAPI 3.1 document."""
     ListEventTypes: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ListEventTypesRequest, _webhook_pb2.ListEventTypesResponse]  # type: ignore[assignment]
     """Lists the event types that an endpoint can subscribe to, with their JSON Schemas."""
 
@@ -167,6 +211,94 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_webhook_pb2.Delivery, _abc.Awaitable[_webhook_pb2.Delivery]]:
         """Sends a delivery again under the same message id, with a fresh schedule."""
+
+    @_abc_1.abstractmethod
+    def VerifyEndpoint(
+        self,
+        request: _webhook_pb2.VerifyEndpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.VerifyEndpointResponse, _abc.Awaitable[_webhook_pb2.VerifyEndpointResponse]]:
+        """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour."""
+
+    @_abc_1.abstractmethod
+    def TryFilter(
+        self,
+        request: _webhook_pb2.TryFilterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.TryFilterResponse, _abc.Awaitable[_webhook_pb2.TryFilterResponse]]:
+        """Tries a filter on an event, or on the newest messages, without sending anything."""
+
+    @_abc_1.abstractmethod
+    def ExplainDelivery(
+        self,
+        request: _webhook_pb2.ExplainDeliveryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.ExplainDeliveryResponse, _abc.Awaitable[_webhook_pb2.ExplainDeliveryResponse]]:
+        """Tells why a message was, or was not, delivered to an endpoint: every rule in order, and the first that fails."""
+
+    @_abc_1.abstractmethod
+    def CreateReplay(
+        self,
+        request: _webhook_pb2.CreateReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.Replay, _abc.Awaitable[_webhook_pb2.Replay]]:
+        """Starts sending many deliveries of an endpoint again; with `validate_only` it tells how many those are."""
+
+    @_abc_1.abstractmethod
+    def GetReplay(
+        self,
+        request: _webhook_pb2.GetReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.Replay, _abc.Awaitable[_webhook_pb2.Replay]]:
+        """Returns one replay and how far it is."""
+
+    @_abc_1.abstractmethod
+    def ListReplays(
+        self,
+        request: _webhook_pb2.ListReplaysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.ListReplaysResponse, _abc.Awaitable[_webhook_pb2.ListReplaysResponse]]:
+        """Lists replays, newest first."""
+
+    @_abc_1.abstractmethod
+    def ControlReplay(
+        self,
+        request: _webhook_pb2.ControlReplayRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.Replay, _abc.Awaitable[_webhook_pb2.Replay]]:
+        """Pauses, resumes or cancels a replay; what it has made due stays due."""
+
+    @_abc_1.abstractmethod
+    def StreamMessages(
+        self,
+        request: _webhook_pb2.StreamMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_webhook_pb2.StreamedMessage], _abc.AsyncIterator[_webhook_pb2.StreamedMessage]]:
+        """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged."""
+
+    @_abc_1.abstractmethod
+    def AckMessages(
+        self,
+        request: _webhook_pb2.AckMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.AckMessagesResponse, _abc.Awaitable[_webhook_pb2.AckMessagesResponse]]:
+        """Tells what became of messages that were handed out."""
+
+    @_abc_1.abstractmethod
+    def CreateEventType(
+        self,
+        request: _webhook_pb2.CreateEventTypeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.EventType, _abc.Awaitable[_webhook_pb2.EventType]]:
+        """Declares an event type of the organization's own, or a new version of one, with a JSON Schema."""
+
+    @_abc_1.abstractmethod
+    def ExportEventTypes(
+        self,
+        request: _webhook_pb2.ExportEventTypesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_webhook_pb2.ExportEventTypesResponse, _abc.Awaitable[_webhook_pb2.ExportEventTypesResponse]]:
+        """Returns the event types as the `webhooks` of an OpenAPI 3.1 document."""
 
     @_abc_1.abstractmethod
     def ListEventTypes(
