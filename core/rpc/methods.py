@@ -21,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from dripstone.v1 import (
     agent_pb2,
     approval_pb2,
+    connection_pb2,
     enrollment_pb2,
     event_pb2,
     options_pb2,
@@ -33,14 +34,15 @@ from dripstone.v1 import (
 
 SERVICES: tuple[tuple[Any, str], ...] = (
     (organization_pb2, "organizations"),
-    (record_pb2, "records lists"),
-    (event_pb2, "events"),
+    (record_pb2, "records lists merging consent"),
+    (event_pb2, "events event_streams sources quarantine"),
     (workflow_pb2, "workflows workflow_reference workflow_statistics pausing migrating simulating"),
     (enrollment_pb2, "enrollments dead_letters explaining"),
     (qualification_pb2, "qualification"),
     (agent_pb2, "agents agent_tasks"),
     (approval_pb2, "approvals"),
-    (webhook_pb2, "webhooks"),
+    (webhook_pb2, "webhooks verifying explaining_deliveries replays pulling event_types"),
+    (connection_pb2, "connections"),
 )
 """Each service's contract and the modules here that have its handlers, named like the RPCs in snake case."""
 

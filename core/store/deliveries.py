@@ -61,6 +61,14 @@ deliveries = Table(
     Column("last_outcome", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
+    # Position among the endpoint's messages, without gaps; 0 for those from before there was one.
+    Column("sequence", BigInteger, nullable=False, server_default="0"),
+    # What orders it among others: the contact; empty for nothing.
+    Column("contact_id", Name, nullable=False, server_default=""),
+    # The body, where the endpoint's form is not the message's own; NULL for the message's.
+    Column("payload", Name),
+    # The replay that made it due again.
+    Column("replay_id", Name),
     # Endpoint before time: an endpoint with a long backlog is skipped in one step.
     Index(
         "deliveries_due",

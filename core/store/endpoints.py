@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Column, Index, Integer, Row, Table, delete, func, select, update
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, Row, Table, delete, func, select, update
 
 from core.domain.webhooks.signing import SigningKey
 from core.domain.webhooks.states import EndpointState
@@ -31,6 +31,41 @@ endpoints = Table(
     Column("disabled_reason", Name, nullable=False),
     # Since when every attempt has failed; NULL while it answers.
     Column("failing_since", Instant),
+    # `push` to its URL, or `pull`.
+    Column("kind", Name, nullable=False, server_default="push"),
+    # CEL on the event; empty for all.
+    Column("filter", Name, nullable=False, server_default=""),
+    Column("headers", Json, nullable=False, server_default="{}"),
+    # {"scheme": "basic" | "bearer" | "oauth2" | "mtls", …}; empty for none.
+    Column("auth", Json, nullable=False, server_default="{}"),
+    # [{"format": "v1a" | "sha256_hex" | "timestamped", "header"}]
+    Column("extra_signatures", Json, nullable=False, server_default="[]"),
+    # `standard`, `event` or `array`.
+    Column("payload_format", Name, nullable=False, server_default="standard"),
+    # Seconds between attempts in place of the preset's; empty for the preset's.
+    Column("retry_delays", Json, nullable=False, server_default="[]"),
+    Column("rate_per_second", Float, nullable=False, server_default="0"),
+    Column("max_in_flight", Integer, nullable=False, server_default="0"),
+    # `best_effort` or `by_contact`.
+    Column("ordering", Name, nullable=False, server_default="best_effort"),
+    # `not_required`, `unverified` or `verified`.
+    Column("verification", Name, nullable=False, server_default="not_required"),
+    # Seed of the ed25519 key, base64; empty until it signs with one.
+    Column("signing_seed", Name, nullable=False, server_default=""),
+    # How many attempts in a row have failed.
+    Column("failures", Integer, nullable=False, server_default="0"),
+    # Last warning sent on the way to being disabled: 0, 50, 70 or 90.
+    Column("warned_percent", Integer, nullable=False, server_default="0"),
+    # Nothing is begun before this: a Retry-After, an open breaker, an unverified endpoint's hour.
+    Column("gate_until", Instant),
+    # `retry_after`, `breaker` or `unverified`.
+    Column("gate_reason", Name, nullable=False, server_default=""),
+    # Until when the rate is used up.
+    Column("rate_until", Instant),
+    # When a disabled endpoint is next tried by itself.
+    Column("probe_at", Instant),
+    # Deliveries made for it so far.
+    Column("last_sequence", BigInteger, nullable=False, server_default="0"),
     Column("rev", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),

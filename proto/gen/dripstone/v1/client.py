@@ -26,6 +26,7 @@ from google.rpc import error_details_pb2, status_pb2
 from dripstone.v1 import (
     agent_pb2_grpc,
     approval_pb2_grpc,
+    connection_pb2_grpc,
     enrollment_pb2_grpc,
     event_pb2_grpc,
     options_pb2,
@@ -39,6 +40,7 @@ from dripstone.v1 import (
 if TYPE_CHECKING:
     from dripstone.v1.agent_pb2_grpc import AgentServiceAsyncStub
     from dripstone.v1.approval_pb2_grpc import ApprovalServiceAsyncStub
+    from dripstone.v1.connection_pb2_grpc import ConnectionServiceAsyncStub
     from dripstone.v1.enrollment_pb2_grpc import EnrollmentServiceAsyncStub
     from dripstone.v1.event_pb2_grpc import EventServiceAsyncStub
     from dripstone.v1.organization_pb2_grpc import OrganizationServiceAsyncStub
@@ -167,6 +169,11 @@ class Client:
     def webhooks(self) -> WebhookServiceAsyncStub:
         """Outbound webhooks."""
         return webhook_pb2_grpc.WebhookServiceStub(self._door)
+
+    @cached_property
+    def connections(self) -> ConnectionServiceAsyncStub:
+        """Connections that carry messages."""
+        return connection_pb2_grpc.ConnectionServiceStub(self._door)
 
     @cached_property
     def organization(self) -> OrganizationServiceAsyncStub:
