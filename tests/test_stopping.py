@@ -76,8 +76,10 @@ async def test_a_database_that_is_away_while_draining_keeps_nothing_open(
     await arrived.wait()
 
     await _take_away(settings.database_url, lambda: request.getfixturevalue("postgresql_server"))
-    await core.stop()
-    over.set()
+    try:
+        await core.stop()
+    finally:
+        over.set()
     assert all(lock.closed for lock in core.locks)
     assert core.sender._session is None
 

@@ -206,6 +206,7 @@ class Run:
             )
         )
         if ends:
+            self.put(attempts=attempts)
             self.fail(node.id, node.step.kind, decision, stood)
             return None
         exit = "error" if node.on_error == "goto" else node.step.exit_undone()

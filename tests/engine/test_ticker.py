@@ -60,7 +60,7 @@ async def test_batches_grow_with_the_backlog_and_everything_is_moved(core: Runni
     turns = []
     while moved := await core.core.ticker.turn():
         turns.append(moved)
-    assert turns == [32, 64, 128, 256, 120]
+    assert turns == [32, 64, 128, 128, 128, 120]
     assert await _standing(core.core.database) == {(core.organization.org_id, "again"): 600}
 
 

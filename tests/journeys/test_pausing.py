@@ -76,9 +76,7 @@ async def _asked(core: RunningCore, story: Story) -> tuple[str, str]:
     return voted, judged
 
 
-async def test_shifting_moves_the_time_to_decide_and_to_answer_with_the_timers(
-    core: RunningCore, story: Story
-) -> None:
+async def test_shifting_moves_the_time_to_decide_and_to_answer_with_the_timers(core: RunningCore, story: Story) -> None:
     voted, judged = await _asked(core, story)
     await _resume(story, "asking", "SHIFT")
     until = core.clock.now().replace(tzinfo=None) + timedelta(days=1)
@@ -108,9 +106,7 @@ async def test_shifted_or_not_the_time_ends_together_with_the_wait(core: Running
     assert [await story.where(one) for one in (voted, judged)] == [("completed", "late")] * 2
 
 
-async def test_who_enters_during_a_pause_was_never_overdue(
-    core: RunningCore, story: Story, receiver: Receiver
-) -> None:
+async def test_who_enters_during_a_pause_was_never_overdue(core: RunningCore, story: Story, receiver: Receiver) -> None:
     await story.client.webhooks.CreateEndpoint(
         webhook_pb2.CreateEndpointRequest(url=receiver.url, event_types=["told.hello", "told.again"])
     )

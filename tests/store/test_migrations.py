@@ -67,7 +67,9 @@ async def test_every_revision_can_be_undone(database_url: str, clock: ManualCloc
     await database.close()
 
 
-async def test_contacts_that_are_there_already_are_found_by_their_company(database_url: str, clock: ManualClock) -> None:
+async def test_contacts_that_are_there_already_are_found_by_their_company(
+    database_url: str, clock: ManualClock
+) -> None:
     database = await Database.open(database_url, clock)
 
     def up_to(revision: str) -> Callable[[Connection], None]:
