@@ -11,7 +11,8 @@ run: $(READY)
 	@$(BIN)/dripstone demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+	@# Compiled modules are kept, whatever the shell says: hundreds of processes load them.
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --dist loadgroup $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .
