@@ -31,6 +31,7 @@ EVERY_METHOD = pytest.mark.parametrize(
 WITHOUT_VALIDATE_ONLY = {
     "CaptureEvent": "its body is the wire form of form tools, which know no dry run; IngestEvent has one",
     "CaptureAffiliateEvent": "as CaptureEvent",
+    "AckMessages": "it tells what has happened already",
     "RevokeApiKey": "its one check is that the key is there, which ListApiKeys tells as well",
 }
 UNPAGED = {
@@ -47,7 +48,15 @@ CONDITIONAL_PATH_FIELDS = {
     "ListDeadLetters.workflow_id": "named by one of two paths only",
     "SimulateWorkflow.workflow_id": "named by one of two paths only",
     "UpdateEndpoint.endpoint.id": "a field of the resource, which answers of the core fill",
+    "UpdateSource.source.id": "as UpdateEndpoint",
+    "UpdateConnection.connection.id": "as UpdateEndpoint",
 }
+STREAMS_THAT_DO_SOMETHING = {
+    "StreamEvents": "takes events in as they come",
+    "StreamMessages": "leases what it hands out",
+}
+WITHOUT_HTTP = {"StreamEvents": "an HTTP request has one body; batches go by IngestEvents"}
+FENCES = {"lease_token": "tells one lease from the next, and opens nothing without a key"}
 
 
 def access(method: MethodDescriptor) -> int:
@@ -56,6 +65,8 @@ def access(method: MethodDescriptor) -> int:
 
 def rules(method: MethodDescriptor) -> Iterator[annotations_pb2.http]:
     rule = method.GetOptions().Extensions[annotations_pb2.http]
+    if rule.WhichOneof("pattern") is None:
+        return
     yield rule
     yield from rule.additional_bindings
 
@@ -78,9 +89,10 @@ def test_every_scope_opens_something() -> None:
 @EVERY_METHOD
 def test_a_method_says_how_it_touches_the_store(method: MethodDescriptor) -> None:
     assert access(method) != options_pb2.ACCESS_UNSPECIFIED
-    reads = method.name.startswith(("Get", "List", "Watch", "Explain", "Validate", "Why"))
+    reads = method.name.startswith(("Get", "List", "Watch", "Explain", "Validate", "Why", "Try", "Export"))
     assert reads == (access(method) == options_pb2.ACCESS_READ)
-    assert not (method.server_streaming and access(method) != options_pb2.ACCESS_READ)
+    if method.server_streaming:
+        assert (access(method) != options_pb2.ACCESS_READ) == (method.name in STREAMS_THAT_DO_SOMETHING)
 
 
 @EVERY_METHOD
@@ -141,9 +153,8 @@ def test_a_success_other_than_200_is_a_creation(method: MethodDescriptor) -> Non
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
 def test_secrets_are_marked_and_no_other_field_is(message: Descriptor) -> None:
     for field in message.fields:
-        secret = re.search(r"(^|_)(secret|password|token)$", field.name) and not field.name.endswith(
-            ("page_token", "resume_token")
-        )
+        named = re.search(r"(^|_)(secrets?|password|token|private_key|inbound_path)$", field.name)
+        secret = named and not field.name.endswith(("page_token", "resume_token", *FENCES))
         assert field.GetOptions().debug_redact == bool(secret)
 
 
@@ -154,7 +165,7 @@ def test_times_end_in_time_and_lists_are_plural(message: Descriptor) -> None:
         if kind == "google.protobuf.Timestamp":
             assert field.name.endswith("time") or field.name in ("until", "as_of")
         if field.is_repeated:
-            assert field.name.endswith("s") or field.name in ("missing", "skipped")
+            assert field.name.endswith("s") or field.name in ("missing", "skipped", "quarantined")
 
 
 def test_every_exception_still_excepts_something() -> None:
@@ -165,5 +176,8 @@ def test_every_exception_still_excepts_something() -> None:
         for rule in rules(method)
         for path in Template.parse(getattr(rule, rule.WhichOneof("pattern"))).variables
     }
-    assert set(WITHOUT_VALIDATE_ONLY) | set(UNPAGED) <= names
+    assert set(WITHOUT_VALIDATE_ONLY) | set(UNPAGED) | set(STREAMS_THAT_DO_SOMETHING) <= names
+    assert {method.name for method in METHODS if not list(rules(method))} == set(WITHOUT_HTTP)
+    fields = {field.name for message in MESSAGES for field in message.fields}
+    assert set(FENCES) <= fields
     assert set(CONDITIONAL_PATH_FIELDS) <= paths
