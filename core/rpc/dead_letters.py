@@ -66,11 +66,15 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
             moves.append(Move(held[row.enrollment_id], Redriven(call.caller.principal_id)))
     await call.parts.engine.move(call.tx, moves)
     await store.redriven(call.tx, redriven, call.caller.principal_id)
-    for result in results:
-        if result.redriven:
-            after = await enrollments.get(call.tx, result.enrollment_id)
-            if after is not None:
-                result.state = pb.EnrollmentState.Value(f"ENROLLMENT_STATE_{after.state.name}")
+    tried = [result for result in results if result.redriven]
+    again = await store.open_of(call.tx, {result.enrollment_id for result in tried})
+    for result in tried:
+        after = await enrollments.get(call.tx, result.enrollment_id)
+        if after is not None:
+            result.state = pb.EnrollmentState.Value(f"ENROLLMENT_STATE_{after.state.name}")
+        if result.enrollment_id in again:
+            result.new_dead_letter_id = again[result.enrollment_id].id
+            result.failure = again[result.enrollment_id].reason
     return pb.RedriveDeadLettersResponse(
         results=results,
         redriven_count=len(redriven),

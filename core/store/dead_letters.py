@@ -78,6 +78,14 @@ async def by_id(tx: Transaction, letter_ids: Collection[str]) -> dict[str, Row[A
     return {row.id: row for row in await tx.all(statement.with_for_update())}
 
 
+async def open_of(tx: Transaction, enrollment_ids: Collection[str]) -> dict[str, Row[Any]]:
+    """Return the open letter of each of these enrollments that has one; an enrollment ends by one failure only."""
+    if not enrollment_ids:
+        return {}
+    here = (dead_letters.c.enrollment_id.in_(sorted(enrollment_ids)), dead_letters.c.state == LetterState.OPEN)
+    return {row.enrollment_id: row for row in await tx.all(select(dead_letters).where(*here))}
+
+
 async def redriven(tx: Transaction, letter_ids: Collection[str], by: str) -> None:
     """Note that letters have been tried again."""
     if letter_ids:

@@ -190,6 +190,8 @@ async def test_a_failed_step_is_repaired_and_tried_again(core: RunningCore, stor
 
     again = await redrive(dead_letter_ids=[letter.id])  # nothing was repaired: it fails again, with a new letter
     assert (again.redriven_count, again.results[0].state) == (1, pb.ENROLLMENT_STATE_FAILED)
+    assert again.results[0].new_dead_letter_id not in ("", letter.id)
+    assert again.results[0].failure == letter.reason
     refused = await redrive(dead_letter_ids=[letter.id, "dl_nobody"])
     assert [result.reason for result in refused.results] == ["ALREADY_REDRIVEN", "NOT_FOUND"]
 

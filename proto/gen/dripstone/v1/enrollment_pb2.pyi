@@ -997,6 +997,8 @@ class RedriveResult(_message.Message):
     REDRIVEN_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    NEW_DEAD_LETTER_ID_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     dead_letter_id: _builtins.str
     """The letter."""
     enrollment_id: _builtins.str
@@ -1007,6 +1009,10 @@ class RedriveResult(_message.Message):
     """Machine reason where it was not."""
     state: Global___EnrollmentState.ValueType
     """State of the enrollment after it."""
+    new_dead_letter_id: _builtins.str
+    """The letter that a new failure left, when the step failed again at once."""
+    failure: _builtins.str
+    """Why it failed again, as a sentence."""
     def __init__(
         self,
         *,
@@ -1015,10 +1021,12 @@ class RedriveResult(_message.Message):
         redriven: _builtins.bool = ...,
         reason: _builtins.str = ...,
         state: Global___EnrollmentState.ValueType = ...,
+        new_dead_letter_id: _builtins.str = ...,
+        failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_id", b"dead_letter_id", "enrollment_id", b"enrollment_id", "reason", b"reason", "redriven", b"redriven", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_id", b"dead_letter_id", "enrollment_id", b"enrollment_id", "failure", b"failure", "new_dead_letter_id", b"new_dead_letter_id", "reason", b"reason", "redriven", b"redriven", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
