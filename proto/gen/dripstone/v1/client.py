@@ -58,7 +58,8 @@ REPLAYED = "dripstone-replayed"
 Metadata = Sequence[tuple[str, str | bytes]]
 
 _FILES = (
-    "agent", "approval", "enrollment", "event", "organization", "qualification", "record", "webhook", "workflow",
+    "agent", "approval", "connection", "enrollment", "event", "organization", "qualification", "record", "webhook",
+    "workflow",
 )  # fmt: skip
 _RETRY = {
     "maxAttempts": 4,
@@ -230,6 +231,15 @@ class _Door:
 
         def invoke(request: Message, *, metadata: Metadata | None = None, **rest: Any) -> Any:
             return call(request, metadata=(*self._metadata, *(metadata or ())), **rest)
+
+        return invoke
+
+    def stream_stream(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
+        """Return the call of a method that both sides stream; it has no deadline unless its caller sets one."""
+        call = cast(Callable[..., Any], self._channel.stream_stream(method, *arguments, **options))
+
+        def invoke(requests: Any = None, *, metadata: Metadata | None = None, **rest: Any) -> Any:
+            return call(requests, metadata=(*self._metadata, *(metadata or ())), **rest)
 
         return invoke
 

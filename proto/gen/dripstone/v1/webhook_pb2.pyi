@@ -2136,6 +2136,7 @@ class EventType(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     SCHEMA_FIELD_NUMBER: _builtins.int
     CUSTOM_FIELD_NUMBER: _builtins.int
+    BREAKING_CHANGES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name, such as `lead.qualified`."""
     version: _builtins.int
@@ -2148,6 +2149,10 @@ class EventType(_message.Message):
     def schema(self) -> _struct_pb2.Struct:
         """JSON Schema of `data`."""
 
+    @_builtins.property
+    def breaking_changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What receivers of the version before may trip over. Only in the answer that made this version."""
+
     def __init__(
         self,
         *,
@@ -2156,10 +2161,11 @@ class EventType(_message.Message):
         description: _builtins.str = ...,
         schema: _struct_pb2.Struct | None = ...,
         custom: _builtins.bool = ...,
+        breaking_changes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["custom", b"custom", "description", b"description", "name", b"name", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaking_changes", b"breaking_changes", "custom", b"custom", "description", b"description", "name", b"name", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
