@@ -1,4 +1,4 @@
-"""The command line: `dripstone serve | demo | mcp | env | keys | migrate | workflow | simulate`."""
+"""The command line: `dripstone serve | demo | mcp | env | keys | listen | migrate | workflow | simulate`."""
 
 from __future__ import annotations
 
@@ -163,6 +163,7 @@ def env(data_dir: Path) -> None:
 
 
 main.add_command(keys)
+main.add_command(Later("core.commands.listen:listen", "Forward webhooks to a URL on this machine."))
 main.add_command(Later("core.commands.simulate:simulate", "Try a workflow file on contacts in memory."))
 main.add_command(Later("core.commands.workflow:workflow", "Check, compare and publish workflow files."))
 

@@ -21,10 +21,12 @@ from starlette.routing import Route
 
 from core import collector, connection, provisioning
 from core.clock import Clock
+from core.delivery.carrier import ConnectionCarrier
 from core.delivery.dispatcher import Dispatcher
 from core.delivery.http import WebhookSender
 from core.delivery.mailer import Mailer
-from core.delivery.smtp import SmtpSender, SmtpServer
+from core.delivery.replayer import Replayer
+from core.delivery.smtp import sender_of
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.classify import Outcome
 from core.engine.answers import assign_owner, enroll_with
@@ -155,6 +157,7 @@ class Core:
     scheduler: Scheduler
     dispatcher: Dispatcher
     mailer: Mailer
+    replayer: Replayer
     sender: WebhookSender
     grpc_target: str = ""
     http_url: str = ""
@@ -209,7 +212,15 @@ class Core:
             dispatcher=Dispatcher(
                 database, sender, clock, on_final=deliveries_ended(driver), on_attempt=_count_attempt
             ),
-            mailer=Mailer(database, _smtp(settings), clock, on_ended=messages_ended(driver)),
+            mailer=Mailer(
+                database,
+                sender_of(settings),
+                clock,
+                public_url=settings.links_url,
+                carrier=ConnectionCarrier(database, sender),
+                on_ended=messages_ended(driver),
+            ),
+            replayer=Replayer(database, clock),
             sender=sender,
         )
 
@@ -241,6 +252,7 @@ class Core:
                 await self.mailer.recover()
             self._run_loop(Loop("dispatcher", self.dispatcher.turn, self.dispatcher.wake, self.parts.clock))
             self._run_loop(Loop("mailer", self.mailer.turn, self.mailer.wake, self.parts.clock))
+            self._run_loop(Loop("replayer", self.replayer.turn, self.replayer.wake, self.parts.clock))
         if "scheduler" in roles:
             self._loop("scheduler", self.scheduler.turn, _UPKEEP_SECONDS)
         collector.look_less()
@@ -266,6 +278,7 @@ class Core:
         host, _ = split_address(self.settings.grpc_listen)
         self._inner_target = f"127.0.0.1:{ports[0]}"
         self.grpc_target = f"{_spoken(host)}:{ports[-1]}"
+        self.sender.refuse("127.0.0.1", ports[0])
         for port in ports:
             self.sender.refuse(host, port)
 
@@ -304,6 +317,7 @@ class Core:
         port = listener.getsockname()[1]
         scheme = "https" if self.settings.tls_certificate else "http"
         self.http_url = f"{scheme}://{_spoken(host)}:{port}"
+        self.mailer.public_url = self.settings.public_url or self.http_url
         self.sender.refuse(host, port)
 
     async def ready(self) -> bool:
@@ -319,7 +333,7 @@ class Core:
     async def stop(self) -> None:
         """Drain: refuse new calls, finish those under way and what is being sent, then close everything."""
         self.parts.draining.set()
-        self.database.wakeups.signal({"watch"})  # streams end by themselves once they see it
+        self.database.wakeups.signal({"watch", "pull"})  # streams end by themselves once they see it
         for loop in self._loops:
             loop.stop()
         if self._http is not None:
@@ -353,11 +367,6 @@ class Core:
         written = connection.Connection(self.grpc_target, self.http_url, f"{self.http_url}/mcp", *keys)
         connection.write(data_dir, written)
         return written
-
-
-def _smtp(settings: Settings) -> SmtpSender | None:
-    """Return what sends e-mail; None where no server is set. Raises ValueError for an address that is none."""
-    return SmtpSender(SmtpServer.of(settings.smtp_url), settings.mail_from) if settings.smtp_url else None
 
 
 def _take_locks(settings: Settings) -> list[IO[str]]:

@@ -32,6 +32,15 @@ class Settings:
     """Server that e-mail leaves by, `smtp://user:password@host:587` or `smtps://…`; empty for none."""
     mail_from: str = ""
     """Sender of e-mail, such as `Acme <hello@acme.example>`."""
+    unsubscribe_address: str = ""
+    """E-mail address to which people may write to unsubscribe, for whoever reads it; empty for none."""
+    public_url: str = ""
+    """Under which people reach this deployment, for links in messages; empty for where HTTP is listened on."""
     requests_per_second: float = 500.0
     """Limit of one API key; bursts of twice as many pass."""
     drain_seconds: float = 20.0
+
+    @property
+    def links_url(self) -> str:
+        """Return under which people reach the pages of this deployment, as far as settings tell."""
+        return self.public_url or f"{'https' if self.tls_certificate else 'http'}://{self.http_listen}"

@@ -5,7 +5,7 @@
     python proto/generate.py --lint          exit 1 when buf finds fault with the contract
     python proto/generate.py --breaking REF  exit 1 when the contract breaks clients of the git revision REF
 
-Files that are written by hand (`__init__.py`, `client.py`, `py.typed`) are left alone.
+Files that are written by hand (`__init__.py`, `client.py`, `errors.py`, `py.typed`) are left alone.
 """
 
 from __future__ import annotations

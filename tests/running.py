@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -72,7 +73,7 @@ class RunningCore:
         core = self.core
         while True:
             handled = await core.starter.turn() + await core.matcher.turn() + await core.ticker.turn()
-            handled += await core.dispatcher.drain() + await core.mailer.drain()
+            handled += await core.replayer.drain() + await core.dispatcher.drain() + await core.mailer.drain()
             if not handled:
                 return
 
@@ -85,9 +86,9 @@ class RunningCore:
 
 @asynccontextmanager
 async def running(
-    database_url: str, data_dir: Path, clock: ManualClock, *, requests_per_second: float = 500.0
+    database_url: str, data_dir: Path, clock: ManualClock, *, requests_per_second: float = 500.0, **more: Any
 ) -> AsyncIterator[RunningCore]:
-    """Run a core on an empty database: its servers serve, its loops wait to be turned."""
+    """Run a core on an empty database: its servers serve, its loops wait to be turned; `more` are settings of it."""
     logging_setup.configure("warning")
     settings = Settings(
         database_url=database_url,
@@ -98,6 +99,7 @@ async def running(
         allowed_destinations=(ip_network("127.0.0.0/8"),),
         drain_seconds=2,
         requests_per_second=requests_per_second,
+        **more,
     )
     core = await Core.open(settings, clock)
     await core.start()

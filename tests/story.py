@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from core.demo.setting import document
-from core.store import statistics
+from core.store import consent, refusing, statistics
+from core.store.refusing import Said
 from dripstone.v1 import (
     agent_pb2,
     approval_pb2,
+    connection_pb2,
     enrollment_pb2,
     event_pb2,
     organization_pb2,
     qualification_pb2,
+    record_pb2,
     webhook_pb2,
     workflow_pb2,
 )
+from dripstone.v1.client import Client
 from tests.running import RunningCore
 
 WORKFLOW = """
@@ -78,6 +82,10 @@ class Told:
     task_id: str
     dead_letter_id: str
     list_name: str
+    replay_id: str
+    connection_id: str
+    suppression_id: str
+    quarantined_id: str
 
 
 async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
@@ -103,6 +111,9 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             workflow_pb2.CreateWorkflowRequest(workflow_id=f"{marker}-flow", source=WORKFLOW, publish=True)
         )
         endpoint = await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=receiver_url))
+        await client.webhooks.CreateEventType(
+            webhook_pb2.CreateEventTypeRequest(name="story.told", schema={"type": "object", "required": ["email"]})
+        )
         agent = await client.agents.CreateAgent(
             agent_pb2.CreateAgentRequest(agent_id=f"{marker}-agent", display_name=marker, workflow_id=workflow.id)
         )
@@ -146,8 +157,15 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
                 workflow_id=workflow.id, contacts=[{"email": f"{marker}@example.com"}], request_id="story-2"
             )
         )
+        await client.records.SetConsent(
+            record_pb2.SetConsentRequest(contact_id=enrolled.results[0].contact_id, purpose="news", reason=marker)
+        )
         async with core.core.database.system() as tx:
             await statistics.fold(tx, kept=0)
+            await consent.secrets(tx, [core.organization.org_id])
+            bounced = Said("recipient_server", f"message:{marker}", address=f"gone-{marker}@example.com")
+            await refusing.bounce(tx.within(core.organization.org_id), bounced, hard=True)
+        (suppression,) = (await client.records.ListSuppressions(record_pb2.ListSuppressionsRequest())).suppressions
         await client.workflows.CreateWorkflow(
             workflow_pb2.CreateWorkflowRequest(
                 workflow_id=f"{marker}-care", source=CARE.replace("patient", f"{marker}-patient"), publish=True
@@ -158,11 +176,32 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             request = enrollment_pb2.EnrollContactsRequest(workflow_id=f"{marker}-care", contacts=[contact])
             request.contacts[0].fields.update({"job_title": job_title})
             await client.enrollments.EnrollContacts(request)
+        await _merge_somebody(client, source.id, marker)
         core.clock.advance(timedelta(minutes=2))
         await core.settle()
         (task,) = (await client.agents.ListAgentTasks(agent_pb2.ListAgentTasksRequest())).tasks
         (letter,) = (await client.enrollments.ListDeadLetters(enrollment_pb2.ListDeadLettersRequest())).dead_letters
         deliveries = await client.webhooks.ListDeliveries(webhook_pb2.ListDeliveriesRequest())
+        replay = await client.webhooks.CreateReplay(
+            webhook_pb2.CreateReplayRequest(endpoint_id=endpoint.endpoint.id, states=["delivered"])
+        )
+        await client.webhooks.ControlReplay(
+            webhook_pb2.ControlReplayRequest(replay_id=replay.id, action=webhook_pb2.REPLAY_ACTION_PAUSE)
+        )
+        connection = await client.connections.CreateConnection(
+            connection_pb2.CreateConnectionRequest(
+                connection=connection_pb2.Connection(
+                    display_name=marker, channel="sms", call={"url": receiver_url, "body": '{"to": "{{ message.to }}"}'}
+                )
+            )
+        )
+        inbound = await client.events.CreateSource(
+            event_pb2.CreateSourceRequest(
+                source_id=f"{marker}-inbound", display_name=marker, kind=event_pb2.SOURCE_KIND_INBOUND
+            )
+        )
+        async with core.http() as http:
+            misfit = (await http.post(inbound.inbound_path, json={"says": marker})).json()
         keys = await client.organization.ListApiKeys(organization_pb2.ListApiKeysRequest())
         return Told(
             workflow_id=workflow.id,
@@ -182,4 +221,24 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             task_id=task.id,
             dead_letter_id=letter.id,
             list_name=f"{marker}-patient",
+            replay_id=replay.id,
+            quarantined_id=misfit["quarantined_id"],
+            connection_id=connection.id,
+            suppression_id=suppression.id,
         )
+
+
+async def _merge_somebody(client: Client, source_id: str, marker: str) -> None:
+    """Leave a conflict of identity and a merge."""
+    for person, email in (("one", "one"), ("two", "two"), ("two", "one")):
+        event = event_pb2.EventInput(
+            event_type="action", event_name="seen", source_id=source_id, person_id=f"{marker}-{person}"
+        )
+        event.fields.update({"email": f"{email}-{marker}@example.com"})
+        await client.events.IngestEvent(event_pb2.IngestEventRequest(event=event))
+    (conflict,) = (await client.records.ListIdentityConflicts(record_pb2.ListIdentityConflictsRequest())).conflicts
+    await client.records.ResolveIdentityConflict(
+        record_pb2.ResolveIdentityConflictRequest(
+            conflict_id=conflict.id, resolution=record_pb2.CONFLICT_RESOLUTION_MERGE
+        )
+    )

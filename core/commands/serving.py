@@ -6,6 +6,7 @@ import os
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -73,6 +74,19 @@ def serving_options(command: Any) -> Any:
                 default="",
                 help="Sender of e-mail, such as 'Acme <hello@acme.example>'.",
             ),
+            click.option(
+                "--unsubscribe-address",
+                envvar="DRIPSTONE_UNSUBSCRIBE_ADDRESS",
+                default="",
+                help="E-mail address to which people may write to unsubscribe, beside the link.",
+            ),
+            click.option(
+                "--public-url",
+                envvar="DRIPSTONE_PUBLIC_URL",
+                default="",
+                help="Under which people reach this core, for links in messages, such as https://mail.acme.example. "
+                "Default: where HTTP is listened on.",
+            ),
             click.option("--insecure", is_flag=True, help="Serve plaintext also to others (behind a TLS proxy)."),
             click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
         ]
@@ -88,6 +102,9 @@ def settings_of(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Setti
         raise click.UsageError("--tls-cert and --tls-key go together.")
     if given["smtp_url"] and not given["mail_from"]:
         raise click.UsageError("--smtp-url needs --mail-from: who sends the e-mail?")
+    public_url = urlsplit(given["public_url"])
+    if given["public_url"] and (public_url.scheme not in ("http", "https") or not public_url.hostname):
+        raise click.UsageError("--public-url is no address such as https://mail.acme.example.")
     logging_setup.configure(given["log_level"])
     return Settings(
         database_url=given["database_url"] or f"sqlite:///{data_dir / 'dripstone.db'}",
@@ -102,4 +119,6 @@ def settings_of(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Setti
         insecure=given["insecure"],
         smtp_url=given["smtp_url"],
         mail_from=given["mail_from"],
+        unsubscribe_address=given["unsubscribe_address"],
+        public_url=given["public_url"],
     )

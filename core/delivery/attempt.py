@@ -5,28 +5,37 @@ from __future__ import annotations
 from datetime import datetime
 
 from core import ids
+from core.delivery.authenticated import send_as
 from core.delivery.http import SendResult, WebhookSender
-from core.domain.webhooks import retry, signing
+from core.domain.webhooks import receivers, retry
+from core.domain.webhooks.receivers import Outgoing, Receiver
+from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.states import DeliveryState
+from core.store import endpoints
 from core.store.outbox import ClaimedDelivery, Completion
 
 
-async def send_signed(
-    sender: WebhookSender, url: str, keys: tuple[signing.SigningKey, ...], message_id: str, payload: str, now: datetime
-) -> SendResult:
-    """Send a stored payload, signed for this instant with every valid key."""
-    body = payload.encode()
-    headers = signing.headers(signing.valid_secrets(keys, now), message_id, now, body)
-    return await sender.send(url, {"content-type": "application/json", **headers}, body)
+async def send_signed(sender: WebhookSender, receiver: Receiver, outgoing: Outgoing, now: datetime) -> SendResult:
+    """Send a stored payload, signed for this instant with every valid key, as its receiver wants it authenticated."""
+    headers = receivers.headers(receiver, outgoing, now)
+    owner = (receiver.org_id, receiver.id)
+    return await send_as(sender, owner, receiver.auth, receiver.url, headers, outgoing.payload.encode(), now)
+
+
+async def send_delivery(sender: WebhookSender, delivery: ClaimedDelivery, now: datetime) -> SendResult:
+    """Send a delivery as its endpoint wants it."""
+    outgoing = Outgoing(delivery.message_id, delivery.payload, delivery.sequence)
+    return await send_signed(sender, endpoints.receiver(delivery.receiver), outgoing, now)
 
 
 def completion(delivery: ClaimedDelivery, started_at: datetime, result: SendResult, now: datetime) -> Completion:
     """Return what an attempt leads to: delivered, failed for good, or due again."""
     due_at = None
+    asked = retry.parse_retry_after(result.retry_after, now)
     if result.ruling.retry:
         made = delivery.attempt_count + 1 - delivery.attempts_before
-        asked = retry.parse_retry_after(result.retry_after, now)
-        due_at = retry.next_attempt(delivery.retry_preset, made, now, ids.jitter(), asked)
+        preset, own = Preset(delivery.receiver.retry_preset), endpoints.retry_delays(delivery.receiver)
+        due_at = retry.next_attempt(preset, made, now, ids.jitter(), asked, own=own)
     return Completion(
         delivery=delivery,
         started_at=started_at,
@@ -37,6 +46,7 @@ def completion(delivery: ClaimedDelivery, started_at: datetime, result: SendResu
         error=result.error,
         state=_state(result, due_at),
         due_at=due_at,
+        retry_after=asked,
     )
 
 

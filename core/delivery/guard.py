@@ -15,8 +15,6 @@ from typing import Any
 
 from core.domain.webhooks.addresses import Address, Destinations, allowed
 
-_WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 -- compared with, not bound
-
 
 @dataclass(slots=True)
 class Verdict:
@@ -43,7 +41,7 @@ class Guard:
         self._own = set(own_addresses)
 
     def refuse(self, host: str, port: int) -> None:
-        """Refuse an address this process listens on; a wildcard host stands for all of this machine's addresses."""
+        """Refuse an address this process listens on; a wildcard or a name stands for all that this machine has."""
         self._own.add((host, port))
 
     def socket(self, info: tuple[Any, ...]) -> socket.socket:
@@ -62,14 +60,24 @@ class Guard:
         if not here:
             return False
         address = _plain(host)
-        if any(own not in _WILDCARDS and _plain(own) == address for own in here):
+        if address.is_unspecified:  # dialled, it means this machine
             return True
-        return any(own in _WILDCARDS for own in here) and _on_this_machine(address)
+        owns = [_one(own) for own in here]
+        return address in owns or (None in owns and _on_this_machine(address))
 
 
 def _plain(host: str) -> Address:
     address = ip_address(host)
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def _one(own: str) -> Address | None:
+    """Return the one address that is listened on; None where it may be any of this machine's."""
+    try:
+        address = _plain(own)
+    except ValueError:  # a name, such as localhost
+        return None
+    return None if address.is_unspecified else address
 
 
 def _on_this_machine(address: Address) -> bool:

@@ -1,4 +1,4 @@
-"""The guarded HTTP client of webhooks: one POST, no redirects, one deadline for all of it, at most 16 KiB read."""
+"""The guarded HTTP client of webhooks: one request, no redirects, one deadline for all of it, at most 16 KiB read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +16,13 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.resolver import AsyncResolver
 from yarl import URL
 
+from core.delivery.certificates import Certificates
 from core.delivery.guard import Guard, Verdict, current
+from core.delivery.oauth import Tokens
+from core.delivery.receiving import Connector
 from core.domain.webhooks import classify
 from core.domain.webhooks.addresses import Destinations
+from core.domain.webhooks.authentication import ClientCertificate
 from core.domain.webhooks.classify import Outcome, Ruling
 
 DEADLINE_SECONDS = 30.0
@@ -45,6 +49,8 @@ class SendResult:
     """What went wrong, in one sentence that names no address."""
     retry_after: str = ""
     """The header as received."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Those of the answer, names in lower case."""
 
     @property
     def outcome(self) -> Outcome:
@@ -52,12 +58,23 @@ class SendResult:
         return self.ruling.outcome
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What is sent."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    certificate: ClientCertificate | None
+
+
 @dataclass(slots=True)
 class _Answer:
     """What has arrived so far, kept outside the deadline's reach."""
 
     status_code: int = 0
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
     @property
@@ -78,24 +95,41 @@ class WebhookSender:
         ssl_context: ssl.SSLContext | None = None,
     ):
         self.destinations = destinations
+        self.deadline_seconds = deadline_seconds
         self._guard = Guard(destinations, own_addresses)
-        self._deadline = deadline_seconds
         self._resolver = resolver
         self._ssl = ssl_context
+        self._certificates = Certificates(ssl_context)
+        self.tokens = Tokens(self.send)
+        """Access tokens that were fetched for endpoints."""
         self._session: aiohttp.ClientSession | None = None
+        self._asking: AbstractResolver | None = None
 
     def refuse(self, host: str, port: int) -> None:
         """Refuse an address this process listens on."""
         self._guard.refuse(host, port)
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> SendResult:
-        """POST a body to a URL in normal form and return what came of it; raises nothing but cancellation."""
+    async def send(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        method: str = "POST",
+        certificate: ClientCertificate | None = None,
+        seconds: float | None = None,
+    ) -> SendResult:
+        """Send a body to a URL in normal form and return what came of it; raises nothing but cancellation.
+
+        `seconds` are what is left of the time for a longer exchange; `certificate` is shown to the receiver.
+        """
         started = time.perf_counter()
         verdict, answer = Verdict(), _Answer()
         token = current.set(verdict)
         try:
-            async with asyncio.timeout(self._deadline):
-                ruling, detail = await self._attempt(url, headers, body, verdict, answer)
+            async with asyncio.timeout(self.deadline_seconds if seconds is None else seconds):
+                request = _Request(method, url, headers, body, certificate)
+                ruling, detail = await self._attempt(request, verdict, answer)
         except TimeoutError:
             outcome = Outcome.BODY_TOO_SLOW if answer.status_code else Outcome.TIMEOUT
             ruling, detail = classify.of_failure(outcome), ""
@@ -107,7 +141,8 @@ class WebhookSender:
             status_code=answer.status_code,
             response_text=answer.text,
             error=_sentence(ruling, answer.status_code, detail),
-            retry_after=(answer.headers or {}).get("retry-after", ""),
+            retry_after=answer.headers.get("retry-after", ""),
+            headers=answer.headers,
         )
 
     async def close(self) -> None:
@@ -115,28 +150,37 @@ class WebhookSender:
         if self._session is not None:
             await self._session.close()
             self._session = None
+        if self._asking is not None:
+            await self._asking.close()  # or questions under way would be answered to a loop that has ended
+            self._asking = None
 
-    async def _attempt(
-        self, url: str, headers: Mapping[str, str], body: bytes, verdict: Verdict, answer: _Answer
-    ) -> tuple[Ruling, str]:
+    async def _attempt(self, request: _Request, verdict: Verdict, answer: _Answer) -> tuple[Ruling, str]:
         try:
             try:
-                await self._post(url, headers, body, answer)
+                await self._exchange(request, answer)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 if not verdict.reused or answer.status_code:
                     raise
                 # The receiver had closed an idle connection: that is no failure of its own.
                 verdict.reused = False
-                await self._post(url, headers, body, answer)
+                await self._exchange(request, answer)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if isinstance(error, TimeoutError) and not verdict.refused:
                 raise
             return classify.of_failure(_outcome_of(error, verdict)), _detail(error)
-        return classify.of_response(answer.status_code, answer.headers or {}), ""
+        return classify.of_response(answer.status_code, answer.headers), ""
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes, answer: _Answer) -> None:
-        request = self._open_session().post(URL(url, encoded=True), data=body, headers=headers, allow_redirects=False)
-        async with request as response:
+    async def _exchange(self, request: _Request, answer: _Answer) -> None:
+        shown = await self._certificates.context(request.certificate) if request.certificate else True
+        exchange = self._open_session().request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=request.body,
+            headers=request.headers,
+            allow_redirects=False,
+            ssl=shown,  # connections are kept apart by it
+        )
+        async with exchange as response:
             answer.status_code = response.status
             answer.headers = {name.lower(): value for name, value in response.headers.items()}
             while len(answer.body) < MAX_RESPONSE_BYTES:
@@ -148,9 +192,9 @@ class WebhookSender:
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            resolver = self._resolver or AsyncResolver(timeout=_DNS_TIMEOUT_SECONDS, tries=_DNS_TRIES)
-            connector = aiohttp.TCPConnector(
-                resolver=resolver,
+            self._asking = self._resolver or AsyncResolver(timeout=_DNS_TIMEOUT_SECONDS, tries=_DNS_TRIES)
+            connector = Connector(
+                resolver=self._asking,
                 socket_factory=self._guard.socket,
                 ssl=True if self._ssl is None else self._ssl,
                 limit=0,
@@ -187,9 +231,11 @@ def _outcome_of(error: Exception, verdict: Verdict) -> Outcome:
             return Outcome.TLS_FAILED
         case aiohttp.ClientConnectorError():
             return Outcome.CONNECT_FAILED
+        case aiohttp.ClientOSError() if isinstance(error.__cause__, ssl.SSLError):  # it wants another certificate
+            return Outcome.TLS_FAILED
         case aiohttp.ClientResponseError():
             return Outcome.BAD_RESPONSE
-        case ValueError():  # a host that only another parser understands
+        case ValueError() | aiohttp.NonHttpUrlClientError():  # a host that only another parser understands
             return Outcome.DESTINATION_NOT_ALLOWED
         case _:
             return Outcome.CONNECTION_LOST

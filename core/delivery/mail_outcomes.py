@@ -9,10 +9,10 @@ from typing import Any
 from core.domain import names
 from core.domain.effects import Emit
 from core.domain.enrollment import MessageEnded
-from core.domain.steps.message import EMAIL
-from core.store import deliveries, outgoing
+from core.store import deliveries, outgoing, refusing
 from core.store.deliveries import Emission
 from core.store.outgoing import ClaimedMessage, Completion, MessageState
+from core.store.refusing import Said
 from core.store.transaction import Transaction
 
 EndedMessage = tuple[str, str, MessageEnded]
@@ -23,13 +23,16 @@ OnEnded = Callable[[Transaction, list[EndedMessage]], Awaitable[None]]
 
 NOBODY_CARRIES = "no webhook endpoint takes message.requested"
 
+REFUSED_BY_RECIPIENT = "recipient_server"
+"""Who says that an address is dead, where its own server does."""
+
 _DM = "dm"
 
 
 async def record(tx: Transaction, completions: Sequence[Completion], on_ended: OnEnded) -> None:
     """Record tries whose lease still holds, in a system transaction.
 
-    A message on another channel than e-mail is handed over here, as an event that somebody's endpoint takes.
+    What nobody here carries is handed over here, as an event that somebody's endpoint takes.
     """
     held = await outgoing.still_leased(tx, (one.message for one in completions))
     kept = [one for one in completions if (one.message.org_id, one.message.id) in held]
@@ -37,6 +40,9 @@ async def record(tx: Transaction, completions: Sequence[Completion], on_ended: O
     await outgoing.complete(tx, kept)
     final = [one for one in kept if one.state.final]
     await deliveries.emit(tx, [emission for one in final for emission in _told(tx, one)])
+    for one in final:
+        if one.bounced:
+            await refusing.bounce(tx.within(one.message.org_id), _bounced(one), hard=True)
     ended = [(one.message.org_id, one.message.enrollment_id, one.stimulus) for one in final if one.message.awaited]
     if ended:
         await on_ended(tx, ended)
@@ -47,7 +53,7 @@ async def _handed_over(tx: Transaction, completions: Sequence[Completion]) -> li
     requests = {
         one.message.id: _about(tx, one.message, "message.requested", to=one.message.recipient, text=one.message.text)
         for one in completions
-        if one.message.channel != EMAIL and one.state is MessageState.SENT
+        if one.handed_over
     }
     counts = await deliveries.emit(tx, list(requests.values()))
     unheard = {message for message, emission in requests.items() if not counts[emission.effect.id]}
@@ -65,6 +71,21 @@ def _told(tx: Transaction, completion: Completion) -> list[Emission]:
     if message.channel == _DM:
         told.append(_about(tx, message, "cold_dm.sent" if message.ordinal == 1 else "followup.sent"))
     return told
+
+
+def _bounced(completion: Completion) -> Said:
+    message = completion.message
+    return Said(
+        actor=REFUSED_BY_RECIPIENT,
+        cause=f"message:{message.id}",
+        contact_id=message.contact_id,
+        address=message.recipient,
+        channel=message.channel,
+        reason=completion.outcome,
+        message_id=message.id,
+        enrollment_id=message.enrollment_id,
+        workflow_id=message.workflow_id,
+    )
 
 
 def _about(tx: Transaction, message: ClaimedMessage, event_type: str, **more: Any) -> Emission:

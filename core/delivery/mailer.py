@@ -1,27 +1,34 @@
-"""The mailer: claims messages that are due, sends e-mail over SMTP, and hands what goes by other channels over.
+"""The mailer: claims messages that are due, sends e-mail over SMTP, and gives a carrier what goes by other channels.
 
-Like the dispatcher it sends from a rolling pool, outside any transaction.
+Like the dispatcher it sends from a rolling pool, outside any transaction. What no carrier takes is handed over as an
+event, for others to send.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from core import ids
 from core.clock import Clock
+from core.delivery.handover import Answer, Carrier
 from core.delivery.mail_outcomes import EndedMessage, OnEnded, record
 from core.delivery.pool import Pool
-from core.delivery.smtp import SmtpAnswer, SmtpSender
+from core.delivery.smtp import SmtpSender
+from core.domain.messaging import unsubscribe
 from core.domain.steps.message import EMAIL
-from core.domain.webhooks.retry import Preset, next_attempt
-from core.store import outgoing, outgoing_due
+from core.domain.webhooks.retry import next_attempt
+from core.store import consent, outgoing, outgoing_due
 from core.store.database import Database
 from core.store.outgoing import ClaimedMessage, Completion, MessageState
 from core.store.transaction import Transaction
 
 LEASE = timedelta(seconds=90)
 """Longer than the deadline of a try, so that only a dead process loses one."""
+
+SHORTEST_HOLD = timedelta(seconds=1)
+"""A held message is not asked about again at once, whatever its carrier says."""
 
 CONCURRENCY = 16
 NO_SERVER = "no SMTP server configured"
@@ -41,13 +48,22 @@ class Mailer:
         sender: SmtpSender | None,
         clock: Clock,
         *,
+        carrier: Carrier | None = None,
+        public_url: str = "",
         on_ended: OnEnded = _nobody,
         concurrency: int = CONCURRENCY,
         lease: timedelta = LEASE,
     ):
-        """Join the parts; without a `sender` every e-mail fails at once and says why."""
+        """Join the parts; without a `sender` every e-mail fails at once and says why.
+
+        A `carrier` is asked to send what goes by other channels. Without a `public_url` messages carry no link by
+        which to unsubscribe.
+        """
         self._database = database
         self._sender = sender
+        self._carrier = carrier
+        self.public_url = public_url
+        """Under which people reach the unsubscribe page; may become known only once HTTP is served."""
         self._clock = clock
         self._on_ended = on_ended
         self._lease = lease
@@ -79,7 +95,11 @@ class Mailer:
 
     async def stop(self, grace_seconds: float) -> None:
         """Claim no more, wait so long for what is under way, record it, and give the rest back."""
-        await self._pool.stop(grace_seconds)
+        try:
+            await self._pool.stop(grace_seconds)
+        finally:
+            if self._sender is not None:
+                await self._sender.close()
 
     async def _claim(self, free: int) -> list[ClaimedMessage]:
         """Claim messages and return those that are to be sent; of the others the outcome is known at once."""
@@ -88,6 +108,7 @@ class Mailer:
             token = ids.mint("lse", tx.now)
             claimed = await outgoing_due.claim(tx, limit=free, lease=self._lease, token=token, offset=self._turns)
             unwanted = await outgoing_due.unwanted(tx, claimed)
+            claimed = await self._with_links(tx, claimed)
         to_send = []
         for message in claimed:
             done = self._without_sending(message, unwanted.get(message.id, ""))
@@ -97,27 +118,51 @@ class Mailer:
                 self._pool.finished.append(done)
         return to_send
 
+    async def _with_links(self, tx: Transaction, claimed: Sequence[ClaimedMessage]) -> list[ClaimedMessage]:
+        """Return messages with the link by which their contact unsubscribes, also where their texts ask for it."""
+        base = self.public_url.rstrip("/")
+        secrets = await consent.secrets(tx, {one.org_id for one in claimed}) if base else {}
+        linked = []
+        for one in claimed:
+            url = ""
+            if base:
+                link = unsubscribe.Link(one.org_id, one.contact_id, one.id, one.channel, one.purpose)
+                url = f"{base}/u/{unsubscribe.token(link, secrets[one.org_id])}"
+            text, html = (body.replace(unsubscribe.PLACE, url) for body in (one.text, one.html))
+            linked.append(replace(one, unsubscribe_url=url, text=text, html=html))
+        return linked
+
     def _without_sending(self, message: ClaimedMessage, unwanted: str) -> Completion | None:
-        """Return what becomes of a message that no mail server is asked about; None where one is."""
+        """Return what becomes of a message that nobody is asked to send; None where somebody is."""
         if unwanted:
             return Completion(message, MessageState.SKIPPED, unwanted)
-        if message.channel != EMAIL:
-            return Completion(message, MessageState.SENT, HANDED_OVER)
-        return Completion(message, MessageState.FAILED, NO_SERVER) if self._sender is None else None
+        if message.channel == EMAIL:
+            return Completion(message, MessageState.FAILED, NO_SERVER) if self._sender is None else None
+        return _handed_over(message) if self._carrier is None else None
 
     async def _attempt(self, message: ClaimedMessage) -> Completion:
-        assert self._sender is not None
-        return self._completion(message, await self._sender.send(message, self._clock.now()))
+        now = self._clock.now()
+        if message.channel == EMAIL:
+            assert self._sender is not None
+            return self._completion(message, await self._sender.send(message, now))
+        assert self._carrier is not None
+        answer = await self._carrier.send(message, now)
+        return _handed_over(message) if answer is None else self._completion(message, answer)
 
-    def _completion(self, message: ClaimedMessage, answer: SmtpAnswer) -> Completion:
+    def _completion(self, message: ClaimedMessage, answer: Answer) -> Completion:
+        now = self._clock.now()
         match answer.verdict:
             case "sent":
-                return Completion(message, MessageState.SENT, answer.outcome)
+                return Completion(message, MessageState.SENT, answer.outcome, provider_id=answer.provider_id)
             case "never":
-                return Completion(message, MessageState.FAILED, answer.outcome)
-        due_at = next_attempt(Preset.STANDARD, message.attempts + 1, self._clock.now(), ids.jitter())
-        state = MessageState.PENDING if due_at is not None else MessageState.FAILED
-        return Completion(message, state, answer.outcome, due_at)
+                return Completion(message, MessageState.FAILED, answer.outcome, bounced=answer.bounced)
+            case "held":
+                until = max(answer.due_at or now, now + SHORTEST_HOLD)
+                return Completion(message, MessageState.PENDING, answer.outcome, until, tried=False)
+        due_at = next_attempt(answer.preset, message.attempts + 1, now, ids.jitter())
+        if due_at is None:
+            return Completion(message, MessageState.FAILED, answer.outcome)
+        return Completion(message, MessageState.PENDING, answer.outcome, max(due_at, answer.due_at or due_at))
 
     async def _record(self, batch: Sequence[Completion]) -> None:
         async with self._database.system() as tx:
@@ -127,3 +172,7 @@ class Mailer:
         if abandoned:
             async with self._database.system() as tx:
                 await outgoing.release(tx, abandoned)
+
+
+def _handed_over(message: ClaimedMessage) -> Completion:
+    return Completion(message, MessageState.SENT, HANDED_OVER, handed_over=True)

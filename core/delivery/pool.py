@@ -1,12 +1,14 @@
 """The rolling pool that dispatcher and mailer share: claim for the free places, attempt, record what has finished.
 
 Attempts run outside any transaction, each in a task of its own, so whoever is slow holds its own place and nobody
-else's. What is under way is leased: where a process dies, its leases run out and others attempt the same again.
+else's; who is very slow gives it up, so that many of them together do not hold up the rest. What is under way is
+leased: where a process dies, its leases run out and others attempt the same again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
@@ -25,7 +27,7 @@ class Identified(Protocol):
 Claimed = TypeVar("Claimed", bound=Identified)
 Completed = TypeVar("Completed", bound=Identified)
 
-RECORDED_AT_ONCE = 64
+RECORDED_AT_ONCE = 256
 
 _log = structlog.get_logger()
 
@@ -46,9 +48,15 @@ class Pool(Generic[Claimed, Completed]):
     """Writes outcomes down in one transaction."""
     release: Callable[[Collection[Claimed]], Awaitable[object]]
     """Gives back leases of attempts that were broken off."""
+    slow_places: int = 0
+    """So many attempts may be under way beside `places` that have been for longer than `slow_after`."""
+    slow_after: float = 1.0
+    """Seconds."""
     finished: list[Completed] = field(default_factory=list)
     """Outcomes that are not recorded yet."""
     _flying: dict[asyncio.Task[None], Claimed] = field(default_factory=dict, init=False)
+    _begun: deque[tuple[float, asyncio.Task[None]]] = field(default_factory=deque, init=False)
+    _slow: set[asyncio.Task[None]] = field(default_factory=set, init=False)
     _stopping: bool = field(default=False, init=False)
 
     @property
@@ -59,13 +67,31 @@ class Pool(Generic[Claimed, Completed]):
     async def turn(self) -> int:
         """Record what has finished and claim for the free places; return how much was touched."""
         recorded = await self._record_finished()
-        free = self.places - len(self._flying) - len(self.finished)
+        free = self._free()
         claimed = await self.claim(free) if free > 0 and not self._stopping else ()
+        now = asyncio.get_running_loop().time()
         for one in claimed:
             task = asyncio.create_task(self._attempt(one), name=self.name)
             self._flying[task] = one
+            if self.slow_places:
+                self._begun.append((now, task))
             task.add_done_callback(self._landed)
         return recorded + len(claimed) + len(self.finished)
+
+    def _free(self) -> int:
+        """Return how many may be claimed: who is slow gives its place up, as long as there is room for slow ones."""
+        loop = asyncio.get_running_loop()
+        while self._begun:
+            begun, task = self._begun[0]
+            if task in self._flying:
+                if len(self._slow) == self.slow_places or begun + self.slow_after > loop.time():
+                    break
+                self._slow.add(task)
+            self._begun.popleft()
+        free = self.places - (len(self._flying) - len(self._slow)) - len(self.finished)
+        if free <= 0 and self._begun and len(self._slow) < self.slow_places:
+            loop.call_at(self._begun[0][0] + self.slow_after, self.wake.set)
+        return free
 
     async def drain(self) -> int:
         """Turn until nothing is due now and nothing is under way; return how much was touched."""
@@ -98,6 +124,7 @@ class Pool(Generic[Claimed, Completed]):
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         claimed = self._flying.pop(task)
+        self._slow.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lease runs out and another attempt is made.
             _log.error("an attempt broke", of=self.name, id=claimed.id, exc_info=error)

@@ -3,91 +3,146 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from core import ids
-from core.domain.effects import Emit
-from core.domain.webhooks.event_types import OPERATIONAL
-from core.domain.webhooks.states import DeliveryState
+from sqlalchemy import Row
+
+from core.delivery import echoes, endpoint_news
+from core.domain.webhooks import disabling
+from core.domain.webhooks.health import Attempted, after
+from core.domain.webhooks.states import DeliveryState, EndpointState
 from core.domain.workflow.storable import storable
-from core.store import deliveries, endpoints, outbox
+from core.store import deliveries, delivery_order, endpoint_health, outbox
 from core.store.deliveries import Emission, FinalDelivery
-from core.store.outbox import Completion
+from core.store.outbox import Completion, EndpointKey
 from core.store.transaction import Transaction
 
+OnFinal = Callable[[Transaction, list[FinalDelivery]], Awaitable[None]]
+"""Told, in the transaction that records it, which awaited messages got their final outcome."""
 
-async def record(
-    tx: Transaction,
-    completions: Sequence[Completion],
-    on_final: Callable[[Transaction, list[FinalDelivery]], Awaitable[None]],
-) -> None:
+Ended = dict[tuple[str, str], str]
+"""Messages of which an awaited delivery is final, (organization, id) to enrollment."""
+
+
+async def record(tx: Transaction, completions: Sequence[Completion], on_final: OnFinal) -> None:
     """Record attempts whose lease still holds, in a system transaction.
 
-    Turns endpoints off that asked for it, notes which ones fail, emits the events about delivery itself, and hands on
-    the awaited messages that are final now.
+    Notes how their endpoints are, turns off those that asked for it or kept failing, turns on those that answered a
+    probe, emits the events about all of that, and hands on the awaited messages that are final now.
     """
-    kept = await outbox.complete(tx, completions)
-    if not kept:
-        return
-    await _note_health(tx, kept)
-    await deliveries.emit(tx, [*await _disabled(tx, kept), *_exhausted(tx, kept)])
-    finals = await _finals(tx, kept)
-    if finals:
+    concerned = {one.delivery.endpoint_key for one in completions if _concerns(one)}
+    well = {one.delivery.endpoint_key for one in completions} - concerned
+    rows = await endpoint_health.held(tx, concerned | await endpoint_health.sensitive(tx, well))
+    emissions = [one for probe in completions if probe.delivery.probe for one in await _probed(tx, probe, rows)]
+    kept = await outbox.complete(tx, [_settled(one, rows) for one in completions if not one.delivery.probe])
+    if kept:
+        await delivery_order.let_the_next_go(
+            tx, [one.delivery for one in kept if one.state is not DeliveryState.PENDING]
+        )
+        told, ended = await _follow(tx, kept, rows)
+        await echoes.note(tx, kept)
+        emissions += [*told, *_exhausted(tx, kept)]
+        await deliveries.emit(tx, emissions)
+        await _tell(tx, kept, ended, on_final)
+    elif emissions:
+        await deliveries.emit(tx, emissions)
+
+
+async def skip_waiting(tx: Transaction, key: EndpointKey, on_final: OnFinal) -> int:
+    """Skip what still waits for a disabled endpoint, in a system transaction; return how many deliveries."""
+    row = (await endpoint_health.held(tx, [key])).get(key)
+    if row is None or row.state != EndpointState.DISABLED:
+        return 0
+    count, ended = await endpoint_health.skip(tx, key)
+    if finals := await deliveries.finals(tx, ended, {}):
         await on_final(tx, finals)
+    return count
 
 
-async def _note_health(tx: Transaction, kept: Sequence[Completion]) -> None:
-    answered = {_endpoint(c): c.delivery.failing for c in kept if c.ruling.delivered}
-    failed = {_endpoint(c): c.delivery.failing for c in kept if not c.ruling.delivered}
-    await endpoints.note_health(
-        tx,
-        answering=(key for key, was_failing in answered.items() if was_failing),
-        failing=(key for key, was_failing in failed.items() if not was_failing and key not in answered),
+def _concerns(completion: Completion) -> bool:
+    """Tell whether an attempt changes its endpoint's row, however that is now."""
+    return not completion.ruling.delivered or bool(completion.ruling.disable_reason) or completion.delivery.probe
+
+
+def _settled(completion: Completion, rows: Mapping[EndpointKey, Row[Any]]) -> Completion:
+    """Return a completion as its endpoint now is: what would be tried again is skipped where that is disabled."""
+    row = rows.get(completion.delivery.endpoint_key)
+    if completion.state is not DeliveryState.PENDING or row is None or row.state != EndpointState.DISABLED:
+        return completion
+    return replace(completion, state=DeliveryState.SKIPPED, due_at=None)
+
+
+async def _probed(tx: Transaction, probe: Completion, rows: Mapping[EndpointKey, Row[Any]]) -> list[Emission]:
+    """Enable an endpoint that answered its probe."""
+    key = probe.delivery.endpoint_key
+    row = rows.get(key)
+    if row is None or row.state != EndpointState.DISABLED:
+        return []  # it is gone, or somebody has enabled it meanwhile
+    if probe.ruling.disable_reason:
+        await endpoint_health.probe_no_more(tx, key, probe.ruling.disable_reason)
+        return []
+    if not probe.ruling.delivered:
+        return []
+    await endpoint_health.enable(tx, key)
+    return [endpoint_news.enabled(tx, row)]
+
+
+async def _follow(
+    tx: Transaction, kept: Sequence[Completion], rows: Mapping[EndpointKey, Row[Any]]
+) -> tuple[list[Emission], Ended]:
+    """Note how endpoints are after these attempts, and turn off those that are to be."""
+    of_endpoint: dict[EndpointKey, list[Completion]] = defaultdict(list)
+    for one in sorted(kept, key=lambda one: one.started_at + one.duration):
+        of_endpoint[one.delivery.endpoint_key].append(one)
+    emissions: list[Emission] = []
+    ended: Ended = {}
+    for key, row in rows.items():
+        attempts = of_endpoint.get(key)
+        if not attempts or row.state == EndpointState.DISABLED:
+            continue
+        before = endpoint_health.health_of(row)
+        now = after(before, [_attempted(one) for one in attempts], tx.now)
+        percent = disabling.progress_percent(now.failing_since, now.failures, tx.now)
+        warning = disabling.warning(percent, now.warned_percent)
+        now = replace(now, warned_percent=warning or now.warned_percent)
+        if now != before:
+            await endpoint_health.note(tx, key, now)
+        asked = next((one.ruling.disable_reason for one in attempts if one.ruling.disable_reason), "")
+        if reason := asked or (disabling.REASON_FAILING if percent >= 100 else ""):
+            await endpoint_health.disable(tx, key, reason)
+            skipped, awaited = await endpoint_health.skip(tx, key)
+            ended |= awaited
+            emissions.append(endpoint_news.disabled(tx, attempts[-1], now, reason, skipped))
+        elif warning:
+            emissions.append(endpoint_news.failing(tx, attempts[-1], now, percent))
+        elif endpoint_news.has_recovered(before, now):
+            emissions.append(endpoint_news.recovered(tx, attempts[-1], before))
+    return emissions, ended
+
+
+def _attempted(completion: Completion) -> Attempted:
+    return Attempted(
+        delivered=completion.ruling.delivered,
+        status_code=completion.status_code,
+        retry_after=completion.retry_after,
+        our_fault=completion.our_fault,
     )
 
 
-async def _disabled(tx: Transaction, kept: Sequence[Completion]) -> list[Emission]:
-    asking = {_endpoint(c): c for c in kept if c.ruling.disable_reason}
-    emissions = []
-    for (org, endpoint_id), completion in sorted(asking.items()):
-        reason = completion.ruling.disable_reason
-        url = await endpoints.disable(tx, org, endpoint_id, reason)
-        if url is None:
-            continue
-        data = {"endpoint_id": endpoint_id, "reason": reason, "url": url, "delivery_id": completion.delivery.id}
-        emissions.append(_about(tx, completion, "endpoint.disabled", data))
-    return emissions
-
-
 def _exhausted(tx: Transaction, kept: Sequence[Completion]) -> list[Emission]:
-    emissions = []
-    for completion in kept:
-        delivery = completion.delivery
-        out_of_attempts = completion.state is DeliveryState.FAILED and completion.ruling.retry
-        if not out_of_attempts or delivery.event_type in OPERATIONAL:
-            continue
-        data = {
-            "message_id": delivery.message_id,
-            "delivery_id": delivery.id,
-            "endpoint_id": delivery.endpoint_id,
-            "event_type": delivery.event_type,
-            "attempt_count": delivery.attempt_count + 1,
-            "last_outcome": completion.ruling.outcome.value,
-            "status_code": completion.status_code,
-            "enrollment_id": delivery.enrollment_id,
-        }
-        emissions.append(_about(tx, completion, "message.attempt.exhausted", data))
-    return emissions
+    return [
+        endpoint_news.exhausted(tx, one)
+        for one in kept
+        if one.state is DeliveryState.FAILED and one.ruling.retry and not endpoint_news.is_news(one.delivery)
+    ]
 
 
-def _about(tx: Transaction, completion: Completion, event_type: str, data: Mapping[str, object]) -> Emission:
-    effect = Emit(ids.mint("msg", tx.now), event_type, data)
-    return Emission(completion.delivery.org_id, effect, except_endpoint_id=completion.delivery.endpoint_id)
-
-
-async def _finals(tx: Transaction, kept: Sequence[Completion]) -> list[FinalDelivery]:
-    ended, codes, answers = {}, {}, {}
+async def _tell(tx: Transaction, kept: Sequence[Completion], skipped: Ended, on_final: OnFinal) -> None:
+    """Tell which awaited messages are final."""
+    ended, codes, answers = dict(skipped), dict[tuple[str, str], int](), dict[tuple[str, str], Any]()
     for completion in kept:
         delivery = completion.delivery
         if delivery.awaited and completion.state is not DeliveryState.PENDING:
@@ -97,7 +152,8 @@ async def _finals(tx: Transaction, kept: Sequence[Completion]) -> list[FinalDeli
                 codes[key] = completion.status_code
             if completion.ruling.delivered:
                 answers[key] = _json(completion.response)
-    return await deliveries.finals(tx, ended, codes, answers)
+    if finals := await deliveries.finals(tx, ended, codes, answers):
+        await on_final(tx, finals)
 
 
 def _json(text: str) -> Any:
@@ -106,7 +162,3 @@ def _json(text: str) -> Any:
         return storable(json.loads(text))
     except (ValueError, RecursionError):
         return None
-
-
-def _endpoint(completion: Completion) -> outbox.EndpointKey:
-    return (completion.delivery.org_id, completion.delivery.endpoint_id)

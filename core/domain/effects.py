@@ -145,6 +145,15 @@ class KeepDeadLetter:
     """The enrollment ended with it; False when `on_error` let it go on."""
 
 
+@frozen
+class WithdrawMessages:
+    """Take back what was written for the contact and has not left: the enrollment ended because of something better."""
+
+    id: str
+    """The enrollment."""
+    reason: str
+
+
 Effect = (
     Emit
     | UpdateRecord
@@ -158,4 +167,5 @@ Effect = (
     | ChangeList
     | Ask
     | KeepDeadLetter
+    | WithdrawMessages
 )

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from core.domain.frozen import frozen
+from core.domain.messaging.consent import NOTHING_STORED, Consent
 
 
 class State(StrEnum):
@@ -148,6 +149,8 @@ class Facts:
     """Messages sent to the contact lately, by any workflow, where the version has frequency caps."""
     organization_timezone: str = ""
     """IANA zone of the organization; empty for none."""
+    consent: Consent = NOTHING_STORED
+    """What the contact may be sent, where the version sends messages."""
 
 
 @frozen

@@ -261,3 +261,59 @@ class ScoringModelNotFound(NotFound):
     """There is no scoring model {id}."""
 
     hint = "Scoring models that are published: {known}."
+
+
+class TooManyReplays(DripstoneError):
+    """The organization has {limit} replays that are not over, which is the most it can have."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_REPLAYS"
+    hint = "Wait until one is through, or cancel one with ControlReplay."
+
+
+class EndpointNotPull(DripstoneError):
+    """The endpoint {endpoint_id} has its messages pushed to its URL; they cannot be fetched."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "ENDPOINT_NOT_PULL"
+    hint = "Create an endpoint of kind pull, and stream its messages."
+
+
+class TooManyEventTypes(DripstoneError):
+    """The organization has declared {limit} event types, which is the most it can have."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_EVENT_TYPES"
+    hint = "Declare a new version of a type that there is, and tell kinds of it apart by a field of its data."
+
+
+class RecordMerged(DripstoneError):
+    """{id} is part of {kept_id} now: the two were merged."""
+
+    code = Code.NOT_FOUND
+    reason = "MERGED"
+    hint = "Use {kept_id} instead, or take the merge {merge_id} back with UndoMerge."
+
+
+class TooManyIdentifiers(DripstoneError):
+    """{id} would have {count} identifiers; a record has {limit} at most."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "TOO_MANY_IDENTIFIERS"
+    hint = "Look at what the record is called: so many names are seldom one person's."
+
+
+class ChannelTaken(DripstoneError):
+    """The connection {connection_id} carries the channel {channel} already; a channel has one active connection."""
+
+    code = Code.ALREADY_EXISTS
+    reason = "CHANNEL_TAKEN"
+    hint = "Pause or delete {connection_id} first, change it instead, or create this one paused."
+
+
+class TooManyConnections(DripstoneError):
+    """The organization has {limit} connections, which is the most it can have."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_CONNECTIONS"
+    hint = "Delete a connection that is no longer used."

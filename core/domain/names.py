@@ -33,6 +33,13 @@ PREFIXES = {
     "ask": "question of a step",
     "lsc": "list change",
     "out": "count of outcomes",
+    "sup": "suppression",
+    "cch": "change of consent",
+    "rpl": "replay",
+    "con": "connection",
+    "mrg": "merge",
+    "idc": "identity conflict",
+    "qtn": "quarantined event",
 }
 """Every prefix and the noun it stands for."""
 

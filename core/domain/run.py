@@ -17,6 +17,7 @@ from core.domain.effects import (
     KeepDeadLetter,
     SendMessage,
     UpdateRecord,
+    WithdrawMessages,
 )
 from core.domain.enrollment import (
     Cancelled,
@@ -170,6 +171,8 @@ class Run:
         told = " and ".join(part for part in (because, holds) if part)
         reason = f"{'Goal' if rule.kind == 'goal' else 'Exit rule'} {rule.name}: {told}."
         self.withdraw()
+        if self.enrollment.messages:
+            self.effects.append(WithdrawMessages(self.enrollment.id, storable_text(reason)))
         self.note(self.enrollment.step_id, rule.kind, "ended", reason, inputs=inputs)
         if rule.kind == "goal":
             self._convert(rule.name)

@@ -10,6 +10,7 @@ import structlog
 from core.domain.enrollment import Enrollment, EventArrived
 from core.domain.workflow import firing
 from core.domain.workflow.correlation import correlation_key
+from core.engine import replies
 from core.engine.driver import EnrollmentDriver, Move
 from core.engine.triggering import Triggering
 from core.store import claims, events, listeners, record_triggers
@@ -52,6 +53,7 @@ class Matcher:
         return len(batch)
 
     async def _match(self, tx: Transaction, batch: Sequence[UnmatchedEvent]) -> None:
+        await replies.announce(tx, batch)
         heard = await listeners.listening(tx, {(e.org_id, name) for e in batch for name in _names(e)})
         for one_each in _rounds(batch):
             await self._wake(tx, one_each, heard)

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from core.store import approvals, entries, events, idempotency, pausing, postgresql, statistics, tasks
+from datetime import datetime, timedelta
+
+from core.store import (
+    approvals,
+    entries,
+    events,
+    idempotency,
+    pausing,
+    postgresql,
+    quarantine,
+    retention,
+    statistics,
+    stragglers,
+    tasks,
+)
 from core.store.database import Database
+from core.store.retention import Kept
+
+FORGETS_EVERY = timedelta(hours=1)
+"""How often it is looked for history that is no longer kept."""
 
 
 class Scheduler:
     """Does its rounds of upkeep in a few transactions; every process may run them, each is harmless twice."""
 
-    def __init__(self, database: Database):
+    def __init__(self, database: Database, kept: Kept | None = None):
+        """Join the parts; `kept` says how long history stays."""
         self._database = database
+        self._kept = kept or Kept()
+        self._forgets_at: datetime | None = None
 
     async def turn(self) -> int:
         """Do one round. Returns 0: there is never more to do at once."""
@@ -18,6 +39,7 @@ class Scheduler:
             await approvals.expire_due(tx, tx.now)
             await idempotency.forget_old(tx)
             await events.forget_old_message_ids(tx)
+            await quarantine.forget_old(tx)
             await entries.forget_old(tx, tx.now)
             await tasks.expire(tx)
         async with self._database.system() as tx:
@@ -25,4 +47,10 @@ class Scheduler:
             await statistics.fold(tx)
         async with self._database.system() as tx:
             await postgresql.ensure_partitions(tx, tx.now)
+        now = self._database.clock.now()
+        if self._forgets_at is None or now >= self._forgets_at:
+            self._forgets_at = now + FORGETS_EVERY
+            await retention.forget(self._database, self._kept)
+        async with self._database.system() as tx:
+            await stragglers.gather(tx)
         return 0

@@ -16,8 +16,11 @@ from starlette.routing import BaseRoute, Mount
 from core import ids
 from core.gateway import errors, openapi
 from core.gateway.headers import SafeHeaders
+from core.gateway.inbound import Inbound
 from core.gateway.operations import operations
 from core.gateway.transcoder import ContractRoutes
+from core.gateway.unsubscribe import unsubscribing
+from core.gateway.webhook_keys import webhook_keys
 from core.rpc.errors import InternalError
 from core.rpc.methods import Method
 from core.rpc.pipeline import Pipeline
@@ -56,7 +59,14 @@ def build_app(
         return _refusal(request, error, reference)
 
     return Starlette(
-        routes=[*operations(ready, document), contract, *mounts],
+        routes=[
+            *operations(ready, document),
+            *Inbound(pipeline.parts).routes(),
+            *unsubscribing(pipeline.parts),
+            webhook_keys(pipeline.parts.database),
+            contract,
+            *mounts,
+        ],
         middleware=[Middleware(SafeHeaders)],
         exception_handlers={HTTPException: refuse, Exception: refuse},
         lifespan=lifespan,

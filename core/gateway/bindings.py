@@ -93,6 +93,8 @@ def bindings(method: Method) -> Iterator[Binding]:
     rule = method.descriptor.GetOptions().Extensions[annotations_pb2.http]
     for each in (rule, *rule.additional_bindings):
         verb = each.WhichOneof("pattern")
+        if verb is None and method.client_streaming:
+            return  # HTTP has one body a request: who sends as it goes speaks gRPC, or posts batches
         if verb not in _VERBS:
             raise ValueError(f"{method.descriptor.full_name} has no http rule that can be served")
         template = Template.parse(getattr(each, verb))

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\{([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)(?:=\*)?\}")
-_LITERAL = re.compile(r"[A-Za-z0-9._~-]+")
+_LITERAL = re.compile(r"[A-Za-z0-9._~:-]+")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,166 @@
-"""Handlers of ConnectionService."""
+"""Handlers of ConnectionService: what carries the messages of a channel, and within which limits."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
+from google.protobuf.empty_pb2 import Empty
+from sqlalchemy import Row
+
+from core import ids
+from core.domain.connections import settings as connection_settings
+from core.domain.connections.settings import Settings, Surroundings
+from core.domain.errors import ChannelTaken, EtagMismatch, Invalid, NotFound, TooManyConnections, Violation
+from core.domain.nearest import did_you_mean
+from core.domain.webhooks import authentication
+from core.domain.webhooks.urls import origin
 from core.rpc.call import Call
+from core.rpc.connection_messages import FIELDS, etag, merged, message_of, settings_in, state_of
+from core.store import connections
+from core.store.connections import ConnectionState
+from dripstone.v1 import connection_pb2 as pb
+
+MAX_CONNECTIONS = 100
+"""Of one organization."""
+
+_CHANGEABLE = (*FIELDS, "state")
 
 
-async def create_connection(request: Any, call: Call) -> Any:
-    """Say that it is not there yet."""
-    raise NotImplementedError
+async def create_connection(request: pb.CreateConnectionRequest, call: Call) -> pb.Connection:
+    """Add a connection; it carries its channel at once, unless it is to begin paused."""
+    settings, violations = connection_settings.check(settings_in(request.connection), FIELDS, _surroundings(call))
+    if violations:
+        raise Invalid(*violations)
+    if await connections.count(call.tx) >= MAX_CONNECTIONS:
+        raise TooManyConnections(limit=MAX_CONNECTIONS)
+    state = state_of(request.connection.state) or ConnectionState.ACTIVE
+    if state is ConnectionState.ACTIVE:
+        await _channel_is_free(call, settings.channel)
+    row = await connections.create(call.tx, ids.mint("con", call.now), settings, state)
+    if row is None:  # another call was faster
+        await _channel_is_free(call, settings.channel)
+        raise AssertionError("an active connection stands in the way, and is not there")
+    await connections.bring_forward(call.tx, settings.channel)
+    return await _told(row, call)
 
 
-async def get_connection(request: Any, call: Call) -> Any:
-    """Say that it is not there yet."""
-    raise NotImplementedError
+async def get_connection(request: pb.GetConnectionRequest, call: Call) -> pb.Connection:
+    """Return one connection."""
+    return await _told(await _get(call, request.connection_id), call)
 
 
-async def list_connections(request: Any, call: Call) -> Any:
-    """Say that it is not there yet."""
-    raise NotImplementedError
+async def list_connections(request: pb.ListConnectionsRequest, call: Call) -> pb.ListConnectionsResponse:
+    """Return a page of connections, newest first."""
+    rows, token = await connections.listed(call.tx, request.page_size, request.page_token)
+    zone = await connections.zone(call.tx)
+    return pb.ListConnectionsResponse(
+        connections=[message_of(row, zone, call.now) for row in rows], next_page_token=token
+    )
 
 
-async def update_connection(request: Any, call: Call) -> Any:
-    """Say that it is not there yet."""
-    raise NotImplementedError
+async def update_connection(request: pb.UpdateConnectionRequest, call: Call) -> pb.Connection:
+    """Change what the mask names; what waits for the connection asks again at once."""
+    wanted = request.connection
+    fields = _mask(request)
+    await connections.hold_all(call.tx)  # of two that become active at once, the second sees the first
+    row = await _get(call, wanted.id)
+    if wanted.etag and wanted.etag != etag(row):
+        raise EtagMismatch(kind="connection", id=row.id, current=etag(row), given=wanted.etag)
+    if not fields:
+        return await _told(row, call)
+    state = _state(row, wanted, fields)
+    settings = _changed(row, wanted, fields, call)
+    if state is ConnectionState.ACTIVE and (state != row.state or settings.channel != row.channel):
+        await _channel_is_free(call, settings.channel, but=row.id)
+    await connections.bring_forward(call.tx, row.channel)
+    values: dict[str, Any] = {**connections.setting_columns(settings, fields), "state": state, "queued_until": None}
+    if "call" in fields:
+        values["gate_until"] = None
+    row = await connections.change(call.tx, row.id, values)
+    if "channel" in fields:
+        await connections.bring_forward(call.tx, row.channel)
+    return await _told(row, call)
 
 
-async def delete_connection(request: Any, call: Call) -> Any:
-    """Say that it is not there yet."""
-    raise NotImplementedError
+async def delete_connection(request: pb.DeleteConnectionRequest, call: Call) -> Empty:
+    """Remove a connection; what waits for it goes on as if there had been none."""
+    row = await _get(call, request.connection_id, lock=True)
+    await connections.remove(call.tx, row.id)
+    await connections.bring_forward(call.tx, row.channel)
+    return Empty()
 
 
-async def test_connection(request: Any, call: Call) -> Any:
-    """Say that it is not there yet."""
-    raise NotImplementedError
+async def _get(call: Call, connection_id: str, *, lock: bool = False) -> Row[Any]:
+    row = await connections.get(call.tx, connection_id, lock=lock)
+    if row is None:
+        raise NotFound(kind="connection", id=connection_id)
+    return row
+
+
+async def _told(row: Row[Any], call: Call) -> pb.Connection:
+    return message_of(row, await connections.zone(call.tx), call.now)
+
+
+async def _channel_is_free(call: Call, channel: str, *, but: str = "") -> None:
+    taken = await connections.active_on(call.tx, channel, but=but)
+    if taken is not None:
+        raise ChannelTaken(connection_id=taken.id, channel=channel)
+
+
+def _surroundings(call: Call) -> Surroundings:
+    return Surroundings(call.parts.webhook_sender.destinations, call.now)
+
+
+def _mask(request: pb.UpdateConnectionRequest) -> list[str]:
+    """Return the fields to change: those of the mask, or those that are set."""
+    paths = list(request.update_mask.paths)
+    violations = []
+    for number, path in enumerate(paths):
+        if path not in _CHANGEABLE:
+            message = f"{path} is not a field that can be changed"
+            hint = did_you_mean(path, _CHANGEABLE, f"The fields are {', '.join(_CHANGEABLE)}.")
+            violations.append(Violation(f"update_mask.paths[{number}]", "UNKNOWN_FIELD", message, hint))
+    if violations:
+        raise Invalid(*violations)
+    return paths or [name for name in _CHANGEABLE if _is_set(request.connection, name)]
+
+
+def _is_set(connection: pb.Connection, name: str) -> bool:
+    if name in ("call", "result"):
+        return connection.HasField(name)  # type: ignore[arg-type]
+    return bool(getattr(connection, name))
+
+
+def _state(row: Row[Any], wanted: pb.Connection, fields: Collection[str]) -> ConnectionState:
+    state = state_of(wanted.state) if "state" in fields else ConnectionState(row.state)
+    if state is None:
+        message = "a connection is active or paused"
+        hint = "Use CONNECTION_STATE_PAUSED to hold its messages."
+        raise Invalid(Violation("connection.state", "STATE_NOT_SETTABLE", message, hint))
+    return state
+
+
+def _changed(row: Row[Any], wanted: pb.Connection, fields: Collection[str], call: Call) -> Settings:
+    """Return the settings as they will be.
+
+    Raises Invalid with everything that is wrong.
+    """
+    present = connections.settings(row)
+    given = settings_in(wanted)
+    given = replace(given, auth=authentication.kept(given.auth, present.auth))
+    settings, violations = connection_settings.check(merged(present, given, fields), fields, _surroundings(call))
+    if "call" in fields and not violations and _moves(settings, present):
+        message = "the URL moves to another host, so what authenticates must be sent again"
+        hint = "Set auth in the same call, with its secret: it is not sent to a new place unasked."
+        violations.append(Violation("connection.call.auth", "AUTH_NEEDED_AGAIN", message, hint))
+    if violations:
+        raise Invalid(*violations)
+    return settings
+
+
+def _moves(settings: Settings, present: Settings) -> bool:
+    """Tell whether a secret that was kept would go to another host."""
+    kept = settings.auth is not None and settings.auth == present.auth and authentication.discloses(present.auth)
+    return kept and origin(settings.call.host) != origin(present.call.host)

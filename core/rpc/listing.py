@@ -14,7 +14,18 @@ from core.domain.errors import Invalid, Violation
 from core.domain.filters import And, Comparison, Expression, Not, Or
 from core.domain.nearest import did_you_mean
 from core.domain.webhooks.states import DeliveryState
-from core.store import approvals, dead_letters, deliveries, enrollments, paging, tasks, workflows
+from core.store import (
+    approvals,
+    dead_letters,
+    deliveries,
+    enrollments,
+    identity_conflicts,
+    paging,
+    quarantine,
+    replays,
+    tasks,
+    workflows,
+)
 from core.store.filtering import filtered
 from core.store.transaction import Transaction
 
@@ -23,6 +34,9 @@ _VALUES: Mapping[Table, Mapping[str, Sequence[str]]] = {
     dead_letters.dead_letters: {"state": tuple(dead_letters.LetterState), "kind": tuple(steps.BY_NAME)},
     deliveries.deliveries: {"state": tuple(DeliveryState)},
     enrollments.enrollments: {"state": tuple(State)},
+    identity_conflicts.identity_conflicts: {"state": tuple(identity_conflicts.ConflictState)},
+    quarantine.quarantine: {"state": tuple(quarantine.QuarantineState)},
+    replays.replays: {"state": tuple(replays.ReplayState)},
     tasks.agent_tasks: {"state": tuple(tasks.TaskState)},
     workflows.workflows: {"state": tuple(workflows.WorkflowState)},
 }

@@ -35,14 +35,14 @@ from dripstone.v1 import (
 SERVICES: tuple[tuple[Any, str], ...] = (
     (organization_pb2, "organizations"),
     (record_pb2, "records lists merging consent"),
-    (event_pb2, "events event_streams sources quarantine"),
+    (event_pb2, "events event_streams sources trying quarantine"),
     (workflow_pb2, "workflows workflow_reference workflow_statistics pausing migrating simulating"),
     (enrollment_pb2, "enrollments dead_letters explaining"),
     (qualification_pb2, "qualification"),
     (agent_pb2, "agents agent_tasks"),
     (approval_pb2, "approvals"),
-    (webhook_pb2, "webhooks verifying explaining_deliveries replays pulling event_types"),
-    (connection_pb2, "connections"),
+    (webhook_pb2, "endpoints webhooks verifying explaining_deliveries replays pulling event_types"),
+    (connection_pb2, "connections connection_tests"),
 )
 """Each service's contract and the modules here that have its handlers, named like the RPCs in snake case."""
 
@@ -72,6 +72,9 @@ class Method:
     http_status: int
     handler: Callable[..., Any]
     streaming: bool
+    """It answers with a stream."""
+    client_streaming: bool
+    """It takes a stream: its handler gets a `ClientStream` in place of a request."""
     key_field: str
     """The field that carries the idempotency key; empty where there is none."""
 
@@ -107,6 +110,7 @@ def row(descriptor: MethodDescriptor, handler: Callable[..., Any]) -> Method:
         http_status=options.Extensions[options_pb2.http_status] or 200,
         handler=handler,
         streaming=descriptor.server_streaming,
+        client_streaming=descriptor.client_streaming,
         key_field=next((name for name in ("request_id", "idempotency_key") if name in fields), ""),
     )
 

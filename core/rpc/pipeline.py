@@ -1,6 +1,6 @@
 """The one pipeline that admits every call: observe, authenticate, limit, authorise, validate, transact, map errors.
 
-Both adapters, gRPC and HTTP, call `Pipeline.unary` and `Pipeline.stream`; nothing about a call is decided elsewhere.
+Both adapters, gRPC and HTTP, call `Pipeline.unary`, `stream` and `exchange`; nothing about a call is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,15 +18,17 @@ import structlog
 from google.protobuf.message import Message
 
 from core import ids
-from core.domain.errors import DripstoneError, ScopeMissing, StoreUnavailable, TookTooLong
+from core.domain.errors import DripstoneError, RateLimited, ScopeMissing, StoreUnavailable, TookTooLong
 from core.rpc import metrics, shape
 from core.rpc.authentication import Authenticator
-from core.rpc.call import Call, Parts
+from core.rpc.call import Call, Caller, Parts
+from core.rpc.client_stream import ClientStream
 from core.rpc.errors import InternalError, grpc_code
 from core.rpc.limits import RateLimiter
 from core.rpc.methods import ANY_KEY, Access, Method
+from core.rpc.writing import written
 from core.store import idempotency
-from core.store.database import is_outage, may_pass_again
+from core.store.database import is_outage
 from core.store.transaction import Transaction
 
 _log = structlog.get_logger()
@@ -34,9 +36,6 @@ LONGEST_CALL_SECONDS = 60
 """For calls whose client set no deadline of its own."""
 
 _REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-_TRIES = 4
-"""How often a call is carried out when others running beside it made its transaction fail; it left nothing behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +65,50 @@ class Pipeline:
         Raises DripstoneError, and nothing else.
         """
         reference = self._reference(metadata)
-        started, code = time.perf_counter(), 0
-        try:
+        with self._observed(method, reference):
             async with asyncio.timeout(LONGEST_CALL_SECONDS):
                 return await self.parts.under_way.to_its_end(self._answer(method, request, metadata, reference))
+
+    async def stream(self, method: Method, request: Message, metadata: Mapping[str, str]) -> AsyncIterator[Message]:
+        """Admit one call and yield its answers. Raises DripstoneError, and nothing else.
+
+        The key is looked at again before each answer, so that a revoked one loses its streams as it loses its calls.
+        """
+        reference = self._reference(metadata)
+        with self._observed(method, reference):
+            call = await self.parts.under_way.to_its_end(self._admit(method, request, metadata, reference))
+            async with aclosing(method.handler(request, call)) as messages:
+                async for message in messages:
+                    authorization = metadata.get("authorization", "")
+                    await self.parts.under_way.to_its_end(self.authenticator.caller(authorization))
+                    yield message
+
+    async def exchange(
+        self, method: Method, messages: AsyncIterable[Message], metadata: Mapping[str, str]
+    ) -> AsyncIterator[Message]:
+        """Admit one call that sends as it goes, and yield its answers. Raises DripstoneError, and nothing else.
+
+        Each batch of what is sent is admitted like a call of its own: the key is looked at again, and who is faster
+        than the key's rate limit is slowed down.
+        """
+        reference = self._reference(metadata)
+        with self._observed(method, reference):
+            call = await self.parts.under_way.to_its_end(self._admit(method, None, metadata, reference))
+            sent = ClientStream(messages, lambda: self._admit_more(method, metadata), self.parts.draining)
+            async with aclosing(method.handler(sent, call)) as answers:
+                async for answer in answers:
+                    yield answer
+
+    async def finish(self, seconds: float) -> None:
+        """Wait for the calls whose clients have given up but whose work goes on."""
+        await self.parts.under_way.finish(seconds)
+
+    @contextmanager
+    def _observed(self, method: Method, reference: str) -> Iterator[None]:
+        """Count and time a call; whatever it raises becomes what the caller is told."""
+        started, code = time.perf_counter(), 0
+        try:
+            yield
         except Exception as error:
             told = self._told(error, method, reference)
             code = grpc_code(told)
@@ -78,31 +117,6 @@ class Pipeline:
             seconds = time.perf_counter() - started
             metrics.rpc_seconds.labels(method.name, str(code)).observe(seconds)
             _log.debug("call", method=method.name, code=code, seconds=round(seconds, 6), reference=reference)
-
-    async def stream(self, method: Method, request: Message, metadata: Mapping[str, str]) -> AsyncIterator[Message]:
-        """Admit one call and yield its answers. Raises DripstoneError, and nothing else.
-
-        The key is looked at again before each answer, so that a revoked one loses its streams as it loses its calls.
-        """
-        reference = self._reference(metadata)
-        started, code = time.perf_counter(), 0
-        try:
-            call = await self.parts.under_way.to_its_end(self._admit(method, request, metadata, reference))
-            async with aclosing(method.handler(request, call)) as messages:
-                async for message in messages:
-                    authorization = metadata.get("authorization", "")
-                    await self.parts.under_way.to_its_end(self.authenticator.caller(authorization))
-                    yield message
-        except Exception as error:
-            told = self._told(error, method, reference)
-            code = grpc_code(told)
-            raise told from error
-        finally:
-            metrics.rpc_seconds.labels(method.name, str(code)).observe(time.perf_counter() - started)
-
-    async def finish(self, seconds: float) -> None:
-        """Wait for the calls whose clients have given up but whose work goes on."""
-        await self.parts.under_way.finish(seconds)
 
     def _reference(self, metadata: Mapping[str, str]) -> str:
         given = metadata.get("x-request-id", "")
@@ -123,14 +137,31 @@ class Pipeline:
     async def _answer(self, method: Method, request: Message, metadata: Mapping[str, str], reference: str) -> Reply:
         return await self._transact(method, request, await self._admit(method, request, metadata, reference))
 
-    async def _admit(self, method: Method, request: Message, metadata: Mapping[str, str], reference: str) -> Call:
+    async def _admit(
+        self, method: Method, request: Message | None, metadata: Mapping[str, str], reference: str
+    ) -> Call:
+        """Admit a call; one without a request is admitted before it has sent anything."""
         caller = await self.authenticator.caller(metadata.get("authorization", ""))
         self.limiter.admit(caller.key_id)
-        if method.scope != ANY_KEY and method.scope not in caller.scopes:
-            raise ScopeMissing(scope=method.scope, method=method.name)
-        shape.check(request)
+        _authorise(method, caller)
+        if request is not None:
+            shape.check(request)
         key: str = getattr(request, method.key_field) if method.key_field else ""
         return Call(caller, self.parts.clock.now(), self.parts, key or reference, metadata)
+
+    async def _admit_more(self, method: Method, metadata: Mapping[str, str]) -> None:
+        """Admit what a call sends further; wait where its key has had its share of this second."""
+        while True:
+            caller = await self.parts.under_way.to_its_end(self.authenticator.caller(metadata.get("authorization", "")))
+            _authorise(method, caller)
+            try:
+                self.limiter.admit(caller.key_id)
+            except RateLimited as limited:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self.parts.draining.wait(), limited.retry_after)
+                    return  # the last of it: better taken now than sent again to another process
+            else:
+                return
 
     async def _transact(self, method: Method, request: Message, call: Call) -> Reply:
         database = self.parts.database
@@ -139,16 +170,12 @@ class Pipeline:
         if method.access is Access.READ:
             async with database.read(call.caller.org_id) as tx:
                 return Reply(await method.handler(request, replace(call, _tx=tx)))
-        for left in range(_TRIES - 1, -1, -1):
-            try:
-                async with database.write(call.caller.org_id) as tx:
-                    return await self._write(method, request, replace(call, _tx=tx), tx)
-            except _DryRunOver as over:
-                return Reply(over.message)
-            except Exception as error:
-                if not left or not may_pass_again(error):
-                    raise
-        raise AssertionError("the last try returns or raises")
+        try:
+            return await written(
+                database, call.caller.org_id, lambda tx: self._write(method, request, replace(call, _tx=tx), tx)
+            )
+        except _DryRunOver as over:
+            return Reply(over.message)
 
     async def _write(self, method: Method, request: Any, call: Call, tx: Transaction) -> Reply:
         dry = bool(getattr(request, "validate_only", False))
@@ -166,6 +193,11 @@ class Pipeline:
         elif key:
             await idempotency.release(tx, owner, key)
         return Reply(message)
+
+
+def _authorise(method: Method, caller: Caller) -> None:
+    if method.scope != ANY_KEY and method.scope not in caller.scopes:
+        raise ScopeMissing(scope=method.scope, method=method.name)
 
 
 def request_hash(method: Method, request: Message) -> str:

@@ -16,7 +16,7 @@ from core.domain.records.fields import RECORD_TYPES, STANDARD_FIELDS, validate_f
 from core.domain.records.identity import Identifier
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
-from core.store import identifiers, organizations, records
+from core.store import identifiers, merges, organizations, records
 from core.store.records import Record, Written
 from core.store.transaction import Transaction
 from dripstone.v1 import record_pb2 as pb
@@ -128,7 +128,7 @@ async def messages(tx: Transaction, found: Sequence[Record]) -> list[pb.Record]:
 async def _get(tx: Transaction, record_id: str) -> Record:
     record = await records.get(tx, record_id)
     if record is None:
-        raise NotFound(kind="record", id=record_id)
+        raise await merges.kept_by(tx, record_id) or NotFound(kind="record", id=record_id)
     return record
 
 

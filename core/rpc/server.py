@@ -95,10 +95,19 @@ def _handler(method: Method, pipeline: Pipeline) -> grpc.RpcMethodHandler[Any, A
         except DripstoneError as error:
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
+    async def exchange(requests: AsyncIterator[Message], context: Context) -> AsyncIterator[Message]:
+        try:
+            async for message in pipeline.exchange(method, requests, _metadata(context)):
+                yield message
+        except DripstoneError as error:
+            await context.abort_with_status(rpc_status.to_status(to_status(error)))
+
     shapes: Mapping[str, Callable[..., Any]] = {
         "request_deserializer": method.request_class.FromString,
         "response_serializer": method.response_class.SerializeToString,
     }
+    if method.client_streaming:
+        return grpc.stream_stream_rpc_method_handler(exchange, **shapes)
     if method.streaming:
         return grpc.unary_stream_rpc_method_handler(stream, **shapes)
     return grpc.unary_unary_rpc_method_handler(unary, **shapes)

@@ -13,13 +13,14 @@ from core.domain import names
 from core.domain.effects import Emit
 from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, WrongState, invalid
 from core.domain.steps.shapes import Lookups
+from core.domain.webhooks import own_types
 from core.domain.workflow.compile import Compiled, compile_document
 from core.domain.workflow.document import from_wire, parse_source, render_source, to_wire
 from core.domain.workflow.source import check_plain
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.rpc.listing import listed
-from core.store import deliveries, endpoints, events, organizations, qualification, workflows
+from core.store import deliveries, endpoints, event_types, organizations, qualification, sources, workflows
 from core.store.deliveries import Emission
 from core.store.transaction import Transaction
 from core.store.workflows import WorkflowState
@@ -183,13 +184,14 @@ async def lookups(tx: Transaction) -> Lookups:
         "workflow_ids": (workflows.workflows.c.id,),
         "model_ids": (qualification.scoring_models.c.id,),
         "member_ids": (organizations.members.c.id,),
-        "source_ids": (events.sources.c.id, events.sources.c.display_name),
+        "source_ids": (sources.sources.c.id, sources.sources.c.display_name),
     }
     known = {
         name: frozenset(value for row in await tx.all(select(*wanted)) for value in row)
         for name, wanted in columns.items()
     }
-    return Lookups(**known)
+    schemas = {row.name: own_types.compiled(row.schema) for row in await event_types.newest(tx)}
+    return Lookups(**known, event_schemas={name: schema for name, schema in schemas.items() if schema is not None})
 
 
 async def _publish(row: Row[Any], call: Call) -> pb.Workflow:

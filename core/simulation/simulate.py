@@ -176,7 +176,9 @@ class Simulator:
 
     def _person(self, index: int, subject: Subject) -> Person:
         zone = self._assumed.organization_timezone
-        facts = Facts(subject.contact, subject.lead, (), subject.company, subject.lists, subject.sent, zone)
+        facts = Facts(
+            subject.contact, subject.lead, (), subject.company, subject.lists, subject.sent, zone, subject.consent
+        )
         return Person(index, subject, facts)
 
     def _begin(self) -> None:

@@ -49,14 +49,14 @@ async def by_id(tx: Transaction, contact_ids: Sequence[str]) -> tuple[Subject, .
 
 async def _subjects(tx: Transaction, contacts: Sequence[RecordFacts]) -> tuple[Subject, ...]:
     """Return contacts with all that decisions may look at, as the engine gathers it."""
-    everything = frozenset({"company", "lists", "sent"})
+    everything = frozenset({"company", "consent", "lists", "sent"})
     subjects: list[Subject] = []
     for start in range(0, len(contacts), _PAGE):
         page = contacts[start : start + _PAGE]
         known = await facts.gather(tx, {(tx.org_id, one.id): everything for one in page}, {})
         for one in page:
             seen = known[tx.org_id, one.id]
-            subjects.append(Subject(one, seen.lead, seen.company, seen.lists, seen.sent))
+            subjects.append(Subject(one, seen.lead, seen.company, seen.lists, seen.sent, consent=seen.consent))
     return tuple(subjects)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from core.domain import names
 from core.domain.enrollment import RecordFacts, Sent
 from core.domain.errors import Invalid, Violation
+from core.domain.messaging.consent import NOTHING_STORED, Consent
 from core.domain.nearest import did_you_mean
 from core.domain.records.changes import apply, diff
 from core.domain.records.fields import STANDARD_FIELDS, check_path, normalise
@@ -36,6 +37,8 @@ class Subject:
     """Given at entry."""
     key: str = ""
     """Given at entry; empty for what the workflow's own key comes to."""
+    consent: Consent = NOTHING_STORED
+    """What it may be sent."""
 
     @property
     def label(self) -> str:

@@ -8,6 +8,7 @@ from datetime import datetime
 from core.domain import names
 from core.domain.enrollment import EventFacts
 from core.domain.frozen import frozen
+from core.domain.records.lateness import is_history
 from core.domain.workflow.correlation import event_keys
 from core.store import events
 from core.store.metadata import day_of, to_micros
@@ -40,7 +41,7 @@ class Listening:
 
 
 async def arrived(tx: Transaction, listening: Sequence[Listening]) -> dict[str, list[EventFacts]]:
-    """Return the events that arrived for enrollments, by their ids, in order of arrival."""
+    """Return the events that arrived for enrollments, by their ids, in order of arrival; history is not among them."""
     heard: dict[str, list[EventFacts]] = {}
     for timed_out in (False, True):
         some = [one for one in listening if one.timed_out is timed_out]
@@ -55,7 +56,11 @@ async def arrived(tx: Transaction, listening: Sequence[Listening]) -> dict[str, 
         for one in some:
             if one.key != one.contact_id:
                 heard.setdefault(one.enrollment_id, []).extend(await _correlated(tx, one))
-    return {enrollment: sorted(some, key=lambda event: event.id) for enrollment, some in heard.items() if some}
+    return {
+        enrollment: sorted(fresh, key=lambda event: event.id)
+        for enrollment, events_of_it in heard.items()
+        if (fresh := [event for event in events_of_it if not is_history(event.occurred_at, event.received_at)])
+    }
 
 
 async def _correlated(tx: Transaction, one: Listening) -> list[EventFacts]:

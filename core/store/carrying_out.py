@@ -20,6 +20,7 @@ from core.domain.effects import (
     RequestApproval,
     SendMessage,
     UpdateRecord,
+    WithdrawMessages,
 )
 from core.domain.enrollment import Enrollment
 from core.domain.trace import Transition
@@ -47,6 +48,7 @@ class _Sorted:
     list_changes: list[lists.ListChange] = field(default_factory=list)
     emitted: list[tuple[Enrollment, EmitEvent]] = field(default_factory=list)
     letters: list[tuple[Enrollment, KeepDeadLetter]] = field(default_factory=list)
+    unsent: list[tuple[Enrollment, WithdrawMessages]] = field(default_factory=list)
     asked: list[tuple[Enrollment, Ask]] = field(default_factory=list)
 
     def add(self, tx: Transaction, transition: Transition, effect: Effect) -> None:  # noqa: C901 -- a few lines a kind
@@ -91,6 +93,8 @@ class _Sorted:
                 self.emitted.append((enrollment, effect))
             case KeepDeadLetter():
                 self.letters.append((enrollment, effect))
+            case WithdrawMessages():
+                self.unsent.append((enrollment, effect))
             case Ask():
                 self.asked.append((enrollment, effect))
 
@@ -101,6 +105,7 @@ _WRITERS: tuple[tuple[str, Callable[[Transaction, Any], Awaitable[object]]], ...
     ("requested", approvals.create_many),
     ("withdrawn", approvals.cancel),
     ("messages", outgoing.create_many),
+    ("unsent", outgoing.withdraw),
     ("new_tasks", tasks.create_many),
     ("cancelled_tasks", tasks.cancel),
     ("list_changes", lists.change),

@@ -167,7 +167,7 @@ def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEng
     callers = _engine(url, pool_size, server_settings={"application_name": "dripstone api"})
     workers = _engine(
         url,
-        6,  # the loops of a process, two turns of the engine among them
+        8,  # one for every loop of a process, two turns of the engine among them
         server_settings={
             "application_name": "dripstone worker",
             "app.org": EVERY_ORGANIZATION,

@@ -2,111 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Row, SmallInteger, Table, select, text, update
+from sqlalchemy import Row, select, update
 
 from core.domain import names
 from core.domain.effects import Emit
 from core.domain.enrollment import DeliveryEnded
 from core.domain.errors import Invalid
-from core.domain.webhooks import event_types
+from core.domain.frozen import frozen
+from core.domain.webhooks import bodies, filters
+from core.domain.webhooks.bodies import PayloadFormat
 from core.domain.webhooks.classify import Outcome
+from core.domain.webhooks.event_types import CATALOGUE
+from core.domain.webhooks.filters import FilteredEvent
+from core.domain.webhooks.own_types import OwnType
 from core.domain.webhooks.states import DeliveryState
-from core.store import endpoints
-from core.store.metadata import Instant, Name, day_of, metadata, org_id
+from core.store import event_types as own_types
+from core.store import subscribers
+from core.store.delivery_tables import deliveries as deliveries
+from core.store.delivery_tables import delivery_attempts as delivery_attempts
+from core.store.delivery_tables import messages as messages
+from core.store.metadata import day_of
+from core.store.subscribers import Subscriber
 from core.store.transaction import Transaction
 
 _log = structlog.get_logger()
-
-messages = Table(
-    "messages",
-    metadata,
-    org_id(),
-    Column("id", Name, primary_key=True),
-    Column("day", Integer, primary_key=True),
-    Column("bucket", SmallInteger, nullable=False),
-    Column("event_type", Name, nullable=False),
-    # The body, made once: signed as stored, sent as stored.
-    Column("payload", Name, nullable=False),
-    Column("enrollment_id", Name, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    postgresql_partition_by="RANGE (day)",
-)
-
-deliveries = Table(
-    "deliveries",
-    metadata,
-    org_id(),
-    Column("id", Name, primary_key=True),
-    Column("day", Integer, primary_key=True),
-    Column("bucket", SmallInteger, nullable=False),
-    Column("message_id", Name, nullable=False),
-    Column("endpoint_id", Name, nullable=False),
-    Column("event_type", Name, nullable=False),
-    Column("enrollment_id", Name, nullable=False),
-    Column("awaited", Boolean, nullable=False),
-    Column("state", Name, nullable=False),
-    Column("attempt_count", Integer, nullable=False),
-    # Attempts made before the last redelivery; the retry schedule counts from here.
-    Column("attempts_before", Integer, nullable=False),
-    # When to send; while it is being sent, when the lease ends.
-    Column("due_at", Instant),
-    Column("lease_until", Instant),
-    Column("lease_token", Name),
-    Column("last_outcome", Name, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("ended_at", Instant),
-    # Position among the endpoint's messages, without gaps; 0 for those from before there was one.
-    Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # What orders it among others: the contact; empty for nothing.
-    Column("contact_id", Name, nullable=False, server_default=""),
-    # The body, where the endpoint's form is not the message's own; NULL for the message's.
-    Column("payload", Name),
-    # The replay that made it due again.
-    Column("replay_id", Name),
-    # Endpoint before time: an endpoint with a long backlog is skipped in one step.
-    Index(
-        "deliveries_due",
-        "org_id",
-        "endpoint_id",
-        "due_at",
-        sqlite_where=text("state = 'pending'"),
-        postgresql_where=text("state = 'pending'"),
-    ),
-    Index("deliveries_endpoint", "org_id", "endpoint_id", "id"),
-    Index("deliveries_message", "org_id", "message_id"),
-    Index(
-        "deliveries_enrollment",
-        "org_id",
-        "enrollment_id",
-        "id",
-        sqlite_where=text("enrollment_id <> ''"),
-        postgresql_where=text("enrollment_id <> ''"),
-    ),
-    postgresql_partition_by="RANGE (day)",
-)
-
-delivery_attempts = Table(
-    "delivery_attempts",
-    metadata,
-    org_id(),
-    Column("delivery_id", Name, primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("day", Integer, primary_key=True),
-    Column("bucket", SmallInteger, nullable=False),
-    Column("started_at", Instant, nullable=False),
-    Column("duration_us", BigInteger, nullable=False),
-    Column("outcome", Name, nullable=False),
-    Column("status_code", Integer, nullable=False),
-    Column("response", Name, nullable=False),
-    Column("error", Name, nullable=False),
-    postgresql_partition_by="RANGE (day)",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,88 +82,137 @@ _DELIVERY_COLUMNS = [
     "due_at",
     "last_outcome",
     "created_at",
+    "ended_at",
+    "sequence",
+    "contact_id",
+    "payload",
 ]
+
+
+@frozen
+class _Told:
+    """One event for one endpoint."""
+
+    emission: Emission
+    subscriber: Subscriber
+    contact_id: str
+
+    @property
+    def endpoint(self) -> tuple[str, str]:
+        return (self.emission.org_id, self.subscriber.id)
+
+    @property
+    def contact(self) -> tuple[str, str]:
+        return (self.emission.org_id, self.contact_id)
 
 
 async def emit(tx: Transaction, emissions: Sequence[Emission]) -> dict[str, int]:
     """Write one message an event and one delivery for every endpoint that wants it, whatever the endpoint's state.
 
-    Returns how many deliveries each message got, by message id. Zero means that nothing was written and nothing will
-    ever end: nobody listens, or the data was refused (which is logged). Works for many organizations at once in a
-    system transaction, with one query for their endpoints.
+    Returns how many deliveries of each message will be sent, by message id; those of disabled endpoints are written as
+    skipped and not counted. Zero means that nothing will ever end: nobody listens, or the data was refused (which is
+    logged). A message that only filters keep from being sent is kept, so that they can be tried on it. Works for many
+    organizations at once in a system transaction, with one query for their endpoints.
     """
     if not emissions:
         return {}
-    there = await endpoints.listeners(tx, (emission.org_id for emission in emissions))
-    counts: dict[str, int] = {}
+    there = await subscribers.of(tx, (emission.org_id for emission in emissions))
+    wanted = [(emission, found) for emission in emissions if (found := _wanting(emission, there))]
+    own = await _own_types(tx, [emission for emission, _ in wanted])
+    told: list[_Told] = []
     message_rows: list[tuple[Any, ...]] = []
-    delivery_rows: list[tuple[Any, ...]] = []
-    for emission in emissions:
-        receivers = _receivers(emission, there.get(emission.org_id, ()))
-        payload = _payload(tx, emission) if receivers else None
-        counts[emission.effect.id] = len(receivers) if payload is not None else 0
+    for emission, wanting in wanted:
+        payload = _payload(tx, emission, own)
         if payload is not None:
             message_rows.append(_message_row(tx, emission, payload))
-            delivery_rows += [_delivery_row(tx, emission, endpoint_id) for endpoint_id in receivers]
-    if message_rows:
-        await tx.bulk_insert(messages, _MESSAGE_COLUMNS, message_rows)
-        await tx.bulk_insert(deliveries, _DELIVERY_COLUMNS, delivery_rows)
+            contact = bodies.contact_of(emission.effect.data)
+            told += [_Told(emission, one, contact) for one in _passing(tx, emission, payload, wanting)]
+    await tx.bulk_insert(messages, _MESSAGE_COLUMNS, message_rows)
+    await tx.bulk_insert(deliveries, _DELIVERY_COLUMNS, await _delivery_rows(tx, told))
+    if told:
         tx.wake("dispatcher")
-    return counts
+    sent = Counter(one.emission.effect.id for one in told if not one.subscriber.disabled)
+    return {emission.effect.id: sent[emission.effect.id] for emission in emissions}
 
 
-def _receivers(emission: Emission, there: Iterable[tuple[str, frozenset[str]]]) -> list[str]:
+def _wanting(emission: Emission, there: Mapping[str, Sequence[Subscriber]]) -> list[Subscriber]:
     effect = emission.effect
     return [
-        endpoint_id
-        for endpoint_id, wanted in there
-        if (effect.endpoint_id == endpoint_id if effect.endpoint_id else not wanted or effect.event_type in wanted)
-        and endpoint_id != emission.except_endpoint_id
+        one
+        for one in there.get(emission.org_id, ())
+        if one.id != emission.except_endpoint_id and one.wants(effect.event_type, effect.endpoint_id)
     ]
 
 
-def _payload(tx: Transaction, emission: Emission) -> str | None:
+def _passing(tx: Transaction, emission: Emission, payload: str, wanting: Sequence[Subscriber]) -> list[Subscriber]:
+    """Return those whose filter an event passes; the filter sees what the receiver would read."""
+    if not any(one.filter for one in wanting):
+        return list(wanting)
+    event = FilteredEvent(emission.effect.event_type, tx.now, bodies.data_in(payload))
+    return [one for one in wanting if filters.passes(one.filter, event).passed]
+
+
+def _payload(tx: Transaction, emission: Emission, own: Mapping[tuple[str, str], OwnType]) -> str | None:
     effect = emission.effect
     try:
-        return event_types.payload(effect.event_type, tx.now, effect.data)
+        text = bodies.standard(effect.event_type, tx.now, effect.data)
+        declared = own.get((emission.org_id, effect.event_type))
+        if declared is not None and (problems := declared.problems(bodies.data_in(text))):
+            raise Invalid(*problems)
+        return text
     except Invalid as error:
         why = [f"{one.field} {one.reason}" for one in error.violations]  # their sentences quote what is in the event
         _log.error("event refused", event_type=effect.event_type, message_id=effect.id, why=why)
         return None
 
 
+async def _own_types(tx: Transaction, emissions: Sequence[Emission]) -> Mapping[tuple[str, str], OwnType]:
+    asked = {(one.org_id, one.effect.event_type) for one in emissions if one.effect.event_type not in CATALOGUE}
+    return await own_types.schemas_of(tx, asked) if asked else {}
+
+
 def _message_row(tx: Transaction, emission: Emission, payload: str) -> tuple[Any, ...]:
     org, effect = emission.org_id, emission.effect
-    return (
-        org,
-        effect.id,
-        day_in(effect.id),
-        names.bucket(org),
-        effect.event_type,
-        payload,
-        emission.enrollment_id,
-        tx.now,
-    )
+    day, bucket = day_in(effect.id), names.bucket(org)
+    return (org, effect.id, day, bucket, effect.event_type, payload, emission.enrollment_id, tx.now)
 
 
-def _delivery_row(tx: Transaction, emission: Emission, endpoint_id: str) -> tuple[Any, ...]:
-    org, effect = emission.org_id, emission.effect
+async def _delivery_rows(tx: Transaction, told: Sequence[_Told]) -> list[tuple[Any, ...]]:
+    arrays = [one for one in told if one.subscriber.form is PayloadFormat.ARRAY and one.contact_id]
+    reached = await subscribers.addresses_of(tx, (one.contact for one in arrays))
+    numbers = await subscribers.next_numbers(tx, Counter(one.endpoint for one in told))
+    rows = []
+    for one in told:
+        org, effect = one.emission.org_id, one.emission.effect
+        addresses = reached.get(one.contact, bodies.NOBODY)
+        body = bodies.in_form(one.subscriber.form, org, effect.event_type, tx.now, effect.data, addresses)
+        rows.append(_delivery_row(tx, one, numbers[one.endpoint], body))
+        numbers[one.endpoint] += 1
+    return rows
+
+
+def _delivery_row(tx: Transaction, told: _Told, sequence: int, body: str | None) -> tuple[Any, ...]:
+    org, effect, skipped = told.emission.org_id, told.emission.effect, told.subscriber.disabled
     return (
         org,
-        names.derive("dlv", names.minted_at(effect.id), effect.id, endpoint_id),
+        names.derive("dlv", names.minted_at(effect.id), effect.id, told.subscriber.id),
         day_in(effect.id),
         names.bucket(org),
         effect.id,
-        endpoint_id,
+        told.subscriber.id,
         effect.event_type,
-        emission.enrollment_id,
+        told.emission.enrollment_id,
         effect.awaited,
-        DeliveryState.PENDING,
+        DeliveryState.SKIPPED if skipped else DeliveryState.PENDING,
         0,
         0,
+        None if skipped else tx.now,
+        Outcome.ENDPOINT_DISABLED if skipped else "",
         tx.now,
-        "",
-        tx.now,
+        tx.now if skipped else None,
+        sequence,
+        told.contact_id,
+        body,
     )
 
 

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+import base64
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, Row, Table, delete, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    Row,
+    Table,
+    delete,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
-from core.domain.webhooks.signing import SigningKey
-from core.domain.webhooks.states import EndpointState
+from core.domain.webhooks import authentication
+from core.domain.webhooks.bodies import PayloadFormat
+from core.domain.webhooks.endpoint_options import Options
+from core.domain.webhooks.receivers import Receiver
+from core.domain.webhooks.retry import Preset
+from core.domain.webhooks.signing import ExtraSignature, SignatureFormat, SigningKey
+from core.domain.webhooks.states import EndpointKind, EndpointState, Ordering, Verification
 from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.paging import page
@@ -56,20 +76,31 @@ endpoints = Table(
     Column("failures", Integer, nullable=False, server_default="0"),
     # Last warning sent on the way to being disabled: 0, 50, 70 or 90.
     Column("warned_percent", Integer, nullable=False, server_default="0"),
-    # Nothing is begun before this: a Retry-After, an open breaker, an unverified endpoint's hour.
+    # Nothing is begun before this: a Retry-After, a fault of ours, an open breaker, an unverified endpoint's hour.
     Column("gate_until", Instant),
-    # `retry_after`, `breaker` or `unverified`.
+    # `retry_after`, `our_fault`, `breaker` or `unverified`.
     Column("gate_reason", Name, nullable=False, server_default=""),
+    # Share of the usual rate, from 1 downwards while the receiver has too much to do.
+    Column("pace", Float, nullable=False, server_default="1"),
     # Until when the rate is used up.
     Column("rate_until", Instant),
     # When a disabled endpoint is next tried by itself.
     Column("probe_at", Instant),
+    # How often it was tried by itself since it was disabled.
+    Column("probes", Integer, nullable=False, server_default="0"),
     # Deliveries made for it so far.
     Column("last_sequence", BigInteger, nullable=False, server_default="0"),
     Column("rev", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Index("endpoints_state", "state", "org_id", "id"),
+    # The keys that anybody may ask for, whatever the organization.
+    Index(
+        "endpoints_public_key",
+        "id",
+        sqlite_where=text("signing_seed <> ''"),
+        postgresql_where=text("signing_seed <> ''"),
+    ),
 )
 
 
@@ -86,23 +117,91 @@ def secrets_column(keys: Iterable[SigningKey]) -> list[dict[str, str | None]]:
     return [{"secret": k.secret, "expires_at": k.expires_at.isoformat() if k.expires_at else None} for k in keys]
 
 
-async def create(
-    tx: Transaction,
-    endpoint_id: str,
-    *,
-    url: str,
-    description: str,
-    event_types: Sequence[str],
-    retry_preset: str,
-    secret: str,
-) -> Row[Any]:
-    """Insert an active endpoint and return it."""
+def options(row: Row[Any]) -> Options:
+    """Return what its owner has decided about an endpoint."""
+    return Options(
+        kind=EndpointKind(row.kind),
+        url=row.url,
+        description=row.description,
+        event_types=tuple(row.event_types),
+        filter=row.filter,
+        headers=dict(row.headers),
+        auth=authentication.from_column(row.auth),
+        extra_signatures=_extra_signatures(row),
+        payload_format=PayloadFormat(row.payload_format),
+        retry_preset=Preset(row.retry_preset),
+        retry_delays=retry_delays(row),
+        rate_per_second=row.rate_per_second,
+        max_in_flight=row.max_in_flight,
+        ordering=Ordering(row.ordering),
+    )
+
+
+def option_columns(given: Options, fields: Collection[str]) -> dict[str, Any]:
+    """Return these fields of options as columns."""
+    columns = {
+        "kind": given.kind,
+        "url": given.url,
+        "description": given.description,
+        "event_types": list(given.event_types),
+        "filter": given.filter,
+        "headers": dict(given.headers),
+        "auth": authentication.column(given.auth),
+        "extra_signatures": [{"format": one.format, "header": one.header} for one in given.extra_signatures],
+        "payload_format": given.payload_format,
+        "retry_preset": given.retry_preset,
+        "retry_delays": [delay.total_seconds() for delay in given.retry_delays],
+        "rate_per_second": given.rate_per_second,
+        "max_in_flight": given.max_in_flight,
+        "ordering": given.ordering,
+    }
+    return {name: columns[name] for name in columns if name in fields}
+
+
+def receiver(row: Row[Any]) -> Receiver:
+    """Return what sending to an endpoint needs."""
+    return Receiver(
+        org_id=row.org_id,
+        id=row.id,
+        url=row.url,
+        keys=signing_keys(row.secrets),
+        seed=seed_of(row),
+        extra_signatures=_extra_signatures(row),
+        headers=row.headers,
+        auth=authentication.from_column(row.auth),
+        retry_preset=Preset(row.retry_preset),
+        retry_delays=retry_delays(row),
+        verification=Verification(row.verification),
+    )
+
+
+def seed_of(row: Row[Any]) -> bytes:
+    """Return the seed of an endpoint's `v1a` key; empty until it has one."""
+    return base64.b64decode(row.signing_seed)
+
+
+def signs_asymmetrically(row: Row[Any]) -> bool:
+    """Tell whether an endpoint's messages carry a `v1a` signature."""
+    return bool(row.signing_seed) and any(one["format"] == SignatureFormat.V1A for one in row.extra_signatures)
+
+
+def _extra_signatures(row: Row[Any]) -> tuple[ExtraSignature, ...]:
+    return tuple(ExtraSignature(SignatureFormat(one["format"]), one["header"]) for one in row.extra_signatures)
+
+
+def retry_delays(row: Row[Any]) -> tuple[timedelta, ...]:
+    """Return an endpoint's own waits between attempts; empty for the preset's."""
+    return tuple(timedelta(seconds=seconds) for seconds in row.retry_delays)
+
+
+async def create(tx: Transaction, endpoint_id: str, *, secret: str, **columns: Any) -> Row[Any]:
+    """Insert an active endpoint and return it; columns that are not given have their defaults."""
     row = {
         "id": endpoint_id,
-        "url": url,
-        "description": description,
-        "event_types": list(event_types),
-        "retry_preset": retry_preset,
+        "url": "",
+        "description": "",
+        "event_types": [],
+        "retry_preset": Preset.STANDARD,
         "secrets": secrets_column([SigningKey(secret)]),
         "state": EndpointState.ACTIVE,
         "disabled_reason": "",
@@ -110,6 +209,7 @@ async def create(
         "rev": 1,
         "created_at": tx.now,
         "updated_at": tx.now,
+        **columns,
     }
     await tx.insert(endpoints, [row])
     created = await get(tx, endpoint_id)
@@ -117,11 +217,15 @@ async def create(
     return created
 
 
-async def get(tx: Transaction, endpoint_id: str, *, lock: Literal["", "change", "delete"] = "") -> Row[Any] | None:
-    """Return an endpoint, or None; `lock` holds it until the transaction ends, for `delete` also against new events."""
+Lock = Literal["", "use", "change", "delete"]
+"""What is to be done with an endpoint: `use` keeps it from being deleted, `delete` keeps events from it."""
+
+
+async def get(tx: Transaction, endpoint_id: str, *, lock: Lock = "") -> Row[Any] | None:
+    """Return an endpoint, or None; `lock` holds it until the transaction ends. Deliveries are locked after it."""
     statement = select(endpoints).where(endpoints.c.id == endpoint_id)
     if lock:
-        statement = statement.with_for_update(key_share=lock == "change")
+        statement = statement.with_for_update(read=lock == "use", key_share=lock != "delete")
     return await tx.first(statement)
 
 
@@ -151,46 +255,21 @@ async def remove(tx: Transaction, endpoint_id: str) -> None:
     await tx.run(delete(endpoints).where(endpoints.c.id == endpoint_id))
 
 
-async def listeners(tx: Transaction, org_ids: Iterable[str]) -> dict[str, list[tuple[str, frozenset[str]]]]:
-    """Return each organization's endpoints in every state, as (id, event types it wants), in one query.
+async def verify(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None:
+    """Note in a system transaction, or in its own, that these endpoints (organization, id) want their messages."""
+    if proven := list(keys):
+        gate = {"gate_until": None, "gate_reason": ""}
+        unheld = endpoints.c.gate_reason == "unverified"
+        await tx.run(update(endpoints).where(these(endpoints, proven), unheld).values(gate))
+        counted = {"verification": Verification.VERIFIED, "rev": endpoints.c.rev + 1, "updated_at": tx.now}
+        await tx.run(update(endpoints).where(these(endpoints, proven)).values(counted))
+        tx.wake("dispatcher")
 
-    None of them is deleted before the transaction ends: else a delivery could wait for ever for one that is gone.
-    """
-    rows = await tx.all(
-        select(endpoints.c.org_id, endpoints.c.id, endpoints.c.event_types)
-        .where(endpoints.c.org_id.in_(sorted(set(org_ids))))
-        .order_by(endpoints.c.org_id, endpoints.c.id)
-        .with_for_update(read=True, key_share=True)
+
+async def with_public_keys(tx: Transaction, limit: int, only: str = "") -> Sequence[Row[Any]]:
+    """Return the endpoints of every organization that sign with a key of their own, in a system transaction."""
+    statement = (
+        select(endpoints).where(endpoints.c.signing_seed != literal_column("''")).order_by(endpoints.c.id).limit(limit)
     )
-    found: dict[str, list[tuple[str, frozenset[str]]]] = {}
-    for row in rows:
-        found.setdefault(row.org_id, []).append((row.id, frozenset(row.event_types)))
-    return found
-
-
-async def disable(tx: Transaction, org_id: str, endpoint_id: str, reason: str) -> str | None:
-    """Turn an active endpoint off in a system transaction; return its URL, or None when it was not active."""
-    here = (endpoints.c.org_id == org_id, endpoints.c.id == endpoint_id)
-    values = {
-        "state": EndpointState.DISABLED,
-        "disabled_reason": reason,
-        "rev": endpoints.c.rev + 1,
-        "updated_at": tx.now,
-    }
-    active = endpoints.c.state == EndpointState.ACTIVE
-    if not await tx.run(update(endpoints).where(*here, active).values(values)):
-        return None
-    row = await tx.first(select(endpoints.c.url).where(*here))
-    assert row is not None
-    return str(row.url)
-
-
-async def note_health(
-    tx: Transaction, answering: Iterable[tuple[str, str]], failing: Iterable[tuple[str, str]]
-) -> None:
-    """Note in a system transaction which endpoints (organization, id) answer again and which have begun to fail."""
-    if recovered := list(answering):
-        await tx.run(update(endpoints).where(these(endpoints, recovered)).values(failing_since=None))
-    if broken := list(failing):
-        statement = update(endpoints).where(these(endpoints, broken), endpoints.c.failing_since.is_(None))
-        await tx.run(statement.values(failing_since=tx.now))
+    rows = await tx.all(statement.where(endpoints.c.id == only) if only else statement)
+    return [row for row in rows if signs_asymmetrically(row)]

@@ -1,4 +1,4 @@
-"""Events that came in: an inbox that only grows, the sources they come from, and the matcher's claim on them."""
+"""Events that came in: an inbox that only grows, and the matcher's claim on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Row, SmallInteger, Table, delete, select, text
 
-from core import ids
 from core.domain import names
 from core.domain.effects import EmitEvent
 from core.domain.enrollment import Enrollment, EventFacts
@@ -35,19 +34,6 @@ CHANGE_OF_RECORD = "record"
 
 DEDUPLICATION = timedelta(days=7)
 """How long a source's `message_id` is remembered: longer than any sender we know retries."""
-
-sources = Table(
-    "sources",
-    metadata,
-    org_id(),
-    Column("id", Name, primary_key=True),
-    Column("display_name", Name, nullable=False),
-    Column("kind", Name, nullable=False),
-    # Ids are the caller's choice; this one is in order of creation.
-    Column("position", Name, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Index("sources_position", "org_id", "position", unique=True),
-)
 
 events = Table(
     "events",
@@ -171,6 +157,8 @@ class NewEvent:
     """Identifiers of the event that name somebody else."""
     hops: int = 0
     """How many workflows in a row led to it."""
+    history: bool = False
+    """The matcher never gets to see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +193,18 @@ async def claim_message_ids(tx: Transaction, wanted: Mapping[tuple[str, str], st
         won = await tx.fetch(_CLAIM_ID_POSTGRESQL, tx.org_id, now, *values_by_column(rows))
     else:
         won = await tx.fetch(_CLAIM_ID_SQLITE, tx.org_id, now, dump_json(rows))
-    lost = sorted(set(wanted) - {(row[0], row[1]) for row in won})
-    if not lost:
+    return await first_events(tx, set(wanted) - {(row[0], row[1]) for row in won})
+
+
+async def first_events(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the event that each `(source, message_id)` belongs to, where there is one."""
+    wanted = sorted(set(keys))
+    if not wanted:
         return {}
     if tx.dialect == "postgresql":
-        first = await tx.fetch(_FIRST_POSTGRESQL, tx.org_id, *values_by_column(lost))
+        first = await tx.fetch(_FIRST_POSTGRESQL, tx.org_id, *values_by_column(wanted))
     else:
-        first = await tx.fetch(_FIRST_SQLITE, tx.org_id, dump_json(lost))
+        first = await tx.fetch(_FIRST_SQLITE, tx.org_id, dump_json(wanted))
     return {(row[0], row[1]): row[2] for row in first}
 
 
@@ -226,14 +219,15 @@ async def store(tx: Transaction, new: Sequence[NewEvent]) -> None:
 
 
 async def store_many(tx: Transaction, new: Sequence[tuple[str, NewEvent]]) -> None:
-    """Write events, each with its organization, and wake the matcher."""
+    """Write events, each with its organization, and wake the matcher; it never looks at history."""
     if not new:
         return
     rows = [
         (
             org, event.id, day_of(names.minted_at(event.id)), names.bucket(org), event.source_id, event.event_type,
             event.event_name, event.fields, event.contact_id, event.occurred_at, tx.now, event.message_id,
-            [asdict(conflict) for conflict in event.identity_conflict] or None, tx.now, event.hops,
+            [asdict(conflict) for conflict in event.identity_conflict] or None,
+            None if event.history else tx.now, event.hops,
         )
         for org, event in new
     ]  # fmt: skip
@@ -371,30 +365,3 @@ async def newest_of(tx: Transaction, contact_id: str, limit: int) -> list[EventF
     )
     about = ("id", "event_name", "event_type", "fields", "occurred_at", "received_at", "source_id", "hops")
     return [EventFacts(*(getattr(row, name) for name in about)) for row in rows]
-
-
-async def get_sources(tx: Transaction, source_ids: Iterable[str]) -> dict[str, Row[Any]]:
-    """Return the sources with these ids, by id."""
-    rows = await tx.all(select(sources).where(sources.c.id.in_(sorted(set(source_ids)))))
-    return {row.id: row for row in rows}
-
-
-async def source_ids(tx: Transaction, limit: int = 200) -> list[str]:
-    """Return ids of sources, newest first."""
-    rows = await tx.all(select(sources.c.id).order_by(sources.c.position.desc()).limit(limit))
-    return [row.id for row in rows]
-
-
-async def create_source(tx: Transaction, source_id: str, display_name: str, kind: str) -> Row[Any] | None:
-    """Create a source and return it; an empty id is minted. Returns None when the id is taken."""
-    position = ids.mint("src", tx.now)
-    row_id = source_id or position
-    about = {"display_name": display_name, "kind": kind, "position": position, "created_at": tx.now}
-    if not await tx.insert(sources, [{"id": row_id, **about}], on_conflict="ignore"):
-        return None
-    return (await get_sources(tx, [row_id]))[row_id]
-
-
-async def sources_page(tx: Transaction, size: int, token: str) -> tuple[Sequence[Row[Any]], str]:
-    """Return a page of sources and the next token."""
-    return await paging.page(tx, select(sources), sources.c.position, size, token)

@@ -7,8 +7,10 @@ from datetime import timedelta
 
 from core.domain.enrollment import Facts, RecordFacts
 from core.domain.frozen import frozen
+from core.domain.messaging.consent import NOTHING_STORED, Consent
 from core.domain.workflow.frequency import LONGEST_PERIOD
 from core.store import claims, lists, outgoing
+from core.store import consent as consents
 from core.store.metadata import write_json
 from core.store.transaction import Transaction
 
@@ -66,6 +68,10 @@ async def gather(
     sent = {}
     if capped := _needing(wanted, "sent"):
         sent = await outgoing.sent_lately(tx, capped, tx.now - CAPS_LOOK_BACK)
+    stored: Mapping[Contact, Consent] = {}
+    if asked := _needing(wanted, "consent"):
+        keys = {key: consents.keys_of(key, people[key].fields) if key in people else () for key in asked}
+        stored = await consents.of_contacts(tx, keys)
     return {
         key: Facts(
             contact=people.get(key) or RecordFacts(key[1], "contact", {}),
@@ -74,6 +80,7 @@ async def gather(
             lists=on_lists.get(key, frozenset()),
             sent=sent.get(key, ()),
             organization_timezone=timezones.get(key[0], ""),
+            consent=stored.get(key, NOTHING_STORED),
         )
         for key in wanted
     }

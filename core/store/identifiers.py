@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Index, Table, select
+from sqlalchemy import Column, Index, Table, func, select
 
 from core.domain.records import identity
 from core.domain.records.identity import Identifier
@@ -112,6 +112,26 @@ async def release(tx: Transaction, rows: Sequence[Row]) -> None:
         await driver.execute(_RELEASE_POSTGRESQL, *values_by_column(sorted(rows)))
     else:
         await driver.executemany(_RELEASE_SQLITE, sorted(rows))
+
+
+async def counts(tx: Transaction, record_ids: Iterable[str]) -> dict[str, int]:
+    """Return how many identifiers each of these records has."""
+    c = record_identifiers.c
+    wanted = sorted(set(record_ids))
+    if not wanted:
+        return {}
+    statement = select(c.record_id, func.count().label("number")).where(c.record_id.in_(wanted)).group_by(c.record_id)
+    return {row.record_id: int(row.number) for row in await tx.all(statement)}
+
+
+async def of_records(tx: Transaction, record_ids: Iterable[str]) -> dict[str, set[Identifier]]:
+    """Return what identifies each of these records."""
+    c = record_identifiers.c
+    wanted = sorted(set(record_ids))
+    found: dict[str, set[Identifier]] = {record_id: set() for record_id in wanted}
+    for row in await tx.all(select(c.record_id, c.kind, c.value).where(c.record_id.in_(wanted))):
+        found[row.record_id].add((row.kind, row.value))
+    return found
 
 
 async def repoint(tx: Transaction, record_id: str, to: str) -> None:

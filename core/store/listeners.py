@@ -13,8 +13,8 @@ from sqlalchemy import Column, Index, Integer, Table, delete, or_, select
 
 from core.domain.workflow import firing
 from core.domain.workflow.version import Version
-from core.store.events import sources
 from core.store.metadata import Name, dump_json, metadata, org_id
+from core.store.sources import sources
 from core.store.transaction import Transaction, values_by_column
 
 TRIGGER = "trigger"

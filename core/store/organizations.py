@@ -79,6 +79,12 @@ async def find_key(tx: Transaction, secret: str) -> Row[Any] | None:
     return found
 
 
+async def key_is_valid(tx: Transaction, key_id: str) -> bool:
+    """Tell whether a key of the organization works now."""
+    found = await tx.first(select(api_keys.c.revoked_at, api_keys.c.expires_at).where(api_keys.c.id == key_id))
+    return found is not None and found.revoked_at is None and (found.expires_at is None or found.expires_at > tx.now)
+
+
 def use_is_worth_noting(key: Row[Any], now: datetime) -> bool:
     """Tell whether the last noted use of a key is more than a minute old."""
     return key.last_used_at is None or now - key.last_used_at >= _USE_IS_NOTED_EVERY

@@ -1,53 +1,40 @@
-"""The dispatcher's side of deliveries: claim what is due, fairly, and record what became of it, fenced by the lease."""
+"""The dispatcher's side of deliveries: what is claimed, and what became of it, recorded under the lease's fence.
+
+`delivery_claims` decides what is claimed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import zip_longest
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import (
-    Integer,
-    Row,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    exists,
-    func,
-    literal_column,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import Integer, Row, Table, Text, and_, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain import names
+from core.domain.frozen import frozen
 from core.domain.webhooks.classify import Ruling
-from core.domain.webhooks.retry import Preset
-from core.domain.webhooks.signing import SigningKey
-from core.domain.webhooks.states import DeliveryState, EndpointState
-from core.store.deliveries import deliveries, delivery_attempts, messages
-from core.store.endpoints import endpoints, signing_keys
-from core.store.metadata import to_micros
-from core.store.transaction import Transaction
-
-_Item = TypeVar("_Item")
+from core.domain.webhooks.states import DeliveryState
+from core.store.deliveries import deliveries, delivery_attempts
+from core.store.metadata import to_micros, write_json
+from core.store.transaction import Transaction, rows_of_json
 
 EndpointKey = tuple[str, str]
 """Organization and endpoint."""
 
-AT_ONCE = 4
-"""Deliveries under way to one endpoint while many are ready; few may share a quarter of the free places."""
+FIRST, RETRY, REPLAY = 0, 1, 2
+"""Lanes: what has not been tried yet, what has failed before, and what a replay made due."""
 
-AT_ONCE_FAILING = 1
-"""The same for an endpoint whose last attempt failed: a dead one costs a slot, not the workers."""
+LANES = (FIRST, RETRY, REPLAY)
+
+DeliveryKey = tuple[str, str, int]
+"""Organization, delivery and its day."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimedDelivery:
     """A delivery to send now, with everything that sending needs."""
 
@@ -62,12 +49,27 @@ class ClaimedDelivery:
     attempt_count: int
     attempts_before: int
     payload: str
+    """The body as stored, in the endpoint's form."""
     url: str
-    keys: tuple[SigningKey, ...]
-    retry_preset: Preset
-    failing: bool
-    """The endpoint's last attempt failed."""
     lease_token: str
+    receiver: Row[Any]
+    """The endpoint's row as it was when the delivery was claimed."""
+    lane: int
+    sequence: int
+    contact_id: str
+    created_at: datetime
+    probe: bool = False
+    """No delivery is behind it: a disabled endpoint is tried by itself."""
+
+    @property
+    def key(self) -> DeliveryKey:
+        """Return what names its row."""
+        return (self.org_id, self.id, self.day)
+
+    @property
+    def endpoint_key(self) -> EndpointKey:
+        """Return what names its endpoint's row."""
+        return (self.org_id, self.endpoint_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,10 @@ class Completion:
     state: DeliveryState
     due_at: datetime | None
     """When to try again; None in a final state."""
+    retry_after: timedelta | None = None
+    """The pause that the receiver asked for."""
+    our_fault: timedelta | None = None
+    """It was no fault of the receiver, and does not count: how long its endpoint waits. None for one that counts."""
 
     @property
     def id(self) -> str:
@@ -91,42 +97,7 @@ class Completion:
         return self.delivery.id
 
 
-async def claim(
-    tx: Transaction,
-    *,
-    limit: int,
-    lease: timedelta,
-    token: str,
-    busy: Mapping[EndpointKey, int] | None = None,
-    offset: int = 0,
-    since_day: int = 0,
-) -> list[ClaimedDelivery]:
-    """Lease up to `limit` due deliveries of active endpoints, in a system transaction.
-
-    Organizations take turns, and in each its endpoints; no endpoint gets more than its share, less what is `busy`.
-    `offset` rotates who comes first when there are more than fit. `since_day` leaves older partitions alone.
-    """
-    shares = _shares(await _ready(tx, since_day), busy or {}, limit, offset)
-    keys = await _due(tx, shares, since_day)
-    if not keys:
-        return []
-    until = tx.now + lease
-    leased = await tx.all(
-        update(deliveries)
-        .where(*_named(tx, deliveries, keys))
-        .values(due_at=until, lease_until=until, lease_token=token)
-        .returning(*(deliveries.c[name] for name in _SENT_COLUMNS))
-    )
-    payloads = await _payloads(tx, leased)
-    receivers = await _receivers(tx, leased)
-    return [
-        _claimed(row, payloads[row.org_id, row.message_id], receivers[row.org_id, row.endpoint_id], token)
-        for row in sorted(leased, key=lambda row: str(row.id))
-        if (row.org_id, row.message_id) in payloads and (row.org_id, row.endpoint_id) in receivers
-    ]
-
-
-def _named(tx: Transaction, table: Table, keys: Iterable[tuple[Any, ...]]) -> list[ColumnElement[bool]]:
+def named(tx: Transaction, table: Table, keys: Iterable[tuple[Any, ...]]) -> list[ColumnElement[bool]]:
     """Return the condition for rows with these keys (organization, id, and day where the table has one).
 
     Column by column, because an id names one row whatever the organization; the day spares PostgreSQL the other
@@ -143,183 +114,59 @@ def _named(tx: Transaction, table: Table, keys: Iterable[tuple[Any, ...]]) -> li
     return conditions
 
 
-async def _payloads(tx: Transaction, leased: Sequence[Row[Any]]) -> dict[tuple[str, str], str]:
-    keys = [(row.org_id, row.message_id, row.day) for row in leased]
-    columns = (messages.c.org_id, messages.c.id, messages.c.payload)
-    rows = await tx.all(select(*columns).where(*_named(tx, messages, keys)))
-    return {(row.org_id, row.id): row.payload for row in rows}
-
-
-async def _receivers(tx: Transaction, leased: Sequence[Row[Any]]) -> dict[EndpointKey, Row[Any]]:
-    keys = [(row.org_id, row.endpoint_id) for row in leased]
-    rows = await tx.all(select(endpoints).where(*_named(tx, endpoints, keys)))
-    return {(row.org_id, row.id): row for row in rows}
-
-
-async def _ready(tx: Transaction, since_day: int) -> Sequence[Row[Any]]:
-    due = exists(literal_column("1")).where(
-        deliveries.c.org_id == endpoints.c.org_id,
-        deliveries.c.endpoint_id == endpoints.c.id,
-        deliveries.c.state == literal_column("'pending'"),  # as in the partial index
-        deliveries.c.due_at <= tx.now,
-        deliveries.c.day >= since_day,
-    )
-    return await tx.all(
-        select(endpoints.c.org_id, endpoints.c.id, endpoints.c.failing_since)
-        .where(endpoints.c.state == EndpointState.ACTIVE, due)
-        .order_by(endpoints.c.org_id, endpoints.c.id)
-    )
-
-
-def _shares(
-    ready: Sequence[Row[Any]], busy: Mapping[EndpointKey, int], limit: int, offset: int
-) -> list[tuple[EndpointKey, int]]:
-    """Return how many deliveries each endpoint may have now, `limit` together."""
-    healthy = max(AT_ONCE, limit // (4 * len(ready))) if ready else 0
-    by_org: dict[str, list[tuple[EndpointKey, int]]] = {}
-    for row in ready:
-        key = (row.org_id, row.id)
-        share = (healthy if row.failing_since is None else AT_ONCE_FAILING) - busy.get(key, 0)
-        if share > 0:
-            by_org.setdefault(row.org_id, []).append((key, share))
-    queues = _rotated(list(by_org.values()), offset)
-    in_turn = [item for turn in zip_longest(*(_rotated(queue, offset) for queue in queues)) for item in turn if item]
-    chosen: dict[EndpointKey, int] = {}
-    for depth in range(healthy):
-        for key, share in in_turn:
-            if depth < share and limit > 0:
-                chosen[key] = depth + 1
-                limit -= 1
-    return list(chosen.items())
-
-
-def _rotated(items: list[_Item], offset: int) -> list[_Item]:
-    start = offset % len(items) if items else 0
-    return items[start:] + items[:start]
-
-
-_DUE_SQLITE = (
-    "SELECT org_id, id, day FROM deliveries WHERE org_id = $1 AND endpoint_id = $2 AND state = 'pending' "
-    "AND due_at <= $3 AND day >= $5 ORDER BY due_at LIMIT $4"
+_ATTEMPT_COLUMNS = (
+    "org_id delivery_id number day bucket started_at duration_us outcome status_code response error"
+).split()
+_CHANGED = {
+    "state": "text",
+    "attempts_before": "int",
+    "due_at": "bigint",
+    "lane": "int",
+    "last_outcome": "text",
+    "ended_at": "bigint",
+}
+_FENCE = {"org_id": "text", "id": "text", "day": "int", "lease_token": "text"}
+_COUNTED = "attempt_count = attempt_count + 1, lease_until = NULL, lease_token = NULL"
+_UPDATE_SQLITE = (
+    f"UPDATE deliveries SET {_COUNTED}, "  # noqa: S608 -- names are ours
+    + ", ".join(f"{name} = ?" for name in _CHANGED)
+    + " WHERE org_id = ? AND id = ? AND day = ? AND lease_token = ? AND state = 'pending'"
 )
-_DUE_POSTGRESQL = (
-    "SELECT d.org_id, d.id, d.day FROM unnest($1::text[], $2::text[], $4::int[]) AS w(org_id, endpoint_id, share) "
-    "CROSS JOIN LATERAL (SELECT org_id, id, day FROM deliveries "
-    "WHERE org_id = w.org_id AND endpoint_id = w.endpoint_id AND state = 'pending' AND due_at <= $3 AND day >= $5 "
-    "ORDER BY due_at LIMIT w.share FOR UPDATE SKIP LOCKED) d"
+_UPDATE_POSTGRESQL = (
+    f"UPDATE deliveries d SET {_COUNTED}, "  # noqa: S608 -- names are ours
+    + ", ".join(f"{name} = v.{name}" for name in _CHANGED)
+    + f" FROM {rows_of_json(_CHANGED | _FENCE)} AS v "
+    + "WHERE d.org_id = v.org_id AND d.id = v.id AND d.day = v.day AND d.lease_token = v.lease_token "
+    + "AND d.state = 'pending' RETURNING d.org_id, d.id, d.day"
 )
-
-
-async def _due(
-    tx: Transaction, shares: Sequence[tuple[EndpointKey, int]], since_day: int
-) -> list[tuple[str, str, int]]:
-    now = to_micros(tx.now)
-    if not shares:
-        return []
-    if tx.dialect == "postgresql":
-        orgs, ids, counts = zip(*((org, endpoint_id, count) for (org, endpoint_id), count in shares), strict=True)
-        rows = await tx.fetch(_DUE_POSTGRESQL, list(orgs), list(ids), now, list(counts), since_day)
-    else:
-        rows = [
-            row for (org, ep), count in shares for row in await tx.fetch(_DUE_SQLITE, org, ep, now, count, since_day)
-        ]
-    return [(row[0], row[1], row[2]) for row in rows]
-
-
-_SENT_COLUMNS = [
-    "org_id",
-    "id",
-    "day",
-    "message_id",
-    "endpoint_id",
-    "event_type",
-    "enrollment_id",
-    "awaited",
-    "attempt_count",
-    "attempts_before",
-]
-_ATTEMPT_COLUMNS = [
-    "org_id",
-    "delivery_id",
-    "number",
-    "day",
-    "bucket",
-    "started_at",
-    "duration_us",
-    "outcome",
-    "status_code",
-    "response",
-    "error",
-]
-
-
-def _claimed(row: Row[Any], payload: str, receiver: Row[Any], token: str) -> ClaimedDelivery:
-    return ClaimedDelivery(
-        org_id=row.org_id,
-        id=row.id,
-        day=row.day,
-        message_id=row.message_id,
-        endpoint_id=row.endpoint_id,
-        event_type=row.event_type,
-        enrollment_id=row.enrollment_id,
-        awaited=bool(row.awaited),
-        attempt_count=row.attempt_count,
-        attempts_before=row.attempts_before,
-        payload=payload,
-        url=receiver.url,
-        keys=signing_keys(receiver.secrets),
-        retry_preset=Preset(receiver.retry_preset),
-        failing=receiver.failing_since is not None,
-        lease_token=token,
-    )
 
 
 async def complete(tx: Transaction, completions: Sequence[Completion]) -> list[Completion]:
     """Record attempts in a system transaction; return those whose lease still held. A lost lease changes nothing."""
-    kept = await _still_leased(tx, completions)
-    if not kept:
+    if not completions:
         return []
-    await tx.bulk_insert(delivery_attempts, _ATTEMPT_COLUMNS, [_attempt_row(completion) for completion in kept])
-    statement = (
-        update(deliveries)
-        .where(
-            deliveries.c.org_id == bindparam("the_org"),
-            deliveries.c.id == bindparam("the_id"),
-            deliveries.c.day == bindparam("the_day"),
-        )
-        .values(
-            state=bindparam("new_state"),
-            attempt_count=deliveries.c.attempt_count + 1,
-            due_at=bindparam("new_due_at"),
-            lease_until=None,
-            lease_token=None,
-            last_outcome=bindparam("new_outcome"),
-            ended_at=bindparam("new_ended_at"),
-        )
-    )
-    await tx.connection.execute(statement, [_update_row(tx, completion) for completion in kept])
+    if tx.dialect == "postgresql":
+        rows = await tx.fetch(_UPDATE_POSTGRESQL, write_json([_update_row(tx, one) for one in completions]))
+        held = {(row[0], row[1], row[2]) for row in rows}
+    else:
+        held = await _still_leased(tx, completions)
+    kept = [one for one in completions if one.delivery.key in held]
+    if kept and tx.dialect != "postgresql":
+        await (await tx.driver()).executemany(_UPDATE_SQLITE, [_update_row(tx, one) for one in kept])
+    await tx.bulk_insert(delivery_attempts, _ATTEMPT_COLUMNS, [_attempt_row(one) for one in kept])
     return kept
 
 
-async def _still_leased(tx: Transaction, completions: Sequence[Completion]) -> list[Completion]:
-    wanted = {_key(completion.delivery): completion for completion in completions}
-    if not wanted:
-        return []
+async def _still_leased(tx: Transaction, completions: Sequence[Completion]) -> set[DeliveryKey]:
+    """Return which leases hold; nobody else writes before this transaction is over."""
+    wanted = {one.delivery.key: one.delivery.lease_token for one in completions}
     rows = await tx.all(
-        select(deliveries.c.org_id, deliveries.c.id, deliveries.c.day, deliveries.c.lease_token)
-        .where(
-            *_named(tx, deliveries, wanted),
-            deliveries.c.state == DeliveryState.PENDING,
+        select(deliveries.c.org_id, deliveries.c.id, deliveries.c.day, deliveries.c.lease_token).where(
+            *named(tx, deliveries, wanted), deliveries.c.state == DeliveryState.PENDING
         )
-        .order_by(deliveries.c.id)
-        .with_for_update()
     )
-    held = [(wanted[row.org_id, row.id, row.day], row.lease_token) for row in rows]
-    return [completion for completion, token in held if completion.delivery.lease_token == token]
-
-
-def _key(delivery: ClaimedDelivery) -> tuple[str, str, int]:
-    return (delivery.org_id, delivery.id, delivery.day)
+    held = {(row.org_id, row.id, row.day): row.lease_token for row in rows}
+    return {key for key, token in wanted.items() if held.get(key) == token}
 
 
 def _attempt_row(completion: Completion) -> tuple[Any, ...]:
@@ -339,17 +186,19 @@ def _attempt_row(completion: Completion) -> tuple[Any, ...]:
     )
 
 
-def _update_row(tx: Transaction, completion: Completion) -> dict[str, Any]:
+def _update_row(tx: Transaction, completion: Completion) -> tuple[Any, ...]:
     delivery = completion.delivery
-    return {
-        "the_org": delivery.org_id,
-        "the_id": delivery.id,
-        "the_day": delivery.day,
-        "new_state": completion.state,
-        "new_due_at": completion.due_at,
-        "new_outcome": completion.ruling.outcome,
-        "new_ended_at": None if completion.state is DeliveryState.PENDING else tx.now,
-    }
+    return (
+        completion.state.value,
+        # One that does not count is told among the attempts all the same; the schedule goes on where it was.
+        delivery.attempts_before + (completion.our_fault is not None),
+        None if completion.due_at is None else to_micros(completion.due_at),
+        (delivery.lane or RETRY) if completion.state is DeliveryState.PENDING else FIRST,  # as if it were redelivered
+        completion.ruling.outcome.value,
+        None if completion.state is DeliveryState.PENDING else to_micros(tx.now),
+        *delivery.key,
+        delivery.lease_token,
+    )
 
 
 async def release(tx: Transaction, abandoned: Iterable[ClaimedDelivery]) -> int:
@@ -362,6 +211,7 @@ async def release(tx: Transaction, abandoned: Iterable[ClaimedDelivery]) -> int:
             deliveries.c.lease_token == delivery.lease_token,
         )
         for delivery in abandoned
+        if not delivery.probe
     ]
     if not held:
         return 0

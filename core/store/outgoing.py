@@ -14,18 +14,22 @@ from sqlalchemy import (
     Column,
     Index,
     Integer,
+    Row,
     Select,
     Table,
     and_,
     bindparam,
+    case,
+    literal,
+    null,
     or_,
     select,
     text,
     update,
 )
 
-from core.domain.effects import SendMessage
-from core.domain.enrollment import MessageEnded, Sent
+from core.domain.effects import SendMessage, WithdrawMessages
+from core.domain.enrollment import Enrollment, MessageEnded, Sent
 from core.domain.trace import Transition
 from core.store.metadata import Instant, Name, dump_json, from_micros, metadata, org_id, to_micros
 from core.store.transaction import Transaction, values_by_column
@@ -50,6 +54,7 @@ class MessageState(StrEnum):
 
 UNDER_WAY = "state IN ('pending', 'sending')"
 PARKED = f"{UNDER_WAY} AND due_at IS NULL"
+ELSEWHERE = "provider_id <> ''"
 
 outgoing_messages = Table(
     "outgoing_messages",
@@ -75,12 +80,16 @@ outgoing_messages = Table(
     Column("due_at", Instant),
     Column("lease_token", Name),
     Column("outcome", Name, nullable=False),
+    # What the channel's own system calls it.
+    Column("provider_id", Name, nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index("outgoing_due", "org_id", "due_at", sqlite_where=text(UNDER_WAY), postgresql_where=text(UNDER_WAY)),
     # Frequency caps ask what a contact got lately, by any workflow.
     Index("outgoing_contact", "org_id", "contact_id", "created_at"),
     Index("outgoing_enrollment", "org_id", "enrollment_id", "id"),
+    # Other systems tell what became of a message under their own id of it.
+    Index("outgoing_provider", "org_id", "provider_id", sqlite_where=text(ELSEWHERE), postgresql_where=text(ELSEWHERE)),
     # Resuming a workflow brings its own back.
     Index("outgoing_parked", "org_id", "workflow_id", sqlite_where=text(PARKED), postgresql_where=text(PARKED)),
 )
@@ -144,8 +153,12 @@ class ClaimedMessage:
     awaited: bool
     attempts: int
     """Made before this one."""
+    outcome: str
+    """Why it was held before; where it was withdrawn, that."""
     created_at: datetime
     lease_token: str
+    unsubscribe_url: str = ""
+    """Where one click ends messages of its purpose to its contact; empty for nowhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,14 @@ class Completion:
     """What was answered, in a few words."""
     due_at: datetime | None = None
     """When to try again; None in a final state."""
+    provider_id: str = ""
+    """What the channel's own system calls the message."""
+    tried: bool = True
+    """False where it was held without a try."""
+    handed_over: bool = False
+    """True where nobody here carries its channel, and an event asks others to."""
+    bounced: bool = False
+    """True where the address was refused for good."""
 
     @property
     def id(self) -> str:
@@ -184,6 +205,27 @@ async def create_many(tx: Transaction, new: Sequence[NewMessage]) -> None:
     await tx.bulk_insert(outgoing_messages, _NEW_COLUMNS, rows)
     if rows:
         tx.wake("mailer")
+
+
+WITHDRAWN = "skipped: "
+"""Begins the outcome of a message that is not to be sent any more; the mailer ends it, as it ends every message."""
+
+
+async def withdraw(tx: Transaction, unsent: Sequence[tuple[Enrollment, WithdrawMessages]]) -> None:
+    """Take back what was written for enrollments, of any organizations, and has not left.
+
+    What is being sent this moment cannot be called back. What a paused workflow holds is looked at when it goes on.
+    """
+    because: dict[str, list[ContactKey]] = {}
+    for enrollment, effect in unsent:
+        because.setdefault(effect.reason, []).append((enrollment.org_id, enrollment.id))
+    c = outgoing_messages.c
+    for reason, keys in sorted(because.items()):
+        theirs = or_(*(and_(c.org_id == org, c.enrollment_id == enrollment) for org, enrollment in sorted(keys)))
+        due = case((c.due_at.is_(None), null()), else_=literal(tx.now, Instant()))
+        values = {"due_at": due, "outcome": f"{WITHDRAWN}{reason}"}
+        await tx.run(update(outgoing_messages).where(theirs, c.state == MessageState.PENDING.value).values(values))
+    tx.wake("mailer")
 
 
 def _is(org: str, message: str) -> Any:
@@ -215,10 +257,11 @@ async def complete(tx: Transaction, completions: Sequence[Completion]) -> None:
         .where(c.org_id == bindparam("the_org"), c.id == bindparam("the_id"))
         .values(
             state=bindparam("new_state"),
-            attempts=c.attempts + 1,
+            attempts=c.attempts + bindparam("tries"),
             due_at=bindparam("new_due_at"),
             lease_token=None,
             outcome=bindparam("new_outcome"),
+            provider_id=bindparam("new_provider_id"),
             ended_at=bindparam("new_ended_at"),
         )
     )
@@ -227,8 +270,10 @@ async def complete(tx: Transaction, completions: Sequence[Completion]) -> None:
             "the_org": one.message.org_id,
             "the_id": one.message.id,
             "new_state": one.state.value,
+            "tries": int(one.tried),
             "new_due_at": one.due_at,
             "new_outcome": one.outcome,
+            "new_provider_id": one.provider_id,
             "new_ended_at": tx.now if one.state.final else None,
         }
         for one in completions
@@ -268,6 +313,19 @@ async def sent_lately(
     for org, contact, channel, created_at, workflow_id in rows:
         found[org, contact].append(Sent(channel, from_micros(created_at), workflow_id))
     return {key: tuple(found[key]) for key in wanted}
+
+
+async def about(tx: Transaction, message_id: str) -> Row[Any] | None:
+    """Return a message by its id, or by what another system calls it; None for one that is not known, or two of them.
+
+    The transaction names the organization.
+    """
+    c = outgoing_messages.c
+    if message_id.startswith("msg_"):
+        return await tx.first(select(outgoing_messages).where(c.id == message_id))
+    named = select(outgoing_messages).where(c.provider_id == message_id, text(ELSEWHERE))
+    rows = await tx.all(named.limit(2)) if message_id else []
+    return rows[0] if len(rows) == 1 else None
 
 
 def listing(*, enrollment_id: str = "", contact_id: str = "") -> Select[Any]:

@@ -10,12 +10,14 @@ from typing import Any
 from sqlalchemy import Row, literal_column, select, update
 
 from core.domain.enrollment import State
-from core.domain.steps.message import TRANSACTIONAL
+from core.domain.messaging import addresses
+from core.domain.messaging.consent import EVERY, NOTHING_STORED, TRANSACTIONAL, objection
+from core.store import consent
 from core.store.enrollments import enrollments
 from core.store.keys import these
 from core.store.metadata import to_micros
 from core.store.organizations import organizations
-from core.store.outgoing import PARKED, UNDER_WAY, ClaimedMessage, MessageState, outgoing_messages
+from core.store.outgoing import PARKED, UNDER_WAY, WITHDRAWN, ClaimedMessage, MessageState, outgoing_messages
 from core.store.record_rows import records
 from core.store.transaction import Transaction
 from core.store.workflows import WorkflowState, workflows
@@ -125,6 +127,28 @@ def _claimed(row: Row[Any]) -> ClaimedMessage:
     return ClaimedMessage(**{name: value for name, value in row._mapping.items() if name in names})
 
 
+async def look_again(tx: Transaction, contact_id: str, channel: str, purpose: str, *, also_transactional: bool) -> int:
+    """Make the messages that a refusal covers due now, so that the mailer ends them at once; return how many.
+
+    What is being sent this moment cannot be called back. What a paused workflow holds is looked at when it goes on.
+    """
+    c = outgoing_messages.c
+    covered = [c.contact_id == contact_id, c.state == MessageState.PENDING.value, c.due_at > tx.now]
+    if channel != EVERY:
+        covered.append(c.channel == channel)
+    if purpose != EVERY:
+        covered.append(c.purpose == purpose)
+    elif not also_transactional:
+        covered.append(c.purpose != TRANSACTIONAL)
+    # In one order, and not those that a mailer is claiming: it will see the refusal, or has them in its hands.
+    found = await tx.all(select(c.id).where(*covered).order_by(c.id).with_for_update(skip_locked=True))
+    if found:
+        due = update(outgoing_messages).where(c.id.in_([row.id for row in found])).values(due_at=tx.now)
+        await tx.run(due)
+        tx.wake("mailer")
+    return len(found)
+
+
 async def unwanted(tx: Transaction, claimed: Sequence[ClaimedMessage]) -> dict[str, str]:
     """Return which messages must not go out any more, by id, and why: much may have happened since they were written.
 
@@ -144,14 +168,28 @@ async def unwanted(tx: Transaction, claimed: Sequence[ClaimedMessage]) -> dict[s
         )
     )
     states = {(row.org_id, row.id): row.state for row in running}
+    keys: dict[tuple[str, str], set[str]] = {}
+    for one in claimed:
+        key = addresses.key(one.org_id, one.channel, one.recipient)
+        keys.setdefault((one.org_id, one.contact_id), set()).add(key)
+    known = await consent.of_contacts(tx, keys)
     found: dict[str, str] = {}
     for one in claimed:
         person = fields.get((one.org_id, one.contact_id))
         state = states.get((one.org_id, one.enrollment_id))
+        against = objection(
+            known.get((one.org_id, one.contact_id), NOTHING_STORED),
+            unsubscribed=person is not None and person.get("unsubscribed") is True,
+            channel=one.channel,
+            purpose=one.purpose,
+            address=one.recipient,
+        )
         if person is None:
             found[one.id] = "skipped: the contact was deleted"
-        elif one.purpose != TRANSACTIONAL and person.get("unsubscribed") is True:
-            found[one.id] = "skipped: the contact has unsubscribed"
+        elif against is not None:
+            found[one.id] = f"skipped: {against.told}"
+        elif one.outcome.startswith(WITHDRAWN):
+            found[one.id] = one.outcome
         elif state is None or state == State.CANCELLED:
             found[one.id] = "skipped: the enrollment was cancelled"
     return found

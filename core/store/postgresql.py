@@ -15,6 +15,7 @@ PARTITIONED = ("trace_entries", "messages", "deliveries", "delivery_attempts", "
 
 DAYS_AHEAD = 7
 _LOCK = 0x6472_6971  # any number that nobody else locks
+_LOCK_MILLISECONDS = 200
 
 _MADE = (
     "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid WHERE inhparent = $1::regclass"
@@ -70,3 +71,31 @@ async def ensure_partitions(tx: Transaction, now: datetime) -> int:
                 )
                 made += 1
     return made
+
+
+async def old_partitions(tx: Transaction, table: str, before_day: int) -> list[str]:
+    """Return the partitions of days before this one, the oldest first."""
+    days = sorted(
+        int(day)
+        for (name,) in await tx.fetch(_MADE, table)
+        if (day := str(name).removeprefix(f"{table}_")).isdigit() and int(day) < before_day
+    )
+    return [f"{table}_{day}" for day in days]
+
+
+async def drop_partition(tx: Transaction, table: str, partition: str, unless: str) -> bool:
+    """Drop a partition in a transaction of its own, unless it has a row of this condition; tell whether it is gone.
+
+    Nobody reads or writes the table meanwhile, so it is not waited for long: then it fails with a lock timeout, and
+    may pass another time.
+    """
+    driver = await tx.driver()
+    kept = f"SELECT EXISTS (SELECT 1 FROM {partition} AS t WHERE {unless})"  # noqa: S608 -- names are ours
+    if await driver.fetchval(kept):
+        return False
+    await driver.execute(f"SET LOCAL lock_timeout = '{_LOCK_MILLISECONDS}ms'")
+    await driver.execute(f"LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE")
+    if await driver.fetchval(kept):  # somebody made one of them pending again
+        return False
+    await driver.execute(f"DROP TABLE {partition}")
+    return True

@@ -16,8 +16,14 @@ from core.store.transaction import Transaction
 async def announce(tx: Transaction, written: Iterable[Written]) -> None:
     """Tell the organization's endpoints and workflows which records were created and what changed in others."""
     told = [item for item in written if item.created or item.changes]
-    await deliveries.emit(tx, [Emission(item.record.org_id, _event(item)) for item in told])
+    await tell_endpoints(tx, told)
     await record_triggers.note(tx, told)
+
+
+async def tell_endpoints(tx: Transaction, written: Iterable[Written]) -> None:
+    """Tell the organization's endpoints alone: what a merge changes was told to workflows when it was first written."""
+    told = [item for item in written if item.created or item.changes]
+    await deliveries.emit(tx, [Emission(item.record.org_id, _event(item)) for item in told])
 
 
 def _event(item: Written) -> Emit:

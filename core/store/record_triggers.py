@@ -17,6 +17,7 @@ from core import ids
 from core.domain import names
 from core.domain.enrollment import EventFacts, Facts
 from core.domain.records.changes import Change
+from core.domain.records.lateness import HISTORY
 from core.domain.workflow import firing
 from core.domain.workflow.firing import LISTS, RECORD, RECORD_EVENTS, ChangedRecord
 from core.store import events, listeners
@@ -79,8 +80,9 @@ class _Told:
 
 
 async def note(tx: Transaction, written: Iterable[Written]) -> None:
-    """Write events for records that somebody created or changed, where a workflow listens."""
-    await _note(tx, [_told(item.record, item.created, item.changes, item.actor, item.cause) for item in written])
+    """Write events for records that somebody created or changed, where a workflow listens; history tells nothing."""
+    told = [item for item in written if not item.cause.startswith(f"{HISTORY}:")]
+    await _note(tx, [_told(item.record, item.created, item.changes, item.actor, item.cause) for item in told])
 
 
 async def note_drafts(tx: Transaction, drafts: Iterable[Draft]) -> None:

@@ -18,7 +18,7 @@ from core.domain.filters import Expression
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
 from core.domain.records.fields import STANDARD_FIELDS
-from core.store import identifiers, paging, record_events, record_triggers
+from core.store import identifiers, merges, paging, record_events, record_triggers
 from core.store.filtering import Columns, JsonPath, to_sql
 from core.store.record_rows import Draft, Record, Written, hold, record_changes, records, save, to_record
 from core.store.transaction import Transaction
@@ -139,7 +139,7 @@ async def update(
     """
     record = (await hold(tx, [(tx.org_id, record_id)])).get((tx.org_id, record_id))
     if record is None:
-        raise NotFound(kind="record", id=record_id)
+        raise await merges.kept_by(tx, record_id) or NotFound(kind="record", id=record_id)
     if expected_etag and record.etag != expected_etag:
         raise EtagMismatch(kind=record.type, id=record_id, current=record.etag, given=expected_etag)
     taken = await identifiers.claim_changed(tx, [identifiers.Change(tx.org_id, record_id, record.type, patch)])

@@ -7,57 +7,28 @@ and goes on with that record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from core import ids
 from core.domain import names
-from core.domain.errors import EmailTaken, Invalid, Violation
+from core.domain.errors import EmailTaken, Invalid, TooManyIdentifiers, Violation
 from core.domain.records import identity
-from core.domain.records.changes import Change
 from core.domain.records.fields import missing_fields
-from core.domain.records.identity import Conflict, Identifier
-from core.store import identifiers, record_events
-from core.store.record_rows import Draft, Record, Written, hold, save
-from core.store.transaction import Transaction
+from core.domain.records.identity import MOST_IDENTIFIERS, Conflict, Identifier
+from core.store import automatic_merges, identifiers, identity_conflicts, merges, record_events
+from core.store.candidates import Batch
+from core.store.candidates import ContactCandidate as ContactCandidate
+from core.store.candidates import Resolved as Resolved
+from core.store.identity_conflicts import Seen
+from core.store.late_fields import set_since
+from core.store.record_rows import Draft, Record, Written, save
+from core.store.transaction import StaleEnrollment, Transaction
 
-
-@dataclass(frozen=True, slots=True)
-class ContactCandidate:
-    """A record as a caller describes it: what it is called and which fields it shall have."""
-
-    fields: Mapping[str, Any]
-    """Dotted path to value in stored form, as `validate_fields` returns them."""
-    identifiers: tuple[Identifier, ...] = ()
-    """Beside the e-mail and the phone among the fields; each in normal form."""
-    contact_id: str = ""
-    """Id of a record that must be there."""
-    path: str = ""
-    """Where the caller wrote it, such as `contacts[3]`, for what is wrong with it."""
-    observed: bool = False
-    """True for what an event tells: it never changes an e-mail, and where e-mails differ it changes nothing."""
-    initial: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the record if it must be made."""
-    cause: str = ""
-    """Of this candidate's changes, where it has one of its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """The record that a candidate turned out to be, or what is wrong with the candidate."""
-
-    record: Record | None = None
-    created: bool = False
-    changes: tuple[Change, ...] = ()
-    conflicts: tuple[Conflict, ...] = ()
-    """Identifiers that name somebody else."""
-    violation: Violation | None = None
-
-    @property
-    def contact_id(self) -> str:
-        """Return the record's id; empty where something is wrong."""
-        return "" if self.record is None else self.record.id
+_MERGES_AT_ONCE = 5
+"""How many merges, one into the next, are followed that end while their records are waited for."""
 
 
 @dataclass(slots=True)
@@ -71,33 +42,9 @@ class _Plan:
     violation: Violation | None = None
     link_only: bool = False
     """The record is the one meant, but what the candidate says is not believed."""
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What is known while candidates become records."""
-
-    tx: Transaction
-    record_type: str
-    seen: Mapping[Identifier, str] = field(default_factory=dict)
-    """Whose identifiers they were at the start."""
-    known: dict[Identifier, str] = field(default_factory=dict)
-    """Whose they are by now, with those that this batch gives away."""
-    held: dict[str, Record] = field(default_factory=dict)
-    new: dict[str, object] = field(default_factory=dict)
-    """The e-mail of each record that is being made, by its id."""
-
-    def email_of(self, record_id: str) -> object:
-        record = self.held.get(record_id)
-        return self.new.get(record_id) if record is None else record.fields.get("email")
-
-    async def hold(self, record_ids: Iterable[str]) -> None:
-        found = await hold(self.tx, [(self.tx.org_id, record_id) for record_id in record_ids])
-        self.held.update({record.id: record for record in found.values() if record.type == self.record_type})
-
-    async def owners(self, wanted: Iterable[Identifier]) -> dict[Identifier, str]:
-        keys = [(self.tx.org_id, self.record_type, *identifier) for identifier in wanted]
-        return {(key[2], key[3]): owner for key, owner in (await identifiers.owners(self.tx, keys)).items()}
+    other_email: bool = False
+    """The e-mail is another one of the record's own: it found the record, and the main one stays."""
+    unclaimed: list[Identifier] = field(default_factory=list)
 
 
 async def resolve_contacts(
@@ -137,30 +84,93 @@ async def resolve(
     tx: Transaction, record_type: str, candidates: Sequence[ContactCandidate], *, actor: str, cause: str = ""
 ) -> list[Resolved]:
     """Find or make a record of one type for each candidate; see `resolve_contacts`."""
-    batch = _Batch(tx, record_type)
+    batch = Batch(tx, record_type)
     plans = [_Plan(candidate, _identifiers(record_type, candidate)) for candidate in candidates]
-    batch.seen = await batch.owners({identifier for plan in plans for identifier in plan.identifiers})
+    wanted = {identifier for plan in plans for identifier in plan.identifiers}
+    batch.seen = await batch.owners(wanted)
+    if record_type == "contact" and await automatic_merges.join(tx, _told(batch, plans, cause), actor):
+        batch.seen = await batch.owners(wanted)
     batch.known = dict(batch.seen)
     await batch.hold({*batch.known.values(), *(plan.candidate.contact_id for plan in plans)})
+    await _confirm(batch, plans)
     for plan in plans:
         _aim(batch, plan)
     await _claim(batch, plans)
+    await _look_back(batch, plans)
     drafts: dict[str, Draft] = {}
     answers = [_write(batch, drafts, plan, actor, cause) for plan in plans]
     written = {item.record.id: item for item in await save(tx, drafts.values())}
     await record_events.announce(tx, written.values())
+    await identity_conflicts.note(
+        tx, [one for plan, answer in zip(plans, answers, strict=True) for one in _seen(batch, plan, answer, cause)]
+    )
     return [_final(answer, written) for answer in answers]
+
+
+def _told(batch: Batch, plans: Sequence[_Plan], cause: str) -> list[automatic_merges.Told]:
+    """Return whom the events among the candidates name."""
+    return [
+        ({one: batch.seen[one] for one in plan.identifiers if one in batch.seen}, plan.candidate.cause or cause)
+        for plan in plans
+        if plan.candidate.observed
+    ]
+
+
+def _seen(batch: Batch, plan: _Plan, answer: Resolved, cause: str) -> list[Seen]:
+    if answer.record is None:
+        return []
+    return [
+        Seen(batch.record_type, plan.candidate.cause or cause, answer.contact_id, one.kind, one.value, one.record_id)
+        for one in answer.conflicts
+    ]
+
+
+async def _confirm(batch: Batch, plans: Sequence[_Plan]) -> None:
+    """Ask once more, with the records held, for e-mails that are not their records' main ones.
+
+    They are a merged record's, or were given up since they were seen. Learn too which records went into others, be it
+    while this waited for them.
+    """
+    for _ in range(_MERGES_AT_ONCE):
+        gone = [identifier for identifier, owner in batch.known.items() if owner not in batch.held]
+        if not gone:
+            break
+        there = await batch.owners(gone)
+        batch.known.update(there)
+        batch.seen.update(there)
+        await batch.hold(there.values())
+    doubtful = [
+        identifier
+        for identifier, owner in batch.known.items()
+        if identifier[0] == "email" and identity.normalise("email", batch.email_of(owner)) != identifier
+    ]
+    if doubtful:
+        there = await batch.owners(doubtful)
+        for identifier in doubtful:
+            if there.get(identifier) == batch.known[identifier]:
+                batch.confirmed.add(identifier)
+            elif identifier not in there:
+                del batch.known[identifier], batch.seen[identifier]
+    missing = {plan.candidate.contact_id for plan in plans} - set(batch.held) - {""}
+    for record_id in await merges.standing_of(batch.tx, missing):
+        into = await merges.kept_by(batch.tx, record_id)
+        if into is not None:
+            batch.merged[record_id] = into
 
 
 def _identifiers(record_type: str, candidate: ContactCandidate) -> list[Identifier]:
     return list(dict.fromkeys([*candidate.identifiers, *identity.of_fields(record_type, candidate.fields)]))
 
 
-def _aim(batch: _Batch, plan: _Plan) -> None:
+def _aim(batch: Batch, plan: _Plan) -> None:
     """Decide which record a candidate means, from what is known so far; earlier candidates count."""
     email = plan.candidate.fields.get("email")
     if plan.candidate.contact_id:
         plan.target = plan.candidate.contact_id
+        if plan.target in batch.merged:
+            gone = batch.merged[plan.target]
+            plan.violation = _violation(plan, "contact_id", gone.reason, gone.message, gone.way_out)
+            return
         if plan.target not in batch.held:
             message = f"there is no {batch.record_type} {plan.target}"
             plan.violation = _violation(plan, "contact_id", "NOT_FOUND", message, "Check the id, or send an e-mail.")
@@ -182,7 +192,7 @@ def _aim(batch: _Batch, plan: _Plan) -> None:
             batch.known.setdefault(identifier, plan.target)
 
 
-def _may_be_made(batch: _Batch, plan: _Plan) -> bool:
+def _may_be_made(batch: Batch, plan: _Plan) -> bool:
     missing = missing_fields(batch.record_type, plan.candidate.fields, plan.candidate.path)
     if missing:
         plan.violation = missing[0]
@@ -193,18 +203,21 @@ def _may_be_made(batch: _Batch, plan: _Plan) -> bool:
     return plan.violation is None
 
 
-def _new_record(batch: _Batch, email: object) -> str:
+def _new_record(batch: Batch, email: object) -> str:
     record_id = ids.mint(names.RECORD_PREFIXES[batch.record_type], batch.tx.now)
     batch.new[record_id] = email
     return record_id
 
 
-def _check_email(batch: _Batch, plan: _Plan, email: object) -> None:
+def _check_email(batch: Batch, plan: _Plan, email: object) -> None:
     """Refuse an e-mail that is somebody else's, and do not believe an event that brings another e-mail."""
     identifier = identity.normalise("email", email) if batch.record_type == "contact" else None
     if identifier is None:
         return
-    if plan.candidate.observed:
+    own = identifier in batch.confirmed and batch.known.get(identifier) == plan.target
+    if own and not plan.candidate.contact_id:
+        plan.other_email = True
+    elif plan.candidate.observed:
         if identity.emails_differ(email, batch.email_of(plan.target)):
             plan.link_only = True
             if not any(conflict.kind == "email" for conflict in plan.conflicts):
@@ -219,7 +232,7 @@ def _claims(plan: _Plan) -> list[Identifier]:
     return given if plan.link_only else plan.identifiers
 
 
-async def _claim(batch: _Batch, plans: Sequence[_Plan]) -> None:
+async def _claim(batch: Batch, plans: Sequence[_Plan]) -> None:
     """Take the identifiers that seemed free, and follow whoever was faster."""
     tx, record_type = batch.tx, batch.record_type
     wanted = {
@@ -229,6 +242,8 @@ async def _claim(batch: _Batch, plans: Sequence[_Plan]) -> None:
         for identifier in _claims(plan)
         if batch.known[identifier] == plan.target and not _is_settled(batch, identifier)
     }
+    for refused in await _too_many(batch, plans, wanted):
+        del wanted[refused]
     rows = [(tx.org_id, record_type, *identifier, record_id) for identifier, record_id in wanted.items()]
     won = {(key[2], key[3]) for key in await identifiers.claim(tx, rows)}
     lost = {identifier: record_id for identifier, record_id in wanted.items() if identifier not in won}
@@ -244,15 +259,40 @@ async def _claim(batch: _Batch, plans: Sequence[_Plan]) -> None:
         await _follow(batch, plan, beaten)
 
 
-def _is_settled(batch: _Batch, identifier: Identifier) -> bool:
+async def _too_many(batch: Batch, plans: Sequence[_Plan], wanted: Mapping[Identifier, str]) -> set[Identifier]:
+    """Return the identifiers that records of long standing cannot have as well; events go on without them."""
+    more: dict[str, list[Identifier]] = {}
+    for identifier, record_id in wanted.items():
+        if record_id in batch.held and identifier not in batch.seen:
+            more.setdefault(record_id, []).append(identifier)
+    there = await identifiers.counts(batch.tx, more)
+    refused = {
+        identifier
+        for record_id, new in more.items()
+        for identifier in new[max(0, MOST_IDENTIFIERS - there.get(record_id, 0)) :]
+    }
+    for plan in plans if refused else ():
+        over = [identifier for identifier in plan.identifiers if identifier in refused]
+        if over and plan.violation is None and not plan.candidate.observed:
+            count = there.get(plan.target, 0) + len(over)
+            error = TooManyIdentifiers(id=plan.target, count=count, limit=MOST_IDENTIFIERS)
+            plan.violation = _violation(plan, over[0][0], error.reason, error.message, error.way_out)
+            refused |= {identifier for identifier in plan.identifiers if identifier in wanted}
+        plan.unclaimed += over
+    return refused
+
+
+def _is_settled(batch: Batch, identifier: Identifier) -> bool:
     """Tell whether an identifier need not be claimed; an e-mail may have been given up since it was seen."""
     owner = batch.seen.get(identifier)
     if owner is None:
         return False
-    return identifier[0] != "email" or identity.normalise("email", batch.email_of(owner)) == identifier
+    if identifier[0] != "email" or identifier in batch.confirmed:
+        return True
+    return identity.normalise("email", batch.email_of(owner)) == identifier
 
 
-async def _follow(batch: _Batch, plan: _Plan, beaten: Mapping[Identifier, str]) -> None:
+async def _follow(batch: Batch, plan: _Plan, beaten: Mapping[Identifier, str]) -> None:
     lost = {identifier: beaten[identifier] for identifier in plan.identifiers if identifier in beaten}
     if plan.violation is not None or not lost:
         return
@@ -272,7 +312,7 @@ async def _follow(batch: _Batch, plan: _Plan, beaten: Mapping[Identifier, str]) 
     _check_email(batch, plan, plan.candidate.fields.get("email"))
 
 
-def _write(batch: _Batch, drafts: dict[str, Draft], plan: _Plan, actor: str, cause: str) -> Resolved:
+def _write(batch: Batch, drafts: dict[str, Draft], plan: _Plan, actor: str, cause: str) -> Resolved:
     if plan.violation is not None:
         return Resolved(conflicts=plan.conflicts, violation=plan.violation)
     tx, target = batch.tx, plan.target
@@ -280,20 +320,49 @@ def _write(batch: _Batch, drafts: dict[str, Draft], plan: _Plan, actor: str, cau
     if draft is None:
         record = batch.held.get(target)
         created = record is None
+        if record is None and target not in batch.new:
+            raise StaleEnrollment(f"{target} has gone while this waited for it")  # the call is carried out again
         if record is None:
             record = Record(tx.org_id, target, batch.record_type, {}, 1, tx.now, tx.now)
         draft = drafts[target] = Draft(record, created)
     fields = {**plan.candidate.initial, **plan.candidate.fields} if created else plan.candidate.fields
+    if not created:
+        fields = _still_so(batch, plan, draft, fields)
+    if plan.other_email:
+        fields = {name: value for name, value in fields.items() if name != "email"}
     changes = () if plan.link_only else draft.patch(fields, actor, plan.candidate.cause or cause)
-    return Resolved(draft.record, created, changes, plan.conflicts)
+    if batch.set_at is not None:
+        batch.set_at.setdefault(target, {}).update((one.field, plan.candidate.as_of or tx.now) for one in changes)
+    return Resolved(draft.record, created, changes, plan.conflicts, unclaimed=tuple(plan.unclaimed))
+
+
+async def _look_back(batch: Batch, plans: Sequence[_Plan]) -> None:
+    """Learn what happened since, where something is said late."""
+    earliest: dict[str, datetime] = {}
+    for plan in plans:
+        at = plan.candidate.as_of
+        if at is not None and plan.target in batch.held:
+            earliest[plan.target] = min(at, earliest.get(plan.target, at))
+    if any(plan.candidate.as_of is not None for plan in plans):
+        batch.set_at = await set_since(batch.tx, earliest)
+
+
+def _still_so(batch: Batch, plan: _Plan, draft: Draft, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what is set of what a candidate says: what comes late does not undo what happened since."""
+    at = plan.candidate.as_of
+    if plan.candidate.fills:
+        return {name: value for name, value in fields.items() if draft.record.fields.get(name) in (None, "")}
+    if at is None or batch.set_at is None:
+        return fields
+    known = batch.set_at.get(plan.target, {})
+    return {name: value for name, value in fields.items() if known.get(name, at) <= at}
 
 
 def _final(answer: Resolved, written: Mapping[str, Written]) -> Resolved:
     """Return an answer with its record as it is after the whole batch."""
     if answer.record is None:
         return answer
-    record = written[answer.record.id].record
-    return Resolved(record, answer.created, answer.changes, answer.conflicts)
+    return replace(answer, record=written[answer.record.id].record)
 
 
 def _at(plan: _Plan, name: str) -> str:

@@ -27,14 +27,15 @@ class Wakeups:
         self._pending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def event(self, name: str) -> asyncio.Event:
-        """Return a new event that is set whenever the name is signalled."""
+    def event(self, *names: str) -> asyncio.Event:
+        """Return a new event that is set whenever one of the names is signalled."""
         event = asyncio.Event()
-        self._events.setdefault(name, set()).add(event)
+        for name in names:
+            self._events.setdefault(name, set()).add(event)
         return event
 
     def forget(self, name: str, event: asyncio.Event) -> None:
-        """Stop setting an event."""
+        """Stop setting an event for a name."""
         self._events.get(name, set()).discard(event)
 
     def signal(self, names: Iterable[str]) -> None:

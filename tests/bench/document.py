@@ -21,6 +21,8 @@ _TITLES = {
     "fairness": "Fairness",
     "events": "Events",
     "calls": "Calls",
+    "webhooks": "Webhooks",
+    "endpoints": "Good receivers beside bad ones",
     "peers": "Beside other engines",
     "scale": "Many sleepers",
 }

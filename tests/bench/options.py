@@ -6,7 +6,19 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-PARTS = ("floors", "engine", "workers", "peers", "restart", "fairness", "events", "calls", "scale")
+PARTS = (
+    "floors",
+    "engine",
+    "workers",
+    "peers",
+    "restart",
+    "fairness",
+    "events",
+    "calls",
+    "webhooks",
+    "endpoints",
+    "scale",
+)
 """Every part, in the order in which a run goes through them."""
 MOST_ROUNDS = 12
 """Each takes some hours of the database's clock, and the floods come due on its sixth day."""
@@ -20,6 +32,8 @@ _SUMMARIES = """parts:
   fairness   how long a small organization waits while another has a flood of due rows
   events     from an event's arrival to the next step committed, with an idle and with a busy engine
   calls      bulk enrollment and reads over gRPC
+  webhooks   deliveries beside a bare loop of POSTs, plain and over TLS; from commit to first attempt
+  endpoints  how long healthy endpoints wait while others hang, fail or have dead names
   scale      the engine with 100,000 and with 5,000,000 sleepers; only when named, or with all
 """
 
@@ -42,6 +56,10 @@ class Options:
     """The longest that one engine case runs."""
     floor_seconds: float
     events: int
+    deliveries: int
+    """Webhooks that are due at once."""
+    endpoints: int
+    """Receivers of the endpoints part; three tenths of them are bad."""
     peer_seconds: float
     few: int
     many: int
@@ -98,6 +116,8 @@ def _sized(given: argparse.Namespace) -> Options:
         seconds=given.seconds or (3.0 if quick else 10.0),
         floor_seconds=0.3 if quick else 1.0,
         events=min(max(sleepers // 20, 50), 100 if quick else 1_000),
+        deliveries=min(max(sleepers // 10, 200), 2_000 if quick else 20_000),
+        endpoints=40 if quick else 100,
         peer_seconds=3.0 if quick else 15.0,
         few=given.few or (10_000 if quick else 100_000),
         many=given.many or (100_000 if quick else 5_000_000),

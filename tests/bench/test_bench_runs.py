@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,17 @@ _ENGINE = (
     "memory of the process, 2,000 asleep",
     "a sleeper's row and its indexes",
 )
+_WEBHOOKS = (
+    "deliveries, plain, a second of CPU",
+    "deliveries, plain, a second",
+    "deliveries, over TLS, a second of CPU",
+    "deliveries, over TLS, a second",
+    "commit to first attempt, p50",
+    "commit to first attempt, p99",
+    "healthy endpoints beside 30 % bad ones, first attempt p50",
+    "healthy endpoints beside 30 % bad ones, first attempt p99",
+)
+_BOTH = [("sqlite", "SQLite"), ("postgresql", "PostgreSQL")]
 _ALONE = {"SQLite": ["row writes, against 4,096 rows a transaction"], "PostgreSQL": ["write-ahead log"]}
 """What is measured on one of the two alone."""
 
@@ -36,9 +48,9 @@ def folder() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize(("database", "label"), [("sqlite", "SQLite"), ("postgresql", "PostgreSQL")])
-def test_a_tiny_run_of_the_engine_measures_everything(folder: Path, database: str, label: str) -> None:
-    command = [sys.executable, "-m", "tests.bench", "engine", "--database", database, "--quick", "--json"]
+def _run(folder: Path, database: str, *parts: str) -> dict[str, Any]:
+    """Run parts of the bench in tiny form and return the report, of which everything was measured."""
+    command = [sys.executable, "-m", "tests.bench", *parts, "--database", database, "--quick", "--json"]
     path = os.pathsep.join([str(_ROOT), str(_ROOT / "proto" / "gen")])
     ran = subprocess.run(
         [*command, "--sleepers", "2000", "--seconds", "1", "--folder", str(folder)],
@@ -49,15 +61,32 @@ def test_a_tiny_run_of_the_engine_measures_everything(folder: Path, database: st
         timeout=300,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    report = json.loads(ran.stdout)
+    report: dict[str, Any] = json.loads(ran.stdout)
     assert report["left_out"] == []
-    assert {"date", "command", "processor", "databases in", label} <= report["machine"].keys()
-    found = {(figure["database"], figure["what"]) for figure in report["figures"] if figure["part"] == "engine"}
-    assert found == {(label, what) for what in (*_ENGINE, *_ALONE[label])}
     for figure in report["figures"]:
         assert figure["value"] > 0, figure
         assert not figure["against"] or figure["ratio"] > 0, figure
     assert not list(folder.iterdir()), "it leaves nothing behind"
+    return report
+
+
+@pytest.mark.parametrize(("database", "label"), _BOTH[:1])
+def test_a_tiny_run_of_the_engine_measures_everything(folder: Path, database: str, label: str) -> None:
+    report = _run(folder, database, "engine")
+    assert {"date", "command", "processor", "databases in", label} <= report["machine"].keys()
+    found = {(figure["database"], figure["what"]) for figure in report["figures"] if figure["part"] == "engine"}
+    assert found == {(label, what) for what in (*_ENGINE, *_ALONE[label])}
+
+
+@pytest.mark.parametrize(("database", "label"), _BOTH[1:])
+def test_a_tiny_run_of_webhooks_measures_everything_and_misses_no_message(
+    folder: Path, database: str, label: str
+) -> None:
+    report = _run(folder, database, "webhooks", "endpoints")
+    figures = [figure for figure in report["figures"] if figure["part"] in ("webhooks", "endpoints")]
+    assert {(figure["database"], figure["what"]) for figure in figures} == {(label, what) for what in _WEBHOOKS}
+    notes = {figure["note"] for figure in figures if figure["part"] == "endpoints"}
+    assert notes == {"0 missing"}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,9 @@ from core.store import deliveries, endpoints
 from core.store.database import Database
 from core.store.deliveries import Emission, FinalDelivery
 from core.store.organizations import organizations
+from tests.delivery.mailing import server, start
+
+__all__ = ["server", "start"]
 
 ORG = "org_main"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

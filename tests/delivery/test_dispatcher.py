@@ -71,24 +71,36 @@ async def test_data_that_is_refused_is_told_as_no_delivery(outbox, receiver):
     assert await outbox.rows() == []
 
 
-async def test_a_dead_receiver_is_tried_over_the_whole_schedule_under_one_id(outbox, receiver):
+@pytest.mark.parametrize("preset", Preset)
+async def test_a_dead_receiver_is_tried_over_the_whole_schedule_at_exact_instants_under_one_id(
+    outbox, receiver, preset
+):
     receiver.answers["/"] = 500
-    endpoint_id = await outbox.endpoint(receiver.base + "/")
+    endpoint_id = await outbox.endpoint(receiver.base + "/", retry_preset=preset)
     message_id = await outbox.emit()
     await outbox.dispatcher.drain()
-    for number, delay in enumerate(DELAYS[Preset.STANDARD], start=1):
-        assert len(receiver.received) == number
-        await outbox.later(seconds=delay.total_seconds() * 0.79)
-        assert len(receiver.received) == number
-        await outbox.later(seconds=delay.total_seconds() * 0.42)
+    instants = [outbox.clock.now()]
+    for number, delay in enumerate(DELAYS[preset], start=1):
+        due_at = (await outbox.only()).due_at
+        assert 0.8 * delay <= due_at - instants[-1] <= 1.2 * delay, "spread by a fifth at most"
+        outbox.clock.advance(due_at - outbox.clock.now() - timedelta(microseconds=1))
+        await outbox.dispatcher.drain()
+        assert len(receiver.received) == number, "not a microsecond early"
+        await outbox.later(microseconds=1)
+        assert len(receiver.received) == number + 1
+        instants.append(outbox.clock.now())
     row = await outbox.only()
-    assert (row.state, row.attempt_count, row.last_outcome) == ("failed", 10, "http_status")
+    assert (row.state, row.attempt_count, row.last_outcome) == ("failed", len(instants), "http_status")
     assert set(receiver.ids()) == {message_id}
     stamps = [int(request.headers["webhook-timestamp"]) for request in receiver.received]
-    assert stamps == sorted(set(stamps))
+    assert stamps == [int(at.timestamp()) for at in instants]
     assert {request.body for request in receiver.received} == {receiver.received[0].body}
-    assert [attempt.number for attempt in await outbox.attempts(row.id)] == list(range(1, 11))
-    assert (await outbox.endpoint_row(endpoint_id)).failing_since is not None
+    attempts = await outbox.attempts(row.id)
+    assert [(one.number, one.started_at) for one in attempts] == list(enumerate(instants, start=1))
+    health = await outbox.endpoint_row(endpoint_id)
+    assert (health.failing_since, health.failures) == (instants[0], len(instants))
+    await outbox.later(days=30)
+    assert len(receiver.received) == len(instants)
 
 
 async def test_running_out_of_attempts_is_told_to_the_other_endpoints(outbox, receiver):
@@ -134,7 +146,7 @@ async def test_a_recovered_endpoint_is_no_longer_failing(outbox, receiver):
     [
         (410, "failed", "gone", "gone"),
         ((200, {"webhook-delivery": "disable"}), "delivered", "receiver_asked", "delivered"),
-        ((500, {"webhook-delivery": "disable"}), "pending", "receiver_asked", "http_status"),
+        ((500, {"webhook-delivery": "disable"}), "skipped", "receiver_asked", "endpoint_disabled"),
     ],
 )
 async def test_a_receiver_can_turn_its_endpoint_off(outbox, receiver, answer, state, reason, outcome):
@@ -165,9 +177,8 @@ async def test_abort_message_ends_one_delivery_and_leaves_the_endpoint_on(outbox
     assert (await outbox.endpoint_row(endpoint_id)).state == "active"
 
 
-@pytest.mark.parametrize("state", ["paused", "disabled"])
-async def test_deliveries_of_an_endpoint_that_is_not_active_wait(outbox, receiver, state):
-    endpoint_id = await outbox.endpoint(receiver.base + "/", state=state)
+async def test_deliveries_of_an_endpoint_that_is_paused_wait(outbox, receiver):
+    endpoint_id = await outbox.endpoint(receiver.base + "/", state="paused")
     await outbox.emit()
     await outbox.later(days=1)
     assert (receiver.received, (await outbox.only()).state) == ([], "pending")

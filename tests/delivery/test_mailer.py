@@ -2,145 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from datetime import timedelta
-from email.message import EmailMessage
-from email.parser import BytesParser
-from email.policy import default
 from typing import Any
 
 import pytest
-from aiosmtpd.smtp import SMTP, Envelope
 
-from core import ids
-from core.clock import ManualClock
-from core.delivery.mail_outcomes import NOBODY_CARRIES, EndedMessage
-from core.delivery.mailer import HANDED_OVER, NO_SERVER, Mailer
-from core.delivery.smtp import SmtpSender, SmtpServer
-from core.domain.effects import SendMessage
+from core.delivery.mailer import NO_SERVER
+from core.delivery.smtp import SmtpSender
+from core.delivery.smtp_connections import SmtpServer
 from core.domain.enrollment import MessageEnded
-from core.store import outgoing, outgoing_due
-from core.store.database import Database
-from core.store.organizations import organizations
-from core.store.outgoing import NewMessage
+from core.domain.messaging.unsubscribe import PLACE, Link, read
+from core.store import consent, outgoing_due
 from tests.announcements import announced, listen
+from tests.delivery.mailing import ORG, SENDER, Start, written
+from tests.mail_server import MailServer
 from tests.somebody import somebody
 
 pytestmark = pytest.mark.anyio
-
-ORG = "org_a"
-SENDER = "Acme Ltd. <hello@acme.example>"
-
-
-@dataclass
-class MailServer:
-    """A server that takes mail and answers as told."""
-
-    port: int = 0
-    answers: list[str] = field(default_factory=list)
-    """For the next messages; afterwards every one is taken."""
-    recipients: dict[str, str] = field(default_factory=dict)
-    """Answers to single recipients."""
-    mails: list[EmailMessage] = field(default_factory=list)
-    envelopes: list[tuple[str | None, list[str]]] = field(default_factory=list)
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def handle_RCPT(
-        self, _server: Any, _session: Any, envelope: Envelope, address: str, _options: list[str]
-    ) -> str:
-        envelope.rcpt_tos.append(address)
-        return self.recipients.get(address, "250 ok")
-
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Envelope) -> str:
-        self.arrived.set()
-        await self.gate.wait()
-        answer = self.answers.pop(0) if self.answers else "250 2.0.0 queued"
-        if answer.startswith("250"):
-            assert isinstance(envelope.content, bytes)
-            self.mails.append(BytesParser(EmailMessage, policy=default).parsebytes(envelope.content))
-            self.envelopes.append((envelope.mail_from, envelope.rcpt_tos))
-        return answer
-
-
-@pytest.fixture
-async def server(anyio_backend: str) -> AsyncIterator[MailServer]:
-    handler = MailServer()
-    handler.gate.set()
-    loop = asyncio.get_running_loop()
-    listening = await loop.create_server(
-        lambda: SMTP(handler, hostname="mail.example", enable_SMTPUTF8=True, loop=loop), "127.0.0.1", 0
-    )
-    handler.port = listening.sockets[0].getsockname()[1]
-    yield handler
-    listening.close()
-
-
-@dataclass
-class Mail:
-    """What a test does to the mailer, and sees of it."""
-
-    database: Database
-    clock: ManualClock
-    mailer: Mailer
-    ended: list[EndedMessage]
-
-    async def write(self, **changed: Any) -> str:
-        values: dict[str, Any] = {
-            "id": ids.mint("msg", self.clock.now()),
-            "channel": "email",
-            "purpose": "marketing",
-            "contact_id": "cnt_1",
-            "to": "ada@example.com",
-            "subject": "Hello Ada",
-            "text": "Dear Ada,\n\nhello.\n",
-        }
-        effect = SendMessage(**{**values, **changed})
-        async with self.database.system() as tx:
-            await somebody(tx, ORG, effect.contact_id, "enr_1")
-            await outgoing.create_many(tx, [NewMessage(ORG, "enr_1", "nurture", "mail", effect)])
-        return effect.id
-
-    async def rows(self) -> list[tuple[str, int, str]]:
-        async with self.database.read(ORG) as tx:
-            found = await tx.all(outgoing.listing(enrollment_id="enr_1").order_by(outgoing.outgoing_messages.c.id))
-        return [(row.state, row.attempts, row.outcome) for row in found]
-
-    async def told(self) -> list[str]:
-        return sorted(body["type"] for body in await announced(self.database, ORG))
-
-
-Start = Callable[..., Any]
-
-
-def written(part: Any) -> str:
-    return str(part.get_content()).replace("\r\n", "\n")
-
-
-@pytest.fixture
-async def start(database: Database, clock: ManualClock, server: MailServer) -> AsyncIterator[Start]:
-    started: list[Mailer] = []
-
-    async def begin(sender: SmtpSender | str | None = "", **options: Any) -> Mail:
-        if isinstance(sender, str):
-            sender = SmtpSender(SmtpServer("127.0.0.1", server.port), SENDER, deadline_seconds=5)
-        async with database.system() as tx:
-            row = {"org_id": ORG, "display_name": "A", "timezone": "UTC", "created_at": clock.now()}
-            await tx.insert(organizations, [row], on_conflict="ignore")
-        ended: list[EndedMessage] = []
-
-        async def on_ended(_tx: Any, found: list[EndedMessage]) -> None:
-            ended.extend(found)
-
-        mailer = Mailer(database, sender, clock, on_ended=options.pop("on_ended", on_ended), **options)
-        started.append(mailer)
-        return Mail(database, clock, mailer, ended)
-
-    yield begin
-    for mailer in started:
-        await mailer.stop(0)
 
 
 async def test_an_email_arrives_with_both_bodies_and_a_stable_id(start: Start, server: MailServer) -> None:
@@ -190,17 +68,40 @@ async def test_unusual_letters_arrive_as_written(start: Start, server: MailServe
 
 
 async def test_unsubscribing_takes_one_click_where_there_is_a_page_for_it(start: Start, server: MailServer) -> None:
-    sender = SmtpSender(
-        SmtpServer("127.0.0.1", server.port),
-        SENDER,
-        unsubscribe_url=lambda message: f"https://acme.example/u/{message.contact_id}",
-    )
-    mail = await start(sender)
-    await mail.write()
-    await mail.write(purpose="transactional")
+    mail = await start(public_url="https://acme.example/")
+    marketing = await mail.write(text=f"Enough? {PLACE}", html=f"<a href='{PLACE}'>Enough?</a>")
+    await mail.write(purpose="transactional", text=f"Enough? {PLACE}")
     await mail.mailer.drain()
-    found = {str(one["List-Unsubscribe"]): one["List-Unsubscribe-Post"] for one in server.mails}
-    assert found == {"<https://acme.example/u/cnt_1>": "List-Unsubscribe=One-Click", "None": None}
+    headed, other = sorted(server.mails, key=lambda one: one["List-Unsubscribe"] is None)
+    url = headed["List-Unsubscribe"].strip("<>")
+    assert headed["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert b"List-Unsubscribe: <" + url.encode() + b">\r\n" in b"".join(server.raw)
+    assert (other["List-Unsubscribe"], other["List-Unsubscribe-Post"]) == (None, None)
+    text, html = (written(part) for part in headed.iter_parts())
+    assert (text, html) == (f"Enough? {url}\n", f"<a href='{url}'>Enough?</a>\n")
+    assert written(other).startswith("Enough? https://acme.example/u/")
+    found = read(url.removeprefix("https://acme.example/u/"))
+    async with mail.database.read(ORG) as tx:
+        secret = await consent.secret_of(tx)
+    assert found is not None
+    assert found.prove(secret or b"") == Link(ORG, "cnt_1", marketing, "email", "marketing")
+
+
+async def test_without_https_there_is_a_link_and_no_promise_of_one_click(start: Start, server: MailServer) -> None:
+    mail = await start(public_url="http://localhost:7480")
+    await mail.write()
+    await mail.mailer.drain()
+    (got,) = server.mails
+    assert got["List-Unsubscribe"].startswith("<http://localhost:7480/u/")
+    assert got["List-Unsubscribe-Post"] is None
+
+
+async def test_without_a_public_address_messages_carry_no_link(start: Start, server: MailServer) -> None:
+    mail = await start()
+    await mail.write(text=f"Enough? {PLACE}")
+    await mail.mailer.drain()
+    (got,) = server.mails
+    assert (got["List-Unsubscribe"], written(got)) == (None, "Enough? \n")
 
 
 async def test_a_refusal_for_now_is_tried_again_later_under_the_same_id(start: Start, server: MailServer) -> None:
@@ -267,32 +168,6 @@ async def test_without_a_server_an_email_fails_and_says_why(start: Start) -> Non
     assert await mail.rows() == [("failed", 1, NO_SERVER)]
     assert await mail.told() == ["message.failed"]
     assert mail.ended == [(ORG, "enr_1", MessageEnded(message_id, False, NO_SERVER))]
-
-
-async def test_another_channel_is_handed_over_as_an_event(start: Start) -> None:
-    mail = await start(None)
-    await listen(mail.database, ORG)
-    first = await mail.write(channel="dm", to="@ada", text="hi", awaited=True)
-    await mail.write(channel="dm", to="@ada", text="hi again", ordinal=2)
-    await mail.write(channel="sms", to="+44 20 7946 0000")
-    await mail.mailer.drain()
-    assert await mail.rows() == [("sent", 1, HANDED_OVER)] * 3
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(first, True, HANDED_OVER))]
-    assert await mail.told() == sorted(["message.requested", "message.sent"] * 3 + ["cold_dm.sent", "followup.sent"])
-    requested = {
-        body["data"]["text"]: body["data"]["to"]
-        for body in await announced(mail.database, ORG)
-        if body["type"] == "message.requested"
-    }
-    assert requested == {"hi": "@ada", "hi again": "@ada", "Dear Ada,\n\nhello.\n": "+44 20 7946 0000"}
-
-
-async def test_a_channel_that_nobody_carries_fails_and_says_so(start: Start) -> None:
-    mail = await start()
-    message_id = await mail.write(channel="dm", to="@ada", awaited=True)
-    await mail.mailer.drain()
-    assert await mail.rows() == [("failed", 1, NOBODY_CARRIES)]
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(message_id, False, NOBODY_CARRIES))]
 
 
 async def test_a_worker_that_lost_its_lease_changes_nothing(start: Start, server: MailServer) -> None:

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from core import ids
 from core.delivery.dispatcher import Dispatcher
-from core.store import deliveries, endpoints
-from core.store import outbox as outbox_store
+from core.domain.webhooks.health import Health
+from core.store import deliveries, delivery_claims, endpoint_health, endpoints
 from tests.delivery.conftest import ORG
 from tests.receiver import Held
 
@@ -60,7 +60,7 @@ async def test_what_is_leased_is_not_claimed_again_before_the_lease_ends(outbox)
 
     async def claim(token):
         async with outbox.database.system() as tx:
-            return await outbox_store.claim(tx, limit=10, lease=timedelta(seconds=90), token=token)
+            return await delivery_claims.claim(tx, limit=10, lease=timedelta(seconds=90), token=token)
 
     (first,) = await claim("lse_1")
     assert await claim("lse_2") == []
@@ -79,15 +79,15 @@ async def test_a_dead_endpoint_cannot_fill_a_claim(outbox):
     await outbox.emit(endpoint_id=small)
     await outbox.emit(org="org_other", endpoint_id=other)
     async with outbox.database.system() as tx:
-        claimed = await outbox_store.claim(tx, limit=5, lease=timedelta(seconds=90), token="lse_1")
+        claimed = await delivery_claims.claim(tx, limit=5, lease=timedelta(seconds=90), token="lse_1")
     assert {delivery.endpoint_id for delivery in claimed} == {dead, small, other}
     busy = {(ORG, dead): 4}
     async with outbox.database.system() as tx:
-        assert await outbox_store.claim(tx, limit=5, lease=timedelta(seconds=90), token="lse_1", busy=busy) == []
+        assert await delivery_claims.claim(tx, limit=5, lease=timedelta(seconds=90), token="lse_1", busy=busy) == []
     async with outbox.database.system() as tx:
-        await endpoints.note_health(tx, [], [(ORG, dead)])
+        await endpoint_health.note(tx, (ORG, dead), Health(failing_since=tx.now, failures=1))
         await tx.run(text("UPDATE deliveries SET lease_token = NULL, due_at = created_at"))
-        claimed = await outbox_store.claim(tx, limit=64, lease=timedelta(seconds=90), token="lse_2")
+        claimed = await delivery_claims.claim(tx, limit=64, lease=timedelta(seconds=90), token="lse_2")
     assert sorted(delivery.endpoint_id for delivery in claimed) == sorted([dead, small, other])
 
 
@@ -99,7 +99,7 @@ async def test_when_more_endpoints_are_ready_than_fit_all_get_their_turn(outbox)
     served = set()
     for turn in range(5):
         async with outbox.database.system() as tx:
-            claimed = await outbox_store.claim(
+            claimed = await delivery_claims.claim(
                 tx, limit=2, lease=timedelta(seconds=90), token=f"lse_{turn}", offset=turn * 2
             )
         served |= {delivery.endpoint_id for delivery in claimed}
@@ -144,7 +144,7 @@ async def test_a_dispatcher_that_died_gives_its_leases_back_at_the_next_start(ou
     await outbox.endpoint(receiver.base + "/")
     await outbox.emit()
     async with outbox.database.system() as tx:
-        await outbox_store.claim(tx, limit=10, lease=timedelta(seconds=90), token="lse_dead")
+        await delivery_claims.claim(tx, limit=10, lease=timedelta(seconds=90), token="lse_dead")
     assert await outbox.dispatcher.drain() == 0
     assert await outbox.dispatcher.recover() == 1
     await outbox.dispatcher.drain()

@@ -135,3 +135,37 @@ async def test_leases_that_cannot_be_given_back_run_out(logs: list[Any]) -> None
     await pool.turn()
     await pool.stop(0)
     assert [(one["event"], one["leases"]) for one in logs] == [("leases could not be given back", 1)]
+
+
+async def test_who_is_slow_gives_its_place_up_as_long_as_there_is_room_for_slow_ones() -> None:
+    gates = {name: asyncio.Event() for name in "abcd"}
+    work = Work(deque("abcd"), gates)
+    pool = work.pool(places=1)
+    pool.slow_places, pool.slow_after = 2, 0.0
+    for _ in range(5):
+        await pool.turn()
+    assert [job.id for job in pool.flying] == ["a", "b", "c"], "two slow ones and one place"
+    gates["a"].set()
+    pool.wake.clear()
+    await asyncio.wait_for(pool.wake.wait(), 5)
+    for _ in range(3):
+        await pool.turn()
+    assert [job.id for job in pool.flying] == ["b", "c", "d"]
+    for gate in gates.values():
+        gate.set()
+    await pool.drain()
+    assert sorted(id for batch in work.recorded for id in batch) == list("abcd")
+
+
+async def test_a_full_pool_looks_again_when_somebody_has_become_slow() -> None:
+    work = Work(deque("ab"), {"a": asyncio.Event()})
+    pool = work.pool(places=1)
+    pool.slow_places, pool.slow_after = 1, 0.01
+    await pool.turn()
+    pool.wake.clear()
+    await pool.turn()
+    await asyncio.wait_for(pool.wake.wait(), 5)
+    await pool.turn()
+    assert "b" in [job.id for job in pool.flying] or work.recorded == [["b"]]
+    work.gates["a"].set()
+    await pool.drain()

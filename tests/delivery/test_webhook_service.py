@@ -1,15 +1,11 @@
-"""The handlers of WebhookService against both databases and a real receiver."""
+"""Endpoints and deliveries through their handlers, against both databases and a real receiver."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.field_mask_pb2 import FieldMask
 
 from core.domain.enrollment import DeliveryEnded
 from core.domain.errors import (
@@ -22,71 +18,20 @@ from core.domain.errors import (
     TooManyEndpoints,
 )
 from core.domain.webhooks import signing
-from core.rpc import webhooks
-from core.rpc.call import Call, Caller, Parts
-from core.settings import Settings
-from core.store import outbox as outbox_store
+from core.rpc import endpoints, webhooks
+from core.store import delivery_claims
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.conftest import ORG
+from tests.delivery.service import Service, reasons
 
 pytestmark = pytest.mark.anyio
 OTHER_ORG = "org_other"
 
 
-@dataclass
-class Engine:
-    """Stands where the engine is told how awaited messages ended."""
-
-    told: list[Any] = field(default_factory=list)
-
-    async def ended(self, _tx, finals):
-        self.told += finals
-
-
-@dataclass
-class Service:
-    """Calls handlers as the pipeline does: each in a transaction of its own."""
-
-    outbox: Any
-    sender: Any
-    engine: Engine
-
-    async def __call__(self, handler, request, org=ORG):
-        database = self.outbox.database
-        settings = Settings(database_url="", data_dir=Path())
-        parts = Parts(database, self.outbox.clock, settings, self.engine, None, self.sender)  # type: ignore[arg-type]
-        caller = Caller(org, "key_1", "service", "test", frozenset())
-        call = Call(caller, self.outbox.clock.now(), parts, "req_1", {})
-        if handler is webhooks.test_endpoint:
-            return await handler(request, call)
-        async with database.write(org) as tx:
-            return await handler(request, Call(caller, tx.now, parts, "req_1", {}, tx))
-
-    async def create(self, url, **values):
-        return await self(webhooks.create_endpoint, pb.CreateEndpointRequest(url=url, **values))
-
-    async def update(self, endpoint, *paths, org=ORG):
-        request = pb.UpdateEndpointRequest(endpoint=endpoint, update_mask=FieldMask(paths=paths))
-        return await self(webhooks.update_endpoint, request, org)
-
-    async def deliveries(self, **values):
-        return (await self(webhooks.list_deliveries, pb.ListDeliveriesRequest(**values))).deliveries
-
-    async def delivery(self, delivery_id):
-        return await self(webhooks.get_delivery, pb.GetDeliveryRequest(delivery_id=delivery_id))
-
-    async def redeliver(self, delivery_id):
-        return await self(webhooks.redeliver, pb.RedeliverRequest(delivery_id=delivery_id))
-
-
 @pytest.fixture
 async def service(outbox, sender):
     await outbox.organization(OTHER_ORG)
-    return Service(outbox, sender, Engine())
-
-
-def reasons(caught):
-    return [(violation.field, violation.reason) for violation in caught.value.violations]
+    return Service(outbox, sender)
 
 
 async def test_a_new_endpoint_shows_its_secret_once_and_signs_with_it(service, outbox, receiver):
@@ -94,8 +39,8 @@ async def test_a_new_endpoint_shows_its_secret_once_and_signs_with_it(service, o
     endpoint = created.endpoint
     assert (endpoint.url, list(endpoint.event_types), endpoint.etag) == (receiver.base + "/", ["deal.won"], '"1"')
     assert (endpoint.state, endpoint.retry_preset) == (pb.ENDPOINT_STATE_ACTIVE, pb.RETRY_PRESET_STANDARD)
-    assert await service(webhooks.get_endpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id)) == endpoint
-    assert list((await service(webhooks.list_endpoints, pb.ListEndpointsRequest())).endpoints) == [endpoint]
+    assert await service.endpoint(endpoint.id) == endpoint
+    assert list((await service(endpoints.list_endpoints, pb.ListEndpointsRequest())).endpoints) == [endpoint]
     await outbox.emit()
     await outbox.dispatcher.drain()
     (request,) = receiver.received
@@ -113,7 +58,7 @@ async def test_bad_input_is_refused_with_its_place_and_the_nearest_name(service)
 
 
 async def test_an_organization_has_a_limited_number_of_endpoints(service, receiver, monkeypatch):
-    monkeypatch.setattr(webhooks, "MAX_ENDPOINTS", 1)
+    monkeypatch.setattr(endpoints, "MAX_ENDPOINTS", 1)
     await service.create(receiver.base)
     with pytest.raises(TooManyEndpoints):
         await service.create(receiver.base)
@@ -124,17 +69,19 @@ async def test_another_organization_sees_nothing(service, outbox, receiver):
     await outbox.emit()
     delivery = await outbox.only()
     for handler, request in (
-        (webhooks.get_endpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id)),
-        (webhooks.update_endpoint, pb.UpdateEndpointRequest(endpoint=pb.Endpoint(id=endpoint.id, description="x"))),
-        (webhooks.delete_endpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id)),
-        (webhooks.rotate_secret, pb.RotateSecretRequest(endpoint_id=endpoint.id)),
-        (webhooks.test_endpoint, pb.TestEndpointRequest(endpoint_id=endpoint.id)),
+        (endpoints.get_endpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id)),
+        (endpoints.update_endpoint, pb.UpdateEndpointRequest(endpoint=pb.Endpoint(id=endpoint.id, description="x"))),
+        (endpoints.delete_endpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id)),
+        (endpoints.rotate_secret, pb.RotateSecretRequest(endpoint_id=endpoint.id)),
         (webhooks.get_delivery, pb.GetDeliveryRequest(delivery_id=delivery.id)),
         (webhooks.redeliver, pb.RedeliverRequest(delivery_id=delivery.id)),
     ):
         with pytest.raises(NotFound):
             await service(handler, request, OTHER_ORG)
-    assert not (await service(webhooks.list_endpoints, pb.ListEndpointsRequest(), OTHER_ORG)).endpoints
+    for outside in (service.test, service.verify):
+        with pytest.raises(NotFound):
+            await outside(endpoint.id, org=OTHER_ORG)
+    assert not (await service(endpoints.list_endpoints, pb.ListEndpointsRequest(), OTHER_ORG)).endpoints
     assert not (await service(webhooks.list_deliveries, pb.ListDeliveriesRequest(), OTHER_ORG)).deliveries
 
 
@@ -170,7 +117,7 @@ async def test_a_bad_update_changes_nothing(service, receiver, change, paths, pl
     with pytest.raises(Invalid) as caught:
         await service.update(pb.Endpoint(id=endpoint.id, **change), *paths)
     assert reasons(caught) == [place]
-    assert await service(webhooks.get_endpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id)) == endpoint
+    assert await service.endpoint(endpoint.id) == endpoint
 
 
 async def test_a_misspelt_mask_names_the_nearest_field(service, receiver):
@@ -180,39 +127,43 @@ async def test_a_misspelt_mask_names_the_nearest_field(service, receiver):
     assert caught.value.violations[0].hint.startswith("Did you mean event_types?")
 
 
-async def test_a_disabled_endpoint_is_enabled_again_and_gets_what_waited(service, outbox, receiver):
+async def test_what_comes_while_an_endpoint_is_disabled_is_skipped_and_can_be_sent_again(service, outbox, receiver):
     endpoint = (await service.create(receiver.base)).endpoint
     receiver.answers["/"] = 410
     await outbox.emit()
     await outbox.dispatcher.drain()
-    disabled = await service(webhooks.get_endpoint, pb.GetEndpointRequest(endpoint_id=endpoint.id))
+    disabled = await service.endpoint(endpoint.id)
     assert (disabled.state, disabled.disabled_reason) == (pb.ENDPOINT_STATE_DISABLED, "gone")
     receiver.answers["/"] = 200
-    waiting = await outbox.emit()
+    meanwhile = await outbox.emit()
     await outbox.dispatcher.drain()
     enabled = await service.update(pb.Endpoint(id=endpoint.id, state=pb.ENDPOINT_STATE_ACTIVE))
     assert (enabled.state, enabled.disabled_reason) == (pb.ENDPOINT_STATE_ACTIVE, "")
     await outbox.dispatcher.drain()
-    assert receiver.ids()[1:] == [waiting]
+    (skipped,) = await service.deliveries(filter='state = "skipped"')
+    assert (skipped.message_id, skipped.last_outcome, skipped.sequence) == (meanwhile, "endpoint_disabled", 2)
+    await service.redeliver(skipped.id)
+    await outbox.dispatcher.drain()
+    assert receiver.ids()[1:] == [meanwhile]
 
 
 async def test_deleting_an_endpoint_drops_what_waits_and_tells_the_enrollment(service, outbox, receiver):
     endpoint = (await service.create(receiver.base)).endpoint
     message_id = await outbox.emit(awaited=True)
-    await service(webhooks.delete_endpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id))
+    await service(endpoints.delete_endpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id))
     assert service.engine.told == [(ORG, "enr_1", DeliveryEnded(message_id, False, "endpoint_deleted"))]
     (delivery,) = await service.deliveries(endpoint_id=endpoint.id)
     assert (delivery.state, delivery.last_outcome) == (pb.DELIVERY_STATE_DROPPED, "endpoint_deleted")
     with pytest.raises(EndpointDeleted):
         await service.redeliver(delivery.id)
     with pytest.raises(NotFound):
-        await service(webhooks.delete_endpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id))
+        await service(endpoints.delete_endpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id))
 
 
 async def test_a_rotated_secret_and_the_old_one_both_sign_until_the_grace_period_ends(service, outbox, receiver):
     created = await service.create(receiver.base)
     endpoint_id = created.endpoint.id
-    rotated = await service(webhooks.rotate_secret, pb.RotateSecretRequest(endpoint_id=endpoint_id))
+    rotated = await service(endpoints.rotate_secret, pb.RotateSecretRequest(endpoint_id=endpoint_id))
     assert rotated.old_secret_expire_time.ToDatetime(outbox.clock.now().tzinfo) == outbox.clock.now() + timedelta(
         days=1
     )
@@ -221,7 +172,7 @@ async def test_a_rotated_secret_and_the_old_one_both_sign_until_the_grace_period
     for secret in (created.secret, rotated.secret):
         signing.verify(secret, receiver.received[0].headers, receiver.received[0].body, outbox.clock.now())
     revoking = pb.RotateSecretRequest(endpoint_id=endpoint_id, grace_period=Duration(seconds=0))
-    newest = await service(webhooks.rotate_secret, revoking)
+    newest = await service(endpoints.rotate_secret, revoking)
     await outbox.emit()
     await outbox.dispatcher.drain()
     signing.verify(newest.secret, receiver.received[1].headers, receiver.received[1].body, outbox.clock.now())
@@ -231,7 +182,7 @@ async def test_a_rotated_secret_and_the_old_one_both_sign_until_the_grace_period
 async def test_at_most_ten_old_secrets_sign(service, outbox, receiver):
     endpoint_id = (await service.create(receiver.base)).endpoint.id
     for _ in range(12):
-        await service(webhooks.rotate_secret, pb.RotateSecretRequest(endpoint_id=endpoint_id))
+        await service(endpoints.rotate_secret, pb.RotateSecretRequest(endpoint_id=endpoint_id))
     await outbox.emit()
     await outbox.dispatcher.drain()
     assert len(receiver.received[0].headers["webhook-signature"].split(" ")) == 11
@@ -242,7 +193,7 @@ async def test_a_grace_period_out_of_range_is_refused(service, receiver, seconds
     endpoint_id = (await service.create(receiver.base)).endpoint.id
     request = pb.RotateSecretRequest(endpoint_id=endpoint_id, grace_period=Duration(seconds=seconds))
     with pytest.raises(Invalid) as caught:
-        await service(webhooks.rotate_secret, request)
+        await service(endpoints.rotate_secret, request)
     assert reasons(caught) == [("grace_period", "OUT_OF_RANGE")]
 
 
@@ -257,20 +208,20 @@ async def test_a_grace_period_out_of_range_is_refused(service, receiver, seconds
 async def test_a_test_call_gives_a_typed_verdict_and_leaves_no_trace(service, outbox, receiver, answer, verdict):
     created = await service.create(receiver.base)
     receiver.answers["/"] = answer
-    got = await service(webhooks.test_endpoint, pb.TestEndpointRequest(endpoint_id=created.endpoint.id))
+    got = await service.test(created.endpoint.id)
     assert (got.ok, got.stage, got.code, got.status_code, got.message) == verdict
     (request,) = receiver.received
     signing.verify(created.secret, request.headers, request.body, outbox.clock.now())
     assert b'"type":"endpoint.test"' in request.body
     assert not await service.deliveries()
-    after = await service(webhooks.get_endpoint, pb.GetEndpointRequest(endpoint_id=created.endpoint.id))
+    after = await service.endpoint(created.endpoint.id)
     assert after == created.endpoint
 
 
 async def test_a_test_call_to_a_forbidden_address_says_so_and_no_more(service, receiver):
     endpoint_id = (await service.create(receiver.base)).endpoint.id
     service.sender.refuse("127.0.0.1", int(receiver.base.rpartition(":")[2]))
-    got = await service(webhooks.test_endpoint, pb.TestEndpointRequest(endpoint_id=endpoint_id))
+    got = await service.test(endpoint_id)
     assert (got.ok, got.stage, got.code, got.message) == (False, "policy", 11110114, "destination not allowed")
 
 
@@ -353,12 +304,6 @@ async def test_what_cannot_be_sent_again_now_is_refused_with_a_way_out(service, 
     assert "UpdateEndpoint" in caught.value.way_out
     await service.update(pb.Endpoint(id=endpoint_id, state=pb.ENDPOINT_STATE_ACTIVE))
     async with outbox.database.system() as tx:
-        await outbox_store.claim(tx, limit=1, lease=timedelta(seconds=90), token="lse_1")
+        await delivery_claims.claim(tx, limit=1, lease=timedelta(seconds=90), token="lse_1")
     with pytest.raises(DeliveryUnderWay):
         await service.redeliver(row.id)
-
-
-async def test_the_catalogue_lists_every_type_with_its_schema(service):
-    listed = await service(webhooks.list_event_types, pb.ListEventTypesRequest())
-    assert "lead.qualified" in {event_type.name for event_type in listed.event_types}
-    assert all(event_type.schema["type"] == "object" for event_type in listed.event_types)

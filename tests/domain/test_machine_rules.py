@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.domain import machine
-from core.domain.effects import CancelApproval, Emit
+from core.domain.effects import CancelApproval, Emit, WithdrawMessages
 from core.domain.enrollment import EventArrived, EventFacts, State, TimerFired
 from core.domain.trace import Conversion
 from tests.domain.machine_cases import DAY, HOUR, START, compiled, entered, happened, known, moved, settled, told, types
@@ -146,3 +146,15 @@ def test_the_end_tells_why_to_the_outside() -> None:
     assert isinstance(told_outside, Emit)
     assert told_outside.data["reason"] == "Exit rule replied: reply.received came in."
     assert told_outside.data["step_id"] == "pause"
+
+
+def test_what_was_written_and_has_not_left_is_withdrawn_by_a_rule_and_kept_by_an_exit_step() -> None:
+    sends = "{id: mail, kind: message, subject: Hi, text: Hello}"
+    rules = "exit_on: [{name: replied, event: reply.received}]\n"
+    version = compiled(f"{rules}steps: [{sends}, {{id: pause, kind: wait, for: 1d}}]")
+    reply = EventArrived(happened("reply.received", START + HOUR))
+    ruled = moved(version, entered(version).enrollment, reply, START + HOUR)
+    assert ruled.effects[0] == WithdrawMessages("enr_1", "Exit rule replied: reply.received came in.")
+    left = entered(compiled(f"steps: [{sends}, {{id: leave, kind: exit}}]"))
+    assert left.enrollment.state is State.EXITED
+    assert not [effect for effect in left.effects if isinstance(effect, WithdrawMessages)]

@@ -18,7 +18,7 @@ from core.engine.driver import EnrollmentDriver
 from core.engine.matcher import Matcher
 from core.engine.starter import Starter
 from core.engine.ticker import Ticker
-from core.store import endpoints, enrollments, events, lists, records, upserts, workflows
+from core.store import endpoints, enrollments, lists, records, sources, upserts, workflows
 from core.store.database import Database
 from core.store.deliveries import messages
 from core.store.ingestion import Ingested, ingest
@@ -60,7 +60,7 @@ class Parts:
         async with self.database.write(ORG) as tx:
             row = {"display_name": "Acme", "timezone": "Europe/Berlin", "created_at": tx.now}
             await tx.insert(organizations, [row])
-            await events.create_source(tx, "web", "Web form", "webhook")
+            await sources.create(tx, "web", "Web form", "webhook")
             await endpoints.create(
                 tx, "ep_1", url="https://x.test/", description="", event_types=[], retry_preset="standard",
                 secret="whsec_x",
@@ -112,10 +112,13 @@ class Parts:
         async with self.database.write(ORG) as tx:
             await lists.change(tx, [ListChange(ORG, name, one, on, "key_1") for one in contact_ids])
 
-    async def send(self, name: str, email: str = "", source: str = "web", **fields: Any) -> str:
-        """Take an event in and return its id."""
+    async def send(
+        self, name: str, email: str = "", source: str = "web", *, ago: timedelta | None = None, **fields: Any
+    ) -> str:
+        """Take an event in and return its id; it happened now, or so long ago."""
         about = {"email": email} if email else {}
-        taken = await self._ingest(IncomingEvent("action", name, source, {**about, **fields}))
+        created_at = "" if ago is None else (self.clock.now() - ago).isoformat()
+        taken = await self._ingest(IncomingEvent("action", name, source, {**about, **fields}, created_at=created_at))
         assert taken.status == "accepted", taken.violations
         return taken.event_id
 

@@ -12,9 +12,9 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.domain import names
 from core.domain.enrollment import State
-from core.store import listeners, workflows
+from core.store import listeners, sources, workflows
 from core.store.database import Database
-from core.store.events import CHANGE_OF_RECORD, NewEvent, create_source, events, store
+from core.store.events import CHANGE_OF_RECORD, NewEvent, events, store
 from core.store.listeners import workflow_listeners
 from tests.engine.parts import ORG, Parts
 
@@ -65,7 +65,7 @@ async def test_a_source_starts_workflows_by_id_and_by_name(parts: Parts) -> None
 async def test_a_workflow_can_listen_to_a_source_that_is_yet_to_come(parts: Parts) -> None:
     await parts.publish("triggers: [{source: crm}]")
     async with parts.database.write(ORG) as tx:
-        await create_source(tx, "crm", "CRM", "webhook")
+        await sources.create(tx, "crm", "CRM", "webhook")
     await parts.send("deal.won", "ada@example.com", source="crm")
     await parts.settle()
     assert len(await parts.enrolled()) == 1

@@ -85,6 +85,8 @@ async def test_a_session_that_names_no_organization_sees_nothing(
 OMITTED = {
     "WhyNotRequest": {"email"},
     "RedriveDeadLettersRequest": {"workflow_id"},
+    "RedriveQuarantinedRequest": {"source_id"},
+    "CreateSourceRequest": {"verifier", "mapping"},
     "SimulateWorkflowRequest": {"source", "after", "horizon", "recorded", "assumptions", "events", "start_time"},
     "SimulatedContacts": {"records", "made_up", "sample_size"},
     "ChangeListMembersRequest": {"remove_contact_ids"},
@@ -136,6 +138,7 @@ def _value(field: FieldDescriptor, ids: dict[str, str]) -> Any:
             "add_contact_ids": ids["contact_id"],
             "contact_ids": ids["contact_id"],
             "dead_letter_ids": ids["dead_letter_id"],
+            "quarantined_ids": ids["quarantined_id"],
             "list": ids["list_name"],
             "type": "workflow",
         }
@@ -143,11 +146,20 @@ def _value(field: FieldDescriptor, ids: dict[str, str]) -> Any:
     return False if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else 1
 
 
+async def _alone(request: Message) -> AsyncIterator[Message]:
+    yield request
+
+
 async def _call(core: RunningCore, method: Any, request: Message, key: str) -> str:
     metadata_ = {"authorization": f"Bearer {key}"}
     try:
         if method.streaming:
-            async for message in core.core.pipeline.stream(method, request, metadata_):
+            pipeline = core.core.pipeline
+            if method.client_streaming:
+                answers = pipeline.exchange(method, _alone(request), metadata_)
+            else:
+                answers = pipeline.stream(method, request, metadata_)
+            async for message in answers:
                 return str(message)
             return ""
         return str((await core.core.pipeline.unary(method, request, metadata_)).message)

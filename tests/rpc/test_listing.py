@@ -47,6 +47,8 @@ async def test_every_list_knows_its_states(database: Database, method: Method) -
 
 def test_those_are_the_lists_that_have_states() -> None:
     assert [method.name for method in _by_state()] == [
+        "RecordService.ListIdentityConflicts",
+        "EventService.ListQuarantined",
         "WorkflowService.ListWorkflows",
         "EnrollmentService.ListEnrollments",
         "EnrollmentService.ListDeadLetters",
@@ -54,6 +56,7 @@ def test_those_are_the_lists_that_have_states() -> None:
         "AgentService.ListAgentTasks",
         "ApprovalService.ListApprovals",
         "WebhookService.ListDeliveries",
+        "WebhookService.ListReplays",
     ]
 
 

@@ -139,7 +139,7 @@ class Live:
     async def _enrolled(self, tx: Transaction) -> list[Enrollment]:
         table = enrollments.enrollments
         statement = select(table).where(table.c.workflow_id == self.workflow_id)
-        rows = await tx.all(statement.order_by(table.c.entered_at, table.c.contact_id, table.c.id))
+        rows = await tx.all(statement.order_by(table.c.entered_at, table.c.contact_id, table.c.occurrence, table.c.id))
         return [enrollments.to_domain(row) for row in rows]
 
     async def _due(self) -> list[datetime]:

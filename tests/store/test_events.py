@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from core.clock import ManualClock
 from core.domain.records.ingestion import IncomingEvent
-from core.store import events, records
+from core.store import events, records, sources
 from core.store.database import Database
 from core.store.events import UnmatchedEvent
 from core.store.ingestion import Ingested, ingest
@@ -29,8 +29,8 @@ async def database(database: Database) -> Database:
 async def add_sources(database: Database) -> None:
     for org in ("org_a", "org_b"):
         async with database.write(org) as tx:
-            await events.create_source(tx, "form", "Form", "webhook")
-            await events.create_source(tx, "partner", "Partner", "affiliate")
+            await sources.create(tx, "form", "Form", "webhook")
+            await sources.create(tx, "partner", "Partner", "affiliate")
 
 
 def event(event_type: str = "action", name: str = "page.viewed", **given: Any) -> IncomingEvent:
@@ -158,6 +158,15 @@ async def test_a_bad_event_stops_no_other(database: Database) -> None:
     assert mended.status == "accepted"
 
 
+async def test_the_nearest_source_is_looked_for_a_few_times_in_a_batch_and_each_refusal_says_what_to_do(
+    database: Database,
+) -> None:
+    results = await send(database, *[event(source_id=f"forn{number}") for number in range(30)])
+    hints = [result.violations[0].hint for result in results]
+    assert hints[0] == "Did you mean form? Create it with CreateSource."
+    assert hints[-1] == "Create it with CreateSource."
+
+
 async def test_a_source_takes_events_through_its_own_door_only(database: Database) -> None:
     (refused,) = await send(database, event(source_id="partner"), kind="webhook")
     assert [(v.field, v.reason) for v in refused.violations] == [("source_id", "WRONG_SOURCE_KIND")]
@@ -201,7 +210,7 @@ async def test_an_anonymous_person_gets_a_name_later(database: Database) -> None
 
 async def test_the_matcher_gets_each_event_once_and_in_order(database: Database, clock: ManualClock) -> None:
     wake = database.wakeups.event("matcher")
-    created = clock.now() - timedelta(days=400)
+    created = clock.now() - timedelta(days=7)
     at = created.isoformat()
     results = await send(database, *(event(name=f"e{n}", person_id="P1", created_at=at) for n in range(3)))
     assert wake.is_set()
@@ -263,13 +272,13 @@ async def test_events_and_sources_are_listed_newest_first(database: Database, cl
         clock.advance(timedelta(seconds=1))
         await send(database, event(name=f"e{number}"))
     async with database.write("org_a") as tx:
-        minted = await events.create_source(tx, "", "Minted", "webhook")
-        assert await events.create_source(tx, "form", "Again", "webhook") is None
+        minted = await sources.create(tx, "", "Minted", "webhook")
+        assert await sources.create(tx, "form", "Again", "webhook") is None
     assert minted is not None
     async with database.read("org_a") as tx:
         page, token = await events.page(tx, 2, "")
         rest, _ = await events.page(tx, 2, token)
-        listed, _ = await events.sources_page(tx, 10, "")
+        listed, _ = await sources.page(tx, 10, "")
     assert [row.event_name for row in (*page, *rest)] == ["e2", "e1", "e0"]
     assert listed[0].id == minted.id
     assert minted.created_at == datetime(2026, 3, 2, 9, 0, 3, tzinfo=UTC)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.clock import ManualClock
-from core.domain.effects import SendMessage
+from core.domain.effects import SendMessage, WithdrawMessages
 from core.domain.enrollment import Sent
 from core.store import outgoing, outgoing_due
 from core.store.database import Database
@@ -63,7 +63,7 @@ async def test_a_message_is_claimed_once_with_all_that_sending_needs(database: D
     (claimed,) = await claim(database)
     assert claimed == ClaimedMessage(
         ORG, "msg_1", "enr_1", "nurture", "mail", "cnt_1", "email", "marketing", "ada@example.com", "Hi", "x",
-        "<p>x</p>", 2, True, 0, START, "lse_1",
+        "<p>x</p>", 2, True, 0, "", START, "lse_1",
     )  # fmt: skip
     assert await claim(database) == []
 
@@ -145,3 +145,17 @@ async def test_what_was_sent_lately_is_what_frequency_caps_count(database: Datab
         (ORG, "cnt_1"): (Sent("email", since, "nurture"), Sent("dm", since + timedelta(hours=1), "nurture")),
         (ORG, "cnt_9"): (),
     }
+
+
+async def test_what_an_ended_enrollment_had_not_sent_yet_is_withdrawn_with_the_reason(database: Database) -> None:
+    await write(database, message("msg_1"), message("msg_other", "org_b"))
+    (held,) = [one for one in await claim(database) if one.org_id == ORG]
+    later = START + timedelta(days=1)
+    await complete(database, Completion(held, MessageState.PENDING, "held: daily_message_limit_reached", later))
+    over = replace(entered(compiled("steps: [{id: done, kind: exit}]")).enrollment, org_id=ORG, id="enr_1")
+    async with database.system() as tx:
+        await outgoing.withdraw(tx, [(over, WithdrawMessages("enr_1", "Exit rule replied: reply.received came in."))])
+    (withdrawn,) = [one for one in await claim(database, "lse_2") if one.org_id == ORG]
+    async with database.system() as tx:
+        unwanted = await outgoing_due.unwanted(tx, [withdrawn])
+    assert unwanted == {"msg_1": "skipped: Exit rule replied: reply.received came in."}

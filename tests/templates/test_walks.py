@@ -143,7 +143,9 @@ def test_a_customer_who_opens_the_app_again_has_come_back() -> None:
 
 
 def _dm() -> Walk:
-    return Walk("cold-dm", now=datetime(2026, 3, 2, 15, tzinfo=UTC), contact={"custom": {"handle": "@ada"}}).enter()
+    return (
+        Walk("cold-dm", now=datetime(2026, 3, 2, 15, tzinfo=UTC), contact={"custom": {"handle": "@ada"}}).enter().sent()
+    )
 
 
 def test_a_prospect_who_never_replies_gets_three_messages_and_no_more() -> None:

@@ -19,16 +19,39 @@ ORDER = ("ext", "email", "person_id", "event_id", "ga_client_id", "phone")
 
 STRONG = frozenset({"ext", "email", "person_id", "event_id"})
 LONGEST_VALUE = 320
+MOST_IDENTIFIERS = 100
+"""Of one record: what is called more ways than this is seldom one person."""
 
 _JUNK = frozenset(
     (
-        *("null", "undefined", "none", "nil", "nan", "n/a", "na", "(none)", "not set", "(not set)"),
-        *("guest", "anonymous", "anon", "unknown", "user", "id", "test", "true", "false"),
-        *("0", "-", "--", ".", "[object object]", "00000000-0000-0000-0000-000000000000"),
+        *("null", "undefined", "none", "nil", "nan", "n/a", "na", "(none)", "not set", "(not set)", "not_set"),
+        *("guest", "anonymous", "anon", "unknown", "user", "id", "test", "true", "false", "empty", "default"),
+        *("example", "sample", "demo", "tbd", "todo", "xxx", "abc", "asdf", "qwerty", "foo", "bar"),
+        *("person_id", "user_id", "userid", "event_id", "client_id", "email", "phone", "name", "value"),
+        *("0", "-1", "-", "--", ".", "[object object]"),
     )
 )
-_PHONE_FILLING = re.compile(r"[\s().\-/]")
+_JUNK_MAILBOXES = frozenset(
+    (
+        *("null", "undefined", "none", "nil", "nan", "na", "guest", "anonymous", "unknown", "noemail", "no-email"),
+        *("noreply", "no-reply", "no_reply", "donotreply", "do-not-reply", "mailer-daemon"),
+    )
+)
+_SAME_TWICE = frozenset(
+    ("test", "example", "email", "mail", "user", "name", "a", "aa", "aaa", "abc", "asdf", "x", "xxx")
+)
+"""Mailboxes that are made up where the domain has the same name: `test@test.com`."""
+
+_UNFILLED = re.compile(r"\{\{|\}\}|\$\{|<%|%>|\*\|.*\|\*|^%.*%$|^\[.*\]$|^<.*>$|^:[a-z_]+$")
+"""What a template leaves where it had nothing to put."""
+_ONE_CHARACTER = re.compile(r"([^0-9])\1+")
+_ZEROS = re.compile(r"[0\-]+|[f\-]{16,}", re.IGNORECASE)
+
+_TRUNK = re.compile(r"^(\+\d{1,3}[\s.\-]*)\(0\)")
+"""The zero that is dialled at home alone: `+44 (0)20 …`."""
+_PHONE_FILLING = re.compile(r"[\s().\-/\u2010-\u2015\u2212]")
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
+_NO_SUBSCRIBER = re.compile(r"\+(\d)\1+|\+\d{1,3}(\d)\2{5,}|\+1?234567890?\d*|\+\d{1,3}(0?123456789?0?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +74,30 @@ def normalise(kind: str, value: object) -> Identifier | None:
     if not isinstance(value, str | int) or isinstance(value, bool):
         return None
     text = str(value).strip()
-    if not text or len(text) > LONGEST_VALUE or not text.isprintable() or text.lower() in _JUNK:
+    if not text or len(text) > LONGEST_VALUE or not text.isprintable() or is_junk(text):
         return None
     match kind:
         case "email":
-            return (kind, text.lower()) if "@" in text else None
+            email = text.lower()
+            return (kind, email) if "@" in text and not _is_made_up(email) else None
         case "phone":
-            digits = _PHONE_FILLING.sub("", text)
-            return (kind, digits) if _E164.fullmatch(digits) else None
+            digits = _PHONE_FILLING.sub("", _TRUNK.sub(r"\1", text))
+            return (kind, digits) if _E164.fullmatch(digits) and not _NO_SUBSCRIBER.fullmatch(digits) else None
         case _:
             return kind, text
+
+
+def is_junk(text: str) -> bool:
+    """Tell whether a value names nobody: a placeholder, a template that was not filled, one character repeated."""
+    if text.lower() in _JUNK or _UNFILLED.search(text) is not None:
+        return True
+    return len(text) > 2 and (_ONE_CHARACTER.fullmatch(text) is not None or _ZEROS.fullmatch(text) is not None)
+
+
+def _is_made_up(email: str) -> bool:
+    mailbox, _, domain = email.rpartition("@")
+    name = domain.partition(".")[0]
+    return mailbox in _JUNK_MAILBOXES or (mailbox == name and mailbox in _SAME_TWICE)
 
 
 def of_fields(record_type: str, fields: Mapping[str, Any]) -> list[Identifier]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from core.domain.errors import Violation
@@ -12,11 +12,10 @@ from core.domain.nearest import did_you_mean
 from core.domain.records import identity
 from core.domain.records.fields import STANDARD_FIELDS, normalise
 from core.domain.records.identity import Identifier
+from core.domain.records.lateness import is_ahead, is_history, is_late
 from core.domain.records.values import BadValue, parse_instant
 
 EVENT_TYPES = ("lead", "conversion", "action")
-FARTHEST_AHEAD = timedelta(days=1)
-"""Clocks of senders differ; what claims to happen later than this is a mistake."""
 
 _LENGTHS = {
     "event_type": 20,
@@ -65,6 +64,10 @@ class ReadEvent:
     """Beside the e-mail and the phone among the contact fields; junk is left out."""
     left_out: tuple[str, ...] = ()
     """Fields named like a contact's whose value does not fit; they stay with the event alone."""
+    late: bool = False
+    """It took so long to arrive that what is known since goes before it."""
+    history: bool = False
+    """It is too old to start or wake anything."""
 
 
 def read(event: IncomingEvent, now: datetime) -> ReadEvent | list[Violation]:
@@ -86,6 +89,8 @@ def read(event: IncomingEvent, now: datetime) -> ReadEvent | list[Violation]:
         contact_fields=contact_fields,
         identifiers=tuple(identifier for identifier in person if identifier is not None),
         left_out=tuple(left_out),
+        late=is_late(occurred_at, now),
+        history=is_history(occurred_at, now),
     )
 
 
@@ -126,7 +131,7 @@ def _occurred_at(created_at: str, now: datetime, violations: list[Violation]) ->
         message = f"`{created_at[:40]}` is not an ISO 8601 instant"
         violations.append(Violation("created_at", "NOT_AN_INSTANT", message, "Send it like 2026-03-02T09:00:00Z."))
         return now
-    if occurred_at > now + FARTHEST_AHEAD:
+    if is_ahead(occurred_at, now):
         message = f"{created_at[:40]} is more than a day in the future"
         hint = "Send when it happened, or leave it out for the time of arrival."
         violations.append(Violation("created_at", "OCCURRED_IN_FUTURE", message, hint))

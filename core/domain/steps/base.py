@@ -49,7 +49,8 @@ class Go:
 
     exit: str
     reason: str
-    outcome: Literal["ok", "skipped"] = "ok"
+    outcome: Literal["ok", "skipped", "failed"] = "ok"
+    """`failed` where the author has said what follows; it counts for the circuit breaker all the same."""
     effects: tuple[Effect, ...] = ()
     outputs: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -156,7 +157,7 @@ class Step:
         return self.exits
 
     def needs(self) -> frozenset[str]:
-        """Return what it reads beyond contact, lead and what its expressions name: `company`, `lists`, `sent`."""
+        """Return what it reads beyond contact, lead and its expressions: `company`, `consent`, `lists`, `sent`."""
         return frozenset()
 
     def exit_undone(self) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from core.domain.effects import SendMessage
 from core.domain.enrollment import MessageEnded, Sent, Stimulus, TimerFired, Waiting
+from core.domain.messaging import addresses, consent
 from core.domain.records import values as record_values
 from core.domain.records.values import BadValue
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
@@ -19,15 +20,12 @@ from core.domain.workflow.quiet_hours import quiet_until
 from core.domain.workflow.templates import Template
 from core.domain.workflow.zones import Zone
 
-EMAIL = "email"
+EMAIL = addresses.EMAIL
 MARKETING = "marketing"
-TRANSACTIONAL = "transactional"
+TRANSACTIONAL = consent.TRANSACTIONAL
 
 LONGEST_SUBJECT = 300
 LONGEST_ADDRESS = 400
-
-_ADDRESS_FIELDS: Mapping[str, str] = {EMAIL: "email", "sms": "phone"}
-"""Where the address of a channel stands among the contact's fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +74,10 @@ class Message(Step):
         """Return the two outcomes when it waits for them."""
         return ("sent", "failed") if self.awaited else ("next",)
 
+    def needs(self) -> frozenset[str]:
+        """Return that it looks at what the contact may be sent."""
+        return frozenset({"consent"})
+
     def holds(self) -> bool:
         """Tell whether it waits for the outcome; quiet hours alone do not make a loop wait."""
         return self.awaited
@@ -88,7 +90,7 @@ class Message(Step):
             if self.channel != EMAIL and getattr(self, key) is not None:
                 hint = "Leave it out, or put it into text."
                 scope.add(f"{path}.{key}", "NOT_FOR_CHANNEL", f"a message on {self.channel} has no {key}", hint)
-        if self.to is None and self.channel not in _ADDRESS_FIELDS:
+        if self.to is None and self.channel not in addresses.OWN_FIELDS:
             hint = "Write an address, such as {{ contact.custom.handle }}."
             scope.add(f"{path}.to", "MISSING_KEY", f"a message on {self.channel} needs to", hint)
 
@@ -97,9 +99,10 @@ class Message(Step):
         address, inputs, problem = self._address(context)
         if not address:
             return self._skip(context, problem, inputs)
-        if self.purpose != TRANSACTIONAL and context.facts.contact.fields.get("unsubscribed") is True:
-            inputs = {**inputs, "contact.unsubscribed": True}
-            return self._skip(context, f"The contact has unsubscribed, and this is {self.purpose}.", inputs)
+        refused = self._refused(context, address)
+        if refused is not None:
+            reason = f"{refused.told[0].upper()}{refused.told[1:]}, and this is {self.purpose}."
+            return self._skip(context, reason, {**inputs, **refused.inputs})
         held = self._quiet(context, inputs) or self._capped(context, inputs)
         return held or self._send(context, address, inputs)
 
@@ -119,7 +122,7 @@ class Message(Step):
     def _address(self, context: Context) -> tuple[str, Mapping[str, Any], str]:
         """Return the address, what was looked at, and why there is none."""
         if self.to is None:
-            name = _ADDRESS_FIELDS[self.channel]
+            name = addresses.OWN_FIELDS[self.channel]
             written = str(context.facts.contact.fields.get(name) or "")
             inputs: Mapping[str, Any] = {f"contact.{name}": written or None}
         else:
@@ -140,6 +143,15 @@ class Message(Step):
             return record_values.email(address), inputs, ""
         except BadValue:
             return "", inputs, f"{address[:80]} is not an e-mail address."
+
+    def _refused(self, context: Context, address: str) -> consent.Objection | None:
+        return consent.objection(
+            context.facts.consent,
+            unsubscribed=context.facts.contact.fields.get("unsubscribed") is True,
+            channel=self.channel,
+            purpose=self.purpose,
+            address=address,
+        )
 
     def _skip(self, context: Context, reason: str, inputs: Mapping[str, Any]) -> Go:
         exit = "failed" if self.awaited else "next"
@@ -226,7 +238,9 @@ class Message(Step):
         outputs = {"message_id": ended.message_id, "sent": ended.sent, "outcome": ended.outcome}
         if ended.sent:
             return Go("sent", f"The message on {self.channel} was sent.", outputs=outputs)
-        return Go("failed", f"The message on {self.channel} was not sent: {ended.outcome}.", outputs=outputs)
+        outcome: Literal["skipped", "failed"] = "skipped" if ended.outcome.startswith("skipped") else "failed"
+        reason = f"The message on {self.channel} was not sent: {ended.outcome}."
+        return Go("failed", reason, outcome, outputs=outputs)
 
 
 def _hold(context: Context, reason: str, until: datetime, inputs: Mapping[str, Any]) -> Stay:

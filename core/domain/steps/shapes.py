@@ -34,6 +34,8 @@ class Lookups:
     model_ids: frozenset[str] | None = None
     member_ids: frozenset[str] | None = None
     source_ids: frozenset[str] | None = None
+    event_schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
+    """What the data of the organization's own event types must look like."""
 
 
 @dataclass(slots=True)

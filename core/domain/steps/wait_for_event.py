@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import EventArrived, EventFacts, Stimulus, TimerFired, Waiting
+from core.domain.records.lateness import was_before
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.shapes import Condition, Duration, EventName, Scope
 from core.domain.steps.way_shapes import MATCHED, TIMEOUT, Alternative, Alternatives, Correlation, Match
@@ -129,7 +130,11 @@ class WaitForEvent(Step):
         return None
 
     def _counts(self, event: EventFacts, context: Context) -> bool:
-        """Tell whether an event came during the wait and is about what is waited for."""
+        """Tell whether an event came during the wait and is about what is waited for.
+
+        Of the contact's events, one that happened before the wait does not count, however late it comes; one that is
+        found by a field is about that very thing, and counts whenever it happened.
+        """
         waiting, due_at = context.enrollment.waiting, context.enrollment.due_at
         if waiting is None or (waiting.since is not None and event.received_at < waiting.since):
             return False
@@ -138,7 +143,7 @@ class WaitForEvent(Step):
         if due_at is not None and event.received_at >= due_at:
             return False
         if self.match is None:
-            return True
+            return waiting.since is None or not was_before(event.occurred_at, waiting.since)
         return correlation_key(self.match.field, event.fields.get(self.match.field)) == waiting.key
 
     def _timed_out(self) -> Go | None:

@@ -14,6 +14,7 @@ from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, sett
 from core.domain.steps.shapes import AnswerSchema, Duration, EndpointId, EventType, Flag, Scope, Values
 from core.domain.workflow import durations
 from core.domain.workflow.json_schemas import JsonSchema
+from core.domain.workflow.literal_misfits import Later, misfits
 from core.domain.workflow.values import Value
 
 LARGEST_DATA = 200_000
@@ -23,6 +24,10 @@ LARGEST_ANSWER = 65_536
 """In bytes of JSON; what an endpoint answers stays with the enrollment."""
 
 DEEPEST_ANSWER = 32
+
+_AN_ID = Later(frozenset({"string"}), "text")
+_BY_ITSELF = {"enrollment_id": _AN_ID, "workflow_id": _AN_ID, "contact_id": _AN_ID}
+"""What a step without data sends."""
 
 _ONLY_AWAITED = {"properties": {"await": {"const": True}}, "required": ["await"]}
 
@@ -67,11 +72,17 @@ class Webhook(Step):
         return self.awaited
 
     def check(self, scope: Scope, path: str) -> None:
-        """Report what only a step that waits can have."""
+        """Report what only a step that waits can have, and data that can never fit its type."""
         for key, given in (("timeout", self.timeout), ("answer_schema", self.answer_schema)):
             if given is not None and not self.awaited:
                 message = f"{key} matters only where the step waits for the outcome"
                 scope.add(f"{path}.{key}", "CONFLICT", message, "Write await: true, or remove it.")
+        declared = scope.lookups.event_schemas.get(self.event_type)
+        if declared is not None:
+            hint = f"See the schema of {self.event_type} in the event types, or declare a new version of it."
+            data = self.data if self.data is not None else _BY_ITSELF
+            for place, why in misfits(declared, data):
+                scope.add(f"{path}.data{place}", "SCHEMA_MISFIT", f"{self.event_type}: {why}", hint)
 
     def begin(self, context: Context) -> Decision:
         """Hand the message over; it leaves once this decision is stored."""

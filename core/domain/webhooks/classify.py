@@ -9,6 +9,14 @@ from enum import StrEnum
 CONTROL_HEADER = "webhook-delivery"
 """Header with which a receiver steers: `disable` turns its endpoint off, `abort-message` ends this delivery."""
 
+CODE_OK = 1
+CODE_QUERY = 21111011
+"""The endpoint's own settings are wrong: its URL, or what its token is fetched with."""
+CODE_FAILED = 11110111
+CODE_NOT_JSON = 11110112
+CODE_NOT_VERIFIED = 11110113
+CODE_FORBIDDEN = 11110114
+
 REASON_GONE = "gone"
 REASON_ASKED = "receiver_asked"
 
@@ -29,9 +37,14 @@ class Outcome(StrEnum):
     DNS_FAILED = "dns_failed"
     DESTINATION_NOT_ALLOWED = "destination_not_allowed"
     BAD_RESPONSE = "bad_response"
+    TOKEN_FAILED = "token_failed"  # noqa: S105 -- no secret
+    NOT_JSON = "not_json"
+    VERIFICATION_FAILED = "verification_failed"
     NO_ENDPOINT = "no_endpoint"
     ENDPOINT_DELETED = "endpoint_deleted"
+    ENDPOINT_DISABLED = "endpoint_disabled"
     PAYLOAD_REFUSED = "payload_refused"
+    NOT_TAKEN = "not_taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +57,12 @@ class Meaning:
     retry: bool
     disables: str = ""
     """Reason for which the endpoint is turned off; empty when it stays on."""
+    code: int = CODE_FAILED
+    """The number that tests and verifications answer with."""
 
 
 MEANINGS: dict[Outcome, Meaning] = {
-    Outcome.DELIVERED: Meaning("done", "the receiver took it", False),
+    Outcome.DELIVERED: Meaning("done", "the receiver took it", False, code=CODE_OK),
     Outcome.HTTP_STATUS: Meaning("http", "the receiver answered with a status that is not 2xx", True),
     Outcome.REDIRECT: Meaning("http", "the receiver answered with a redirect, which is never followed", True),
     Outcome.GONE: Meaning("http", "the receiver answered 410: it wants no more webhooks", False, REASON_GONE),
@@ -58,17 +73,22 @@ MEANINGS: dict[Outcome, Meaning] = {
     Outcome.CONNECTION_LOST: Meaning("http", "the receiver closed the connection without a full answer", True),
     Outcome.TLS_FAILED: Meaning("tls", "no trusted TLS connection could be made", True),
     Outcome.DNS_FAILED: Meaning("dns", "the host name could not be resolved", True),
-    Outcome.DESTINATION_NOT_ALLOWED: Meaning("policy", "destination not allowed", True),
+    Outcome.DESTINATION_NOT_ALLOWED: Meaning("policy", "destination not allowed", True, code=CODE_FORBIDDEN),
     Outcome.BAD_RESPONSE: Meaning("http", "the receiver's answer is not valid HTTP", True),
-    Outcome.NO_ENDPOINT: Meaning("url", "no endpoint wants this event", False),
-    Outcome.ENDPOINT_DELETED: Meaning("url", "the endpoint was deleted", False),
-    Outcome.PAYLOAD_REFUSED: Meaning("url", "the event does not fit its schema or is too large", False),
+    Outcome.TOKEN_FAILED: Meaning("http", "no access token could be fetched", True, code=CODE_QUERY),
+    Outcome.NOT_JSON: Meaning("body", "the receiver's answer is not JSON", False, code=CODE_NOT_JSON),
+    Outcome.VERIFICATION_FAILED: Meaning(
+        "verify", "the receiver's answer does not prove that it wants messages", False, code=CODE_NOT_VERIFIED
+    ),
+    Outcome.NO_ENDPOINT: Meaning("url", "no endpoint that is on wants this event", False, code=CODE_QUERY),
+    Outcome.ENDPOINT_DELETED: Meaning("url", "the endpoint was deleted", False, code=CODE_QUERY),
+    Outcome.ENDPOINT_DISABLED: Meaning("url", "the endpoint is disabled; a replay can send it", False, code=CODE_QUERY),
+    Outcome.PAYLOAD_REFUSED: Meaning(
+        "url", "the event does not fit its schema or is too large", False, code=CODE_QUERY
+    ),
+    Outcome.NOT_TAKEN: Meaning("consumer", "the consumer said that it could not take it", True),
 }
 """Every outcome."""
-
-CODE_OK = 1
-CODE_FAILED = 11110111
-CODE_FORBIDDEN = 11110114
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +130,5 @@ def _of_status(status_code: int) -> Outcome:
 
 
 def verdict_code(outcome: Outcome) -> int:
-    """Return the number that `TestEndpoint` answers with."""
-    match outcome:
-        case Outcome.DELIVERED:
-            return CODE_OK
-        case Outcome.DESTINATION_NOT_ALLOWED:
-            return CODE_FORBIDDEN
-        case _:
-            return CODE_FAILED
+    """Return the number that `TestEndpoint` and `VerifyEndpoint` answer with."""
+    return MEANINGS[outcome].code

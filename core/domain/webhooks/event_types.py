@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -15,7 +13,6 @@ from jsonschema import Draft202012Validator
 from core.domain.errors import Invalid, Violation
 
 MAX_NAME_LENGTH = 128
-MAX_PAYLOAD_BYTES = 262_144
 
 ID: dict[str, Any] = {"type": "string", "minLength": 1}
 TEXT: dict[str, Any] = {"type": "string"}
@@ -55,6 +52,19 @@ _MESSAGE = {
     "ordinal": {"type": "integer", "minimum": 1},
 }
 _SENDER = {"purpose": TEXT, "step_id": TEXT}
+_ABOUT_A_MESSAGE = {
+    "address": TEXT,
+    "purpose": TEXT,
+    "reason": TEXT,
+    "source_id": TEXT,
+    "event_id": TEXT,
+    "message_id": TEXT,
+    "enrollment_id": TEXT,
+    "workflow_id": TEXT,
+    **_CAUSE,
+}
+_ENDPOINT = {"endpoint_id": ID}
+_DELIVERY_OF = {"url": TEXT, "delivery_id": TEXT, "last_outcome": TEXT}
 _RUN = {"agent_id": TEXT, "enrollment_id": TEXT, "contact_id": TEXT, "result": OBJECT}
 
 EVENT_TYPES: tuple[EventType, ...] = (
@@ -173,10 +183,52 @@ EVENT_TYPES: tuple[EventType, ...] = (
     EventType("execution.completed", 1, "An execution finished.", _data(_EXECUTION, _RUN)),
     EventType("execution.failed", 1, "An execution failed.", _data({**_EXECUTION, "error": TEXT}, _RUN)),
     EventType(
+        "message.bounced",
+        1,
+        "An address gave a message back: for good (hard), or for now (soft).",
+        _data({"channel": ID, "kind": {"enum": ["hard", "soft"]}}, {**_ABOUT_A_MESSAGE, "contact_id": TEXT}),
+    ),
+    EventType(
+        "contact.unsubscribed",
+        1,
+        "A contact no longer wants messages of a purpose, or any; nothing more of that kind is sent.",
+        _data({"contact_id": ID, "channel": ID}, {**_ABOUT_A_MESSAGE, "everything": {"type": "boolean"}}),
+    ),
+    EventType(
+        "contact.spam_complaint",
+        1,
+        "A contact reported a message as spam; no more marketing is sent.",
+        _data({"contact_id": ID, "channel": ID}, _ABOUT_A_MESSAGE),
+    ),
+    EventType(
+        "endpoint.failing",
+        1,
+        "An endpoint keeps failing and comes closer to being turned off; said at 50, 70 and 90 percent.",
+        _data(
+            {**_ENDPOINT, "progress_percent": {"type": "integer", "minimum": 0, "maximum": 100}},
+            {**_DELIVERY_OF, "failing_since": TEXT, "failures": INTEGER, "disable_at": TEXT},
+        ),
+    ),
+    EventType(
         "endpoint.disabled",
         1,
-        "An endpoint was turned off; its deliveries wait.",
-        _data({"endpoint_id": ID, "reason": TEXT}, {"url": TEXT, "delivery_id": TEXT}),
+        "An endpoint was turned off; what is meant for it meanwhile is kept and can be replayed.",
+        _data(
+            {**_ENDPOINT, "reason": TEXT},
+            {**_DELIVERY_OF, "failing_since": TEXT, "failures": INTEGER, "skipped": INTEGER},
+        ),
+    ),
+    EventType(
+        "endpoint.recovered",
+        1,
+        "An endpoint that had been failing answered again before it was turned off.",
+        _data(_ENDPOINT, {**_DELIVERY_OF, "failing_since": TEXT, "failures": INTEGER}),
+    ),
+    EventType(
+        "endpoint.enabled",
+        1,
+        "An endpoint that was turned off is sent to again: by somebody, or because it answered a probe.",
+        _data(_ENDPOINT, {**_DELIVERY_OF, "reason": TEXT, "skipped": INTEGER, **_CAUSE}),
     ),
     EventType(
         "message.attempt.exhausted",
@@ -193,7 +245,9 @@ EVENT_TYPES: tuple[EventType, ...] = (
 
 CATALOGUE: Mapping[str, EventType] = {event_type.name: event_type for event_type in EVENT_TYPES}
 
-OPERATIONAL = frozenset({"endpoint.disabled", "message.attempt.exhausted"})
+OPERATIONAL = frozenset(
+    {"endpoint.failing", "endpoint.disabled", "endpoint.recovered", "endpoint.enabled", "message.attempt.exhausted"}
+)
 """Types about delivery itself; their own failures are not reported again."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)+")
@@ -228,39 +282,3 @@ def validate_payload(event_type: str, data: Mapping[str, Any]) -> None:
 @cache
 def _validator(event_type: str) -> Draft202012Validator:
     return Draft202012Validator(dict(CATALOGUE[event_type].schema))
-
-
-def payload(event_type: str, at: datetime, data: Mapping[str, Any]) -> str:
-    """Return the body of a message: canonical JSON, made once, signed and sent as stored.
-
-    Raises Invalid when the data does not fit the type's schema, has no JSON form, or is too large.
-    """
-    try:
-        text = _canonical({"type": event_type, "timestamp": _iso(at), "data": data})
-        size = len(text.encode())
-    except (TypeError, ValueError):  # not a JSON value, a number that is none, half a surrogate pair
-        raise Invalid(Violation("data", "NOT_JSON", "the data has no JSON form", "Use JSON values only.")) from None
-    if size > MAX_PAYLOAD_BYTES:
-        message = f"the message has {size} bytes, more than {MAX_PAYLOAD_BYTES}"
-        raise Invalid(Violation("data", "PAYLOAD_TOO_LARGE", message, "Send ids and let the receiver fetch the rest."))
-    if event_type in CATALOGUE:
-        validate_payload(event_type, json.loads(text)["data"])  # as the receiver will read it
-    return text
-
-
-def _canonical(value: object) -> str:
-    return json.dumps(
-        value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"), default=_json_form
-    )
-
-
-def _json_form(value: object) -> object:
-    if isinstance(value, datetime):
-        return _iso(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(type(value).__name__)
-
-
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")

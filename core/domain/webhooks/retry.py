@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 LONGEST_RETRY_AFTER = timedelta(hours=24)
+SHORTEST_DELAY = timedelta(seconds=1)
+LONGEST_DELAY = timedelta(days=7)
+MOST_DELAYS = 20
 SPREAD = 0.2
 """Jitter moves a delay by at most this share, either way."""
 
@@ -35,19 +39,31 @@ DELAYS: dict[Preset, tuple[timedelta, ...]] = {
 """Waits between attempts; the first attempt is made at once. Standard: ten attempts in 75.6 h; quick: five in 15 s."""
 
 
-def attempts(preset: Preset) -> int:
+def schedule(preset: Preset, own: Sequence[timedelta] = ()) -> tuple[timedelta, ...]:
+    """Return the waits between attempts: an endpoint's own in place of the preset's."""
+    return tuple(own) or DELAYS[preset]
+
+
+def attempts(preset: Preset, own: Sequence[timedelta] = ()) -> int:
     """Return how many attempts a delivery gets."""
-    return len(DELAYS[preset]) + 1
+    return len(schedule(preset, own)) + 1
 
 
 def next_attempt(
-    preset: Preset, attempts_made: int, now: datetime, jitter: float, retry_after: timedelta | None = None
+    preset: Preset,
+    attempts_made: int,
+    now: datetime,
+    jitter: float,
+    retry_after: timedelta | None = None,
+    *,
+    own: Sequence[timedelta] = (),
 ) -> datetime | None:
     """Return when to try again after so many attempts, or None when they are used up.
 
-    `jitter` is from 0 to 1. A receiver's `retry_after` can only make the wait longer, at most 24 h.
+    `jitter` is from 0 to 1; `own` are the endpoint's waits in place of the preset's. A receiver's `retry_after` can
+    only make the wait longer, at most 24 h.
     """
-    delays = DELAYS[preset]
+    delays = schedule(preset, own)
     if attempts_made > len(delays):
         return None
     wait = delays[max(attempts_made, 1) - 1] * (1 - SPREAD + 2 * SPREAD * jitter)
@@ -65,8 +81,9 @@ def parse_retry_after(text: str | None, now: datetime) -> timedelta | None:
         return timedelta(seconds=min(int(text[:12]), int(LONGEST_RETRY_AFTER.total_seconds())))
     try:
         instant = parsedate_to_datetime(text)
-    except ValueError:
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=UTC)
+        wait = instant - now
+    except (ValueError, OverflowError):  # no date, or one that no calendar has room for
         return None
-    if instant.tzinfo is None:
-        instant = instant.replace(tzinfo=UTC)
-    return min(max(instant - now, timedelta(0)), LONGEST_RETRY_AFTER)
+    return min(max(wait, timedelta(0)), LONGEST_RETRY_AFTER)

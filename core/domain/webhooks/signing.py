@@ -1,6 +1,7 @@
-"""Standard Webhooks 1.0 signatures: `v1`, HMAC-SHA256 over id, timestamp and the stored body.
+"""Signatures of webhooks: Standard Webhooks 1.0 (`v1`, and `v1a` where asked for), and two forms that others expect.
 
-Source: https://www.standardwebhooks.com, and what the public verifier libraries accept.
+`v1` is HMAC-SHA256 and `v1a` ed25519, both over id, timestamp and the stored body. The other forms take the secret as
+the text that its owner sees. Source: https://www.standardwebhooks.com, and what the public verifier libraries accept.
 """
 
 from __future__ import annotations
@@ -9,17 +10,40 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix of every secret
+PUBLIC_PREFIX = "whpk_"
 TOLERANCE = timedelta(minutes=5)
 """How far a timestamp may be from the receiver's clock."""
 
 ID_HEADER = "webhook-id"
 TIMESTAMP_HEADER = "webhook-timestamp"
 SIGNATURE_HEADER = "webhook-signature"
+
+
+class SignatureFormat(StrEnum):
+    """Forms of signatures beside `v1`."""
+
+    V1A = "v1a"
+    SHA256_HEX = "sha256_hex"
+    TIMESTAMPED = "timestamped"
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraSignature:
+    """A signature beside `v1`."""
+
+    format: SignatureFormat
+    header: str = ""
+    """The header that carries it; empty for `v1a`, which stands in `webhook-signature`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +73,62 @@ def sign(secrets: Iterable[str], message_id: str, at: datetime, body: bytes) -> 
     return " ".join("v1," + _mac(secret, message_id, str(int(at.timestamp())), body) for secret in secrets)
 
 
-def headers(secrets: Iterable[str], message_id: str, at: datetime, body: bytes) -> dict[str, str]:
-    """Return the three headers that sign one attempt."""
-    return {
-        ID_HEADER: message_id,
-        TIMESTAMP_HEADER: str(int(at.timestamp())),
-        SIGNATURE_HEADER: sign(secrets, message_id, at, body),
-    }
+def headers(
+    secrets: Sequence[str],
+    message_id: str,
+    at: datetime,
+    body: bytes,
+    extra: Sequence[ExtraSignature] = (),
+    seed: bytes = b"",
+) -> dict[str, str]:
+    """Return the headers that sign one attempt; `secrets` are the newest first, `seed` is for `v1a`."""
+    signature = sign(secrets, message_id, at, body)
+    signed = {ID_HEADER: message_id, TIMESTAMP_HEADER: str(int(at.timestamp()))}
+    for one in extra:
+        match one.format:
+            case SignatureFormat.V1A:
+                signature = f"{signature} {sign_asymmetric(seed, message_id, at, body)}".lstrip()
+            case SignatureFormat.SHA256_HEX:
+                signed[one.header] = sha256_hex(secrets, body)
+            case SignatureFormat.TIMESTAMPED:
+                signed[one.header] = timestamped(secrets, at, body)
+    signed[SIGNATURE_HEADER] = signature
+    return signed
+
+
+def sign_asymmetric(seed: bytes, message_id: str, at: datetime, body: bytes) -> str:
+    """Return the `v1a,` token that the public key of this seed verifies."""
+    signed = _signed_text(message_id, str(int(at.timestamp())), body)
+    return "v1a," + base64.b64encode(_private_key(seed).sign(signed)).decode()
+
+
+def sha256_hex(secrets: Sequence[str], body: bytes) -> str:
+    """Return `sha256=<hex>` over the body; it has room for one secret, which is the newest."""
+    return "sha256=" + hmac.digest(secrets[0].encode(), body, hashlib.sha256).hex() if secrets else ""
+
+
+def timestamped(secrets: Sequence[str], at: datetime, body: bytes) -> str:
+    """Return `t=<seconds>,v1=<hex>` over `<seconds>.<body>`, with one `v1` a secret."""
+    seconds = str(int(at.timestamp()))
+    signed = seconds.encode() + b"." + body
+    macs = [hmac.digest(secret.encode(), signed, hashlib.sha256).hex() for secret in secrets]
+    return ",".join([f"t={seconds}", *(f"v1={mac}" for mac in macs)])
+
+
+def public_bytes(seed: bytes) -> bytes:
+    """Return the 32 bytes of the public key that belongs to a seed."""
+    return _private_key(seed).public_key().public_bytes_raw()
+
+
+def public_key(seed: bytes) -> str:
+    """Return the public key of a seed as a receiver keeps it: `whpk_` and standard base64."""
+    return PUBLIC_PREFIX + base64.b64encode(public_bytes(seed)).decode()
 
 
 def verify(secret: str, received: Mapping[str, str], body: bytes, now: datetime) -> None:
     """Check a received message against its raw body, in constant time.
 
-    Raises VerificationFailed, which does not say what was wrong.
+    `secret` is a shared one, or a public key (`whpk_`). Raises VerificationFailed, which does not say what was wrong.
     """
     lowered = {name.lower(): value for name, value in received.items()}
     timestamp = lowered.get(TIMESTAMP_HEADER, "")
@@ -69,22 +136,53 @@ def verify(secret: str, received: Mapping[str, str], body: bytes, now: datetime)
         raise VerificationFailed
     if abs(int(timestamp) - now.timestamp()) > TOLERANCE.total_seconds():
         raise VerificationFailed
-    expected = _mac(secret, lowered.get(ID_HEADER, ""), timestamp, body).encode()
-    genuine = False
-    for token in lowered.get(SIGNATURE_HEADER, "").split():
-        version, _, value = token.partition(",")
-        genuine |= version == "v1" and hmac.compare_digest(value.encode(), expected)
+    message_id = lowered.get(ID_HEADER, "")
+    tokens = lowered.get(SIGNATURE_HEADER, "").split()
+    if secret.startswith(PUBLIC_PREFIX):
+        genuine = _any_asymmetric(secret, tokens, _signed_text(message_id, timestamp, body))
+    else:
+        genuine = _any_shared(_mac(secret, message_id, timestamp, body), tokens)
     if not genuine:
         raise VerificationFailed
 
 
+def _any_shared(expected: str, tokens: Iterable[str]) -> bool:
+    genuine = False
+    for token in tokens:
+        version, _, value = token.partition(",")
+        genuine |= version == "v1" and hmac.compare_digest(value.encode(), expected.encode())
+    return genuine
+
+
+def _any_asymmetric(key: str, tokens: Iterable[str], signed: bytes) -> bool:
+    public = Ed25519PublicKey.from_public_bytes(_decoded(key.removeprefix(PUBLIC_PREFIX)))
+    for token in tokens:
+        version, _, value = token.partition(",")
+        if version != "v1a":
+            continue
+        try:
+            public.verify(base64.b64decode(value, validate=True), signed)
+        except (InvalidSignature, ValueError):
+            continue
+        return True
+    return False
+
+
+def _signed_text(message_id: str, timestamp: str, body: bytes) -> bytes:
+    return f"{message_id}.{timestamp}.".encode() + body
+
+
 def _mac(secret: str, message_id: str, timestamp: str, body: bytes) -> str:
-    signed = f"{message_id}.{timestamp}.".encode() + body
-    return base64.b64encode(hmac.digest(_key(secret), signed, hashlib.sha256)).decode()
+    key = _decoded(secret.removeprefix(SECRET_PREFIX))
+    return base64.b64encode(hmac.digest(key, _signed_text(message_id, timestamp, body), hashlib.sha256)).decode()
 
 
-def _key(secret: str) -> bytes:
-    text = secret.removeprefix(SECRET_PREFIX)
+@lru_cache(maxsize=256)
+def _private_key(seed: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(seed)
+
+
+def _decoded(text: str) -> bytes:
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error as error:

@@ -141,4 +141,11 @@ def _means(written: str, host: str, address: Address | None) -> bool:
         return _address(written) == address
     if written.isascii():
         return written.lower() == host
+    if written.rpartition(".")[2].isdecimal():  # digits of another script: an address to readers that know them
+        return False
     return unicodedata.normalize("NFKC", written) == written and "%" not in written and "xn--" in host
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port of a URL in normal form; empty for none."""
+    return str(ada_url.URL(url).origin) if url else ""

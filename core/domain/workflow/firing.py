@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from core.domain.enrollment import EventFacts, Facts, RecordFacts
 from core.domain.records.changes import Change, as_of
+from core.domain.records.lateness import LATEST_TRIGGER, is_history
 from core.domain.steps.wait_for_event import WaitForEvent
 from core.domain.workflow.conditions import tell
 from core.domain.workflow.expressions import Expression
@@ -208,6 +209,9 @@ def _lists(change: ChangedRecord, facts: Facts, side: Literal["old", "new"]) -> 
 
 def _looked(when: Expression | None, told: str, event: EventFacts, facts: Facts, now: datetime) -> Look:
     inputs = {"event.id": event.id}
+    if is_history(event.occurred_at, event.received_at):
+        told = f"{told}, but more than {LATEST_TRIGGER.days} days after it happened: history starts nothing"
+        return Look(False, told, {**inputs, "event.occurred_at": event.occurred_at.isoformat()})
     if when is None:
         return Look(True, told, inputs)
     result = when.evaluate(Known(facts, now, event_values(event)))

@@ -55,8 +55,21 @@ def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[
 def _unique(validator: Any, wanted: bool, value: Any, schema: Any) -> Iterator[ValidationError]:
     if isinstance(value, list) and len(value) > MOST_COMPARED:
         yield ValidationError(f"a list of {len(value):,} items is too long to tell whether they all differ")
-    else:
-        yield from Draft202012Validator.VALIDATORS["uniqueItems"](validator, wanted, value, schema) or ()
+    elif isinstance(value, list) and wanted and len(set(map(_compared, value))) < len(value):
+        yield ValidationError(f"{value!r} has non-unique elements")
+
+
+def _compared(value: Any) -> Any:
+    """Return what stands for a value among others: 1 is 1.0, and no boolean; the usual comparison is each with each."""
+    match value:
+        case bool():
+            return (bool, value)
+        case list():
+            return (list, *map(_compared, value))
+        case Mapping():
+            return (dict, frozenset((name, _compared(item)) for name, item in value.items()))
+        case _:
+            return value
 
 
 _extend: Any = validators.extend  # it ships no types
@@ -84,6 +97,11 @@ class JsonSchema:
             return ""
         path = error.json_path.removeprefix("$").lstrip(".")
         return f"{path}: {error.message}"[:LONGEST_COMPLAINT] if path else error.message[:LONGEST_COMPLAINT]
+
+    def errors(self, value: Any) -> Iterator[ValidationError]:
+        """Yield everything that does not fit, for who knows the value to be small."""
+        if self.work * _size(value) <= MOST_WORK:
+            yield from self._validator.iter_errors(value)
 
 
 def read(raw: Mapping[str, Any], path: str) -> tuple[JsonSchema | None, tuple[Violation, ...]]:

@@ -31,13 +31,14 @@ from core.domain.workflow.template_engine import (
     guard,
     render,
 )
+from core.domain.workflow.template_escapes import escape_outputs
 
 LONGEST_TEXT = 16_384
 
 _FAILURES = (LiquidError, LiquidInterrupt, ArithmeticError, TypeError, ValueError, RecursionError, OSError)
 
-Escape = Literal["none", "html"]
-"""How values are written: as they are, or so that they cannot be HTML."""
+Escape = Literal["none", "html", "json", "url"]
+"""How values are written: as they are, or so that they cannot be anything but text in HTML, in JSON or in a URL."""
 
 _ENGINES = {"none": engine(autoescape=False), "html": engine(autoescape=True)}
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
@@ -123,13 +124,14 @@ def check(
 ) -> tuple[Template | None, tuple[Violation, ...]]:
     """Return the template, or everything that is wrong with it; `path` says where it stands.
 
-    `escape` is `html` for the HTML body of a message: what the values hold cannot become markup there.
+    `escape` is `html` for the HTML body of a message: what the values hold cannot become markup there. What is
+    rendered with `json` is finished by `connections.json_body`.
     """
     if len(text) > LONGEST_TEXT:
         message = f"the template has {len(text):,} characters; at most {LONGEST_TEXT:,} are allowed"
         return None, (Violation(path, "TEMPLATE_TOO_LONG", message, "Shorten it."),)
     try:
-        compiled = _ENGINES[escape].from_string(text)
+        compiled = _ENGINES["html" if escape == "html" else "none"].from_string(text)
         analysis = compiled.analyze()
     except LiquidError as error:
         return None, (_syntax(error, text, path),)
@@ -154,6 +156,7 @@ def check(
     if not is_template(text):
         return Template(text, (), escape), ()
     guard(compiled.nodes)
+    escape_outputs(compiled.nodes, escape)
     reads = {mention.variable for mention in mentions.values()}
     if "date" in analysis.filters:
         reads.add("now")  # which the filter takes the text `now` for

@@ -11,6 +11,8 @@ import pytest
 from core.domain import machine
 from core.domain.effects import SendMessage
 from core.domain.enrollment import Facts, MessageEnded, Sent, TimerFired
+from core.domain.messaging import addresses
+from core.domain.messaging.consent import Answer, Cause, Consent, Suppression
 from core.domain.trace import Transition
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.version import Version
@@ -97,6 +99,43 @@ def test_a_message_that_must_not_or_cannot_go_is_skipped_with_the_reason(
     assert transition.enrollment.outputs["mail"] == {"sent": False, "outcome": "skipped"}
 
 
+REFUSED = Consent((Answer("email", "marketing", False, START, "one_click"),))
+DEAD = Consent((), (Suppression(addresses.key("org_1", "email", "ada@example.com"), "*", Cause.BOUNCED),), "org_1")
+
+
+@pytest.mark.parametrize(
+    ("config", "consent", "reason"),
+    [
+        ({}, REFUSED, "The contact refused marketing by email on 2026-03-02 (one_click), and this is marketing."),
+        ({"purpose": "news"}, REFUSED, ""),
+        ({"purpose": "news"}, DEAD, "The address is suppressed: it bounced, and this is news."),
+        ({"purpose": "transactional"}, DEAD, "The address is suppressed: it bounced, and this is transactional."),
+        ({"to": "Ada@Example.COM"}, DEAD, "The address is suppressed: it bounced, and this is marketing."),
+        ({"to": "bob@example.com"}, DEAD, ""),
+    ],
+)
+def test_what_the_contact_or_the_address_must_not_get_is_skipped_with_the_reason(
+    config: dict[str, Any], consent: Consent, reason: str
+) -> None:
+    version = version_of({**MAIL, **config})
+    assert "consent" in version.needs
+    transition = entered(version, replace(known(), consent=consent))
+    outcome, why = first(transition)
+    assert (outcome, why) == ("skipped", reason) if reason else outcome == "ok"
+    assert len(sent_by(transition)) == (0 if reason else 1)
+
+
+def test_a_message_that_was_held_is_looked_at_again_when_its_time_comes() -> None:
+    version = version_of(MAIL, quiet_hours="21:00-08:00", timezone="UTC")
+    held = entered(version, known(), now=EVENING)
+    assert held.trace[-1].outcome == "held"
+    morning = EVENING + timedelta(hours=10, minutes=30)
+    over = machine.advance(version, held.enrollment, TimerFired(), replace(known(), consent=REFUSED), morning)
+    assert over is not None
+    assert first(over)[0] == "skipped"
+    assert sent_by(over) == []
+
+
 def test_a_transactional_message_reaches_who_unsubscribed() -> None:
     assert sent_by(entered(version_of({**MAIL, "purpose": "transactional"}), known(unsubscribed=True)))
 
@@ -178,7 +217,7 @@ def test_an_awaited_message_goes_on_with_its_own_outcome_alone() -> None:
     sent = moved(version, waits.enrollment, MessageEnded(message.id, True, "250 OK"), START + HOUR)
     assert told(sent)[0] == ("mail", "ok", "The message on email was sent.")
     failed = moved(version, waits.enrollment, MessageEnded(message.id, False, "550 no such user"), START + HOUR)
-    assert told(failed)[0] == ("mail", "ok", "The message on email was not sent: 550 no such user.")
+    assert told(failed)[0] == ("mail", "failed", "The message on email was not sent: 550 no such user.")
     assert [entry.step_id for entry in failed.trace] == ["mail", "mail"]
     assert failed.enrollment.outputs["mail"]["outcome"] == "550 no such user"
 

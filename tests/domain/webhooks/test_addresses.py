@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from core.domain.webhooks.addresses import Destinations, allowed
 
@@ -66,3 +68,96 @@ def test_a_deployment_allows_its_named_networks_and_no_more(address, expected):
 def test_a_network_with_host_bits_is_refused():
     with pytest.raises(ValueError, match="host bits"):
         Destinations.of(["127.0.0.1/8"])
+
+
+# The policy written a second time, as prefixes: the table in the code and this one have to agree.
+_NETWORKS_V4 = """
+0/8 10/8 100.64/10 127/8 168.63.129.16/32 169.254/16 172.16/12 192.0.0/24 192.0.2/24 192.31.196/24 192.52.193/24
+192.88.99/24 192.168/16 192.175.48/24 198.18/15 198.51.100/24 203.0.113/24 224/4 240/4
+"""
+NETWORKS_V4 = [
+    IPv4Network(".".join([*prefix.split("."), "0", "0", "0"][:4]) + "/" + length)
+    for prefix, length in (text.split("/") for text in _NETWORKS_V4.split())
+]
+GLOBAL_V6 = IPv6Network("2000::/3")
+NETWORKS_V6 = [
+    IPv6Network(text) for text in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20")
+]
+V4 = st.integers(0, 2**32 - 1).map(IPv4Address) | st.builds(
+    lambda network, at: network[at % network.num_addresses], st.sampled_from(NETWORKS_V4), st.integers(0, 2**32)
+)
+V6 = st.integers(0, 2**128 - 1).map(IPv6Address) | st.builds(
+    lambda network, at: network[at % network.num_addresses],
+    st.sampled_from([GLOBAL_V6, *NETWORKS_V6, IPv6Network("::/90"), IPv6Network("64:ff9b::/32")]),
+    st.integers(0, 2**128),
+)
+# An IPv4 address inside an IPv6 one: where its 32 bits are put, and over what.
+EMBEDDED = {
+    "compatible": ("::", 0),
+    "translated": ("::ffff:0:0:0", 0),
+    "local NAT64": ("64:ff9b:1::", 0),
+    "6to4": ("2002::", 80),
+    "Teredo server": ("2001::", 64),
+    "Teredo client": ("2001::", 0),
+    "ISATAP, link local": ("fe80::5efe:0:0", 0),
+}
+
+
+def listed(address):
+    networks = NETWORKS_V4 if address.version == 4 else NETWORKS_V6
+    return any(address in network for network in networks)
+
+
+@pytest.mark.parametrize("network", NETWORKS_V4, ids=str)
+def test_a_network_of_the_table_is_denied_from_its_first_address_to_its_last_and_its_neighbours_are_not(network):
+    first, last = int(network[0]), int(network[-1])
+    assert not allowed(network[0])
+    assert not allowed(network[-1])
+    outside = [IPv4Address(at) for at in (first - 1, last + 1) if 0 <= at < 2**32]
+    assert [allowed(address) for address in outside] == [not listed(address) for address in outside]
+
+
+@pytest.mark.parametrize("network", NETWORKS_V6, ids=str)
+def test_an_exception_in_what_is_global_is_denied_from_its_first_address_to_its_last(network):
+    assert not allowed(network[0])
+    assert not allowed(network[-1])
+    outside = [network[0] - 1, network[-1] + 1]
+    assert [allowed(address) for address in outside] == [at in GLOBAL_V6 and not listed(at) for at in outside]
+
+
+@given(V4)
+def test_an_ipv4_address_is_allowed_unless_a_network_of_the_table_has_it(address):
+    assert allowed(address) == allowed(str(address)) == (not listed(address))
+
+
+@given(V6)
+@example(IPv6Address("1fff:ffff::"))
+@example(IPv6Address("4000::"))
+def test_an_ipv6_address_outside_the_global_ones_is_denied(address):
+    if address.ipv4_mapped is None and address not in IPv6Network("64:ff9b::/96"):
+        assert allowed(address) == (address in GLOBAL_V6 and not listed(address))
+
+
+@given(V4)
+def test_an_address_is_judged_alike_as_itself_mapped_and_behind_nat64(address):
+    assert allowed(IPv6Address(f"::ffff:{address}")) == allowed(address)
+    assert allowed(IPv6Address(f"64:ff9b::{address}")) == allowed(address)
+
+
+@pytest.mark.parametrize("form", EMBEDDED)
+@given(address=V4)
+@example(address=IPv4Address("8.8.8.8"))
+@example(address=IPv4Address("127.0.0.1"))
+def test_an_address_in_another_wrapping_is_denied_whatever_it_is(form, address):
+    base, shift = EMBEDDED[form]
+    wrapped = IPv6Address(int(IPv6Address(base)) | int(address) << shift)
+    everything_v4 = Destinations.of(["0.0.0.0/0"]).networks
+    assert not allowed(wrapped)
+    assert not allowed(wrapped, everything_v4)  # a network of IPv4 says nothing about what hides an address of it
+
+
+@given(address=V4 | V6, prefix=st.integers(0, 32))
+def test_an_allowed_network_lets_itself_through_and_changes_nothing_else(address, prefix):
+    network = IPv4Network((int(IPv4Address("172.20.30.40")) >> (32 - prefix) << (32 - prefix), prefix))
+    plain = address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+    assert allowed(address, [network]) == (plain in network or allowed(address))

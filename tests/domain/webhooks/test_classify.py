@@ -35,7 +35,7 @@ def test_an_answer_has_one_meaning(status, headers, ruling):
 
 def test_every_outcome_has_a_meaning_with_a_known_stage():
     assert set(classify.MEANINGS) == set(Outcome)
-    stages = {"url", "dns", "policy", "connect", "tls", "timeout", "http", "body", "done"}
+    stages = {"url", "dns", "policy", "connect", "tls", "timeout", "http", "body", "verify", "consumer", "done"}
     assert {meaning.stage for meaning in classify.MEANINGS.values()} == stages
 
 
@@ -44,3 +44,7 @@ def test_only_a_delivery_has_the_code_of_success():
     assert [outcome for outcome, code in codes.items() if code == 1] == [Outcome.DELIVERED]
     assert codes[Outcome.DESTINATION_NOT_ALLOWED] == 11110114
     assert codes[Outcome.TIMEOUT] == 11110111
+    assert codes[Outcome.NOT_JSON] == 11110112
+    assert codes[Outcome.VERIFICATION_FAILED] == 11110113
+    assert codes[Outcome.TOKEN_FAILED] == 21111011
+    assert set(codes.values()) == {1, 21111011, 11110111, 11110112, 11110113, 11110114}

@@ -65,6 +65,8 @@ def test_retry_after_makes_a_wait_longer_never_shorter_and_at_most_a_day(preset,
         (format_datetime(NOW - timedelta(hours=1), usegmt=True), timedelta(0)),
         (format_datetime(NOW + timedelta(days=30), usegmt=True), timedelta(hours=24)),
         ("Mon, 02 Mar 2026 10:00:00 -0000", timedelta(hours=1)),
+        ("Sunday, 06-Nov-94 08:4909999937 GMT", None),
+        ("31 Dec 94999 23:59:59 -2400235999999", None),
         ("-5", None),
         ("1.5", None),
         ("soon", None),
@@ -80,3 +82,13 @@ def test_retry_after_is_read_as_seconds_or_as_a_date(text, wait):
 def test_any_retry_after_text_is_survived(text):
     wait = retry.parse_retry_after(text, NOW)
     assert wait is None or timedelta(0) <= wait <= retry.LONGEST_RETRY_AFTER
+
+
+@given(st.lists(st.timedeltas(retry.SHORTEST_DELAY, retry.LONGEST_DELAY), min_size=1, max_size=retry.MOST_DELAYS))
+def test_an_endpoints_own_waits_take_the_place_of_the_presets(own):
+    at, made = [NOW], 1
+    while (due := retry.next_attempt(Preset.QUICK, made, at[-1], 0.5, own=own)) is not None:
+        at.append(due)
+        made += 1
+    assert [later - earlier for earlier, later in pairwise(at)] == own
+    assert made == retry.attempts(Preset.QUICK, own) == len(own) + 1

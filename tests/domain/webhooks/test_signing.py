@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,11 +12,12 @@ from hypothesis import strategies as st
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from core.domain.webhooks import signing
-from core.domain.webhooks.signing import SigningKey, VerificationFailed
+from core.domain.webhooks.signing import ExtraSignature, SignatureFormat, SigningKey, VerificationFailed
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 SECRET = signing.secret_from(bytes(range(32)))
 OTHER = signing.secret_from(bytes(range(32, 64)))
+V1A = ExtraSignature(SignatureFormat.V1A)
 
 secrets = st.binary(min_size=24, max_size=64).map(signing.secret_from)
 
@@ -121,3 +124,67 @@ def test_an_expired_key_no_longer_signs():
 def test_a_url_safe_secret_is_refused():
     with pytest.raises(ValueError, match="standard base64"):
         signing.sign(["whsec_" + "_-" * 22], "msg_1", NOW, b"{}")
+
+
+def test_the_known_asymmetric_vector_is_verified():
+    """RFC 8032, test 2: seed, public key and signature of one byte; `v1a` signs in the same way."""
+    seed = bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb")
+    public = bytes.fromhex("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c")
+    assert signing.public_bytes(seed) == public
+    assert signing.public_key(seed) == "whpk_PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw="
+
+
+def test_an_asymmetric_token_stands_beside_the_standard_one_and_the_public_verifier_skips_it():
+    now = datetime.now(UTC)  # the public verifier reads the machine's clock
+    sent = signing.headers([SECRET], "msg_1", now, b"{}", [V1A], bytes(32))
+    assert re.fullmatch(r"v1,[A-Za-z0-9+/]{43}= v1a,[A-Za-z0-9+/]{86}==", sent["webhook-signature"])
+    Webhook(SECRET).verify(b"{}", sent)
+    signing.verify(SECRET, sent, b"{}", now)
+    signing.verify(signing.public_key(bytes(32)), sent, b"{}", now)
+
+
+@given(seed=st.binary(min_size=32, max_size=32), body=st.binary(), flip=st.integers(min_value=0))
+def test_the_public_key_accepts_what_its_seed_signed_and_nothing_else(seed, body, flip):
+    sent = signing.headers([], "msg_1", NOW, body, [V1A], seed)
+    public = signing.public_key(seed)
+    signing.verify(public, sent, body, NOW)
+    changed = bytearray(body or b" ")
+    changed[flip % len(changed)] ^= 1
+    for received, data in ((sent, bytes(changed)), ({**sent, "webhook-id": "msg_2"}, body)):
+        with pytest.raises(VerificationFailed):
+            signing.verify(public, received, data, NOW)
+    with pytest.raises(VerificationFailed):
+        signing.verify(signing.public_key(bytes(reversed(seed)) if seed != seed[::-1] else b"\1" * 32), sent, body, NOW)
+
+
+def test_a_hexadecimal_signature_takes_the_secret_as_text():
+    """The vector of GitHub's documentation of X-Hub-Signature-256."""
+    signature = signing.sha256_hex(["It's a Secret to Everybody"], b"Hello, World!")
+    assert signature == "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+
+
+def test_a_hexadecimal_signature_has_room_for_the_newest_secret_only():
+    assert signing.sha256_hex([SECRET, OTHER], b"{}") == signing.sha256_hex([SECRET], b"{}")
+
+
+def test_a_timestamped_signature_signs_the_seconds_too_with_every_secret():
+    stamped = signing.timestamped([SECRET, OTHER], NOW, b"{}")
+    macs = [hmac.digest(secret.encode(), b"1772442000.{}", "sha256").hex() for secret in (SECRET, OTHER)]
+    assert stamped == f"t=1772442000,v1={macs[0]},v1={macs[1]}"
+
+
+def test_signatures_in_headers_of_choice_stand_where_they_were_asked_for():
+    formats = [ExtraSignature(SignatureFormat.SHA256_HEX, "X-Hex"), ExtraSignature(SignatureFormat.TIMESTAMPED, "X-T")]
+    sent = signing.headers([SECRET], "msg_1", NOW, b"{}", formats)
+    assert sent == {
+        **signing.headers([SECRET], "msg_1", NOW, b"{}"),
+        "X-Hex": signing.sha256_hex([SECRET], b"{}"),
+        "X-T": signing.timestamped([SECRET], NOW, b"{}"),
+    }
+
+
+@pytest.mark.parametrize("token", ["v1a,", "v1a,AAAA", "v1a,é", "v1a", "v1,AAAA"])
+def test_a_malformed_asymmetric_token_is_refused(token):
+    sent = {**signing.headers([], "msg_1", NOW, b"{}", [V1A], bytes(32)), "webhook-signature": token}
+    with pytest.raises(VerificationFailed):
+        signing.verify(signing.public_key(bytes(32)), sent, b"{}", NOW)

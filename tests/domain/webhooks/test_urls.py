@@ -91,6 +91,7 @@ def test_a_public_url_is_stored_in_normal_form(text, normal):
         ("https://hooks.ｅxample.com/", "URL_HOST_AMBIGUOUS"),
         ("https://hooks。example.com/", "URL_HOST_AMBIGUOUS"),
         ("https://127.0.0.1./", "URL_HOST_AMBIGUOUS"),
+        ("https://127.0.0.\u0661/", "URL_HOST_AMBIGUOUS"),
     ],
 )
 def test_a_dubious_url_is_refused_with_its_reason(text, reason):
@@ -137,3 +138,16 @@ def test_any_text_is_refused_or_stored_in_a_form_that_stays(text):
     except Invalid:
         return
     assert urls.parse(normal, PUBLIC) == normal
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://hooks.example.com/in?x=1", "https://hooks.example.com"),
+        ("https://hooks.example.com:8443/in", "https://hooks.example.com:8443"),
+        ("http://127.0.0.1:80/", "http://127.0.0.1"),
+        ("", ""),
+    ],
+)
+def test_an_origin_is_scheme_host_and_port(url, origin):
+    assert urls.origin(url) == origin

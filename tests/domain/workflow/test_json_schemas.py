@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -127,3 +128,24 @@ VALUES = st.recursive(
 @given(SCHEMAS, VALUES)
 def test_it_agrees_with_a_check_without_limits(raw: dict[str, Any], value: Any) -> None:
     assert (made(raw).misfit(value) == "") == Draft202012Validator(raw).is_valid(value)
+
+
+_ITEMS = st.recursive(
+    st.none() | st.booleans() | st.sampled_from([0, 1, 0.0, 1.0, -1, 1.5]) | st.sampled_from(["", "0", "1"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.lists(_ITEMS, max_size=5))
+def test_items_differ_where_the_usual_comparison_says_so(items: list[Any]) -> None:
+    assert bool(made({"uniqueItems": True}).misfit(items)) is not Draft202012Validator({"uniqueItems": True}).is_valid(
+        items
+    )
+
+
+def test_many_long_items_are_compared_at_once() -> None:
+    checked = made({"uniqueItems": True})
+    begun = time.process_time()
+    assert checked.misfit([{"n": number, "of": list(range(20))} for number in range(500)]) == ""
+    assert time.process_time() - begun < 0.2

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
 
 from dripstone.v1 import (
     agent_pb2_grpc,
@@ -36,6 +35,12 @@ from dripstone.v1 import (
     webhook_pb2_grpc,
     workflow_pb2_grpc,
 )
+from dripstone.v1.errors import ApiError, FieldViolation
+
+__all__ = [
+    "ApiError", "Client", "Connection", "FieldViolation", "NotConnected", "find_connection", "from_environment",
+    "is_loopback", "replayed", "service_config",
+]  # fmt: skip
 
 if TYPE_CHECKING:
     from dripstone.v1.agent_pb2_grpc import AgentServiceAsyncStub
@@ -57,10 +62,7 @@ REPLAYED = "dripstone-replayed"
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
-_FILES = (
-    "agent", "approval", "connection", "enrollment", "event", "organization", "qualification", "record", "webhook",
-    "workflow",
-)  # fmt: skip
+_FILES = "agent approval connection enrollment event organization qualification record webhook workflow".split()
 _RETRY = {
     "maxAttempts": 4,
     "initialBackoff": "0.1s",
@@ -227,70 +229,17 @@ class _Door:
 
     def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
         """Return the call of a streaming method; a stream has no deadline unless its caller sets one."""
-        call = cast(Callable[..., Any], self._channel.unary_stream(method, *arguments, **options))
-
-        def invoke(request: Message, *, metadata: Metadata | None = None, **rest: Any) -> Any:
-            return call(request, metadata=(*self._metadata, *(metadata or ())), **rest)
-
-        return invoke
+        return self._streaming(self._channel.unary_stream(method, *arguments, **options))
 
     def stream_stream(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
-        """Return the call of a method that both sides stream; it has no deadline unless its caller sets one."""
-        call = cast(Callable[..., Any], self._channel.stream_stream(method, *arguments, **options))
+        """Return the call of a method that both sides stream."""
+        return self._streaming(self._channel.stream_stream(method, *arguments, **options))
 
-        def invoke(requests: Any = None, *, metadata: Metadata | None = None, **rest: Any) -> Any:
-            return call(requests, metadata=(*self._metadata, *(metadata or ())), **rest)
+    def _streaming(self, call: Any) -> Callable[..., Any]:
+        def invoke(sent: Any = None, *, metadata: Metadata | None = None, **rest: Any) -> Any:
+            return call(sent, metadata=(*self._metadata, *(metadata or ())), **rest)
 
         return invoke
-
-
-@dataclass(frozen=True, slots=True)
-class FieldViolation:
-    """One thing wrong with a request: where, a machine reason, a sentence."""
-
-    field: str
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class ApiError:
-    """What a failed call was told."""
-
-    code: str
-    """Canonical status, such as `NOT_FOUND`."""
-    reason: str
-    """Machine reason, such as `PLAN_STALE`; the code where there is none."""
-    message: str
-    hint: str = ""
-    """What the caller can do."""
-    violations: tuple[FieldViolation, ...] = ()
-    retry_after: float | None = None
-    """Seconds to wait before another try; None when nothing was said."""
-    variables: Mapping[str, str] = field(default_factory=dict)
-    """The facts in the message, such as `plan_id`."""
-
-    @classmethod
-    def of(cls, error: grpc.aio.AioRpcError) -> ApiError:
-        """Decode the rich details of a failed call; without any, its status alone is told."""
-        code = error.code().name
-        status = status_pb2.Status()
-        for name, value in error.trailing_metadata() or ():
-            if name == "grpc-status-details-bin":
-                status.ParseFromString(value)
-        info, violations, retry_after = error_details_pb2.ErrorInfo(), [], None
-        bad_request, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
-        for detail in status.details:
-            if detail.Unpack(info):
-                continue
-            if detail.Unpack(bad_request):
-                violations = [FieldViolation(v.field, v.reason, v.description) for v in bad_request.field_violations]
-            elif detail.Unpack(retry):
-                retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
-        variables = dict(info.metadata)
-        hint = variables.pop("hint", "")
-        message = status.message or error.details() or ""
-        return cls(code, info.reason or code, message, hint, tuple(violations), retry_after, variables)
 
 
 async def replayed(call: grpc.aio.Call) -> bool:

@@ -36,7 +36,7 @@ class _EndpointStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Endpoin
     ENDPOINT_STATE_PAUSED: _EndpointState.ValueType  # 2
     """Deliveries wait."""
     ENDPOINT_STATE_DISABLED: _EndpointState.ValueType  # 3
-    """Turned off by the system; `disabled_reason` says why. Deliveries wait."""
+    """Turned off by the system; `disabled_reason` says why. What comes meanwhile is skipped, and a replay can send it."""
 
 class EndpointState(_EndpointState, metaclass=_EndpointStateEnumTypeWrapper):
     """Where an endpoint is in its life."""
@@ -48,7 +48,7 @@ ENDPOINT_STATE_ACTIVE: EndpointState.ValueType  # 1
 ENDPOINT_STATE_PAUSED: EndpointState.ValueType  # 2
 """Deliveries wait."""
 ENDPOINT_STATE_DISABLED: EndpointState.ValueType  # 3
-"""Turned off by the system; `disabled_reason` says why. Deliveries wait."""
+"""Turned off by the system; `disabled_reason` says why. What comes meanwhile is skipped, and a replay can send it."""
 Global___EndpointState: _TypeAlias = EndpointState  # noqa: Y015
 
 class _RetryPreset:
@@ -1180,7 +1180,7 @@ class TestEndpointResponse(_message.Message):
     ok: _builtins.bool
     """True for a 2xx."""
     stage: _builtins.str
-    """How far it came: `url`, `dns`, `policy`, `connect`, `tls`, `timeout`, `http`, `body`, or `done`."""
+    """How far it came: `url`, `dns`, `policy`, `connect`, `tls`, `timeout`, `http`, `body`, `verify`, or `done`."""
     code: _builtins.int
     """1 success, 21111011 query error, 11110111 request failed, 11110112 not JSON, 11110113 verification failed,
     11110114 forbidden address.

@@ -1,0 +1,22 @@
+"""The proof that comes with a delivery: an endpoint that is not verified answers with the challenge it was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.domain.webhooks import receivers
+from core.domain.webhooks.states import Verification
+from core.store import endpoints
+from core.store.outbox import Completion
+from core.store.transaction import Transaction
+
+
+async def note(tx: Transaction, kept: Sequence[Completion]) -> None:
+    """Verify, in the transaction that records these attempts, the endpoints whose 2xx answer has their challenge."""
+    proven = {
+        (one.delivery.org_id, one.delivery.endpoint_id)
+        for one in kept
+        if one.ruling.delivered and one.delivery.receiver.verification == Verification.UNVERIFIED
+        if receivers.echoes(endpoints.receiver(one.delivery.receiver), one.response, one.started_at)
+    }
+    await endpoints.verify(tx, sorted(proven))

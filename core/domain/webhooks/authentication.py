@@ -1,0 +1,254 @@
+"""How requests to a tenant's URL authenticate: what may be set, what is kept, and what is never shown."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, field, replace
+from datetime import datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
+
+from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
+from core.domain.webhooks import urls
+from core.domain.webhooks.addresses import Destinations
+
+
+@frozen
+class Basic:
+    """A user name and a password."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@frozen
+class Bearer:
+    """A fixed token."""
+
+    token: str = field(repr=False)
+
+
+@frozen
+class OAuth2:
+    """The client credentials grant of OAuth 2.0."""
+
+    token_url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    scope: str = ""
+    audience: str = ""
+
+
+@frozen
+class ClientCertificate:
+    """A certificate that the caller shows, and its key; PEM."""
+
+    certificate: str
+    private_key: str = field(repr=False)
+
+
+Authentication = Basic | Bearer | OAuth2 | ClientCertificate
+
+_SCHEMES: Mapping[str, type[Authentication]] = {
+    "basic": Basic,
+    "bearer": Bearer,
+    "oauth2": OAuth2,
+    "mtls": ClientCertificate,
+}
+_SECRETS: Mapping[type[Authentication], str] = {
+    Basic: "password",
+    Bearer: "token",
+    OAuth2: "client_secret",
+    ClientCertificate: "private_key",
+}
+LARGEST_RSA_KEY = 4_096
+"""In bits: each handshake of a larger one would hold up everybody else for a while."""
+
+_PEM_KEY = re.compile(r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
+_DIFFIE_HELLMAN = (bytes.fromhex("2a864886f70d010301"), bytes.fromhex("2a8648ce3e0201"))
+"""How such keys are named in DER. They authenticate nobody, and only looking at one can take minutes."""
+
+_Key = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TOKEN = re.compile(r"[\x21-\x7e]+")
+
+
+def scheme(auth: Authentication) -> str:
+    """Return the name of a way, such as `basic`."""
+    return next(name for name, kind in _SCHEMES.items() if kind is type(auth))
+
+
+def column(auth: Authentication | None) -> dict[str, str]:
+    """Return it as it is stored; empty for none."""
+    return {} if auth is None else {"scheme": scheme(auth), **asdict(auth)}
+
+
+def from_column(stored: Mapping[str, Any]) -> Authentication | None:
+    """Return what is stored."""
+    if not stored:
+        return None
+    return _SCHEMES[stored["scheme"]](**{name: value for name, value in stored.items() if name != "scheme"})
+
+
+def without_secret(auth: Authentication) -> Authentication:
+    """Return a copy that may be shown."""
+    return _with_secret(auth, "")
+
+
+def kept(given: Authentication | None, present: Authentication | None) -> Authentication | None:
+    """Return what is given with the present secret, where it has none and is the same in all else.
+
+    So what was read can be written back. Another user or token URL needs its secret again: else whoever may change an
+    endpoint could have its secret sent to himself.
+    """
+    return present if given and present and given == without_secret(present) else given
+
+
+def discloses(auth: Authentication | None) -> bool:
+    """Tell whether the endpoint is sent something it could use elsewhere: not so for a certificate's key."""
+    return auth is not None and not isinstance(auth, ClientCertificate)
+
+
+def authorization(auth: Authentication | None, token: str = "") -> dict[str, str]:
+    """Return the header that authenticates; `token` is the one fetched for OAuth 2.0."""
+    match auth:
+        case Basic():
+            pair = base64.b64encode(f"{auth.username}:{auth.password}".encode()).decode()
+            return {"authorization": f"Basic {pair}"}
+        case Bearer():
+            return {"authorization": f"Bearer {auth.token}"}
+        case OAuth2() if token:
+            return {"authorization": f"Bearer {token}"}
+        case _:
+            return {}
+
+
+def check(
+    auth: Authentication, destinations: Destinations, now: datetime, path: str
+) -> tuple[Authentication, list[Violation]]:
+    """Return it in normal form, and everything that is wrong with it."""
+    at = f"{path}.{scheme(auth)}"
+    match auth:
+        case Basic():
+            return auth, _basic_problems(auth, at)
+        case Bearer():
+            return auth, _bearer_problems(auth, at)
+        case OAuth2():
+            return _check_oauth2(auth, destinations, at)
+        case ClientCertificate():
+            return auth, _certificate_problems(auth, now, at)
+
+
+def is_token(text: str) -> bool:
+    """Tell whether a text can stand after `Bearer`."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def _with_secret(auth: Authentication, secret: str) -> Authentication:
+    changes: dict[str, Any] = {_SECRETS[type(auth)]: secret}
+    return replace(auth, **changes)
+
+
+def _required(auth: Authentication, names: str, at: str) -> list[Violation]:
+    violations = []
+    for name in names.split():
+        text = getattr(auth, name)
+        if not text:
+            hint = f"Set {at}.{name}; it is never shown again." if name == _SECRETS[type(auth)] else f"Set {at}.{name}."
+            violations.append(Violation(f"{at}.{name}", "REQUIRED", "is required and missing", hint))
+        elif _CONTROL.search(text):
+            hint = "Leave out line breaks and tabs; often one slips in at the end when a secret is copied."
+            violations.append(Violation(f"{at}.{name}", "CONTROL_CHARACTER", "has a control character", hint))
+    return violations
+
+
+def _basic_problems(auth: Basic, at: str) -> list[Violation]:
+    violations = _required(auth, "username password", at)
+    if ":" in auth.username:
+        message = "a user name of basic authentication has no colon"
+        violations.append(Violation(f"{at}.username", "COLON", message, "Put what follows it into the password."))
+    return violations
+
+
+def _bearer_problems(auth: Bearer, at: str) -> list[Violation]:
+    violations = _required(auth, "token", at)
+    if not violations and not is_token(auth.token):
+        message = "a token is visible ASCII without spaces"
+        violations.append(Violation(f"{at}.token", "TOKEN_MALFORMED", message, "Send the token without `Bearer `."))
+    return violations
+
+
+def _check_oauth2(auth: OAuth2, destinations: Destinations, at: str) -> tuple[OAuth2, list[Violation]]:
+    violations = _required(auth, "client_id client_secret", at)
+    for name in ("scope", "audience"):
+        if _CONTROL.search(getattr(auth, name)):
+            hint = "Separate scopes by single spaces." if name == "scope" else "Leave it out."
+            violations.append(Violation(f"{at}.{name}", "CONTROL_CHARACTER", "has a control character", hint))
+    try:
+        return replace(auth, token_url=urls.parse(auth.token_url, destinations, f"{at}.token_url")), violations
+    except Invalid as error:
+        return auth, [*violations, *error.violations]
+
+
+def _certificate_problems(auth: ClientCertificate, now: datetime, at: str) -> list[Violation]:
+    violations: list[Violation] = []
+    shown, own = None, None
+    try:
+        leaf = x509.load_pem_x509_certificates(auth.certificate.encode())[0]
+        shown = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if leaf.not_valid_after_utc <= now:
+            message = f"the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d}"
+            violations.append(Violation(f"{at}.certificate", "CERTIFICATE_EXPIRED", message, "Send a renewed one."))
+    except (ValueError, UnsupportedAlgorithm):
+        hint = "Send the PEM chain, the client's own certificate first: -----BEGIN CERTIFICATE----- …"
+        violations.append(Violation(f"{at}.certificate", "CERTIFICATE_MALFORMED", "this is no PEM certificate", hint))
+    try:
+        key = _key(auth.private_key)
+        own = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+        if isinstance(key, RSAPrivateKey) and key.key_size > LARGEST_RSA_KEY:
+            message = f"the key has {key.key_size:,} bits, at most {LARGEST_RSA_KEY:,} are accepted"
+            hint = "Use a smaller one, or one on an elliptic curve."
+            violations.append(Violation(f"{at}.private_key", "KEY_TOO_LARGE", message, hint))
+    except TypeError:
+        message, hint = "the key is locked by a passphrase", "Unlock it first, as with `openssl pkey`."
+        violations.append(Violation(f"{at}.private_key", "KEY_LOCKED", message, hint))
+    except (ValueError, UnsupportedAlgorithm):
+        hint = "Send the key in PEM: -----BEGIN PRIVATE KEY----- …; it is never shown again, so an update needs it too."
+        violations.append(Violation(f"{at}.private_key", "KEY_MALFORMED", "this is no PEM key", hint))
+    if shown is not None and own is not None and shown != own:
+        message, hint = "the key does not belong to the certificate", "Put the client's own certificate first."
+        violations.append(Violation(f"{at}.private_key", "KEY_MISMATCH", message, hint))
+    return violations
+
+
+def _key(pem: str) -> _Key:
+    """Return a key that was not written to hold this process up: nobody proves primes here.
+
+    Raises TypeError for one that is locked, ValueError for what is none.
+    """
+    if "ENCRYPTED" in pem:
+        raise TypeError("locked")
+    found = _PEM_KEY.search(pem)
+    if found is None:
+        raise ValueError("no key")
+    try:
+        der = base64.b64decode("".join(found[2].split()), validate=True)
+    except binascii.Error:
+        raise ValueError("no key") from None
+    if any(name in der for name in _DIFFIE_HELLMAN):
+        raise ValueError("no key that signs")
+    key = load_der_private_key(der, password=None, unsafe_skip_rsa_key_validation=True)
+    if not isinstance(key, _Key):
+        raise ValueError("no key that TLS takes")
+    return key

@@ -1,0 +1,221 @@
+"""`/in/{token}`: where other systems post in their own forms; the token names the source, the source says the rest.
+
+Nothing here needs an API key. A request is believed once its signature is verified over the bytes as they came, and
+answered with success only after its messages are committed: as events, or apart from them where they did not fit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from sqlalchemy import Row
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from core import ids
+from core.domain.errors import Code, DripstoneError, RateLimited, StoreUnavailable
+from core.domain.inbound import handshakes, verifiers
+from core.domain.inbound.request import LARGEST_BODY, LARGEST_HEADERS, LONGEST_QUERY, MOST_HEADERS, Arrived, joined
+from core.domain.inbound.settings import verifier_of
+from core.domain.inbound.verifiers import Kind
+from core.gateway import errors
+from core.gateway.errors import BodyTooLarge, HttpRefusal, MethodNotAllowed
+from core.rpc import metrics
+from core.rpc.call import Parts
+from core.rpc.errors import InternalError
+from core.rpc.limits import RateLimiter
+from core.store import inbound as store
+from core.store import sources
+from core.store.database import is_outage, may_pass_again
+from core.store.inbound import Taken
+from core.store.transaction import EVERY_ORGANIZATION
+
+PER_SECOND = handshakes.ALLOWED_PER_MINUTE / 60
+"""Requests of one source; bursts of twice as many pass."""
+
+_BODY_SECONDS = 20
+_TRIES = 4
+_VERBS = ("GET", "POST", "OPTIONS")
+_CHALLENGES = {Kind.BASIC: 'Basic realm="inbound", charset="UTF-8"', Kind.BEARER: 'Bearer realm="inbound"'}
+_SIGNED = 'Signature realm="inbound"'
+
+_log = structlog.get_logger()
+
+
+class NotVerified(HttpRefusal):
+    """The request could not be verified."""
+
+    code = Code.UNAUTHENTICATED
+    http_status = 401
+    reason = "NOT_VERIFIED"
+    hint = "Compare the secret, the clock, and the bytes that are signed with those that are sent."
+
+
+class TooFast(HttpRefusal):
+    """More comes to this address than it takes, {limit} requests a second."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    http_status = 429
+    reason = "RATE_LIMITED"
+    hint = "Wait as long as Retry-After says, then send again."
+
+
+class HeadersTooLarge(HttpRefusal):
+    """The headers or the query are larger than an event needs."""
+
+    http_status = 431
+    reason = "HEADERS_TOO_LARGE"
+    hint = "Send the data in the body."
+
+
+class BodyTooSlow(HttpRefusal):
+    """The body did not come within {limit} seconds."""
+
+    http_status = 408
+    reason = "BODY_TOO_SLOW"
+    hint = "Send it at once."
+
+
+class Inbound:
+    """Answers the requests to inbound URLs."""
+
+    def __init__(self, parts: Parts):
+        self._parts = parts
+        self._limiter = RateLimiter(parts.clock, PER_SECOND)
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the routes."""
+        return (Route("/in/{token}", self.answer, methods=_VERBS, include_in_schema=False),)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request. Raises HTTPException for a token that is none: as for any path that leads nowhere."""
+        reference = ids.mint("req", self._parts.clock.now())
+        started = time.perf_counter()
+        try:
+            response = await self._answer(request, reference)
+        except ClientDisconnect:
+            response = Response(status_code=499)  # nobody reads it
+        seconds = time.perf_counter() - started
+        metrics.rpc_seconds.labels("inbound", str(response.status_code)).observe(seconds)
+        response.headers["X-Request-Id"] = reference
+        return response
+
+    async def _answer(self, request: Request, reference: str) -> Response:
+        kind = Kind.NONE
+        try:
+            source = await self._source(request.path_params["token"])
+            kind = verifier_of(source.verifier).kind
+            return await self._of_source(request, source)
+        except (HTTPException, ClientDisconnect):
+            raise
+        except DripstoneError as error:
+            told = error
+        except Exception as error:
+            if is_outage(error):
+                _log.error("the database does not answer", method="inbound", error=type(error).__name__)
+                told = StoreUnavailable(retry_after=1.0)
+            else:
+                _log.error("an inbound request failed", reference=reference, exc_info=error)
+                told = InternalError(reference=reference)
+        response = errors.answer(told, errors.http_status(told), reference)
+        if response.status_code == 401:
+            response.headers["WWW-Authenticate"] = _CHALLENGES.get(kind, _SIGNED)
+        return response
+
+    async def _source(self, token: str) -> Row[Any]:
+        source = None
+        if sources.token_is_well_formed(token):
+            source = await self._parts.under_way.to_its_end(self._look_up(token))
+        if source is None:
+            raise HTTPException(404)
+        return source
+
+    async def _look_up(self, token: str) -> Row[Any] | None:
+        async with self._parts.database.read(EVERY_ORGANIZATION) as tx:
+            return await sources.by_token(tx, token)
+
+    async def _of_source(self, request: Request, source: Row[Any]) -> Response:
+        arrived = await _arrived(request)
+        if request.method == "OPTIONS":
+            return _answered(handshakes.asked_before_sending(arrived))
+        verifier = verifier_of(source.verifier)
+        if request.method in ("GET", "HEAD"):
+            if not handshakes.asks_by_get(arrived) or not verifier.challenge_token:
+                raise MethodNotAllowed(verb=request.method, path="this address", allowed="OPTIONS, POST")
+            answer = handshakes.answered_by_get(verifier, arrived)
+            self._admit(source, genuine=answer is not None)
+            return _answered(answer)
+        self._admit(source, genuine=verifiers.verified(verifier, arrived, self._parts.clock.now()))
+        if answer := handshakes.answered_by_post(verifier, arrived):
+            return _answered(answer)
+        taken = await self._parts.under_way.to_its_end(self._take(source, arrived))
+        return _told(taken, handshakes.echo(verifier, arrived))
+
+    def _admit(self, source: Row[Any], *, genuine: bool) -> None:
+        """Refuse what is not genuine, and what is too much; forgers use up nothing of the genuine sender's rate."""
+        try:
+            self._limiter.admit(f"{source.org_id} {source.id} {genuine}")
+        except RateLimited as error:
+            raise TooFast(limit=f"{PER_SECOND:g}", retry_after=error.retry_after) from None
+        if not genuine:
+            raise NotVerified()
+
+    async def _take(self, source: Row[Any], arrived: Arrived) -> list[Taken]:
+        messages = store.read(source, arrived)
+        for left in range(_TRIES - 1, -1, -1):
+            try:
+                async with self._parts.database.write(source.org_id) as tx:
+                    return await store.take(tx, source, messages)
+            except Exception as error:
+                if not left or not may_pass_again(error):
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+
+async def _arrived(request: Request) -> Arrived:
+    """Return the request with its whole body. Raises HttpRefusal for one that is larger or slower than is taken."""
+    raw = request.headers.raw
+    size = sum(len(name) + len(value) for name, value in raw)
+    if size > LARGEST_HEADERS or len(raw) > MOST_HEADERS or len(request.scope["query_string"]) > LONGEST_QUERY:
+        raise HeadersTooLarge()
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and (len(length) > 12 or int(length) > LARGEST_BODY):
+        raise BodyTooLarge(limit=LARGEST_BODY)
+    chunks, size = [], 0
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > LARGEST_BODY:
+                    raise BodyTooLarge(limit=LARGEST_BODY)
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BodyTooSlow(limit=_BODY_SECONDS) from None
+    return Arrived(b"".join(chunks), joined(request.headers.items()), dict(request.query_params))
+
+
+def _answered(answer: handshakes.Answer | None) -> Response:
+    assert answer is not None, "what is not genuine was refused before"
+    media_type = answer.content_type or None
+    return Response(answer.body, answer.status, dict(answer.headers), media_type)
+
+
+def _told(taken: Sequence[Taken], echo: str) -> Response:
+    """Return what became of a request's messages: 202 where something was kept apart, else 200."""
+    results = [_result(one) for one in taken]
+    status = 202 if any(one.status == "quarantined" for one in taken) else 200
+    told: dict[str, Any] = dict(results[0]) if len(results) == 1 else {"results": results}
+    return errors.json_response({**told, "challenge": echo} if echo else told, status)
+
+
+def _result(taken: Taken) -> dict[str, str]:
+    result = {"status": taken.status, "event_id": taken.event_id, "quarantined_id": taken.quarantined_id}
+    if taken.fault is not None:
+        result |= {"reason": taken.fault.reason, "field": taken.fault.field, "message": store.told(taken.fault)}
+    return {name: value for name, value in result.items() if value}

@@ -1,0 +1,301 @@
+"""Which deliveries are sent next: first which endpoints may get one, then which of their messages, both in turn.
+
+What holds an endpoint back stands in its row and changes with the claim, so any number of processes keep to it
+together. `core/domain/webhooks/gates.py` says the same rules one by one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, select, update
+
+from core.domain.webhooks import breaker, gates, throttle
+from core.domain.webhooks.breaker import OPENS_AFTER
+from core.domain.webhooks.gates import GateReason
+from core.domain.webhooks.states import Ordering, Verification
+from core.store import delivery_leases
+from core.store.deliveries import deliveries
+from core.store.delivery_turns import Ready, allot
+from core.store.endpoints import endpoints
+from core.store.keys import these
+from core.store.metadata import from_micros, to_micros
+from core.store.outbox import ClaimedDelivery, DeliveryKey, EndpointKey, named
+from core.store.transaction import Transaction
+
+SOON = timedelta(seconds=1)
+"""Endpoints whose rate is used up for no longer than this are looked at again as soon as it is not."""
+
+_UNLIMITED = 1_000_000
+_AFTER_A_LOCK = timedelta(milliseconds=20)
+_BEHIND = timedelta(seconds=5)
+"""How long a message is set aside that waits for another of its contact; the end of that one brings it back."""
+
+_LOOKED_THROUGH = 200
+"""Messages of an ordered endpoint that one claim looks through beyond its share."""
+
+
+@dataclass(slots=True)
+class LeftOver:
+    """What a claim could not take, although it is due, and what the claim before it could not."""
+
+    insist: EndpointKey | None = None
+    """An endpoint whose row others held at the last claim: this one waits for it, before it holds anything itself."""
+    skipped: EndpointKey | None = None
+    """One whose row others hold now, such as who writes new messages for it."""
+    look_again_at: datetime | None = None
+    """When there is more to claim although nothing happens until then."""
+
+    def look_again(self, at: datetime) -> None:
+        """Note that there is more to claim at this instant."""
+        self.look_again_at = at if self.look_again_at is None else min(at, self.look_again_at)
+
+
+_GATE_OPEN = (
+    "(e.gate_until IS NULL OR e.gate_until <= $1 OR e.gate_reason = '' "
+    "OR (e.gate_reason = 'unverified' AND e.verification <> 'unverified') "
+    f"OR (e.gate_reason = 'breaker' AND e.failures < {OPENS_AFTER}))"
+)
+_RATE_OPEN_SOON = (
+    f"((e.rate_per_second = 0 AND e.pace >= {throttle.FULL_PACE}) OR e.rate_until IS NULL OR e.rate_until <= $3)"
+)
+_OF_ENDPOINT = (
+    "e.org_id, e.id, e.failing_since IS NOT NULL, e.failures, e.rate_per_second, e.pace, e.rate_until, "
+    "e.max_in_flight, e.ordering, e.verification"
+)
+_MAY = f"e.state = 'active' AND e.kind = 'push' AND {_GATE_OPEN} AND {_RATE_OPEN_SOON}"
+_HAS_DUE = (
+    "SELECT 1 FROM deliveries d WHERE d.org_id = e.org_id AND d.endpoint_id = e.id AND d.lane = w.lane "
+    "AND d.state = 'pending' AND d.due_at <= $1 AND d.day >= $2"
+)
+_READY_SQLITE = (
+    f"SELECT {_OF_ENDPOINT}, w.lane FROM endpoints e "  # noqa: S608 -- the texts above
+    "CROSS JOIN (SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2) w "
+    f"WHERE {_MAY} AND EXISTS ({_HAS_DUE}) ORDER BY e.org_id, e.id, w.lane"
+)
+_READY_POSTGRESQL = (
+    f"SELECT {_OF_ENDPOINT}, w.lane FROM endpoints e "  # noqa: S608 -- the texts above
+    "CROSS JOIN (VALUES (0), (1), (2)) w(lane) "
+    f"CROSS JOIN LATERAL ({_HAS_DUE} LIMIT 1) due WHERE {_MAY} ORDER BY e.org_id, e.id, w.lane"
+)
+
+_DUE_SQLITE = (
+    "SELECT org_id, id, day FROM deliveries WHERE org_id = $1 AND endpoint_id = $2 AND lane = $6 "
+    "AND state = 'pending' AND due_at <= $3 AND day >= $5 ORDER BY due_at LIMIT $4"
+)
+_DUE_POSTGRESQL = (
+    "SELECT d.org_id, d.id, d.day "
+    "FROM unnest($1::text[], $2::text[], $4::int[], $6::int[]) AS w(org_id, endpoint_id, share, lane) "
+    "CROSS JOIN LATERAL (SELECT org_id, id, day FROM deliveries "
+    "WHERE org_id = w.org_id AND endpoint_id = w.endpoint_id AND lane = w.lane "
+    "AND state = 'pending' AND due_at <= $3 AND day >= $5 "
+    "ORDER BY due_at LIMIT w.share FOR UPDATE SKIP LOCKED) d"
+)
+_AHEAD = (
+    "SELECT p.due_at FROM deliveries p WHERE p.org_id = d.org_id AND p.endpoint_id = d.endpoint_id "
+    "AND p.contact_id = d.contact_id AND p.state = 'pending' AND p.contact_id <> '' AND p.sequence < d.sequence "
+    "ORDER BY p.sequence LIMIT 1"
+)
+_IN_ORDER = (
+    f"SELECT d.id, d.day, d.contact_id <> '' AND EXISTS ({_AHEAD}), ({_AHEAD}) FROM deliveries d "  # noqa: S608
+    "WHERE d.org_id = $1 AND d.endpoint_id = $2 AND d.lane = $6 AND d.state = 'pending' AND d.due_at <= $3 "
+    "AND d.day >= $5 ORDER BY d.due_at, d.sequence LIMIT $4"
+)
+_LOCKING = " FOR UPDATE OF d SKIP LOCKED"
+_IN_FLIGHT = (
+    "SELECT count(*) FROM deliveries WHERE org_id = $1 AND endpoint_id = $2 AND state = 'pending' "
+    "AND lane IN (0, 1, 2) AND due_at > $3 AND due_at <= $4 AND lease_token IS NOT NULL"
+)
+
+
+async def claim(
+    tx: Transaction,
+    *,
+    limit: int,
+    lease: timedelta,
+    token: str,
+    busy: Mapping[EndpointKey, int] | None = None,
+    offset: int = 0,
+    since_day: int = 0,
+    left: LeftOver | None = None,
+) -> list[ClaimedDelivery]:
+    """Lease up to `limit` due deliveries of endpoints that may get one, in a system transaction.
+
+    Organizations take turns, in each its endpoints, and everywhere first attempts, retries and replays; no endpoint
+    gets more than its share, less what is `busy`. `offset` rotates who comes first when there are more than fit.
+    `since_day` leaves older partitions alone.
+    """
+    claiming = _Claiming(tx, lease, since_day, left or LeftOver())
+    ready = [one for one in await claiming.ready() if one.rate_until is None or one.rate_until <= tx.now]
+    allotted = allot(ready, busy or {}, limit, offset)
+    limits = await claiming.held([one for one in ready if one.limited and one.key in {key for key, _ in allotted}])
+    allotted = _within(limits, allotted, {one.key for one in ready if one.limited})
+    ordered = {one.key for one in ready if one.ordering == Ordering.BY_CONTACT}
+    keys = await claiming.due({pair: share for pair, share in allotted.items() if pair[0] not in ordered})
+    for (key, lane), share in allotted.items():
+        if key in ordered:
+            keys += await claiming.in_order(key, lane, share)
+    if not keys:
+        return []
+    claimed = await delivery_leases.lease(tx, keys, tx.now + lease, token)
+    await claiming.use_up(limits, claimed)
+    return claimed
+
+
+def _within(
+    limits: Mapping[EndpointKey, _Limit], allotted: Mapping[tuple[EndpointKey, int], int], limited: set[EndpointKey]
+) -> dict[tuple[EndpointKey, int], int]:
+    """Return the shares that limits leave; what another process is claiming for right now gets nothing here."""
+    left = {key: limits[key].most if key in limits else 0 for key in limited}
+    found = {}
+    for (key, lane), share in allotted.items():
+        if key in left:
+            share = min(share, left[key])
+            left[key] -= share
+        if share:
+            found[key, lane] = share
+    return found
+
+
+@dataclass(slots=True)
+class _Limit:
+    """How many deliveries an endpoint with a limit may get now; its row is held until the claim is committed."""
+
+    row: Row[Any]
+    most: int
+
+
+@dataclass(slots=True)
+class _Claiming:
+    """One claim under way."""
+
+    tx: Transaction
+    lease: timedelta
+    since_day: int
+    left: LeftOver
+
+    async def ready(self) -> list[Ready]:
+        """Return endpoints whose gate is open and for whom something is due, also those whose rate allows it soon."""
+        now = self.tx.now
+        sql = _READY_POSTGRESQL if self.tx.dialect == "postgresql" else _READY_SQLITE
+        found: dict[EndpointKey, Ready] = {}
+        for row in await self.tx.fetch(sql, to_micros(now), self.since_day, to_micros(now + SOON)):
+            org, endpoint, failing, failures, rate, pace, rate_until, most, ordering, verification, lane = row
+            one = found.get((org, endpoint))
+            if one is None:
+                limits_rate = throttle.effective_rate(rate, pace) > 0
+                single = breaker.is_open(failures) or verification == Verification.UNVERIFIED
+                one = found[org, endpoint] = Ready(
+                    key=(org, endpoint),
+                    failing=bool(failing),
+                    limited=bool(limits_rate or most or single),
+                    max_in_flight=1 if single else most,
+                    rate_until=from_micros(rate_until) if limits_rate and rate_until is not None else None,
+                    ordering=ordering,
+                )
+                if one.rate_until is not None and one.rate_until > now:
+                    self.left.look_again(one.rate_until)
+            one.lanes.append(lane)
+        return list(found.values())
+
+    async def held(self, limited: Sequence[Ready]) -> dict[EndpointKey, _Limit]:
+        """Hold the rows of endpoints with limits and return what these leave; rows that others hold are left out."""
+        if not limited:
+            return {}
+        keys = [one.key for one in limited]
+        statement = select(endpoints).order_by(endpoints.c.org_id, endpoints.c.id)
+        if self.left.insist in keys:
+            await self.tx.all(statement.where(these(endpoints, [self.left.insist])).with_for_update(key_share=True))
+        rows = await self.tx.all(
+            statement.where(these(endpoints, keys)).with_for_update(key_share=True, skip_locked=True)
+        )
+        found = {(row.org_id, row.id): _Limit(row, await self._most(row)) for row in rows}
+        self.left.skipped = next((key for key in keys if key not in found), None)
+        if self.left.skipped is not None:
+            self.left.look_again(self.tx.now + _AFTER_A_LOCK)
+        return found
+
+    async def _most(self, row: Row[Any]) -> int:
+        """Return how many attempts may begin now, by the row as it is while it is held."""
+        now = self.tx.now
+        if gates.first_failing(gates.rules(row, None, now)):
+            return 0
+        rate = throttle.effective_rate(row.rate_per_second, row.pace)
+        most = throttle.allowed(rate, row.rate_until, now) if rate else _UNLIMITED
+        if breaker.is_open(row.failures) or row.verification == Verification.UNVERIFIED:
+            most = min(most, 1)
+        if row.max_in_flight:
+            until = to_micros(now + self.lease)
+            ((flying,),) = await self.tx.fetch(_IN_FLIGHT, row.org_id, row.id, to_micros(now), until)
+            most = min(most, max(row.max_in_flight - flying, 0))
+        return most
+
+    async def due(self, shares: Mapping[tuple[EndpointKey, int], int]) -> list[DeliveryKey]:
+        """Return the due deliveries that come first, in any order of contacts, held until the claim is committed."""
+        if not shares:
+            return []
+        tx, now = self.tx, to_micros(self.tx.now)
+        wanted = [(org, endpoint, share, lane) for ((org, endpoint), lane), share in shares.items()]
+        if tx.dialect == "postgresql":
+            orgs, ids, counts, lanes = (list(column) for column in zip(*wanted, strict=True))
+            rows = await tx.fetch(_DUE_POSTGRESQL, orgs, ids, now, counts, self.since_day, lanes)
+        else:
+            rows = [
+                row
+                for org, endpoint, share, lane in wanted
+                for row in await tx.fetch(_DUE_SQLITE, org, endpoint, now, share, self.since_day, lane)
+            ]
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    async def in_order(self, key: EndpointKey, lane: int, share: int) -> list[DeliveryKey]:
+        """Return due deliveries of an endpoint that no earlier one of their contact is ahead of.
+
+        Those met that have to wait are set aside until the one ahead of them is tried, so that they are not met again
+        and again.
+        """
+        tx, now = self.tx, to_micros(self.tx.now)
+        sql = _IN_ORDER + (_LOCKING if tx.dialect == "postgresql" else "")
+        rows = await tx.fetch(sql, *key, now, share + _LOOKED_THROUGH, self.since_day, lane)
+        free = [(key[0], id_, day) for id_, day, waits, _ in rows if not waits]
+        waiting = [(id_, day, due) for id_, day, waits, due in rows if waits]
+        if waiting:
+            await self._set_aside(key[0], waiting)
+            if len(free) < share and len(rows) == share + _LOOKED_THROUGH:
+                self.left.look_again(tx.now)
+        return free[:share]
+
+    async def _set_aside(self, org: str, waiting: Sequence[tuple[str, int, int | None]]) -> None:
+        soon = to_micros(self.tx.now + _BEHIND)
+        until: dict[int, list[DeliveryKey]] = defaultdict(list)
+        for id_, day, due in waiting:
+            until[max(due or 0, soon)].append((org, id_, day))
+        for due, keys in until.items():
+            here = named(self.tx, deliveries, keys)
+            await self.tx.run(update(deliveries).where(*here).values(due_at=from_micros(due)))
+
+    async def use_up(self, limits: Mapping[EndpointKey, _Limit], claimed: Sequence[ClaimedDelivery]) -> None:
+        """Write down what the claim takes of the limits."""
+        now = self.tx.now
+        begun: dict[EndpointKey, int] = defaultdict(int)
+        for delivery in claimed:
+            begun[delivery.endpoint_key] += 1
+        for key, count in begun.items():
+            if key not in limits:
+                continue
+            row, values = limits[key].row, dict[str, Any]()
+            rate = throttle.effective_rate(row.rate_per_second, row.pace)
+            if rate:
+                values["rate_until"] = throttle.used(rate, row.rate_until, now, count)
+                self.left.look_again(values["rate_until"])
+            if row.verification == Verification.UNVERIFIED:
+                values |= {"gate_until": now + gates.UNVERIFIED_EVERY, "gate_reason": GateReason.UNVERIFIED}
+            elif breaker.is_open(row.failures):
+                # Until its outcome is known, whatever becomes of the process, nobody tries another one.
+                values |= {"gate_until": now + self.lease, "gate_reason": GateReason.BREAKER}
+            if values:
+                here = (endpoints.c.org_id == key[0], endpoints.c.id == key[1])
+                await self.tx.run(update(endpoints).where(*here).values(values))
