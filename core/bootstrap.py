@@ -49,6 +49,7 @@ from core.rpc.server import GrpcServer
 from core.settings import Settings
 from core.store import migrate
 from core.store.database import Database
+from core.store.retention import Kept
 from core.store.workflows import VersionCache
 from mcp_server.app import Endpoint
 
@@ -198,6 +199,7 @@ class Core:
         driver.answer("enroll", enroll_with(driver, versions))
         driver.answer("qualify", qualify_with(parts))
         pipeline = Pipeline(parts, Authenticator(database, clock), RateLimiter(clock, settings.requests_per_second))
+        kept = Kept(settings.keep_webhooks_days, settings.keep_events_days, settings.keep_traces_days)
         return cls(
             locks=locks,
             settings=settings,
@@ -208,7 +210,7 @@ class Core:
             ticker=Ticker(database, driver),
             matcher=Matcher(database, driver, versions),
             starter=Starter(database, driver, versions),
-            scheduler=Scheduler(database),
+            scheduler=Scheduler(database, kept),
             dispatcher=Dispatcher(
                 database, sender, clock, on_final=deliveries_ended(driver), on_attempt=_count_attempt
             ),

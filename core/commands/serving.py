@@ -87,6 +87,27 @@ def serving_options(command: Any) -> Any:
                 help="Under which people reach this core, for links in messages, such as https://mail.acme.example. "
                 "Default: where HTTP is listened on.",
             ),
+            click.option(
+                "--keep-webhooks-days",
+                type=click.IntRange(0),
+                default=30,
+                show_default="30, 0 for ever",
+                help="Days that webhooks and their attempts are kept.",
+            ),
+            click.option(
+                "--keep-events-days",
+                type=click.IntRange(0),
+                default=90,
+                show_default="90, 0 for ever",
+                help="Days that events are kept.",
+            ),
+            click.option(
+                "--keep-traces-days",
+                type=click.IntRange(0),
+                default=365,
+                show_default="365, 0 for ever",
+                help="Days that traces of ended enrollments are kept.",
+            ),
             click.option("--insecure", is_flag=True, help="Serve plaintext also to others (behind a TLS proxy)."),
             click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
         ]
@@ -121,4 +142,7 @@ def settings_of(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Setti
         mail_from=given["mail_from"],
         unsubscribe_address=given["unsubscribe_address"],
         public_url=given["public_url"],
+        keep_webhooks_days=given["keep_webhooks_days"],
+        keep_events_days=given["keep_events_days"],
+        keep_traces_days=given["keep_traces_days"],
     )

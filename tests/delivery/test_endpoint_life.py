@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from core.domain.webhooks import disabling
+from core.delivery.attempt import completion
+from core.delivery.http import SendResult
+from core.delivery.record import record
+from core.domain.webhooks import classify, disabling
 from core.store.deliveries import FinalDelivery
 from core.store.endpoints import endpoints
 from tests.conftest import START
@@ -203,3 +206,22 @@ async def test_two_dispatchers_send_one_probe(life, outbox, sender):
     await other.drain()
     assert len(life.receiver.ids()) == 1
     await other.stop(0)
+
+
+async def test_an_answer_to_what_was_sent_before_a_failure_ends_the_row_of_failures(life, outbox):
+    await life.begin()
+    for _ in range(disabling.FAILURES):
+        await outbox.emit()
+    claimed = await outbox.dispatcher._claim(disabling.FAILURES)
+    refused, taken = classify.of_response(500, {}), classify.of_response(204, {})
+    for number, delivery in enumerate(claimed):  # all of them claimed while the endpoint had not failed yet
+        result = SendResult(refused if number % 2 == 0 else taken, timedelta(0))
+        now = outbox.clock.now()
+        async with outbox.database.system() as tx:
+            await record(tx, [completion(delivery, now, result, now)], _nobody)
+        assert (await life.row()).failures == (1 if number % 2 == 0 else 0)
+    assert len(claimed) > 1
+
+
+async def _nobody(_tx: Any, _finals: list[FinalDelivery]) -> None:
+    return

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from core import ids
+from core.domain.effects import Emit
 from core.domain.errors import EndpointDeleted, NotFound
 from core.rpc import endpoints as endpoint_handlers
 from core.rpc import pulling as pull_handlers
 from core.rpc import webhooks as delivery_handlers
 from core.store import deliveries, endpoint_health, endpoints, pulling, replays
+from core.store.deliveries import Emission
 from core.store.replays import Choice
 from core.store.transaction import Transaction
 from dripstone.v1 import webhook_pb2 as pb
@@ -115,3 +118,17 @@ async def test_messages_are_acknowledged_while_their_endpoint_goes(postgresql_ou
     with pytest.raises(NotFound):
         await acknowledging
     assert (await outbox.only()).state == "dropped"
+
+
+async def test_what_is_told_of_one_endpoint_does_not_meet_another_event_halfway(postgresql_outbox: Outbox) -> None:
+    outbox = postgresql_outbox
+    await outbox.endpoint(URL)
+    outbox.clock.advance(timedelta(seconds=1))
+    failing = await outbox.endpoint(URL)
+    news = Emit(ids.mint("msg", outbox.clock.now()), "deal.lost", {"n": 2})
+    async with outbox.database.system() as tx:
+        await endpoint_health.held(tx, [(ORG, failing)])
+        emitting = await begun(outbox, outbox.emit())
+        await deliveries.emit(tx, [Emission(ORG, news)])  # a deadlock, if the other one held the first endpoint by now
+    await emitting
+    assert [row.sequence for row in await outbox.rows() if row.endpoint_id == failing] == [2, 1]
