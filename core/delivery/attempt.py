@@ -6,7 +6,8 @@ from datetime import datetime
 
 from core import ids
 from core.delivery.authenticated import send_as
-from core.delivery.http import SendResult, WebhookSender
+from core.delivery.http import WebhookSender
+from core.delivery.send_result import SendResult
 from core.domain.webhooks import receivers, retry
 from core.domain.webhooks.receivers import Outgoing, Receiver
 from core.domain.webhooks.retry import Preset

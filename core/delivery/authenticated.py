@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from core.delivery.http import SendResult, WebhookSender
+from core.delivery.http import WebhookSender
 from core.delivery.oauth import NoToken, Owner, no_token
+from core.delivery.send_result import SendResult
 from core.domain.webhooks import authentication
 from core.domain.webhooks.authentication import Authentication, ClientCertificate, OAuth2
 

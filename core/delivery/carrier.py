@@ -14,7 +14,8 @@ from typing import Any
 
 from core.delivery.authenticated import send_as
 from core.delivery.handover import Answer
-from core.delivery.http import SendResult, WebhookSender
+from core.delivery.http import WebhookSender
+from core.delivery.send_result import SendResult
 from core.domain.connections import call, limits, result
 from core.domain.connections.call import NotRendered
 from core.domain.connections.limits import HELD

@@ -20,6 +20,7 @@ from core.delivery.certificates import Certificates
 from core.delivery.guard import Guard, Verdict, current
 from core.delivery.oauth import Tokens
 from core.delivery.receiving import Connector
+from core.delivery.send_result import SendResult
 from core.domain.webhooks import classify
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.authentication import ClientCertificate
@@ -34,28 +35,6 @@ USER_AGENT = "Dripstone-Webhooks/1"
 _CONNECT_SECONDS = 10.0
 _DNS_TIMEOUT_SECONDS = 2.0
 _DNS_TRIES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class SendResult:
-    """What one attempt brought."""
-
-    ruling: Ruling
-    duration: timedelta
-    status_code: int = 0
-    response_text: str = ""
-    """First 16 KiB of the answer."""
-    error: str = ""
-    """What went wrong, in one sentence that names no address."""
-    retry_after: str = ""
-    """The header as received."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Those of the answer, names in lower case."""
-
-    @property
-    def outcome(self) -> Outcome:
-        """Return how the attempt ended."""
-        return self.ruling.outcome
 
 
 @dataclass(frozen=True, slots=True)

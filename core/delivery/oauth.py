@@ -9,15 +9,13 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 from urllib.parse import quote_plus, urlencode
 
+from core.delivery.send_result import SendResult
 from core.domain.webhooks import classify
 from core.domain.webhooks.authentication import OAuth2, is_token
 from core.domain.webhooks.classify import Outcome, Ruling
-
-if TYPE_CHECKING:
-    from core.delivery.http import SendResult
 
 Owner = tuple[str, str]
 """Organization, and the endpoint or connection that a token is for."""

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 from core import ids
 from core.delivery.authenticated import send_as
 from core.delivery.carrier import answer_of
-from core.delivery.http import SendResult
+from core.delivery.send_result import SendResult
 from core.domain.connections import call as calls
 from core.domain.connections import result, sample
 from core.domain.connections.call import NotRendered, Request

@@ -11,8 +11,8 @@ from sqlalchemy import Row
 
 from core import ids
 from core.delivery.attempt import completion
-from core.delivery.http import SendResult
 from core.delivery.record import record
+from core.delivery.send_result import SendResult
 from core.domain import names
 from core.domain.errors import EndpointNotPull, GoingAway, Invalid, NotFound, Unauthenticated, Violation
 from core.domain.webhooks import classify, receivers

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from core import ids
 from core.delivery.attempt import send_signed
 from core.delivery.authenticated import send_as
-from core.delivery.http import SendResult
+from core.delivery.send_result import SendResult
 from core.domain.errors import NotFound, invalid
 from core.domain.webhooks import bodies, classify, receivers
 from core.domain.webhooks.bodies import PayloadFormat

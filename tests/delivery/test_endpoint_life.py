@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import update
 
 from core.delivery.attempt import completion
-from core.delivery.http import SendResult
 from core.delivery.record import record
+from core.delivery.send_result import SendResult
 from core.domain.webhooks import classify, disabling
 from core.store.deliveries import FinalDelivery
 from core.store.endpoints import endpoints
