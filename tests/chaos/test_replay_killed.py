@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.receiver import Receiver
 pytestmark = [pytest.mark.anyio, pytest.mark.kill9]
 
 MESSAGES = 60
-KILLS = 3
+KILLS = min(int(os.environ.get("DRIPSTONE_KILLS", "1")), 3)
 
 
 class Arrivals:
@@ -38,6 +39,9 @@ class Arrivals:
                 await self._more.wait()
 
 
+@pytest.mark.parametrize(
+    "database_url", ["sqlite", *(["postgresql"] if "DRIPSTONE_KILLS" in os.environ else [])], indirect=True
+)  # on PostgreSQL each kill costs the time of a lease
 async def test_a_killed_replay_is_carried_on_to_its_end(database_url: str, tmp_path: Path, receiver: Receiver) -> None:
     arrivals = Arrivals(receiver)
     server = ServerProcess(tmp_path, database_url)

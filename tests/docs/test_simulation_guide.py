@@ -7,20 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("simulation guide")  # its commands are carried out once
-
 GUIDE = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
 FILES = re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def _told(folder: Path) -> list[str]:
     """Carry out every command of the guide, in its order, in a folder with its files."""
-    folder = tmp_path_factory.mktemp("guide")
     for name, text in FILES:
         (folder / name).write_text(text)
     said = []
@@ -30,23 +24,15 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
         )
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         said.append(done.stdout)
-    return folder, said
+    return said
 
 
-def test_every_command_runs_and_somebody_enters_each_time(told: tuple[Path, list[str]]) -> None:
-    _, said = told
+def test_every_command_runs_and_brings_what_the_guide_says(tmp_path: Path) -> None:
+    said = _told(tmp_path)
     everything = "".join(said)
     entered = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+)\s+entered,", everything)]
     assert len(entered) == sum(command.count("dripstone simulate") for command in COMMANDS) - 1 + 3 + 1  # loops; --json
     assert all(entered)
-
-
-def test_the_plot_is_there(told: tuple[Path, list[str]]) -> None:
-    folder, _ = told
-    assert (folder / "trial.svg").read_text().startswith("<?xml")
-
-
-def test_the_comparison_finds_a_difference(told: tuple[Path, list[str]]) -> None:
-    _, said = told
+    assert (tmp_path / "trial.svg").read_text().startswith("<?xml")
     (compared,) = [text for text in said if "Against patient.yaml" in text]
     assert not re.search(r"Against patient\.yaml: 0 of", compared)

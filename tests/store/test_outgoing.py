@@ -15,6 +15,7 @@ from core.store import outgoing, outgoing_due
 from core.store.database import Database
 from core.store.organizations import organizations
 from core.store.outgoing import ClaimedMessage, Completion, MessageState, NewMessage
+from core.store.records import records
 from tests.conftest import START
 from tests.domain.machine_cases import compiled, entered
 
@@ -157,5 +158,7 @@ async def test_what_an_ended_enrollment_had_not_sent_yet_is_withdrawn_with_the_r
         await outgoing.withdraw(tx, [(over, WithdrawMessages("enr_1", "Exit rule replied: reply.received came in."))])
     (withdrawn,) = [one for one in await claim(database, "lse_2") if one.org_id == ORG]
     async with database.system() as tx:
+        contact = {"org_id": ORG, "id": "cnt_1", "type": "contact", "fields": {}, "rev": 1}
+        await tx.insert(records, [{**contact, "created_at": tx.now, "updated_at": tx.now}])
         unwanted = await outgoing_due.unwanted(tx, [withdrawn])
     assert unwanted == {"msg_1": "skipped: Exit rule replied: reply.received came in."}
