@@ -11,8 +11,8 @@ run: $(READY)
 	@$(BIN)/dripstone demo $(ARGS)
 
 test: $(READY)
-	@# Compiled modules are kept, whatever the shell says: hundreds of processes load them.
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+	@# One worker more than cores, for many tests wait for processes. Compiled modules are kept: hundreds of them load.
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') + 1 )) $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

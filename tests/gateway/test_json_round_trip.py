@@ -31,7 +31,7 @@ REQUESTS = sorted(
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 numbers = st.one_of(
     st.integers(-(2**53), 2**53),
-    st.floats(allow_nan=False, allow_infinity=False, width=64),
+    st.floats(allow_nan=False, allow_infinity=False, width=64).map(lambda value: value + 0.0),  # whole: one zero
     st.sampled_from([0, -1, 0.1]),
 )
 free_values = st.recursive(
