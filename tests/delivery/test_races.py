@@ -131,4 +131,4 @@ async def test_what_is_told_of_one_endpoint_does_not_meet_another_event_halfway(
         emitting = await begun(outbox, outbox.emit())
         await deliveries.emit(tx, [Emission(ORG, news)])  # a deadlock, if the other one held the first endpoint by now
     await emitting
-    assert [row.sequence for row in await outbox.rows() if row.endpoint_id == failing] == [2, 1]
+    assert {row.sequence for row in await outbox.rows() if row.endpoint_id == failing} == {1, 2}

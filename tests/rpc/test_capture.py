@@ -242,7 +242,7 @@ async def test_whatever_is_posted_is_taken_or_refused_and_never_an_error_of_ours
     found: list[tuple[bytes, int, Any]] = []
 
     def tried() -> None:
-        @settings(max_examples=25, database=None)
+        @settings(max_examples=60, database=None)
         @given(bodies)
         def post(body: bytes) -> None:
             if "affiliate" in route:
