@@ -45,7 +45,8 @@ bench-peers: .venv-peers/.ready
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements.txt
 	@touch $@
 
-# The proof by kill -9, by power cuts between statements and by stories, at many more points than `make test` has time for.
+# The proof by kill -9, by power cuts between statements and by stories, at many more points than `make test` has time for:
+# the dispatcher is killed at every await it has, which a table sums up for each database.
 kill-matrix: $(READY)
 	DRIPSTONE_KILLS=40 $(BIN)/pytest tests/chaos tests/engine/test_model.py tests/engine/test_stories.py $(ARGS)
 

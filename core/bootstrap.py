@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import importlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import grpc
 import structlog
-import uvicorn
 from sqlalchemy import make_url
-from starlette.routing import Route
 
 from core import collector, connection, provisioning
 from core.clock import Clock
@@ -36,7 +35,6 @@ from core.engine.outcomes import deliveries_ended, messages_ended
 from core.engine.scheduler import Scheduler
 from core.engine.starter import Starter
 from core.engine.ticker import Ticker
-from core.gateway.app import build_app
 from core.loop import Loop
 from core.rpc import metrics
 from core.rpc.answering import qualify_with
@@ -51,11 +49,12 @@ from core.store import migrate
 from core.store.database import Database
 from core.store.retention import Kept
 from core.store.workflows import VersionCache
-from mcp_server.app import Endpoint
+
+if TYPE_CHECKING:
+    from core.gateway.web_server import WebServer
 
 _log = structlog.get_logger()
 _UPKEEP_SECONDS = 60.0
-_HTTP_DRAIN_SECONDS = 5
 
 
 class RefusedToListen(Exception):
@@ -91,22 +90,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise CannotListen(f"{host}:{port}") from error
     return listener
-
-
-class _HttpServer(uvicorn.Server):
-    """Uvicorn inside our own loop: signals are the bootstrap's."""
-
-    def __init__(self, config: uvicorn.Config):
-        super().__init__(config)
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -164,7 +147,7 @@ class Core:
     http_url: str = ""
     _inner_target: str = ""
     _grpc: GrpcServer | None = None
-    _http: _HttpServer | None = None
+    _http: WebServer | None = None
     _loops: list[Loop] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -239,15 +222,15 @@ class Core:
 
     async def _start(self) -> None:
         roles = self.settings.roles
-        if roles & {"grpc", "http"}:
-            await self._start_grpc()
-        if "http" in roles:
-            await self._start_http()
-        if "engine" in roles:
+        if "engine" in roles:  # first: who is due does not wait for the servers
             for _ in range(self.ticker.at_once):
                 self._loop("engine", self.ticker.turn)
             self._loop("matcher", self.matcher.turn)
             self._loop("starter", self.starter.turn)
+        if roles & {"grpc", "http"}:
+            await self._start_grpc()
+        if "http" in roles:
+            await self._start_http()
         if "dispatcher" in roles:
             if not self.database.is_postgresql:
                 await self.dispatcher.recover()  # nobody else sends from this file: what is leased is a dead process's
@@ -292,30 +275,23 @@ class Core:
 
     async def _start_http(self) -> None:
         host, port = split_address(self.settings.http_listen)
-        mcp = Endpoint(self._inner_target, allowed_hosts=self.settings.allowed_hosts)
-        config = uvicorn.Config(
-            build_app(
-                self.pipeline,
-                self.methods,
-                ready=self.ready,
-                mounts=[Route("/mcp", mcp)],
-                lifespans=[mcp.running],
-            ),
+        with collector.resting():  # the engine's loops go on meanwhile
+            await asyncio.to_thread(importlib.import_module, "core.gateway.web_server")
+        from core.gateway.web_server import web_server  # a third of all there is to load
+
+        http = web_server(
+            self.pipeline,
+            self.methods,
+            self.settings,
+            mcp_target=self._inner_target,
+            ready=self.ready,
             host=host,
             port=port,
-            log_config=None,  # as everything else here is logged
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            ssl_certfile=self.settings.tls_certificate,
-            ssl_keyfile=self.settings.tls_key,
-            timeout_graceful_shutdown=_HTTP_DRAIN_SECONDS,
-            lifespan="on",
         )
         listener = _listen(host, port)
-        self._http = _HttpServer(config)
-        self._tasks.append(asyncio.create_task(self._http.serve([listener]), name="http"))
-        await self._http.listening.wait()
+        self._http = http
+        self._tasks.append(asyncio.create_task(http.serve([listener]), name="http"))
+        await http.listening.wait()
         port = listener.getsockname()[1]
         scheme = "https" if self.settings.tls_certificate else "http"
         self.http_url = f"{scheme}://{_spoken(host)}:{port}"

@@ -158,7 +158,9 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             )
         )
         await client.records.SetConsent(
-            record_pb2.SetConsentRequest(contact_id=enrolled.results[0].contact_id, purpose="news", reason=marker)
+            record_pb2.SetConsentRequest(
+                contact_id=enrolled.results[0].contact_id, purpose="news", reason=marker, granted=False
+            )
         )
         async with core.core.database.system() as tx:
             await statistics.fold(tx, kept=0)

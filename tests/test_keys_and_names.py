@@ -23,6 +23,9 @@ def test_id_order_is_time_order(one: datetime, other: datetime, a: int, b: int) 
 @given(instants, st.integers(0, 2**80 - 1))
 def test_an_id_tells_when_it_was_made(at: datetime, entropy: int) -> None:
     assert abs(names.minted_at(names.compose("evt", at, entropy)) - at) <= timedelta(milliseconds=1)
+    number = (int(at.timestamp() * 1000) << 80) | (entropy & ((1 << 80) - 1))
+    digits = "".join(names.ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+    assert names.compose("evt", at, entropy) == f"evt_{digits}"
 
 
 @given(instants, st.text(), st.integers())

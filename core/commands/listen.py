@@ -34,6 +34,9 @@ FORWARD_SECONDS = 30
 LEASE_SECONDS = 2 * FORWARD_SECONDS
 """Longer than any attempt, so that no message comes twice while the first one is answered."""
 
+IDLE_SECONDS = 3_600
+"""How long the core keeps the temporary endpoint when nobody listens: a laptop may sleep that long."""
+
 _GRACE_SECONDS = 5.0
 _CONNECT_AGAIN_SECONDS = 1.0
 _ROW = "{:<8}  {:>6}  {:>8}  {:<28}  {}"
@@ -54,9 +57,9 @@ def _local_url(_ctx: Any, _param: Any, value: str) -> str:
 def listen(url: str, event_types: tuple[str, ...], endpoint_id: str, as_json: bool) -> None:
     """Forward webhooks to a URL on this machine until Ctrl-C, with their signed headers.
 
-    A temporary endpoint is made and deleted at the end. What the URL does not answer with 2xx is tried again on the
-    endpoint's schedule. The running core is found by DRIPSTONE_TARGET and DRIPSTONE_API_KEY, else by connection.json in
-    $DRIPSTONE_DATA_DIR or ./.dripstone.
+    A temporary endpoint is made and deleted at the end; where this program was killed, the core deletes it an hour
+    later. What the URL does not answer with 2xx is tried again on the endpoint's schedule. The running core is found by
+    DRIPSTONE_TARGET and DRIPSTONE_API_KEY, else by connection.json in $DRIPSTONE_DATA_DIR or ./.dripstone.
     """
     if endpoint_id and event_types:
         raise click.UsageError("--endpoint has event types of its own; leave --event-type out.")
@@ -126,6 +129,7 @@ async def _endpoint(
 ) -> AsyncIterator[tuple[str, str]]:
     """Use the named endpoint, or make one for as long as this lasts; give its id, and its secret where it is new."""
     import grpc
+    from google.protobuf.duration_pb2 import Duration
 
     from dripstone.v1 import webhook_pb2 as pb
 
@@ -137,6 +141,7 @@ async def _endpoint(
         description="Made by dripstone listen, which deletes it when it ends",
         event_types=event_types,
         retry_preset=pb.RETRY_PRESET_QUICK,
+        idle_limit=Duration(seconds=IDLE_SECONDS),
     )
     made = await client.webhooks.CreateEndpoint(asked)
     try:
@@ -146,7 +151,9 @@ async def _endpoint(
         try:
             await client.webhooks.DeleteEndpoint(gone, timeout=_GRACE_SECONDS)
         except grpc.aio.AioRpcError as error:
-            telling.note(f"{made.endpoint.id} could not be deleted ({error.code().name}); delete it later.")
+            telling.note(
+                f"{made.endpoint.id} could not be deleted ({error.code().name}); it ends by itself in an hour."
+            )
 
 
 async def _until(stopping: asyncio.Event, forwarder: _Forwarder) -> None:

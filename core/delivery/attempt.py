@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Row
 
 from core import ids
 from core.delivery.authenticated import send_as
 from core.delivery.http import WebhookSender
 from core.delivery.send_result import SendResult
-from core.domain.webhooks import receivers, retry
+from core.domain.webhooks import classify, receivers, retry
+from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.receivers import Outgoing, Receiver
 from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.states import DeliveryState
 from core.store import endpoints
-from core.store.outbox import ClaimedDelivery, Completion
+from core.store.outbox import ClaimedDelivery, Completion, EndpointKey
+
+BROKE = "the attempt broke off for a reason of the sender's own"
+
+_MOST_KNOWN = 1024
+_log = structlog.get_logger()
 
 
 async def send_signed(sender: WebhookSender, receiver: Receiver, outgoing: Outgoing, now: datetime) -> SendResult:
@@ -23,10 +34,35 @@ async def send_signed(sender: WebhookSender, receiver: Receiver, outgoing: Outgo
     return await send_as(sender, owner, receiver.auth, receiver.url, headers, outgoing.payload.encode(), now)
 
 
-async def send_delivery(sender: WebhookSender, delivery: ClaimedDelivery, now: datetime) -> SendResult:
-    """Send a delivery as its endpoint wants it."""
-    outgoing = Outgoing(delivery.message_id, delivery.payload, delivery.sequence)
-    return await send_signed(sender, endpoints.receiver(delivery.receiver), outgoing, now)
+@dataclass(slots=True)
+class Attempts:
+    """Sends deliveries as their endpoints want them; what a row says is read once for as long as it says the same."""
+
+    sender: WebhookSender
+    _known: dict[EndpointKey, tuple[Row[Any], Receiver]] = field(default_factory=dict)
+
+    async def send(self, delivery: ClaimedDelivery, now: datetime) -> SendResult:
+        """Send a delivery; raises nothing but cancellation.
+
+        What breaks here is an attempt like any other: else its lease would run out and the same be tried for ever.
+        """
+        outgoing = Outgoing(delivery.message_id, delivery.payload, delivery.sequence)
+        try:
+            return await send_signed(self.sender, self._receiver(delivery), outgoing, now)
+        except Exception:
+            _log.exception("an attempt broke", delivery=delivery.id, endpoint=delivery.endpoint_id)
+            return SendResult(classify.of_failure(Outcome.BAD_RESPONSE), timedelta(), error=BROKE)
+
+    def _receiver(self, delivery: ClaimedDelivery) -> Receiver:
+        row = delivery.receiver
+        known = self._known.get(delivery.endpoint_key)
+        if known is not None and (known[0] is row or known[0] == row):
+            return known[1]
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        receiver = endpoints.receiver(row)
+        self._known[delivery.endpoint_key] = (row, receiver)
+        return receiver
 
 
 def completion(delivery: ClaimedDelivery, started_at: datetime, result: SendResult, now: datetime) -> Completion:

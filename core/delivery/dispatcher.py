@@ -15,9 +15,10 @@ from functools import partial
 from core import ids
 from core.clock import Clock
 from core.delivery import attempt, probing
+from core.delivery.attempt import Attempts
 from core.delivery.http import WebhookSender
 from core.delivery.pool import Pool
-from core.delivery.record import record, skip_waiting
+from core.delivery.record import drop_waiting, record, skip_waiting
 from core.domain.webhooks import faults
 from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.faults import ResolverWatch
@@ -76,7 +77,7 @@ class Dispatcher:
         lease: timedelta = LEASE,
     ):
         self._database = database
-        self._sender = sender
+        self._attempts = Attempts(sender)
         self._clock = clock
         self._on_final = on_final
         self._on_attempt = on_attempt
@@ -141,7 +142,15 @@ class Dispatcher:
                 claimed = await claim()
         self._insist = left.skipped
         self._wake_at(left.look_again_at)
+        await self._clear_up(left.gone)
         return probes + claimed
+
+    async def _clear_up(self, gone: Collection[EndpointKey]) -> None:
+        """Drop what waits for endpoints that were deleted, a slice of each."""
+        for key in gone:
+            async with self._database.system() as tx:
+                if await drop_waiting(tx, key, self._on_final) == endpoint_health.ENDED_AT_ONCE:
+                    self.wake.set()  # there is more of it
 
     def _wake_at(self, at: datetime | None) -> None:
         """Turn again at this instant: an endpoint's rate allows more by then."""
@@ -163,19 +172,20 @@ class Dispatcher:
             probes = [probing.probe(row, tx.now) for row in await endpoint_health.to_probe(tx)]
         for key in waited_for:
             async with self._database.system() as tx:
-                if await skip_waiting(tx, key, self._on_final) == endpoint_health.SKIPPED_AT_ONCE:
+                if await skip_waiting(tx, key, self._on_final) == endpoint_health.ENDED_AT_ONCE:
                     self._looks_after_at = None  # there is more of it
         return probes[:free]
 
     async def _attempt(self, delivery: ClaimedDelivery) -> Completion:
         started_at = self._clock.now()
-        result = await attempt.send_delivery(self._sender, delivery, started_at)
+        result = await self._attempts.send(delivery, started_at)
         self._on_attempt(result.outcome, result.duration)
-        return self._judged(attempt.completion(delivery, started_at, result, self._clock.now()))
+        now = self._clock.now()
+        return self._judged(attempt.completion(delivery, started_at, result, now), now)
 
-    def _judged(self, completion: Completion) -> Completion:
+    def _judged(self, completion: Completion, now: datetime) -> Completion:
         """Return what an attempt leads to once it is known whose fault it was."""
-        delivery, outcome, now = completion.delivery, completion.ruling.outcome, self._clock.now()
+        delivery, outcome = completion.delivery, completion.ruling.outcome
         self._resolver.saw(delivery.url, outcome, now)
         wait = faults.wait_of(outcome, delivery.created_at, now, resolver_is_out=self._resolver.is_out(now))
         if wait is None:

@@ -14,9 +14,9 @@ from core.store.transaction import Transaction
 async def note(tx: Transaction, kept: Sequence[Completion]) -> None:
     """Verify, in the transaction that records these attempts, the endpoints whose 2xx answer has their challenge."""
     proven = {
-        (one.delivery.org_id, one.delivery.endpoint_id)
+        (one.delivery.org_id, one.delivery.endpoint_id, one.delivery.receiver.challenge)
         for one in kept
         if one.ruling.delivered and one.delivery.receiver.verification == Verification.UNVERIFIED
-        if receivers.echoes(endpoints.receiver(one.delivery.receiver), one.response, one.started_at)
+        if receivers.echoes(endpoints.receiver(one.delivery.receiver), one.response)
     }
     await endpoints.verify(tx, sorted(proven))

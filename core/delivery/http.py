@@ -6,17 +6,17 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
-from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.resolver import AsyncResolver
-from yarl import URL
 
 from core.delivery.certificates import Certificates
+from core.delivery.deadlines import Deadlines
+from core.delivery.exchange import Answer, Exchanges, NotSendable, Request
 from core.delivery.guard import Guard, Verdict, current
 from core.delivery.oauth import Tokens
 from core.delivery.receiving import Connector
@@ -29,36 +29,9 @@ from core.domain.webhooks.classify import Outcome, Ruling
 DEADLINE_SECONDS = 30.0
 """For DNS, connecting, TLS, headers and body together."""
 
-MAX_RESPONSE_BYTES = 16_384
-USER_AGENT = "Dripstone-Webhooks/1"
-
 _CONNECT_SECONDS = 10.0
 _DNS_TIMEOUT_SECONDS = 2.0
 _DNS_TRIES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What is sent."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    certificate: ClientCertificate | None
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What has arrived so far, kept outside the deadline's reach."""
-
-    status_code: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    @property
-    def text(self) -> str:
-        return self.body.decode("utf-8", "replace").replace("\0", "\ufffd")  # PostgreSQL has no NUL in text
 
 
 class WebhookSender:
@@ -81,7 +54,8 @@ class WebhookSender:
         self._certificates = Certificates(ssl_context)
         self.tokens = Tokens(self.send)
         """Access tokens that were fetched for endpoints."""
-        self._session: aiohttp.ClientSession | None = None
+        self._deadlines = Deadlines()
+        self._exchanges: Exchanges | None = None
         self._asking: AbstractResolver | None = None
 
     def refuse(self, host: str, port: int) -> None:
@@ -103,12 +77,16 @@ class WebhookSender:
         `seconds` are what is left of the time for a longer exchange; `certificate` is shown to the receiver.
         """
         started = time.perf_counter()
-        verdict, answer = Verdict(), _Answer()
+        verdict, answer = Verdict(), Answer()
         token = current.set(verdict)
         try:
-            async with asyncio.timeout(self.deadline_seconds if seconds is None else seconds):
-                request = _Request(method, url, headers, body, certificate)
-                ruling, detail = await self._attempt(request, verdict, answer)
+            async with asyncio.timeout(None) as limit:
+                self._deadlines.watch(limit, self.deadline_seconds if seconds is None else seconds)
+                try:
+                    request = Request(method, url, headers, body)
+                    ruling, detail = await self._attempt(request, certificate, verdict, answer)
+                finally:
+                    self._deadlines.forget(limit)
         except TimeoutError:
             outcome = Outcome.BODY_TOO_SLOW if answer.status_code else Outcome.TIMEOUT
             ruling, detail = classify.of_failure(outcome), ""
@@ -119,58 +97,43 @@ class WebhookSender:
             duration=timedelta(seconds=time.perf_counter() - started),
             status_code=answer.status_code,
             response_text=answer.text,
-            error=_sentence(ruling, answer.status_code, detail),
+            error="" if ruling.delivered else _sentence(ruling, answer.status_code, detail),
             retry_after=answer.headers.get("retry-after", ""),
             headers=answer.headers,
         )
 
     async def close(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._exchanges is not None:
+            await self._exchanges.close()
+            self._exchanges = None
+        self._deadlines.close()
         if self._asking is not None:
             await self._asking.close()  # or questions under way would be answered to a loop that has ended
             self._asking = None
 
-    async def _attempt(self, request: _Request, verdict: Verdict, answer: _Answer) -> tuple[Ruling, str]:
+    async def _attempt(
+        self, request: Request, certificate: ClientCertificate | None, verdict: Verdict, answer: Answer
+    ) -> tuple[Ruling, str]:
+        exchanges = self._open()
         try:
+            if certificate is not None:
+                request = replace(request, shown=await self._certificates.context(certificate))
             try:
-                await self._exchange(request, answer)
+                await exchanges.exchange(request, verdict, answer)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 if not verdict.reused or answer.status_code:
                     raise
                 # The receiver had closed an idle connection: that is no failure of its own.
-                verdict.reused = False
-                await self._exchange(request, answer)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+                await exchanges.exchange(request, verdict, answer)
+        except (aiohttp.ClientError, HttpProcessingError, NotSendable, OSError, ValueError) as error:
             if isinstance(error, TimeoutError) and not verdict.refused:
                 raise
             return classify.of_failure(_outcome_of(error, verdict)), _detail(error)
         return classify.of_response(answer.status_code, answer.headers), ""
 
-    async def _exchange(self, request: _Request, answer: _Answer) -> None:
-        shown = await self._certificates.context(request.certificate) if request.certificate else True
-        exchange = self._open_session().request(
-            request.method,
-            URL(request.url, encoded=True),
-            data=request.body,
-            headers=request.headers,
-            allow_redirects=False,
-            ssl=shown,  # connections are kept apart by it
-        )
-        async with exchange as response:
-            answer.status_code = response.status
-            answer.headers = {name.lower(): value for name, value in response.headers.items()}
-            while len(answer.body) < MAX_RESPONSE_BYTES:
-                chunk = await response.content.read(MAX_RESPONSE_BYTES - len(answer.body))
-                if not chunk:
-                    return
-                answer.body += chunk
-            response.close()  # the rest is not wanted, and may be endless
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _open(self) -> Exchanges:
+        if self._exchanges is None:
             self._asking = self._resolver or AsyncResolver(timeout=_DNS_TIMEOUT_SECONDS, tries=_DNS_TRIES)
             connector = Connector(
                 resolver=self._asking,
@@ -178,26 +141,8 @@ class WebhookSender:
                 ssl=True if self._ssl is None else self._ssl,
                 limit=0,
             )
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"},
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
-                trace_configs=[_watch_reuse()],
-                trust_env=False,
-            )
-        return self._session
-
-
-def _watch_reuse() -> aiohttp.TraceConfig:
-    trace = aiohttp.TraceConfig()
-
-    async def reused(_session: aiohttp.ClientSession, _context: SimpleNamespace, _params: Any) -> None:
-        current.get().reused = True
-
-    trace.on_connection_reuseconn.append(reused)
-    return trace
+            self._exchanges = Exchanges(connector, aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS))
+        return self._exchanges
 
 
 def _outcome_of(error: Exception, verdict: Verdict) -> Outcome:
@@ -212,9 +157,9 @@ def _outcome_of(error: Exception, verdict: Verdict) -> Outcome:
             return Outcome.CONNECT_FAILED
         case aiohttp.ClientOSError() if isinstance(error.__cause__, ssl.SSLError):  # it wants another certificate
             return Outcome.TLS_FAILED
-        case aiohttp.ClientResponseError():
+        case HttpProcessingError() | NotSendable():
             return Outcome.BAD_RESPONSE
-        case ValueError() | aiohttp.NonHttpUrlClientError():  # a host that only another parser understands
+        case ValueError():  # a host that only another parser understands
             return Outcome.DESTINATION_NOT_ALLOWED
         case _:
             return Outcome.CONNECTION_LOST
@@ -227,8 +172,6 @@ def _detail(error: Exception) -> str:
 
 
 def _sentence(ruling: Ruling, status_code: int, detail: str) -> str:
-    if ruling.outcome is Outcome.DELIVERED:
-        return ""
     sentence = classify.MEANINGS[ruling.outcome].sentence
     if ruling.outcome in (Outcome.HTTP_STATUS, Outcome.REDIRECT):
         sentence += f" (HTTP {status_code})"

@@ -9,6 +9,7 @@ from typing import Any
 from core.domain import names
 from core.domain.effects import Emit
 from core.domain.enrollment import MessageEnded
+from core.domain.webhooks.classify import Outcome
 from core.store import deliveries, outgoing, refusing
 from core.store.deliveries import Emission
 from core.store.outgoing import ClaimedMessage, Completion, MessageState
@@ -22,6 +23,8 @@ OnEnded = Callable[[Transaction, list[EndedMessage]], Awaitable[None]]
 """Told, in the transaction that records it, which awaited messages got their outcome."""
 
 NOBODY_CARRIES = "no webhook endpoint takes message.requested"
+
+NOBODY_IS_ON = "every webhook endpoint that takes message.requested is disabled"
 
 REFUSED_BY_RECIPIENT = "recipient_server"
 """Who says that an address is dead, where its own server does."""
@@ -55,10 +58,14 @@ async def _handed_over(tx: Transaction, completions: Sequence[Completion]) -> li
         for one in completions
         if one.handed_over
     }
-    counts = await deliveries.emit(tx, list(requests.values()))
-    unheard = {message for message, emission in requests.items() if not counts[emission.effect.id]}
+    reached = await deliveries.emit(tx, list(requests.values()))
+    unheard = {
+        message: NOBODY_IS_ON if why is Outcome.ENDPOINT_DISABLED else NOBODY_CARRIES
+        for message, emission in requests.items()
+        if (why := reached[emission.effect.id].silence)
+    }
     return [
-        replace(one, state=MessageState.FAILED, outcome=NOBODY_CARRIES) if one.message.id in unheard else one
+        replace(one, state=MessageState.FAILED, outcome=unheard[one.message.id]) if one.message.id in unheard else one
         for one in completions
     ]
 

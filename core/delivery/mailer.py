@@ -31,6 +31,9 @@ SHORTEST_HOLD = timedelta(seconds=1)
 """A held message is not asked about again at once, whatever its carrier says."""
 
 CONCURRENCY = 16
+SLOW_CONCURRENCY = 64
+"""So many more tries may be under way that take long: connections that hang do not hold up everybody's e-mail."""
+
 NO_SERVER = "no SMTP server configured"
 HANDED_OVER = "handed over as message.requested"
 
@@ -78,6 +81,7 @@ class Mailer:
             attempt=self._attempt,
             record=self._record,
             release=self._release,
+            slow_places=SLOW_CONCURRENCY if concurrency > 1 else 0,
         )
 
     async def turn(self) -> int:

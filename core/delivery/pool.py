@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +29,10 @@ Claimed = TypeVar("Claimed", bound=Identified)
 Completed = TypeVar("Completed", bound=Identified)
 
 RECORDED_AT_ONCE = 256
+_MOMENT_SECONDS = 0.01
+_MANY = 16
+"""Fewer under way are never waited for."""
+
 
 _log = structlog.get_logger()
 
@@ -57,6 +62,9 @@ class Pool(Generic[Claimed, Completed]):
     _flying: dict[asyncio.Task[None], Claimed] = field(default_factory=dict, init=False)
     _begun: deque[tuple[float, asyncio.Task[None]]] = field(default_factory=deque, init=False)
     _slow: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _enough: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """So many have finished that a turn is worth it, although others are still under way."""
+    _enough_is: int = field(default=0, init=False)
     _stopping: bool = field(default=False, init=False)
 
     @property
@@ -66,6 +74,7 @@ class Pool(Generic[Claimed, Completed]):
 
     async def turn(self) -> int:
         """Record what has finished and claim for the free places; return how much was touched."""
+        await self._gather()
         recorded = await self._record_finished()
         free = self._free()
         claimed = await self.claim(free) if free > 0 and not self._stopping else ()
@@ -78,6 +87,22 @@ class Pool(Generic[Claimed, Completed]):
             task.add_done_callback(self._landed)
         return recorded + len(claimed) + len(self.finished)
 
+    async def _gather(self) -> None:
+        """Wait a moment for most of what is under way, where that is much: a turn for one costs as much as for many."""
+        under_way = self._quick + len(self.finished)
+        self._enough_is = under_way * 3 // 4
+        if self._stopping or under_way < max(self.places // 4, _MANY) or len(self.finished) >= self._enough_is:
+            return
+        self._enough.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_MOMENT_SECONDS):
+                await self._enough.wait()
+
+    @property
+    def _quick(self) -> int:
+        """Return how many places are taken by what is not slow."""
+        return len(self._flying) - len(self._slow)
+
     def _free(self) -> int:
         """Return how many may be claimed: who is slow gives its place up, as long as there is room for slow ones."""
         loop = asyncio.get_running_loop()
@@ -88,7 +113,7 @@ class Pool(Generic[Claimed, Completed]):
                     break
                 self._slow.add(task)
             self._begun.popleft()
-        free = self.places - (len(self._flying) - len(self._slow)) - len(self.finished)
+        free = self.places - self._quick - len(self.finished)
         if free <= 0 and self._begun and len(self._slow) < self.slow_places:
             loop.call_at(self._begun[0][0] + self.slow_after, self.wake.set)
         return free
@@ -129,6 +154,8 @@ class Pool(Generic[Claimed, Completed]):
             # The lease runs out and another attempt is made.
             _log.error("an attempt broke", of=self.name, id=claimed.id, exc_info=error)
         self.wake.set()
+        if len(self.finished) >= self._enough_is:
+            self._enough.set()
 
     async def _record_finished(self) -> int:
         batch, self.finished = self.finished[:RECORDED_AT_ONCE], self.finished[RECORDED_AT_ONCE:]

@@ -35,6 +35,7 @@ def probe(row: Row[Any], now: datetime) -> ClaimedDelivery:
         receiver=row,
         lane=FIRST,
         sequence=0,
+        place=0,
         contact_id="",
         created_at=now,
         probe=True,

@@ -16,6 +16,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import StreamReader
 
+_READ_AHEAD = 1 << 16
+"""Bytes of an answer's body that may wait to be read; twice as many stop the receiver."""
+
 MAX_HEADS = 100
 """Heads of one answer: the final one and those before it, such as `103 Early Hints`; browsers give up sooner."""
 
@@ -37,14 +40,18 @@ class Receiving(ResponseHandler):
         super().__init__(loop)
         self._awaited = False
         """A request was sent, and the head of its final answer has not been read."""
+        self._used = False
+        """It has carried a request."""
         self._heads = 0
         self._last = b""
         """What the previous bytes ended with: an end may come in parts."""
 
-    def set_response_params(self, **options: Any) -> None:
-        """Get ready for the answer to the next request."""
+    def begin(self) -> bool:
+        """Get ready for the answer to the next request; tell whether there was one before it."""
         self._awaited, self._heads, self._last = True, 0, b""
-        super().set_response_params(**options)
+        self.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=_READ_AHEAD)
+        again, self._used = self._used, True
+        return again
 
     def data_received(self, data: bytes) -> None:
         """Parse what has arrived, as far as it was asked for."""

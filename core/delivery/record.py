@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from core.delivery import echoes, endpoint_news
 from core.domain.webhooks import disabling
 from core.domain.webhooks.health import Attempted, after
-from core.domain.webhooks.states import DeliveryState, EndpointState
+from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointState
 from core.domain.workflow.storable import storable
 from core.store import deliveries, delivery_order, endpoint_health, outbox
 from core.store.deliveries import Emission, FinalDelivery
@@ -31,10 +31,12 @@ async def record(tx: Transaction, completions: Sequence[Completion], on_final: O
     """Record attempts whose lease still holds, in a system transaction.
 
     Notes how their endpoints are, turns off those that asked for it or kept failing, turns on those that answered a
-    probe, emits the events about all of that, and hands on the awaited messages that are final now.
+    probe, emits the events about all of that, and hands on the awaited messages that are final now. A consumer that
+    fetches says what it could not take; that tells nothing of a receiver's health, and turns nothing off.
     """
-    concerned = {one.delivery.endpoint_key for one in completions if _concerns(one)}
-    well = {one.delivery.endpoint_key for one in completions} - concerned
+    pushed = [one for one in completions if one.delivery.receiver.kind != EndpointKind.PULL]
+    concerned = {one.delivery.endpoint_key for one in pushed if _concerns(one)}
+    well = {one.delivery.endpoint_key for one in pushed} - concerned
     rows = await endpoint_health.held(tx, concerned | await endpoint_health.sensitive(tx, well))
     emissions = [one for probe in completions if probe.delivery.probe for one in await _probed(tx, probe, rows)]
     kept = await outbox.complete(tx, [_settled(one, rows) for one in completions if not one.delivery.probe])
@@ -57,6 +59,14 @@ async def skip_waiting(tx: Transaction, key: EndpointKey, on_final: OnFinal) -> 
     if row is None or row.state != EndpointState.DISABLED:
         return 0
     count, ended = await endpoint_health.skip(tx, key)
+    if finals := await deliveries.finals(tx, ended, {}):
+        await on_final(tx, finals)
+    return count
+
+
+async def drop_waiting(tx: Transaction, key: EndpointKey, on_final: OnFinal) -> int:
+    """Drop a slice of what waits for an endpoint that is gone, in a system transaction; return how many deliveries."""
+    count, ended = await endpoint_health.drop(tx, key)
     if finals := await deliveries.finals(tx, ended, {}):
         await on_final(tx, finals)
     return count

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 
+from core.domain.frozen import frozen
 from core.domain.webhooks.classify import Outcome, Ruling
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SendResult:
     """What one attempt brought."""
 

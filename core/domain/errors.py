@@ -317,3 +317,19 @@ class TooManyConnections(DripstoneError):
     code = Code.RESOURCE_EXHAUSTED
     reason = "TOO_MANY_CONNECTIONS"
     hint = "Delete a connection that is no longer used."
+
+
+class TooManyStreams(DripstoneError):
+    """{whose} has {limit} streams of messages open in this process, which is the most it can have."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_STREAMS"
+    hint = "End a stream that is no longer read, or raise max_in_flight of one instead of opening another."
+
+
+class PayloadNotKept(DripstoneError):
+    """The body of delivery {delivery_id} is no longer kept, so it cannot be sent again."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "PAYLOAD_NOT_KEPT"
+    hint = "Bodies are kept for some days only; let what happened be told by a new event."

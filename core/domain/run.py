@@ -37,6 +37,7 @@ from core.domain.workflow.version import Node, Rule, Version
 
 _LARGEST_INPUT = 500
 _AT_ONCE = timedelta()
+_AS_THEY_ARE = frozenset({type(None), bool, int})
 
 
 @dataclass(slots=True)
@@ -56,8 +57,8 @@ class Run:
 
     def transition(self) -> Transition:
         """Return what came of it."""
-        enrollment = self.enrollment
-        self.put(trace_count=enrollment.trace_count + len(self.trace))
+        enrollment: Any = self.enrollment
+        enrollment.trace_count += len(self.trace)
         listens = enrollment.rev == 1 and any(rule.events for rule in self.version.rules)
         made = (tuple(self.trace), tuple(self.effects), tuple(self.conversions))
         return Transition(enrollment, *made, self.before, listens, self.facts)
@@ -112,11 +113,13 @@ class Run:
         stood = self.now - waiting.since if waiting is not None and waiting.since is not None else _AT_ONCE
         match decision:
             case Go():
-                self._effects(decision.effects)
+                if decision.effects:
+                    self._effects(decision.effects)
                 self._step_note(
                     node, decision.outcome, decision.reason, decision.exit, decision.inputs, decision.effects, stood
                 )
-                self._remember(node.id, decision.outputs)
+                if decision.outputs:
+                    self._remember(node.id, decision.outputs)
                 if decision.event is not None:
                     self.put(event=storable(decision.event))
                 if decision.converted:
@@ -257,7 +260,10 @@ class Run:
     ) -> None:
         """Write one entry into the trace."""
         seq = self.enrollment.trace_count + len(self.trace) + 1
-        shown = {storable_text(path): _shown(value) for path, value in inputs.items()} if inputs else {}
+        shown = {}
+        if inputs:
+            for path, value in inputs.items():
+                shown[storable_text(path)] = value if type(value) in _AS_THEY_ARE else _shown(value)
         told = storable_text(reason)
         self.trace.append(TraceEntry(seq, step_id, kind, outcome, self.now, exit, told, shown, effects, stood))
 
@@ -287,8 +293,8 @@ class Run:
 
     def _remember(self, step_id: str, outputs: Mapping[str, Any]) -> None:
         if outputs:
-            kept = {**self.enrollment.outputs, step_id: storable(outputs)}
-            self.put(outputs=kept)
+            own: Any = self.enrollment
+            own.outputs = {**own.outputs, step_id: storable(outputs)}
 
     def _convert(self, goal: str) -> None:
         """Remember the first goal, and credit it to the ways that splits had chosen."""

@@ -104,7 +104,7 @@ class EnrollmentDriver:
         """Say who answers a kind of question."""
         self._answers[service] = how
 
-    async def move(self, tx: Transaction, moves: Sequence[Move]) -> set[str]:
+    async def move(self, tx: Transaction, moves: Sequence[Move], around: Surroundings | None = None) -> set[str]:
         """Advance enrollments and write what came of it; return the ids of those that changed.
 
         What happens to an enrollment of a paused workflow is kept for when it goes on. Raises StaleEnrollment when one
@@ -112,7 +112,8 @@ class EnrollmentDriver:
         """
         if not moves:
             return set()
-        around = await fact_store.surroundings(tx, {move.enrollment.org_id for move in moves})
+        if around is None:
+            around = await fact_store.surroundings(tx, {move.enrollment.org_id for move in moves})
         moved: set[str] = set()
         while moves:
             decided = await self._decide(tx, moves, around)
@@ -331,7 +332,7 @@ class EnrollmentDriver:
 
 
 def _is_paused(enrollment: Enrollment, around: Surroundings) -> bool:
-    return (enrollment.org_id, enrollment.workflow_id) in around.paused
+    return bool(around.paused) and (enrollment.org_id, enrollment.workflow_id) in around.paused
 
 
 def _entered(transition: Transition, applied: Applied) -> Entered:
@@ -341,10 +342,7 @@ def _entered(transition: Transition, applied: Applied) -> Entered:
 
 
 def _told_that_nobody_listens(applied: Applied) -> list[Move]:
-    return [
-        Move(enrollment, DeliveryEnded(message, delivered=False, outcome="no_endpoint"))
-        for enrollment, message in applied.unheard
-    ]
+    return [Move(enrollment, ended) for enrollment, ended in applied.unheard]
 
 
 def with_execution_event(transition: Transition) -> Transition:

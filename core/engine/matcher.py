@@ -13,9 +13,10 @@ from core.domain.workflow.correlation import correlation_key
 from core.engine import replies
 from core.engine.driver import EnrollmentDriver, Move
 from core.engine.triggering import Triggering
-from core.store import claims, events, listeners, record_triggers
+from core.store import claims, events, hearing, record_triggers
 from core.store.database import Database, is_outage
 from core.store.events import UnmatchedEvent
+from core.store.facts import Surroundings
 from core.store.listeners import RULE, EventKey, Listener
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache
@@ -53,21 +54,25 @@ class Matcher:
         return len(batch)
 
     async def _match(self, tx: Transaction, batch: Sequence[UnmatchedEvent]) -> None:
+        if not batch:
+            return
         await replies.announce(tx, batch)
-        heard = await listeners.listening(tx, {(e.org_id, name) for e in batch for name in _names(e)})
+        named = {(event.org_id, name) for event in batch for name in _names(event)}
+        heard = await hearing.of_events(tx, named, {event.org_id for event in batch})
+        around: Surroundings | None = heard.around
         for one_each in _rounds(batch):
-            await self._wake(tx, one_each, heard)
+            await self._wake(tx, one_each, heard.listeners, around)
             await self._triggering.start(tx, one_each, heard)
+            around = None  # what has moved may have paused its workflow
         for event in batch:
             if _is_change(event) and event.contact_id is None:
                 await record_triggers.spread(tx, event.org_id, event.facts)
-        await events.mark_matched(tx, [(event.org_id, event.id) for event in batch])
 
     async def _match_alone(self, event: UnmatchedEvent) -> None:
         """Match one event of a batch that failed; what cannot be matched now is tried again later."""
         try:
             async with self._database.system() as tx:
-                if await events.hold_unmatched(tx, event.org_id, event.id):
+                if await events.take_unmatched(tx, event.org_id, event.id):
                     await self._match(tx, [event])
         except Exception as error:
             if is_outage(error):
@@ -76,7 +81,9 @@ class Matcher:
             async with self._database.system() as tx:
                 await events.put_off(tx, event.org_id, event.id, tx.now + _PUT_OFF)
 
-    async def _wake(self, tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Listening) -> None:
+    async def _wake(
+        self, tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Listening, around: Surroundings | None
+    ) -> None:
         """Move whoever waits for one of these events, or has a goal or exit rule that listens to it."""
         ahead: dict[tuple[str, str], list[tuple[Enrollment, UnmatchedEvent]]] = {}
         for enrollment, event in [*await _waiting(tx, batch, heard), *await _ruled(tx, batch, heard)]:
@@ -84,7 +91,7 @@ class Matcher:
             if all(event is not other for _, other in coming):
                 coming.append((enrollment, event))
         moves = [Move(enrollment, EventArrived(event.facts)) for (enrollment, event), *_ in ahead.values()]
-        await self._driver.move(tx, moves)
+        await self._driver.move(tx, moves, around)
         # Two events for one enrollment: the second must see what the first one did.
         rest = {key: [event for _, event in coming[1:]] for key, coming in ahead.items() if len(coming) > 1}
         for number in range(max(map(len, rest.values()), default=0)):

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from core.store import (
     approvals,
+    endpoints,
     entries,
     events,
     idempotency,
@@ -43,6 +44,8 @@ class Scheduler:
             await entries.forget_old(tx, tx.now)
             await tasks.expire(tx)
         async with self._database.system() as tx:
+            await endpoints.remove_expired(tx)
+        async with self._database.system() as tx:
             await pausing.release_forgotten(tx)
             await statistics.fold(tx)
         async with self._database.system() as tx:
@@ -51,6 +54,5 @@ class Scheduler:
         if self._forgets_at is None or now >= self._forgets_at:
             self._forgets_at = now + FORGETS_EVERY
             await retention.forget(self._database, self._kept)
-        async with self._database.system() as tx:
-            await stragglers.gather(tx)
+        await stragglers.gather(self._database)
         return 0

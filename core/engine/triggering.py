@@ -17,6 +17,7 @@ from core.engine.driver import EnrollmentDriver, Entry
 from core.store import facts as fact_store
 from core.store import listeners, record_rows, record_triggers
 from core.store.events import UnmatchedEvent
+from core.store.hearing import Hearing
 from core.store.listeners import TRIGGER, EventKey, Listener
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache
@@ -29,24 +30,21 @@ class Triggering:
         self._driver = driver
         self._versions = versions
 
-    async def start(
-        self, tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Mapping[EventKey, Sequence[Listener]]
-    ) -> None:
+    async def start(self, tx: Transaction, batch: Sequence[UnmatchedEvent], hearing: Hearing) -> None:
         """Start what these events trigger; of one contact, there is at most one among them."""
         wanted = [
             (event, await self._versions.load(tx, event.org_id, *trigger))
             for event in batch
             if event.contact_id and event.facts.hops <= MOST_HOPS
-            for trigger in _triggered(event, heard)
+            for trigger in _triggered(event, hearing.listeners)
         ]
         if not wanted:
             return
-        around = await fact_store.surroundings(tx, {event.org_id for event, _ in wanted})
         needs: dict[tuple[str, str], frozenset[str]] = {}
         for event, version in wanted:
             key = (event.org_id, event.contact_id or "")
             needs[key] = needs.get(key, frozenset()) | version.needs
-        known = await fact_store.gather(tx, needs, around.timezones)
+        known = await fact_store.gather(tx, needs, hearing.around.timezones)
         for key in await _gone(tx, known):
             del known[key]
         looks = await _at_the_time(tx, [event for event, _ in wanted], known)

@@ -10,7 +10,7 @@ from core.domain.workflow import firing
 from core.domain.workflow.trigger_kinds import SourceTrigger
 from core.domain.workflow.version import Version
 from core.domain.workflow.why_not import TriggerLook, WhyNot, why_not
-from core.store import enrollments, entries, events, listeners, record_triggers, records, workflows
+from core.store import enrollments, entries, events, listeners, merges, record_triggers, records, workflows
 from core.store import facts as fact_store
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache
@@ -32,7 +32,7 @@ async def explain(tx: Transaction, versions: VersionCache, workflow_id: str, con
         raise NotPublished(workflow_id=workflow_id, state=workflow.state)
     contact = await records.get(tx, contact_id)
     if contact is None or contact.type != "contact":
-        raise NotFound(kind="contact", id=contact_id)
+        raise await merges.kept_by(tx, contact_id) or NotFound(kind="contact", id=contact_id)
     version = await versions.load(tx, tx.org_id, workflow_id, workflow.published_version)
     key = (tx.org_id, contact_id)
     around = await fact_store.surroundings(tx, [tx.org_id])

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -26,21 +28,26 @@ from core.domain.inbound.settings import verifier_of
 from core.domain.inbound.verifiers import Kind
 from core.gateway import errors
 from core.gateway.errors import BodyTooLarge, HttpRefusal, MethodNotAllowed
+from core.gateway.peers import peer_of
+from core.gateway.together import Together
 from core.rpc import metrics
 from core.rpc.call import Parts
 from core.rpc.errors import InternalError
 from core.rpc.limits import RateLimiter
+from core.rpc.writing import written
 from core.store import inbound as store
 from core.store import sources
-from core.store.database import is_outage, may_pass_again
+from core.store.database import is_outage
 from core.store.inbound import Taken
 from core.store.transaction import EVERY_ORGANIZATION
 
 PER_SECOND = handshakes.ALLOWED_PER_MINUTE / 60
-"""Requests of one source; bursts of twice as many pass."""
+"""Requests of one source; bursts of twice as many pass. As many that are not genuine are looked at of one peer."""
+
+SMALL_BODY = 32 * 1024
+"""In bytes. It is next to no work, so it is still verified where its peer sent too much that was not genuine."""
 
 _BODY_SECONDS = 20
-_TRIES = 4
 _VERBS = ("GET", "POST", "OPTIONS")
 _CHALLENGES = {Kind.BASIC: 'Basic realm="inbound", charset="UTF-8"', Kind.BEARER: 'Bearer realm="inbound"'}
 _SIGNED = 'Signature realm="inbound"'
@@ -87,7 +94,10 @@ class Inbound:
 
     def __init__(self, parts: Parts):
         self._parts = parts
-        self._limiter = RateLimiter(parts.clock, PER_SECOND)
+        self._genuine = RateLimiter(parts.clock, PER_SECOND)
+        self._forged = RateLimiter(parts.clock, PER_SECOND)
+        self._sources = Together(self._look_up)
+        self._reading = asyncio.Lock()  # large bodies are mapped one at a time, so that small ones need not wait
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes."""
@@ -129,75 +139,116 @@ class Inbound:
         return response
 
     async def _source(self, token: str) -> Row[Any]:
-        source = None
-        if sources.token_is_well_formed(token):
-            source = await self._parts.under_way.to_its_end(self._look_up(token))
+        source = await self._sources.find(token) if sources.token_is_well_formed(token) else None
         if source is None:
             raise HTTPException(404)
         return source
 
-    async def _look_up(self, token: str) -> Row[Any] | None:
-        async with self._parts.database.read(EVERY_ORGANIZATION) as tx:
-            return await sources.by_token(tx, token)
+    async def _look_up(self, tokens: frozenset[str]) -> Mapping[str, Row[Any]]:
+        async def found() -> Mapping[str, Row[Any]]:
+            async with self._parts.database.read(EVERY_ORGANIZATION) as tx:
+                return await sources.by_tokens(tx, tokens)
+
+        return await self._parts.under_way.to_its_end(found())
 
     async def _of_source(self, request: Request, source: Row[Any]) -> Response:
-        arrived = await _arrived(request)
-        if request.method == "OPTIONS":
-            return _answered(handshakes.asked_before_sending(arrived))
         verifier = verifier_of(source.verifier)
+        if request.method == "OPTIONS":
+            return _answered(handshakes.asked_before_sending(_head(request)))
         if request.method in ("GET", "HEAD"):
+            arrived = _head(request)
             if not handshakes.asks_by_get(arrived) or not verifier.challenge_token:
                 raise MethodNotAllowed(verb=request.method, path="this address", allowed="OPTIONS, POST")
-            answer = handshakes.answered_by_get(verifier, arrived)
-            self._admit(source, genuine=answer is not None)
+            with self._admission(request, source) as admission:
+                answer = handshakes.answered_by_get(verifier, arrived)
+                admission.genuine = answer is not None
             return _answered(answer)
-        self._admit(source, genuine=verifiers.verified(verifier, arrived, self._parts.clock.now()))
+        with self._admission(request, source) as admission:
+            arrived = await _arrived(request, SMALL_BODY if admission.late is not None else LARGEST_BODY)
+            admission.genuine = verifiers.verified(verifier, arrived, self._parts.clock.now())
         if answer := handshakes.answered_by_post(verifier, arrived):
             return _answered(answer)
         taken = await self._parts.under_way.to_its_end(self._take(source, arrived))
         return _told(taken, handshakes.echo(verifier, arrived))
 
-    def _admit(self, source: Row[Any], *, genuine: bool) -> None:
-        """Refuse what is not genuine, and what is too much; forgers use up nothing of the genuine sender's rate."""
+    @contextmanager
+    def _admission(self, request: Request, source: Row[Any]) -> Iterator[_Admission]:
+        """Refuse what is too much, mostly before any work, and what is then found not to be genuine.
+
+        Who forges uses up nothing of the genuine sender's rate, and not even of the same address's small requests:
+        behind a proxy everybody has one address.
+        """
+        whose = f"{source.org_id} {source.id}"
         try:
-            self._limiter.admit(f"{source.org_id} {source.id} {genuine}")
+            self._genuine.check(whose)
         except RateLimited as error:
-            raise TooFast(limit=f"{PER_SECOND:g}", retry_after=error.retry_after) from None
-        if not genuine:
-            raise NotVerified()
+            raise _too_fast(error) from None
+        by_peer = f"{whose} {peer_of(request)}"
+        admission = _Admission()
+        try:
+            self._forged.admit(by_peer)
+        except RateLimited as error:
+            admission.late = error
+        try:
+            yield admission
+        except BodyTooLarge:
+            if admission.late is None:
+                raise
+            raise _too_fast(admission.late) from None
+        if not admission.genuine:
+            raise NotVerified() if admission.late is None else _too_fast(admission.late)
+        if admission.late is None:
+            self._forged.give_back(by_peer)
+        try:
+            self._genuine.admit(whose)
+        except RateLimited as error:
+            raise _too_fast(error) from None
 
     async def _take(self, source: Row[Any], arrived: Arrived) -> list[Taken]:
-        messages = store.read(source, arrived)
-        for left in range(_TRIES - 1, -1, -1):
-            try:
-                async with self._parts.database.write(source.org_id) as tx:
-                    return await store.take(tx, source, messages)
-            except Exception as error:
-                if not left or not may_pass_again(error):
-                    raise
-        raise AssertionError("the last try returns or raises")
+        async with self._reading if len(arrived.body) > SMALL_BODY else nullcontext():
+            messages = await store.read(source, arrived)
+        return await written(self._parts.database, source.org_id, lambda tx: store.take(tx, source, messages))
 
 
-async def _arrived(request: Request) -> Arrived:
-    """Return the request with its whole body. Raises HttpRefusal for one that is larger or slower than is taken."""
+@dataclass(slots=True)
+class _Admission:
+    """Whether a request is let in."""
+
+    late: RateLimited | None = None
+    """Set where its peer sent too much that was not genuine."""
+    genuine: bool = False
+
+
+def _too_fast(error: RateLimited) -> TooFast:
+    return TooFast(limit=f"{PER_SECOND:g}", retry_after=error.retry_after)
+
+
+def _head(request: Request) -> Arrived:
+    """Return a request without its body. Raises HeadersTooLarge."""
     raw = request.headers.raw
     size = sum(len(name) + len(value) for name, value in raw)
     if size > LARGEST_HEADERS or len(raw) > MOST_HEADERS or len(request.scope["query_string"]) > LONGEST_QUERY:
         raise HeadersTooLarge()
+    return Arrived(b"", joined(request.headers.items()), dict(request.query_params))
+
+
+async def _arrived(request: Request, largest: int) -> Arrived:
+    """Return the request with its whole body. Raises HttpRefusal for one that is larger or slower than is taken."""
+    head = _head(request)
     length = request.headers.get("content-length", "")
-    if length.isdigit() and (len(length) > 12 or int(length) > LARGEST_BODY):
-        raise BodyTooLarge(limit=LARGEST_BODY)
+    if length.isdigit() and (len(length) > 12 or int(length) > largest):
+        raise BodyTooLarge(limit=largest)
     chunks, size = [], 0
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             async for chunk in request.stream():
                 size += len(chunk)
-                if size > LARGEST_BODY:
-                    raise BodyTooLarge(limit=LARGEST_BODY)
+                if size > largest:
+                    raise BodyTooLarge(limit=largest)
                 chunks.append(chunk)
     except TimeoutError:
         raise BodyTooSlow(limit=_BODY_SECONDS) from None
-    return Arrived(b"".join(chunks), joined(request.headers.items()), dict(request.query_params))
+    return replace(head, body=b"".join(chunks))
 
 
 def _answered(answer: handshakes.Answer | None) -> Response:

@@ -7,9 +7,10 @@ not.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
@@ -24,18 +25,22 @@ from core.domain.errors import RateLimited
 from core.domain.messaging import addresses, unsubscribe
 from core.domain.messaging.consent import EVERY
 from core.domain.messaging.unsubscribe import Link
+from core.gateway.peers import peer_of
+from core.gateway.together import Together
 from core.rpc.call import Parts
 from core.rpc.limits import RateLimiter
+from core.rpc.writing import written
 from core.store import consent, organizations, outgoing, records, refusing
-from core.store.database import Database
+from core.store.database import is_outage
 from core.store.refusing import ONE_CLICK, PAGE, Said
-from core.store.transaction import Transaction
+from core.store.transaction import EVERY_ORGANIZATION, Transaction
 
 LONGEST_BODY = 8 * 1024
 PER_LINK_AND_SECOND = 3.0
-STRANGERS_A_SECOND = 50.0
-"""Look-ups of organizations whose secret is not in memory; who makes links up keeps nobody else from theirs."""
+WRONG_A_SECOND = 50.0
+"""Wrong links of one peer. A true one is answered whatever else its peer, or anybody, sends."""
 
+_BODY_SECONDS = 20
 _MOST_SECRETS = 10_000
 
 Choice = Literal["purpose", "everything", "resubscribe"]
@@ -73,30 +78,37 @@ class _About:
 
 def unsubscribing(parts: Parts) -> Sequence[BaseRoute]:
     """Return the routes of the page."""
-    page = _Page(
-        parts.database,
-        per_link=RateLimiter(parts.clock, PER_LINK_AND_SECOND),
-        strangers=RateLimiter(parts.clock, STRANGERS_A_SECOND),
-    )
-    return (Route("/u/{token}", page.show, methods=["GET"]), Route("/u/{token}", page.act, methods=["POST"]))
+    return (Route("/u/{token}", _Page(parts).answer, methods=["GET", "POST"]),)
 
 
 class _Page:
     """Answers for one link at a time."""
 
-    def __init__(self, database: Database, per_link: RateLimiter, strangers: RateLimiter):
-        self._database = database
-        self._per_link = per_link
-        self._strangers = strangers
+    def __init__(self, parts: Parts):
+        self._database = parts.database
+        self._under_way = parts.under_way
+        self._per_link = RateLimiter(parts.clock, PER_LINK_AND_SECOND)
+        self._wrong = RateLimiter(parts.clock, WRONG_A_SECOND)
         self._secrets: dict[str, bytes] = {}
+        self._unknown = Together(self._look_up)
+
+    async def answer(self, request: Request) -> Response:
+        """Answer one request; while the database is away, whoever asks is told to come again."""
+        try:
+            return await (self.act if request.method == "POST" else self.show)(request)
+        except Exception as error:
+            if not is_outage(error):
+                raise
+            _log.error("the database does not answer", method="unsubscribe", error=type(error).__name__)
+            body = "<p>Nothing was changed. Try again in a moment.</p>"
+            return _answer("Not now", body, 503, {"Retry-After": "5"})
 
     async def show(self, request: Request) -> Response:
         """Tell whose messages these are, and offer to end them."""
         refused, link = await self._admit(request)
         if link is None:
             return refused
-        async with self._database.read(link.org_id) as tx:
-            about = await _about(tx, link)
+        about = await self._under_way.to_its_end(self._looked(link))
         return _answer("Unsubscribe", _offer(link, about))
 
     async def act(self, request: Request) -> Response:
@@ -108,27 +120,42 @@ class _Page:
             choice, by = await _choice(request)
         except _TooLong:
             return _answer("That is too much", "<p>Use the buttons of the page.</p>", 413)
+        except TimeoutError:
+            return _answer("That took too long", "<p>Use the buttons of the page.</p>", 408)
         except ClientDisconnect:
             return Response(status_code=400)
         if choice is None:
             return _answer("There is no such choice", "<p>Use the buttons of the page.</p>", 400)
-        async with self._database.write(link.org_id) as tx:
-            about = await _about(tx, link)
-            await _do(tx, link, about, choice, by)
+        about = await self._under_way.to_its_end(self._carried_out(link, choice, by))
         _log.info("unsubscribe link used", org=link.org_id, message=link.message_id, choice=choice, by=by)
         return _answer("Done", _result(link, about, choice))
 
+    async def _looked(self, link: Link) -> _About:
+        async with self._database.read(link.org_id) as tx:
+            return await _about(tx, link)
+
+    async def _carried_out(self, link: Link, choice: Choice, by: str) -> _About:
+        async def work(tx: Transaction) -> _About:
+            about = await _about(tx, link)
+            await _do(tx, link, about, choice, by)
+            return about
+
+        return await written(self._database, link.org_id, work)
+
     async def _admit(self, request: Request) -> tuple[Response, Link | None]:
-        """Return what the link is about, or why nothing is done; a wrong link looks like any page there is not."""
+        """Return what the link is about, or why nothing is done; a wrong link looks like any page there is not.
+
+        Nothing is counted before the signature was looked at: who makes links up keeps nobody from theirs.
+        """
         missing = _answer("There is no such page", "<p>Check the link in the message.</p>", 404)
         token = str(request.path_params["token"])
         unproved = unsubscribe.read(token)
-        if unproved is None:
-            return missing, None
+        secret = None if unproved is None else await self._secret_of(unproved.link.org_id)
+        link = None if unproved is None or secret is None else unproved.prove(secret)
         try:
-            secret = await self._secret_of(unproved.link.org_id)
-            link = None if secret is None else unproved.prove(secret)
-            if link is not None:
+            if link is None:
+                self._wrong.admit(peer_of(request))
+            else:
                 self._per_link.admit(token)
         except RateLimited as error:
             wait = {"Retry-After": str(max(1, round(error.retry_after or 1)))}
@@ -136,17 +163,22 @@ class _Page:
         return missing, link
 
     async def _secret_of(self, org_id: str) -> bytes | None:
-        """Return what an organization signs its links with; it never changes. Raises RateLimited."""
+        """Return what an organization signs its links with; it never changes."""
         if org_id not in self._secrets:
-            self._strangers.admit("*")
-            async with self._database.read(org_id) as tx:
-                found = await consent.secret_of(tx)
+            found = await self._unknown.find(org_id)
             if found is None:
                 return None
             if len(self._secrets) >= _MOST_SECRETS:
                 self._secrets.pop(next(iter(self._secrets)))
             self._secrets[org_id] = found
         return self._secrets[org_id]
+
+    async def _look_up(self, org_ids: frozenset[str]) -> Mapping[str, bytes]:
+        async def found() -> Mapping[str, bytes]:
+            async with self._database.read(EVERY_ORGANIZATION) as tx:
+                return await consent.secrets_there(tx, org_ids)
+
+        return await self._under_way.to_its_end(found())
 
 
 class _TooLong(Exception):
@@ -156,10 +188,11 @@ class _TooLong(Exception):
 async def _choice(request: Request) -> tuple[Choice | None, str]:
     """Return what is asked for, None for what there is not, and by whom."""
     body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LONGEST_BODY:
-            raise _TooLong
+    async with asyncio.timeout(_BODY_SECONDS):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LONGEST_BODY:
+                raise _TooLong
     if not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
         return "purpose", ONE_CLICK  # mail programs may send multipart/form-data
     try:

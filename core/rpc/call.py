@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from core.clock import Clock
+from core.rpc.stream_places import StreamPlaces
 from core.rpc.under_way import UnderWay
 from core.settings import Settings
 from core.store.database import Database
@@ -47,6 +48,8 @@ class Parts:
     under_way: UnderWay = field(default_factory=UnderWay)
     simulating: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """A process simulates for one caller at a time; who comes meanwhile waits, and nobody else notices."""
+    streams: StreamPlaces = field(default_factory=StreamPlaces)
+    """Who streams messages from this process."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is going away: streams end, nothing new begins."""
 

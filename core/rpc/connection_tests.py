@@ -20,7 +20,7 @@ from core.domain.webhooks.authentication import Authentication, ClientCertificat
 from core.domain.webhooks.classify import Outcome
 from core.rpc.call import Call
 from core.rpc.convert import to_duration
-from core.store import connections, records
+from core.store import connections, merges, records
 from dripstone.v1 import connection_pb2 as pb
 
 _SECRET_NAME = re.compile(r"(?i)auth|key|token|secret|passw|signature|cookie|credential")
@@ -34,8 +34,9 @@ async def test_connection(request: pb.TestConnectionRequest, call: Call) -> pb.T
         if row is None:
             raise NotFound(kind="connection", id=request.connection_id)
         person = await records.get(tx, request.contact_id) if request.contact_id else None
-    if request.contact_id and (person is None or person.type != "contact"):
-        raise NotFound(kind="contact", id=request.contact_id)
+        if request.contact_id and (person is None or person.type != "contact"):
+            gone = await merges.kept_by(tx, request.contact_id)
+            raise gone or NotFound(kind="contact", id=request.contact_id)
     settings = connections.settings(row)
     message = Carried(
         ids.mint("msg", call.now),

@@ -12,13 +12,12 @@ from sqlalchemy import Row
 from core import ids
 from core.domain.connections import settings as connection_settings
 from core.domain.connections.settings import Settings, Surroundings
-from core.domain.errors import ChannelTaken, EtagMismatch, Invalid, NotFound, TooManyConnections, Violation
-from core.domain.nearest import did_you_mean
+from core.domain.errors import ChannelTaken, Invalid, NotFound, TooManyConnections, Violation
 from core.domain.webhooks import authentication
-from core.domain.webhooks.urls import origin
+from core.rpc import changes
 from core.rpc.call import Call
 from core.rpc.connection_messages import FIELDS, etag, merged, message_of, settings_in, state_of
-from core.store import connections
+from core.store import connections, organizations
 from core.store.connections import ConnectionState
 from dripstone.v1 import connection_pb2 as pb
 
@@ -33,15 +32,13 @@ async def create_connection(request: pb.CreateConnectionRequest, call: Call) -> 
     settings, violations = connection_settings.check(settings_in(request.connection), FIELDS, _surroundings(call))
     if violations:
         raise Invalid(*violations)
+    await organizations.hold(call.tx)
     if await connections.count(call.tx) >= MAX_CONNECTIONS:
         raise TooManyConnections(limit=MAX_CONNECTIONS)
     state = state_of(request.connection.state) or ConnectionState.ACTIVE
     if state is ConnectionState.ACTIVE:
         await _channel_is_free(call, settings.channel)
     row = await connections.create(call.tx, ids.mint("con", call.now), settings, state)
-    if row is None:  # another call was faster
-        await _channel_is_free(call, settings.channel)
-        raise AssertionError("an active connection stands in the way, and is not there")
     await connections.bring_forward(call.tx, settings.channel)
     return await _told(row, call)
 
@@ -64,10 +61,9 @@ async def update_connection(request: pb.UpdateConnectionRequest, call: Call) -> 
     """Change what the mask names; what waits for the connection asks again at once."""
     wanted = request.connection
     fields = _mask(request)
-    await connections.hold_all(call.tx)  # of two that become active at once, the second sees the first
-    row = await _get(call, wanted.id)
-    if wanted.etag and wanted.etag != etag(row):
-        raise EtagMismatch(kind="connection", id=row.id, current=etag(row), given=wanted.etag)
+    await organizations.hold(call.tx)  # of two that become active at once, the second sees the first
+    row = await _get(call, wanted.id, lock=True)
+    changes.expect("connection", row.id, given=wanted.etag, current=etag(row))
     if not fields:
         return await _told(row, call)
     state = _state(row, wanted, fields)
@@ -115,16 +111,8 @@ def _surroundings(call: Call) -> Surroundings:
 
 def _mask(request: pb.UpdateConnectionRequest) -> list[str]:
     """Return the fields to change: those of the mask, or those that are set."""
-    paths = list(request.update_mask.paths)
-    violations = []
-    for number, path in enumerate(paths):
-        if path not in _CHANGEABLE:
-            message = f"{path} is not a field that can be changed"
-            hint = did_you_mean(path, _CHANGEABLE, f"The fields are {', '.join(_CHANGEABLE)}.")
-            violations.append(Violation(f"update_mask.paths[{number}]", "UNKNOWN_FIELD", message, hint))
-    if violations:
-        raise Invalid(*violations)
-    return paths or [name for name in _CHANGEABLE if _is_set(request.connection, name)]
+    given = [name for name in _CHANGEABLE if _is_set(request.connection, name)]
+    return changes.masked(request.update_mask.paths, _CHANGEABLE) or given
 
 
 def _is_set(connection: pb.Connection, name: str) -> bool:
@@ -151,16 +139,9 @@ def _changed(row: Row[Any], wanted: pb.Connection, fields: Collection[str], call
     given = settings_in(wanted)
     given = replace(given, auth=authentication.kept(given.auth, present.auth))
     settings, violations = connection_settings.check(merged(present, given, fields), fields, _surroundings(call))
-    if "call" in fields and not violations and _moves(settings, present):
-        message = "the URL moves to another host, so what authenticates must be sent again"
-        hint = "Set auth in the same call, with its secret: it is not sent to a new place unasked."
-        violations.append(Violation("connection.call.auth", "AUTH_NEEDED_AGAIN", message, hint))
+    if "call" in fields and not violations:
+        where = {"url": settings.call.host, "url_before": present.call.host, "field": "connection.call.auth"}
+        violations += changes.secrets_that_move(settings.auth, present.auth, **where)
     if violations:
         raise Invalid(*violations)
     return settings
-
-
-def _moves(settings: Settings, present: Settings) -> bool:
-    """Tell whether a secret that was kept would go to another host."""
-    kept = settings.auth is not None and settings.auth == present.auth and authentication.discloses(present.auth)
-    return kept and origin(settings.call.host) != origin(present.call.host)

@@ -15,7 +15,7 @@ from core.domain.messaging.consent import EVERY
 from core.domain.nearest import did_you_mean
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
-from core.store import consent, records, refusing, suppressions
+from core.store import consent, merges, records, refusing, suppressions
 from core.store.records import Record
 from core.store.refusing import Said
 from core.store.transaction import Transaction
@@ -38,9 +38,8 @@ async def set_consent(request: pb.SetConsentRequest, call: Call) -> pb.Consent:
     Raises Invalid for a grant without a reason where the contact themself had refused.
     """
     channel, purpose = _words(request)
-    await _contact(call.tx, request.contact_id)
-    held = await records.hold(call.tx, [(call.caller.org_id, request.contact_id)])
-    contact = held[call.caller.org_id, request.contact_id]
+    await records.hold(call.tx, [(call.caller.org_id, request.contact_id)])
+    contact = await _contact(call.tx, request.contact_id)
     said = Said(
         actor=call.caller.principal_id,
         cause=call.cause,
@@ -50,12 +49,19 @@ async def set_consent(request: pb.SetConsentRequest, call: Call) -> pb.Consent:
         reason=request.reason,
     )
     if request.granted:
-        await _check_override(call.tx, request, channel, purpose)
-        of_whom = {"actor": said.actor, "reason": said.reason, "cause": said.cause}
-        await consent.answer(call.tx, contact.id, channel, purpose, True, **of_whom)
+        await _check_override(call.tx, contact, channel, purpose, request.reason)
+        await refusing.grant(call.tx, contact, channel, purpose, said)
     else:
         await refusing.withdraw(call.tx, contact, channel, purpose, said)
     return await _message(call.tx, contact)
+
+
+async def list_consent_changes(request: pb.ListConsentChangesRequest, call: Call) -> pb.ListConsentChangesResponse:
+    """Return a page of everything that was ever said of a contact, newest first."""
+    contact = await _contact(call.tx, request.contact_id)
+    whose = await merges.parts_of(call.tx, contact.id)
+    rows, token = await consent.changes_page(call.tx, whose, request.page_size, request.page_token)
+    return pb.ListConsentChangesResponse(changes=[_change(row) for row in rows], next_page_token=token)
 
 
 async def list_suppressions(request: pb.ListSuppressionsRequest, call: Call) -> pb.ListSuppressionsResponse:
@@ -88,7 +94,7 @@ async def lift_suppression(request: pb.LiftSuppressionRequest, call: Call) -> pb
 async def _contact(tx: Transaction, contact_id: str) -> Record:
     record = await records.get(tx, contact_id)
     if record is None or record.type != "contact":
-        raise NotFound(kind="contact", id=contact_id)
+        raise await merges.kept_by(tx, contact_id) or NotFound(kind="contact", id=contact_id)
     return record
 
 
@@ -105,19 +111,13 @@ def _words(request: pb.SetConsentRequest) -> tuple[str, str]:
     return request.channel or EVERY, request.purpose or EVERY
 
 
-async def _check_override(tx: Transaction, request: pb.SetConsentRequest, channel: str, purpose: str) -> None:
+async def _check_override(tx: Transaction, contact: Record, channel: str, purpose: str, reason: str) -> None:
     """Refuse a grant that overrides what the contact themself said and does not tell why. Raises Invalid."""
-    refusals = [one for one in await consent.answers_of(tx, request.contact_id) if not one.granted]
-    own = [one for one in refusals if refusing.is_own(one.actor)]
-    over = [one for one in own if _meet(one.channel, channel) and _meet(one.purpose, purpose)]
-    if over and not request.reason.strip():
-        refused = over[0]
+    key = contact.org_id, contact.id
+    refused = (await refusing.own_refusals(tx, [key], channel, purpose)).get(key)
+    if refused is not None and not reason.strip():
         message = f"is required: the contact refused {refused.purpose} by {refused.channel} ({refused.actor})"
         raise invalid("reason", "REQUIRED", message, "Say where and how the contact agreed since.")
-
-
-def _meet(one: str, other: str) -> bool:
-    return one == other or EVERY in (one, other)
 
 
 async def _message(tx: Transaction, contact: Record) -> pb.Consent:
@@ -142,6 +142,20 @@ def _entries(rows: Sequence[Row[Any]]) -> list[pb.ConsentEntry]:
         )
         for row in rows
     ]
+
+
+def _change(row: Row[Any]) -> pb.ConsentChange:
+    return pb.ConsentChange(
+        id=row.id,
+        contact_id=row.contact_id,
+        channel=row.channel,
+        purpose=row.purpose,
+        granted=row.granted,
+        actor=row.actor,
+        reason=row.reason,
+        cause=row.cause,
+        create_time=to_timestamp(row.created_at),
+    )
 
 
 def _suppression(row: Row[Any]) -> pb.Suppression:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Row
 
-from core.domain.webhooks import disabling, signing
+from core.domain.webhooks import disabling
 from core.domain.webhooks.bodies import PayloadFormat
 from core.domain.webhooks.endpoint_options import Options
 from core.domain.webhooks.retry import Preset
@@ -122,7 +122,9 @@ def message_of(row: Row[Any], now: datetime) -> pb.Endpoint:
         verification=_VERIFICATIONS[Verification(row.verification)],
         failing_since_time=to_timestamp(row.failing_since),
         disable_progress_percent=disabling.progress_percent(row.failing_since, row.failures, now),
-        public_key=signing.public_key(endpoints.seed_of(row)) if endpoints.signs_asymmetrically(row) else "",
+        public_key=row.public_key,
+        idle_limit=to_duration(row.idle_seconds) if row.idle_seconds else None,
+        expire_time=to_timestamp(row.expires_at),
     )
 
 

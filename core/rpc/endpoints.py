@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
@@ -13,18 +14,17 @@ from sqlalchemy import Row
 
 from core import ids
 from core.domain.effects import Emit
-from core.domain.errors import EtagMismatch, Invalid, NotFound, TooManyEndpoints, Violation, invalid
-from core.domain.nearest import did_you_mean
-from core.domain.webhooks import authentication, endpoint_options, signing
+from core.domain.errors import Invalid, NotFound, TooManyEndpoints, Violation, invalid
+from core.domain.webhooks import authentication, endpoint_options, receivers, signing
 from core.domain.webhooks.endpoint_options import Options, Surroundings
 from core.domain.webhooks.gates import GateReason
 from core.domain.webhooks.signing import SignatureFormat
 from core.domain.webhooks.states import EndpointKind, EndpointState, Verification
-from core.domain.webhooks.urls import origin
+from core.rpc import changes
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.endpoint_messages import OPTIONS, etag, merged, message_of, options_in, state_of
-from core.store import deliveries, endpoints, subscribers
+from core.store import deliveries, endpoints, organizations
 from core.store.deliveries import Emission
 from core.store.endpoint_health import HEALTHY
 from core.store.endpoints import Lock
@@ -37,6 +37,9 @@ MAX_OLD_KEYS = 10
 LONGEST_GRACE = timedelta(days=7)
 DEFAULT_GRACE = timedelta(hours=24)
 
+SHORTEST_IDLE, LONGEST_IDLE = timedelta(minutes=1), timedelta(days=30)
+"""What a temporary endpoint may go without a stream."""
+
 _CHANGEABLE = (*OPTIONS, "state")
 _GATE = ("gate_until", "gate_reason")
 _PROBES = ("probe_at", "probes")
@@ -48,8 +51,10 @@ async def create_endpoint(request: pb.CreateEndpointRequest, call: Call) -> pb.C
     if request.require_verification and options.kind is EndpointKind.PULL:
         message = "an endpoint that fetches its messages needs no verification"
         violations.append(Violation("require_verification", "CONFLICT", message, "Leave it out."))
-    if violations:
+    idle_seconds, found = _idle_seconds(request, options)
+    if violations := [*violations, *found]:
         raise Invalid(*violations)
+    await organizations.hold(call.tx)  # who creates another one meanwhile counts this one
     if await endpoints.count(call.tx) >= MAX_ENDPOINTS:
         raise TooManyEndpoints(limit=MAX_ENDPOINTS)
     secret = _new_secret()
@@ -58,7 +63,10 @@ async def create_endpoint(request: pb.CreateEndpointRequest, call: Call) -> pb.C
         ids.mint("ep", call.now),
         secret=secret,
         verification=Verification.UNVERIFIED if request.require_verification else Verification.NOT_REQUIRED,
-        signing_seed=_seed(options, ""),
+        challenge=_new_challenge(),
+        idle_seconds=idle_seconds,
+        expires_at=call.tx.now + timedelta(seconds=idle_seconds) if idle_seconds else None,
+        **_key_columns(options, ""),
         **endpoints.option_columns(options, (*OPTIONS, "kind")),
     )
     return pb.CreateEndpointResponse(endpoint=message_of(row, call.now), secret=secret)
@@ -79,11 +87,8 @@ async def update_endpoint(request: pb.UpdateEndpointRequest, call: Call) -> pb.E
     """Change what the mask names."""
     wanted = request.endpoint
     fields = _mask(request)
-    if "state" in fields and state_of(wanted.state) is EndpointState.ACTIVE:  # which others may have to be told of
-        await subscribers.hold(call.tx, [call.caller.org_id])
     row = await _get(call, wanted.id, lock="change")
-    if wanted.etag and wanted.etag != etag(row):
-        raise EtagMismatch(kind="endpoint", id=row.id, current=etag(row), given=wanted.etag)
+    changes.expect("endpoint", row.id, given=wanted.etag, current=etag(row))
     values = _changes(row, wanted, fields, call)
     if not values:
         return message_of(row, call.now)
@@ -96,13 +101,9 @@ async def update_endpoint(request: pb.UpdateEndpointRequest, call: Call) -> pb.E
 
 
 async def delete_endpoint(request: pb.DeleteEndpointRequest, call: Call) -> Empty:
-    """Remove an endpoint, drop what waits for it, and tell the enrollments that waited for the outcome."""
+    """Remove an endpoint at once; the dispatcher drops what waits for it, and tells who waited for the outcome."""
     row = await _get(call, request.endpoint_id, lock="delete")
-    finals = await deliveries.drop_for(call.tx, row.id)
     await endpoints.remove(call.tx, row.id)
-    if finals:
-        ended = [(final.org_id, final.enrollment_id, final.stimulus) for final in finals]
-        await call.parts.engine.ended(call.tx, ended)
     return Empty()
 
 
@@ -136,10 +137,30 @@ def _new_secret() -> str:
     return signing.secret_from(ids.new_secret_bytes())
 
 
-def _seed(options: Options, present: str) -> str:
-    """Return the seed of the endpoint's key pair: the one it has, or a new one where it signs with one from now on."""
-    signs = any(one.format is SignatureFormat.V1A for one in options.extra_signatures)
-    return base64.b64encode(ids.new_secret_bytes()).decode() if signs and not present else present
+def _new_challenge() -> str:
+    return receivers.challenge_from(ids.new_secret_bytes())
+
+
+def _key_columns(options: Options, seed: str) -> dict[str, str]:
+    """Return the endpoint's key pair: the one whose seed it has, or a new one where it signs with one from now on."""
+    if not any(one.format is SignatureFormat.V1A for one in options.extra_signatures):
+        return {"signing_seed": seed, "public_key": ""}
+    seed = seed or base64.b64encode(ids.new_secret_bytes()).decode()
+    return {"signing_seed": seed, "public_key": signing.public_key(base64.b64decode(seed))}
+
+
+def _idle_seconds(request: pb.CreateEndpointRequest, options: Options) -> tuple[int, list[Violation]]:
+    """Return how long the endpoint may go without a stream, 0 for ever, and what is wrong with that."""
+    if not request.HasField("idle_limit"):
+        return 0, []
+    if options.kind is not EndpointKind.PULL:
+        message = "only an endpoint that fetches its messages is temporary"
+        return 0, [Violation("idle_limit", "CONFLICT", message, "Leave it out, or make the endpoint of kind pull.")]
+    limit = request.idle_limit.ToTimedelta()
+    if not SHORTEST_IDLE <= limit <= LONGEST_IDLE:
+        message = "an endpoint may go without a stream for 1 minute to 30 days"
+        return 0, [Violation("idle_limit", "OUT_OF_RANGE", message, "Leave it out for one that stays.")]
+    return math.ceil(limit.total_seconds()), []
 
 
 def _surroundings(call: Call, prefix: str = "") -> Surroundings:
@@ -148,16 +169,8 @@ def _surroundings(call: Call, prefix: str = "") -> Surroundings:
 
 def _mask(request: pb.UpdateEndpointRequest) -> list[str]:
     """Return the fields to change: those of the mask, or those that are set."""
-    paths = list(request.update_mask.paths)
-    violations = []
-    for number, path in enumerate(paths):
-        if path not in _CHANGEABLE:
-            message = f"{path} is not a field that can be changed"
-            hint = did_you_mean(path, _CHANGEABLE, f"The fields are {', '.join(_CHANGEABLE)}.")
-            violations.append(Violation(f"update_mask.paths[{number}]", "UNKNOWN_FIELD", message, hint))
-    if violations:
-        raise Invalid(*violations)
-    return paths or [name for name in _CHANGEABLE if _is_set(request.endpoint, name)]
+    given = [name for name in _CHANGEABLE if _is_set(request.endpoint, name)]
+    return changes.masked(request.update_mask.paths, _CHANGEABLE) or given
 
 
 def _is_set(endpoint: pb.Endpoint, name: str) -> bool:
@@ -174,11 +187,9 @@ def _changes(row: Row[Any], wanted: pb.Endpoint, fields: Collection[str], call: 
     given = options_in(wanted)
     given = replace(given, auth=authentication.kept(given.auth, present.auth))
     options, violations = endpoint_options.check(merged(present, given, named), named, _surroundings(call, "endpoint."))
-    moved = "url" in named and not violations and origin(options.url) != origin(present.url)
-    if moved and options.auth == present.auth and authentication.discloses(present.auth):
-        message = "the URL moves to another host, so what authenticates must be sent again"
-        hint = "Set auth in the same call, with its secret: it is not sent to a new place unasked."
-        violations.append(Violation("endpoint.auth", "AUTH_NEEDED_AGAIN", message, hint))
+    if "url" in named and not violations:
+        where = {"url": options.url, "url_before": present.url, "field": "endpoint.auth"}
+        violations += changes.secrets_that_move(options.auth, present.auth, **where)
     values: dict[str, Any] = {}
     if "state" in fields:
         state = state_of(wanted.state)
@@ -194,7 +205,7 @@ def _changes(row: Row[Any], wanted: pb.Endpoint, fields: Collection[str], call: 
     if options.url != present.url:
         values = {**_anew(row, _PROBES), **_unproven(row), **values}
     if "extra_signatures" in named:
-        values["signing_seed"] = _seed(options, row.signing_seed)
+        values |= _key_columns(options, row.signing_seed)
     return values
 
 
@@ -217,8 +228,11 @@ def _paused(row: Row[Any]) -> dict[str, Any]:
 
 
 def _unproven(row: Row[Any]) -> dict[str, Any]:
-    """Return the columns of an endpoint whose URL changed: what another one has proved does not count."""
-    return {"verification": Verification.UNVERIFIED} if row.verification == Verification.VERIFIED else {}
+    """Return the columns of an endpoint whose URL changed: what another one has proved or was asked does not count."""
+    challenge = {"challenge": _new_challenge()}
+    if row.verification != Verification.VERIFIED:
+        return challenge
+    return {**challenge, "verification": Verification.UNVERIFIED}
 
 
 async def _tell_enabled(row: Row[Any], call: Call) -> None:

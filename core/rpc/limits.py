@@ -14,17 +14,34 @@ class RateLimiter:
     def __init__(self, clock: Clock, per_second: float):
         self._clock = clock
         self._per_second = per_second
+        self._most = max(1.0, per_second * 2)
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def admit(self, key_id: str) -> None:
         """Take one token. Raises RateLimited with the seconds to wait when there is none."""
-        now = self._clock.now().timestamp()
-        most = self._per_second * 2
-        tokens, seen = self._buckets.pop(key_id, (most, now))
-        tokens = min(most, tokens + (now - seen) * self._per_second)
-        if tokens < 1:
-            self._buckets[key_id] = (tokens, now)
-            raise RateLimited(limit=f"{self._per_second:g}", retry_after=(1 - tokens) / self._per_second)
+        tokens, now = self._filled(key_id)
+        self._check(tokens)
+        self._buckets.pop(key_id, None)
         self._buckets[key_id] = (tokens - 1, now)  # put last: the oldest entry is the least used
         if len(self._buckets) > _FORGET_ABOVE:
             self._buckets.pop(next(iter(self._buckets)))
+
+    def check(self, key_id: str) -> None:
+        """Take nothing. Raises RateLimited like `admit`."""
+        self._check(self._filled(key_id)[0])
+
+    def give_back(self, key_id: str) -> None:
+        """Put back a token that was taken for nothing."""
+        if key_id in self._buckets:
+            tokens, now = self._filled(key_id)
+            self._buckets[key_id] = (min(self._most, tokens + 1), now)
+
+    def _filled(self, key_id: str) -> tuple[float, float]:
+        """Return the tokens that a key has by now, and the instant; a clock that was put back takes none away."""
+        now = self._clock.now().timestamp()
+        tokens, seen = self._buckets.get(key_id, (self._most, now))
+        return min(self._most, tokens + max(0.0, now - seen) * self._per_second), now
+
+    def _check(self, tokens: float) -> None:
+        if tokens < 1:
+            raise RateLimited(limit=f"{self._per_second:g}", retry_after=(1 - tokens) / self._per_second)

@@ -10,7 +10,7 @@ from core.domain.errors import NotFound, WrongState, invalid
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.listing import listed
-from core.store import identity_conflicts, merges, merging, unmerging
+from core.store import identity_conflicts, merges, merging, missed_outcomes, unmerging
 from core.store.identity_conflicts import ConflictState
 from dripstone.v1 import record_pb2 as pb
 
@@ -27,7 +27,9 @@ async def merge_records(request: pb.MergeRecordsRequest, call: Call) -> pb.Merge
 
 async def undo_merge(request: pb.UndoMergeRequest, call: Call) -> pb.Merge:
     """Take a merge back and tell what could not be. Raises NotFound, WrongState and RecordMerged."""
-    return _merge(await unmerging.undo(call.tx, request.merge_id, actor=call.caller.principal_id))
+    row = await unmerging.undo(call.tx, request.merge_id, actor=call.caller.principal_id)
+    await call.parts.engine.ended(call.tx, await missed_outcomes.of_contact(call.tx, row.merged_id))
+    return _merge(row)
 
 
 async def list_merges(request: pb.ListMergesRequest, call: Call) -> pb.ListMergesResponse:

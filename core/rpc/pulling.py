@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
@@ -24,11 +25,14 @@ from core.rpc.call import Call
 from core.store import endpoints, organizations, pulling
 from core.store.endpoints import Lock
 from core.store.outbox import ClaimedDelivery, Completion
-from core.store.pulling import HandedOut
+from core.store.pulling import HandedOut, Room
 from core.store.transaction import Transaction
 from dripstone.v1 import webhook_pb2 as pb
 
 USUAL_IN_FLIGHT, MOST_IN_FLIGHT = 16, 256
+MOST_BYTES, MOST_BYTES_AT_ONCE = 4 << 20, 1 << 20
+"""Of payloads that one stream has out, and that it leases in one turn; a message that is larger goes alone."""
+
 USUAL_LEASE, SHORTEST_LEASE, LONGEST_LEASE = timedelta(seconds=30), timedelta(seconds=1), timedelta(minutes=10)
 
 _LOOKS_EVERY_SECONDS = 1.0
@@ -44,7 +48,14 @@ async def stream_messages(request: pb.StreamMessagesRequest, call: Call) -> Asyn
         raise Invalid(*wrong)
     lease = request.lease.ToTimedelta() if request.HasField("lease") else USUAL_LEASE
     consumer = _Consumer(call, request.endpoint_id, request.max_in_flight or USUAL_IN_FLIGHT, lease)
-    parts = call.parts
+    with call.parts.streams.take(call.caller.org_id):
+        async with aclosing(_handed_out(consumer)) as messages:  # type: ignore[type-var]
+            async for message in messages:
+                yield message
+
+
+async def _handed_out(consumer: _Consumer) -> AsyncIterator[pb.StreamedMessage]:
+    parts = consumer.call.parts
     wake = parts.database.wakeups.event(*_WAKES)
     unseen: dict[str, str] = {}
     try:
@@ -78,6 +89,8 @@ class _Consumer:
     """Nobody listens any more."""
     _held: dict[str, str] = field(default_factory=dict)
     """Delivery to lease token."""
+    _sizes: dict[str, int] = field(default_factory=dict)
+    """Delivery to the bytes of its payload."""
 
     async def fetch(self, unseen: dict[str, str]) -> list[pb.StreamedMessage]:
         """Lease what there is room for; `unseen` gets delivery and lease token of each message."""
@@ -86,16 +99,22 @@ class _Consumer:
             endpoint = await self._admitted(tx)
             still = await pulling.still_held(tx, self._held)
             self._held = {id_: token for id_, token in self._held.items() if id_ in still}
-            room = self.most - len(self._held)
+            self._sizes = {id_: size for id_, size in self._sizes.items() if id_ in still}
+            room = Room(min(MOST_BYTES_AT_ONCE, MOST_BYTES - sum(self._sizes.values())), first_anyway=not self._held)
+            count = self.most - len(self._held)
             active = endpoint.state == EndpointState.ACTIVE
-            if not (active and room > 0 and await pulling.is_due(tx, endpoint)):
-                return []
+            may = active and count > 0 and room.bytes > 0 and await pulling.is_due(tx, endpoint)
+        if _is_ending(endpoint, tx.now):
+            async with database.write(org) as tx:
+                await endpoints.renew(tx, endpoint)
+        if not may:
+            return []
         async with database.write(org) as tx:
             endpoint = await self._admitted(tx)
             if endpoint.state != EndpointState.ACTIVE:
                 return []
             token = ids.mint("lse", tx.now)
-            handed = await pulling.hand_out(tx, endpoint, limit=room, lease=self.lease, token=token)
+            handed = await pulling.hand_out(tx, endpoint, limit=count, room=room, lease=self.lease, token=token)
             receiver = endpoints.receiver(endpoint)
             messages = [_streamed(one, receiver, tx) for one in handed]
         leased = {one.id: token for one in handed}
@@ -103,6 +122,7 @@ class _Consumer:
             await self.give_back(leased)
             return []
         self._held |= leased
+        self._sizes |= {one.id: len(one.payload.encode()) for one in handed}
         unseen |= leased
         return messages
 
@@ -117,6 +137,11 @@ class _Consumer:
         if key_id and not await organizations.key_is_valid(tx, key_id):
             raise Unauthenticated()
         return await _pull_endpoint(tx, self.endpoint_id)
+
+
+def _is_ending(endpoint: Row[Any], now: datetime) -> bool:
+    """Tell whether a temporary endpoint has used up half of its time without a stream."""
+    return endpoint.expires_at is not None and endpoint.expires_at - now < timedelta(seconds=endpoint.idle_seconds / 2)
 
 
 async def ack_messages(request: pb.AckMessagesRequest, call: Call) -> pb.AckMessagesResponse:

@@ -23,7 +23,7 @@ from core.domain.qualification.score import Decision, Score
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
 from core.rpc.call import Call
-from core.store import identifiers, organizations, records
+from core.store import identifiers, merges, organizations, records
 from core.store import qualification as store
 from core.store.records import Record
 from core.store.transaction import Transaction
@@ -132,14 +132,14 @@ async def find(tx: Transaction, target: Target, *, lock: bool) -> Person:
     if lead_id:
         lead = await records.get(tx, lead_id)
         if lead is None or lead.type != "lead":
-            raise NotFound(kind="lead", id=lead_id)
+            raise await merges.kept_by(tx, lead_id) or NotFound(kind="lead", id=lead_id)
         contact_id = lead.contact_id or ""
     else:
         contact_id = target.lead_id or await identifiers.owner(tx, "contact", ("email", target.email)) or ""
     contact = await _held(tx, contact_id) if lock else await records.get(tx, contact_id)
     if contact is None or contact.type != "contact":
         if target.lead_id:
-            raise NotFound(kind="contact", id=contact_id)
+            raise await merges.kept_by(tx, contact_id) or NotFound(kind="contact", id=contact_id)
         return Person(None, None)
     if not lead_id:
         newest = (await records.newest_leads(tx, [contact.id])).get(contact.id)

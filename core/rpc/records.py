@@ -180,13 +180,15 @@ async def _check_references(tx: Transaction, record_type: str, fields: Mapping[s
     for prefix, value in wanted.values():
         if prefix == "mem" and await organizations.get_member(tx, value) is not None:
             found.add(value)
-    missing = [
-        Violation(f"fields.{name}", "NOT_FOUND", f"there is no {value}", "Check the id.")
-        for name, (_, value) in wanted.items()
-        if value not in found
-    ]
+    missing = [(f"fields.{name}", value) for name, (_, value) in wanted.items() if value not in found]
     if missing:
-        raise Invalid(*missing)
+        raise Invalid(
+            *[
+                await merges.where_named(tx, field, value)
+                or Violation(field, "NOT_FOUND", f"there is no {value}", "Check the id.")
+                for field, value in missing
+            ]
+        )
 
 
 async def _emails_by_identity(tx: Transaction, where: Expression) -> Expression:

@@ -15,7 +15,7 @@ from core.domain.webhooks.states import DeliveryState, EndpointState
 from core.rpc.call import Call
 from core.rpc.convert import from_timestamp, to_timestamp
 from core.rpc.listing import listed
-from core.store import endpoints, replays
+from core.store import endpoints, organizations, replays
 from core.store.replays import Choice, ReplayState
 from dripstone.v1 import webhook_pb2 as pb
 
@@ -52,6 +52,7 @@ async def create_replay(request: pb.CreateReplayRequest, call: Call) -> pb.Repla
         raise NotFound(kind="endpoint", id=request.endpoint_id)
     if endpoint.state != EndpointState.ACTIVE:
         raise EndpointNotActive(endpoint_id=endpoint.id, state=endpoint.state)
+    await organizations.hold(call.tx)  # who starts another one meanwhile counts this one
     if await replays.count_open(call.tx) >= MAX_OPEN:
         raise TooManyReplays(limit=MAX_OPEN)
     choice = Choice(

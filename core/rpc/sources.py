@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy import Row
 
 from core.domain import names
-from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, invalid
+from core.domain.errors import AlreadyExists, Invalid, NotFound, Violation, invalid
 from core.domain.inbound import fitting, mapping, settings, verifier_settings
 from core.domain.inbound.mapping import MappingRules
 from core.domain.inbound.verifiers import HmacForm, Kind, Verifier
-from core.domain.nearest import did_you_mean
+from core.rpc import changes
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.store import quarantine, sources
@@ -75,8 +75,7 @@ async def update_source(request: pb.UpdateSourceRequest, call: Call) -> pb.Sourc
     wanted = request.source
     fields = _mask(request)
     row = await _get(call, wanted.id, lock=True)
-    if wanted.etag and wanted.etag != _etag(row):
-        raise EtagMismatch(kind="source", id=row.id, current=_etag(row), given=wanted.etag)
+    changes.expect("source", row.id, given=wanted.etag, current=_etag(row))
     values, violations = _settings(wanted, fields, row.kind, "source.", settings.verifier_of(row.verifier))
     if "display_name" in fields and not wanted.display_name:
         message = "is required and missing"
@@ -126,17 +125,10 @@ def _path(token: str) -> str:
 
 def _mask(request: pb.UpdateSourceRequest) -> list[str]:
     """Return the fields to change: those of the mask, or those that are set."""
-    violations = []
-    for number, path in enumerate(request.update_mask.paths):
-        if path not in _CHANGEABLE:
-            message = f"{path[:100]} is not a field that can be changed"
-            hint = did_you_mean(path[:100], _CHANGEABLE, f"The fields are {', '.join(_CHANGEABLE)}.")
-            violations.append(Violation(f"update_mask.paths[{number}]", "UNKNOWN_FIELD", message, hint))
-    if violations:
-        raise Invalid(*violations)
     source = request.source
     given = [name for name in _CHANGEABLE if name != "display_name" and source.HasField(name)]  # type: ignore[arg-type]
-    return list(request.update_mask.paths) or (["display_name"] if source.display_name else []) + given
+    named = changes.masked(request.update_mask.paths, _CHANGEABLE)
+    return named or (["display_name"] if source.display_name else []) + given
 
 
 def _settings(

@@ -48,7 +48,7 @@ async def test_endpoint(request: pb.TestEndpointRequest, call: Call) -> pb.TestE
     payload = bodies.in_form(form, row.org_id, "endpoint.test", now, data) or payload
     receiver = endpoints.receiver(row)
     result = await send_signed(parts.webhook_sender, receiver, Outgoing(ids.mint("msg", now), payload), now)
-    if result.ruling.delivered and receivers.echoes(receiver, result.response_text, now):
+    if result.ruling.delivered and receivers.echoes(receiver, result.response_text):
         await _verified(row, parts)
     return pb.TestEndpointResponse(
         ok=result.ruling.delivered,
@@ -143,11 +143,11 @@ async def _verified(row: Row[Any], parts: Parts, rate: float = 0) -> bool:
     """Note the proof; tell whether the endpoint still is where the proof came from."""
     async with parts.database.write(row.org_id) as tx:
         now_is = await endpoints.get(tx, row.id, lock="change")
-        if now_is is None or now_is.url != row.url:
+        if now_is is None or (now_is.url, now_is.challenge) != (row.url, row.challenge):
             return False
         if rate and not 0 < now_is.rate_per_second <= rate:
             await endpoints.change(tx, row.id, {"rate_per_second": rate})
-        await endpoints.verify(tx, [(row.org_id, row.id)])
+        await endpoints.verify(tx, [(row.org_id, row.id, row.challenge)])
     return True
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from core.domain.errors import DeliveryUnderWay, EndpointDeleted, EndpointNotActive, NotFound
+from core.domain.errors import DeliveryUnderWay, EndpointDeleted, EndpointNotActive, NotFound, PayloadNotKept
 from core.domain.webhooks.states import DeliveryState, EndpointState
 from core.rpc.call import Call
 from core.rpc.convert import to_duration, to_timestamp
@@ -51,6 +51,8 @@ async def redeliver(request: pb.RedeliverRequest, call: Call) -> pb.Delivery:
         raise EndpointNotActive(endpoint_id=endpoint.id, state=endpoint.state)
     if row.lease_token is not None and row.lease_until > call.now:
         raise DeliveryUnderWay(delivery_id=row.id)
+    if not await deliveries.is_kept(call.tx, row):
+        raise PayloadNotKept(delivery_id=row.id)
     await deliveries.restart(call.tx, row)
     again = await deliveries.get(call.tx, row.id)
     assert again is not None

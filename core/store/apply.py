@@ -9,7 +9,7 @@ from typing import Any
 
 from core.domain import names
 from core.domain.effects import Ask
-from core.domain.enrollment import Enrollment
+from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.frozen import frozen
 from core.domain.trace import Transition
 from core.store import statistics
@@ -53,8 +53,8 @@ class Applied:
 
     lost: frozenset[str]
     """New enrollments that were not written, because another one had taken their identity."""
-    unheard: tuple[tuple[Enrollment, str], ...]
-    """Enrollments that await a message which no endpoint will receive, and that message's id."""
+    unheard: tuple[tuple[Enrollment, DeliveryEnded], ...]
+    """Enrollments that await a message which no endpoint will receive, and what they are told of it."""
     asked: tuple[tuple[Enrollment, Ask], ...]
     """Enrollments that wait for an answer of the core, and the question."""
 

@@ -38,6 +38,8 @@ class ContactCandidate:
     """When it was so, where that is a while ago: fields that were set since keep their value."""
     fills: bool = False
     """It only fills fields that are empty."""
+    known: bool = False
+    """It names somebody and tells nothing: no record is made for it, and none is changed."""
 
 
 @dataclass(frozen=True, slots=True)

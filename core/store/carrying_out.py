@@ -22,14 +22,14 @@ from core.domain.effects import (
     UpdateRecord,
     WithdrawMessages,
 )
-from core.domain.enrollment import Enrollment
+from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.trace import Transition
 from core.store import approvals, created, dead_letters, deliveries, events, lists, outgoing, records, tasks
 from core.store.deliveries import Emission
 from core.store.transaction import Transaction
 
-CarriedOut = tuple[tuple[tuple[Enrollment, str], ...], tuple[tuple[Enrollment, Ask], ...]]
-"""Enrollments whose awaited message nobody will receive, and enrollments with a question."""
+CarriedOut = tuple[tuple[tuple[Enrollment, DeliveryEnded], ...], tuple[tuple[Enrollment, Ask], ...]]
+"""Enrollments whose awaited message nobody will receive, with why, and enrollments with a question."""
 
 
 @dataclass(slots=True)
@@ -127,6 +127,10 @@ async def carry_out(tx: Transaction, transitions: Sequence[Transition]) -> Carri
             await write(tx, effects)
     if not found.emissions:
         return (), tuple(found.asked)
-    counts = await deliveries.emit(tx, found.emissions)
-    silent = [message for message, number in counts.items() if not number and message in found.awaited]
-    return tuple((found.awaited[message], message) for message in silent), tuple(found.asked)
+    reached = await deliveries.emit(tx, found.emissions)
+    unheard = tuple(
+        (enrollment, DeliveryEnded(message, delivered=False, outcome=why))
+        for message, enrollment in found.awaited.items()
+        if (why := reached[message].silence)
+    )
+    return unheard, tuple(found.asked)

@@ -69,15 +69,24 @@ _BY_ID_POSTGRESQL = (
     f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "  # noqa: S608
     "JOIN enrollments e USING (org_id, id) ORDER BY e.id FOR UPDATE OF e"
 )
-_RECORDS_SQLITE = (
-    "SELECT r.org_id, r.id, r.type, r.contact_id, r.fields FROM json_each($1) w CROSS JOIN records r "
+_RECORD_COLUMNS = "r.org_id, r.id, r.type, r.contact_id, r.fields"
+_JOINED_SQLITE = (
+    f"SELECT {_RECORD_COLUMNS} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608
     "ON r.org_id = json_extract(w.value, '$[0]') AND r.{column} = json_extract(w.value, '$[1]') "
-    "WHERE r.type = '{type}' AND r.deleted_at IS NULL ORDER BY r.id"
+    "WHERE r.type = '{type}' AND r.deleted_at IS NULL"
 )
-_RECORDS_POSTGRESQL = (
-    "SELECT r.org_id, r.id, r.type, r.contact_id, r.fields FROM unnest($1::text[], $2::text[]) AS w(org_id, wanted) "
+_JOINED_POSTGRESQL = (
+    f"SELECT {_RECORD_COLUMNS} FROM unnest($1::text[], $2::text[]) AS w(org_id, wanted) "  # noqa: S608
     "JOIN records r ON r.org_id = w.org_id AND r.{column} = w.wanted "
-    "WHERE r.type = '{type}' AND r.deleted_at IS NULL ORDER BY r.id"
+    "WHERE r.type = '{type}' AND r.deleted_at IS NULL"
+)
+_PEOPLE_SQLITE, _PEOPLE_POSTGRESQL = (
+    " UNION ALL ".join((sql.format(column="id", type="contact"), sql.format(column="contact_id", type="lead")))
+    + " ORDER BY 2"
+    for sql in (_JOINED_SQLITE, _JOINED_POSTGRESQL)
+)
+_COMPANIES_SQLITE, _COMPANIES_POSTGRESQL = (
+    sql.format(column="id", type="company") for sql in (_JOINED_SQLITE, _JOINED_POSTGRESQL)
 )
 
 
@@ -185,25 +194,17 @@ async def contacts_and_leads(
     tx: Transaction, contacts: Iterable[tuple[str, str]]
 ) -> tuple[dict[tuple[str, str], RecordFacts], dict[tuple[str, str], RecordFacts]]:
     """Return the contacts with these `(organization, id)`, and the newest lead of each, by the same key."""
-    wanted = set(contacts)
-    people = await _records(tx, "contact", "id", wanted)
-    leads = await _records(tx, "lead", "contact_id", wanted)
+    rows = await _fetch_rows(tx, _PEOPLE_SQLITE, _PEOPLE_POSTGRESQL, contacts)
     return (
-        {(row[0], row[1]): _record(row) for row in people},
-        {(row[0], row[3]): _record(row) for row in leads},  # ordered by id: the newest stays
+        {(row[0], row[1]): _record(row) for row in rows if row[2] == "contact"},
+        {(row[0], row[3]): _record(row) for row in rows if row[2] == "lead"},  # ordered by id: the newest stays
     )
 
 
 async def companies(tx: Transaction, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], RecordFacts]:
     """Return the companies with these `(organization, id)`."""
-    return {(row[0], row[1]): _record(row) for row in await _records(tx, "company", "id", wanted)}
-
-
-async def _records(
-    tx: Transaction, record_type: str, column: str, wanted: Iterable[tuple[str, str]]
-) -> Sequence[Sequence[Any]]:
-    sqlite, postgresql = (sql.format(column=column, type=record_type) for sql in (_RECORDS_SQLITE, _RECORDS_POSTGRESQL))
-    return await _fetch_rows(tx, sqlite, postgresql, wanted)
+    rows = await _fetch_rows(tx, _COMPANIES_SQLITE, _COMPANIES_POSTGRESQL, wanted)
+    return {(row[0], row[1]): _record(row) for row in rows}
 
 
 def _record(row: Sequence[Any]) -> RecordFacts:
@@ -212,6 +213,9 @@ def _record(row: Sequence[Any]) -> RecordFacts:
 
 def _json(value: Any) -> Any:
     return read_json(value) if isinstance(value, str) else value
+
+
+_STATES = {state.value: state for state in State}
 
 
 def _enrollment(row: Sequence[Any]) -> Enrollment:
@@ -229,7 +233,7 @@ def _enrollment(row: Sequence[Any]) -> Enrollment:
         key=key,
         occurrence=occurrence,
         actor=actor,
-        state=State(state),
+        state=_STATES[state],
         step_id=step_id,
         rev=rev,
         entered_at=from_micros(entered_at),

@@ -125,14 +125,15 @@ def usage(row: Row[Any]) -> Usage:
     return Usage(row.rate_until, row.queued_until, row.gate_until, row.day, row.sent, calls)
 
 
-async def create(tx: Transaction, connection_id: str, given: Settings, state: ConnectionState) -> Row[Any] | None:
-    """Insert a connection and return it; None where an active one carries its channel."""
+async def create(tx: Transaction, connection_id: str, given: Settings, state: ConnectionState) -> Row[Any]:
+    """Insert a connection and return it; the caller holds the organization, and no active one carries its channel."""
     fields = ("display_name", "channel", "call", "result", "rate_per_second", "daily_limit", "max_in_flight")
     about = {"id": connection_id, "state": state, "rev": 1, "created_at": tx.now, "updated_at": tx.now}
     row = {**setting_columns(given, fields), **about, **UNUSED}
-    if not await tx.insert(connections, [row], on_conflict="ignore"):
-        return None
-    return await get(tx, connection_id)
+    await tx.insert(connections, [row])
+    created = await get(tx, connection_id)
+    assert created is not None
+    return created
 
 
 async def get(tx: Transaction, connection_id: str, *, lock: bool = False) -> Row[Any] | None:
@@ -158,11 +159,6 @@ async def active_on(tx: Transaction, channel: str, *, but: str = "") -> Row[Any]
     c = connections.c
     statement = select(connections).where(c.channel == channel, c.state == ConnectionState.ACTIVE, c.id != but)
     return await tx.first(statement)
-
-
-async def hold_all(tx: Transaction) -> None:
-    """Hold every connection of the organization until the transaction ends."""
-    await tx.all(select(connections.c.id).order_by(connections.c.id).with_for_update())
 
 
 async def change(tx: Transaction, connection_id: str, values: Mapping[str, Any]) -> Row[Any]:

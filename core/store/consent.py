@@ -11,6 +11,7 @@ from sqlalchemy import Boolean, Column, Index, Row, Table, select, update
 from core import ids
 from core.domain.messaging import addresses
 from core.domain.messaging.consent import Answer, Cause, Consent, Suppression
+from core.store import paging
 from core.store.metadata import Instant, Name, from_micros, metadata, org_id, write_json
 from core.store.transaction import Transaction
 
@@ -124,10 +125,30 @@ async def answers_of(tx: Transaction, contact_id: str) -> Sequence[Row[Any]]:
     return await tx.all(select(consents).where(c.contact_id == contact_id).order_by(c.channel, c.purpose))
 
 
+async def refusals_of(tx: Transaction, contacts: Iterable[ContactKey]) -> Sequence[Row[Any]]:
+    """Return the refusals that are stored of contacts, of any organizations, by channel and purpose."""
+    c, wanted = consents.c, sorted(set(contacts))
+    if not wanted:
+        return []
+    orgs, named = sorted({org for org, _ in wanted}), sorted({contact_id for _, contact_id in wanted})
+    statement = select(consents).where(c.org_id.in_(orgs), c.contact_id.in_(named), c.granted.is_(False))
+    statement = statement.order_by(c.channel, c.purpose)
+    return [row for row in await tx.all(statement) if (row.org_id, row.contact_id) in set(wanted)]
+
+
 async def changes_of(tx: Transaction, contact_id: str) -> Sequence[Row[Any]]:
     """Return everything that was ever said of a contact, oldest first."""
     c = consent_changes.c
     return await tx.all(select(consent_changes).where(c.contact_id == contact_id).order_by(c.created_at, c.id))
+
+
+async def changes_page(
+    tx: Transaction, contact_ids: Sequence[str], size: int, token: str
+) -> tuple[Sequence[Row[Any]], str]:
+    """Return a page of what was said of these contacts, newest first, and the next token."""
+    statement = select(consent_changes).where(consent_changes.c.contact_id.in_(contact_ids))
+    name = f"consent|{contact_ids[0]}"
+    return await paging.page(tx, statement, consent_changes.c.id, size, token, filter_text=name)
 
 
 async def answer(
@@ -165,9 +186,9 @@ async def secrets(tx: Transaction, orgs: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
-async def secret_of(tx: Transaction) -> bytes | None:
-    """Return the secret of the transaction's organization; None where it never sent a link, or there is none such."""
-    return (await _secrets(tx, [tx.org_id])).get(tx.org_id)
+async def secrets_there(tx: Transaction, orgs: Iterable[str]) -> dict[str, bytes]:
+    """Return the secrets of these organizations, asking every one; none of who never sent a link, or is none."""
+    return await _secrets(tx, sorted(orgs))
 
 
 async def _secrets(tx: Transaction, orgs: Sequence[str]) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.store import identifiers, record_events
+from core.store import identifiers, record_events, unsubscribed_field
 from core.store.record_rows import Draft, Record, Written, save
 from core.store.transaction import Transaction
 
@@ -40,4 +40,5 @@ async def create_many(tx: Transaction, new: Iterable[NewRecord]) -> list[Written
         drafts.append(draft)
     written = await save(tx, drafts)
     await record_events.announce(tx, written)
+    await unsubscribed_field.heed(tx, drafts)
     return written

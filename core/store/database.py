@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import event, make_url, text
+from sqlalchemy import Connection, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -25,6 +25,9 @@ from core.store.wakeups import Wakeups
 
 _BUSY_MILLISECONDS = 10_000
 _POOL_WAIT_SECONDS = 30
+_NO_TRANSACTION = "AUTOCOMMIT"
+_BEGINNING = "beginning"
+"""Where a connection is told, in its `info`, with which statements its next transaction begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,32 +69,30 @@ class Database:
     @asynccontextmanager
     async def read(self, org_id: str) -> AsyncIterator[Transaction]:
         """Open a read-only transaction for one organization."""
-        async with self.callers.connect() as connection:
-            await connection.execution_options(postgresql_readonly=True)
-            async with connection.begin():
-                yield await self._enter(Transaction(connection, org_id, self.clock.now()))
+        async with self._begun(self.callers, org_id, reads=True) as tx:
+            yield tx
 
     @asynccontextmanager
     async def write(self, org_id: str) -> AsyncIterator[Transaction]:
         """Open a transaction for one organization; commits at the end, rolls back on an exception."""
-        engine = self.callers if self.is_postgresql else self.workers
-        async with engine.connect() as connection, connection.begin():
-            tx = await self._enter(Transaction(connection, org_id, self.clock.now()))
+        async with self._begun(self.callers if self.is_postgresql else self.workers, org_id) as tx:
             yield tx
-        self.wakeups.signal(tx.wakes)
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[Transaction]:
         """Open a loop's transaction over every organization; its statements name organizations themselves."""
-        async with self.workers.connect() as connection, connection.begin():
-            tx = Transaction(connection, EVERY_ORGANIZATION, self.clock.now())
+        async with self._begun(self.workers, EVERY_ORGANIZATION) as tx:
             yield tx
-        self.wakeups.signal(tx.wakes)
 
-    async def _enter(self, tx: Transaction) -> Transaction:
-        if tx.dialect == "postgresql":
-            await tx.connection.execute(text("SELECT set_config('app.org', :org, true)"), {"org": tx.org_id})
-        return tx
+    @asynccontextmanager
+    async def _begun(self, engine: AsyncEngine, org_id: str, *, reads: bool = False) -> AsyncIterator[Transaction]:
+        async with engine.connect() as connection:
+            if self.is_postgresql and engine is self.callers:  # a worker's connection may see every organization
+                connection.info[_BEGINNING] = postgresql.beginning(org_id, reads=reads)
+            async with connection.begin():
+                tx = Transaction(connection, org_id, self.clock.now())
+                yield tx
+            self.wakeups.signal(tx.wakes)
 
     async def create_schema(self) -> None:
         """Create every table straight from the metadata, without migrations; for tests and simulation."""
@@ -138,11 +139,11 @@ def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]
     writer = _engine(url, 1)
     readers = _engine(url, pool_size)
     for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", 0), (readers, "BEGIN", 1)):
-        _own_transactions(engine, begin, query_only)
+        _own_sqlite_transactions(engine, begin, query_only)
     return readers, writer
 
 
-def _own_transactions(engine: AsyncEngine, begin: str, query_only: int) -> None:
+def _own_sqlite_transactions(engine: AsyncEngine, begin: str, query_only: int) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin by itself
@@ -158,16 +159,48 @@ def _own_transactions(engine: AsyncEngine, begin: str, query_only: int) -> None:
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
-    def begun(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+    def begun(connection: Connection) -> None:
+        _driver_does(connection, lambda driver: driver.execute_fetchall(begin))  # a third of a cursor's trips
+
+
+def _own_postgresql_transactions(engine: AsyncEngine) -> None:
+    """Begin and end transactions through the driver: what holds in one is said in the trip that begins it."""
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begun(connection: Connection) -> None:
+        if not _commits_by_itself(connection):
+            beginning = connection.info.pop(_BEGINNING, "BEGIN;")
+            _driver_does(connection, lambda driver: driver.execute(beginning))
+
+    @event.listens_for(engine.sync_engine, "commit")
+    def committed(connection: Connection) -> None:
+        if not _commits_by_itself(connection):
+            _driver_does(connection, lambda driver: driver.execute("COMMIT;"))
+
+    @event.listens_for(engine.sync_engine, "rollback")
+    def rolled_back(connection: Connection) -> None:
+        if not _commits_by_itself(connection) and not connection.invalidated:
+            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # then it is closed when given back
+                _driver_does(connection, lambda driver: driver.execute("ROLLBACK;"))
+
+
+def _commits_by_itself(connection: Connection) -> bool:
+    """Tell whether the caller asked for no transaction."""
+    return connection.get_execution_options().get("isolation_level") == _NO_TRANSACTION
+
+
+def _driver_does(connection: Connection, what: Callable[[Any], Awaitable[Any]]) -> None:
+    adapted: Any = connection.connection.dbapi_connection
+    adapted.run_async(what)
 
 
 def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
     url = url.set(drivername="postgresql+asyncpg")
-    callers = _engine(url, pool_size, server_settings={"application_name": "dripstone api"})
+    callers = _engine(url, pool_size, _NO_TRANSACTION, server_settings={"application_name": "dripstone api"})
     workers = _engine(
         url,
         8,  # one for every loop of a process, two turns of the engine among them
+        _NO_TRANSACTION,
         server_settings={
             "application_name": "dripstone worker",
             "app.org": EVERY_ORGANIZATION,
@@ -176,12 +209,16 @@ def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEng
             "idle_in_transaction_session_timeout": "60s",
         },
     )
+    for engine in (callers, workers):
+        event.listen(engine.sync_engine, "checkout", _alive)
+        _own_postgresql_transactions(engine)
     return callers, workers
 
 
-def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
+def _engine(url: URL, pool_size: int, isolation_level: Any = None, **connect_args: Any) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        isolation_level=isolation_level,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         max_overflow=0,
@@ -197,6 +234,12 @@ def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
     return engine
 
 
+def _alive(connection: Any, _record: Any, _fairy: Any) -> None:
+    """Connect anew where the server has gone meanwhile and is perhaps back: one that is closed knows it."""
+    if connection.driver_connection.is_closed():
+        raise InvalidatePoolError("the server closed its connections")
+
+
 def _no_transaction_left(connection: Any, record: Any) -> None:
     """Close a connection whose transaction is still open: a commit that fails, as on a full disk, may leave it so.
 
@@ -205,6 +248,9 @@ def _no_transaction_left(connection: Any, record: Any) -> None:
     driver = None if connection is None else connection.driver_connection
     if driver is None:
         return
-    open_still = driver.is_in_transaction() if isinstance(driver, asyncpg.Connection) else driver.in_transaction
-    if open_still:
+    if isinstance(driver, asyncpg.Connection):
+        spent = driver.is_closed() or driver.is_in_transaction()
+    else:
+        spent = driver.in_transaction
+    if spent:
         record.invalidate()

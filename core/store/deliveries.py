@@ -23,8 +23,9 @@ from core.domain.webhooks.event_types import CATALOGUE
 from core.domain.webhooks.filters import FilteredEvent
 from core.domain.webhooks.own_types import OwnType
 from core.domain.webhooks.states import DeliveryState
+from core.store import delivery_numbers, subscribers
 from core.store import event_types as own_types
-from core.store import subscribers
+from core.store.delivery_tables import FIRST
 from core.store.delivery_tables import deliveries as deliveries
 from core.store.delivery_tables import delivery_attempts as delivery_attempts
 from core.store.delivery_tables import messages as messages
@@ -65,6 +66,23 @@ class FinalDelivery:
         return DeliveryEnded(self.message_id, self.delivered, self.outcome, self.status_code, self.answer)
 
 
+@frozen
+class Reach:
+    """How far an event gets."""
+
+    sent: int
+    """Deliveries that will have an outcome."""
+    skipped: int
+    """Deliveries to disabled endpoints: kept, and to be replayed once those are on."""
+
+    @property
+    def silence(self) -> Outcome | None:
+        """Return why it reaches nobody; None for one that reaches somebody."""
+        if self.sent:
+            return None
+        return Outcome.ENDPOINT_DISABLED if self.skipped else Outcome.NO_ENDPOINT
+
+
 _MESSAGE_COLUMNS = ["org_id", "id", "day", "bucket", "event_type", "payload", "enrollment_id", "created_at"]
 _DELIVERY_COLUMNS = [
     "org_id",
@@ -83,7 +101,7 @@ _DELIVERY_COLUMNS = [
     "last_outcome",
     "created_at",
     "ended_at",
-    "sequence",
+    "place",
     "contact_id",
     "payload",
 ]
@@ -98,21 +116,17 @@ class _Told:
     contact_id: str
 
     @property
-    def endpoint(self) -> tuple[str, str]:
-        return (self.emission.org_id, self.subscriber.id)
-
-    @property
     def contact(self) -> tuple[str, str]:
         return (self.emission.org_id, self.contact_id)
 
 
-async def emit(tx: Transaction, emissions: Sequence[Emission]) -> dict[str, int]:
+async def emit(tx: Transaction, emissions: Sequence[Emission]) -> dict[str, Reach]:
     """Write one message an event and one delivery for every endpoint that wants it, whatever the endpoint's state.
 
-    Returns how many deliveries of each message will be sent, by message id; those of disabled endpoints are written as
-    skipped and not counted. Zero means that nothing will ever end: nobody listens, or the data was refused (which is
-    logged). A message that only filters keep from being sent is kept, so that they can be tried on it. Works for many
-    organizations at once in a system transaction, with one query for their endpoints.
+    Returns how far each message gets, by message id; what disabled endpoints want is written as skipped. One that
+    reaches nobody will never end: nobody listens, or the data was refused (which is logged). A message that only
+    filters keep from being sent is kept, so that they can be tried on it. Works for many organizations at once in a
+    system transaction, with one query for their endpoints, and waits for no other writer.
     """
     if not emissions:
         return {}
@@ -131,8 +145,8 @@ async def emit(tx: Transaction, emissions: Sequence[Emission]) -> dict[str, int]
     await tx.bulk_insert(deliveries, _DELIVERY_COLUMNS, await _delivery_rows(tx, told))
     if told:
         tx.wake("dispatcher")
-    sent = Counter(one.emission.effect.id for one in told if not one.subscriber.disabled)
-    return {emission.effect.id: sent[emission.effect.id] for emission in emissions}
+    counts = Counter((one.emission.effect.id, one.subscriber.disabled) for one in told)
+    return {id_: Reach(counts[id_, False], counts[id_, True]) for id_ in (emission.effect.id for emission in emissions)}
 
 
 def _wanting(emission: Emission, there: Mapping[str, Sequence[Subscriber]]) -> list[Subscriber]:
@@ -180,18 +194,16 @@ def _message_row(tx: Transaction, emission: Emission, payload: str) -> tuple[Any
 async def _delivery_rows(tx: Transaction, told: Sequence[_Told]) -> list[tuple[Any, ...]]:
     arrays = [one for one in told if one.subscriber.form is PayloadFormat.ARRAY and one.contact_id]
     reached = await subscribers.addresses_of(tx, (one.contact for one in arrays))
-    numbers = await subscribers.next_numbers(tx, Counter(one.endpoint for one in told))
     rows = []
-    for one in told:
+    for one, place in zip(told, await delivery_numbers.places(tx, len(told)), strict=True):
         org, effect = one.emission.org_id, one.emission.effect
         addresses = reached.get(one.contact, bodies.NOBODY)
         body = bodies.in_form(one.subscriber.form, org, effect.event_type, tx.now, effect.data, addresses)
-        rows.append(_delivery_row(tx, one, numbers[one.endpoint], body))
-        numbers[one.endpoint] += 1
+        rows.append(_delivery_row(tx, one, place, body))
     return rows
 
 
-def _delivery_row(tx: Transaction, told: _Told, sequence: int, body: str | None) -> tuple[Any, ...]:
+def _delivery_row(tx: Transaction, told: _Told, place: int, body: str | None) -> tuple[Any, ...]:
     org, effect, skipped = told.emission.org_id, told.emission.effect, told.subscriber.disabled
     return (
         org,
@@ -210,8 +222,8 @@ def _delivery_row(tx: Transaction, told: _Told, sequence: int, body: str | None)
         Outcome.ENDPOINT_DISABLED if skipped else "",
         tx.now,
         tx.now if skipped else None,
-        sequence,
-        told.contact_id,
+        place,
+        told.contact_id if told.subscriber.ordered else "",
         body,
     )
 
@@ -247,8 +259,16 @@ async def attempts_of(tx: Transaction, delivery_id: str) -> Sequence[Row[Any]]:
     )
 
 
+async def is_kept(tx: Transaction, row: Row[Any]) -> bool:
+    """Tell whether the body of a delivery is still there, so that it can be sent again."""
+    if row.payload is not None:
+        return True
+    here = (messages.c.id == row.message_id, messages.c.day == row.day)
+    return await tx.first(select(messages.c.id).where(*here)) is not None
+
+
 async def restart(tx: Transaction, row: Row[Any]) -> None:
-    """Make a delivery due now with a fresh schedule; a final one is no longer awaited by anybody."""
+    """Make a delivery due now with a fresh schedule, as if it were new; a final one is no longer awaited by anybody."""
     values = {
         "state": DeliveryState.PENDING,
         "awaited": bool(row.awaited) and row.state == DeliveryState.PENDING,
@@ -257,33 +277,11 @@ async def restart(tx: Transaction, row: Row[Any]) -> None:
         "lease_until": None,
         "lease_token": None,
         "ended_at": None,
+        "lane": FIRST,
+        "replay_id": None,
     }
     await tx.run(update(deliveries).where(deliveries.c.id == row.id, deliveries.c.day == row.day).values(values))
     tx.wake("dispatcher")
-
-
-async def drop_for(tx: Transaction, endpoint_id: str) -> list[FinalDelivery]:
-    """End what waits for an endpoint that goes away; return the awaited messages that thereby got their outcome.
-
-    An attempt under way is not recorded any more: its lease is gone.
-    """
-    pending = (deliveries.c.endpoint_id == endpoint_id, deliveries.c.state == DeliveryState.PENDING)
-    awaited = await tx.all(
-        select(deliveries.c.org_id, deliveries.c.message_id, deliveries.c.enrollment_id)
-        .where(*pending, deliveries.c.awaited)
-        .order_by(deliveries.c.id)
-        .with_for_update()
-    )
-    values = {
-        "state": DeliveryState.DROPPED,
-        "due_at": None,
-        "lease_until": None,
-        "lease_token": None,
-        "last_outcome": Outcome.ENDPOINT_DELETED,
-        "ended_at": tx.now,
-    }
-    await tx.run(update(deliveries).where(*pending).values(values))
-    return await finals(tx, {(row.org_id, row.message_id): row.enrollment_id for row in awaited}, {})
 
 
 async def finals(

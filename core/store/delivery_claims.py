@@ -1,7 +1,7 @@
 """Which deliveries are sent next: first which endpoints may get one, then which of their messages, both in turn.
 
 What holds an endpoint back stands in its row and changes with the claim, so any number of processes keep to it
-together. `core/domain/webhooks/gates.py` says the same rules one by one.
+together. `delivery_readiness` tells for which endpoints something is due.
 """
 
 from __future__ import annotations
@@ -15,20 +15,17 @@ from typing import Any
 from sqlalchemy import Row, select, update
 
 from core.domain.webhooks import breaker, gates, throttle
-from core.domain.webhooks.breaker import OPENS_AFTER
 from core.domain.webhooks.gates import GateReason
 from core.domain.webhooks.states import Ordering, Verification
-from core.store import delivery_leases
+from core.store import delivery_leases, delivery_readiness
 from core.store.deliveries import deliveries
+from core.store.delivery_numbers import Due
 from core.store.delivery_turns import Ready, allot
 from core.store.endpoints import endpoints
 from core.store.keys import these
 from core.store.metadata import from_micros, to_micros
-from core.store.outbox import ClaimedDelivery, DeliveryKey, EndpointKey, named
+from core.store.outbox import LANES, ClaimedDelivery, DeliveryKey, EndpointKey, named
 from core.store.transaction import Transaction
-
-SOON = timedelta(seconds=1)
-"""Endpoints whose rate is used up for no longer than this are looked at again as soon as it is not."""
 
 _UNLIMITED = 1_000_000
 _AFTER_A_LOCK = timedelta(milliseconds=20)
@@ -49,61 +46,37 @@ class LeftOver:
     """One whose row others hold now, such as who writes new messages for it."""
     look_again_at: datetime | None = None
     """When there is more to claim although nothing happens until then."""
+    gone: tuple[EndpointKey, ...] = ()
+    """Endpoints that are deleted, and for which something waits still."""
 
     def look_again(self, at: datetime) -> None:
         """Note that there is more to claim at this instant."""
         self.look_again_at = at if self.look_again_at is None else min(at, self.look_again_at)
 
 
-_GATE_OPEN = (
-    "(e.gate_until IS NULL OR e.gate_until <= $1 OR e.gate_reason = '' "
-    "OR (e.gate_reason = 'unverified' AND e.verification <> 'unverified') "
-    f"OR (e.gate_reason = 'breaker' AND e.failures < {OPENS_AFTER}))"
-)
-_RATE_OPEN_SOON = (
-    f"((e.rate_per_second = 0 AND e.pace >= {throttle.FULL_PACE}) OR e.rate_until IS NULL OR e.rate_until <= $3)"
-)
-_OF_ENDPOINT = (
-    "e.org_id, e.id, e.failing_since IS NOT NULL, e.failures, e.rate_per_second, e.pace, e.rate_until, "
-    "e.max_in_flight, e.ordering, e.verification"
-)
-_MAY = f"e.state = 'active' AND e.kind = 'push' AND {_GATE_OPEN} AND {_RATE_OPEN_SOON}"
-_HAS_DUE = (
-    "SELECT 1 FROM deliveries d WHERE d.org_id = e.org_id AND d.endpoint_id = e.id AND d.lane = w.lane "
-    "AND d.state = 'pending' AND d.due_at <= $1 AND d.day >= $2"
-)
-_READY_SQLITE = (
-    f"SELECT {_OF_ENDPOINT}, w.lane FROM endpoints e "  # noqa: S608 -- the texts above
-    "CROSS JOIN (SELECT 0 AS lane UNION ALL SELECT 1 UNION ALL SELECT 2) w "
-    f"WHERE {_MAY} AND EXISTS ({_HAS_DUE}) ORDER BY e.org_id, e.id, w.lane"
-)
-_READY_POSTGRESQL = (
-    f"SELECT {_OF_ENDPOINT}, w.lane FROM endpoints e "  # noqa: S608 -- the texts above
-    "CROSS JOIN (VALUES (0), (1), (2)) w(lane) "
-    f"CROSS JOIN LATERAL ({_HAS_DUE} LIMIT 1) due WHERE {_MAY} ORDER BY e.org_id, e.id, w.lane"
-)
-
+_DUE = "org_id, id, day, endpoint_id, sequence, place"
 _DUE_SQLITE = (
-    "SELECT org_id, id, day FROM deliveries WHERE org_id = $1 AND endpoint_id = $2 AND lane = $6 "
-    "AND state = 'pending' AND due_at <= $3 AND day >= $5 ORDER BY due_at LIMIT $4"
+    f"SELECT {_DUE} FROM deliveries WHERE org_id = $1 AND endpoint_id = $2 AND lane = $6 "  # noqa: S608
+    "AND state = 'pending' AND due_at <= $3 AND day >= $5 ORDER BY due_at, place LIMIT $4"
 )
 _DUE_POSTGRESQL = (
-    "SELECT d.org_id, d.id, d.day "
+    "SELECT d.org_id, d.id, d.day, d.endpoint_id, d.sequence, d.place "  # noqa: S608 -- the text above
     "FROM unnest($1::text[], $2::text[], $4::int[], $6::int[]) AS w(org_id, endpoint_id, share, lane) "
-    "CROSS JOIN LATERAL (SELECT org_id, id, day FROM deliveries "
+    f"CROSS JOIN LATERAL (SELECT {_DUE} FROM deliveries "
     "WHERE org_id = w.org_id AND endpoint_id = w.endpoint_id AND lane = w.lane "
     "AND state = 'pending' AND due_at <= $3 AND day >= $5 "
-    "ORDER BY due_at LIMIT w.share FOR UPDATE SKIP LOCKED) d"
+    "ORDER BY due_at, place LIMIT w.share FOR UPDATE SKIP LOCKED) d"
 )
 _AHEAD = (
     "SELECT p.due_at FROM deliveries p WHERE p.org_id = d.org_id AND p.endpoint_id = d.endpoint_id "
-    "AND p.contact_id = d.contact_id AND p.state = 'pending' AND p.contact_id <> '' AND p.sequence < d.sequence "
-    "ORDER BY p.sequence LIMIT 1"
+    "AND p.contact_id = d.contact_id AND p.state = 'pending' AND p.contact_id <> '' AND p.place < d.place "
+    "ORDER BY p.place LIMIT 1"
 )
 _IN_ORDER = (
-    f"SELECT d.id, d.day, d.contact_id <> '' AND EXISTS ({_AHEAD}), ({_AHEAD}) FROM deliveries d "  # noqa: S608
+    f"SELECT {', '.join(f'd.{name}' for name in _DUE.split(', '))}, "  # noqa: S608 -- the texts above
+    f"d.contact_id <> '' AND EXISTS ({_AHEAD}), ({_AHEAD}) FROM deliveries d "
     "WHERE d.org_id = $1 AND d.endpoint_id = $2 AND d.lane = $6 AND d.state = 'pending' AND d.due_at <= $3 "
-    "AND d.day >= $5 ORDER BY d.due_at, d.sequence LIMIT $4"
+    "AND d.day >= $5 ORDER BY d.due_at, d.place LIMIT $4"
 )
 _LOCKING = " FOR UPDATE OF d SKIP LOCKED"
 _IN_FLIGHT = (
@@ -130,15 +103,15 @@ async def claim(
     `since_day` leaves older partitions alone.
     """
     claiming = _Claiming(tx, lease, since_day, left or LeftOver())
-    ready = [one for one in await claiming.ready() if one.rate_until is None or one.rate_until <= tx.now]
+    ready = await claiming.ready()
     allotted = allot(ready, busy or {}, limit, offset)
     limits = await claiming.held([one for one in ready if one.limited and one.key in {key for key, _ in allotted}])
     allotted = _within(limits, allotted, {one.key for one in ready if one.limited})
     ordered = {one.key for one in ready if one.ordering == Ordering.BY_CONTACT}
     keys = await claiming.due({pair: share for pair, share in allotted.items() if pair[0] not in ordered})
-    for (key, lane), share in allotted.items():
-        if key in ordered:
-            keys += await claiming.in_order(key, lane, share)
+    for one in ready:
+        if one.key in ordered:
+            keys += await claiming.in_order_from_lanes(one, {lane: allotted.get((one.key, lane), 0) for lane in LANES})
     if not keys:
         return []
     claimed = await delivery_leases.lease(tx, keys, tx.now + lease, token)
@@ -179,28 +152,13 @@ class _Claiming:
     left: LeftOver
 
     async def ready(self) -> list[Ready]:
-        """Return endpoints whose gate is open and for whom something is due, also those whose rate allows it soon."""
-        now = self.tx.now
-        sql = _READY_POSTGRESQL if self.tx.dialect == "postgresql" else _READY_SQLITE
-        found: dict[EndpointKey, Ready] = {}
-        for row in await self.tx.fetch(sql, to_micros(now), self.since_day, to_micros(now + SOON)):
-            org, endpoint, failing, failures, rate, pace, rate_until, most, ordering, verification, lane = row
-            one = found.get((org, endpoint))
-            if one is None:
-                limits_rate = throttle.effective_rate(rate, pace) > 0
-                single = breaker.is_open(failures) or verification == Verification.UNVERIFIED
-                one = found[org, endpoint] = Ready(
-                    key=(org, endpoint),
-                    failing=bool(failing),
-                    limited=bool(limits_rate or most or single),
-                    max_in_flight=1 if single else most,
-                    rate_until=from_micros(rate_until) if limits_rate and rate_until is not None else None,
-                    ordering=ordering,
-                )
-                if one.rate_until is not None and one.rate_until > now:
-                    self.left.look_again(one.rate_until)
-            one.lanes.append(lane)
-        return list(found.values())
+        """Return endpoints that may get something of what is due for them now; note when others may."""
+        found = await delivery_readiness.look(self.tx, self.since_day)
+        self.left.gone = found.gone
+        for one in found.ready:
+            if one.rate_until is not None and one.rate_until > self.tx.now:
+                self.left.look_again(one.rate_until)
+        return [one for one in found.ready if one.rate_until is None or one.rate_until <= self.tx.now]
 
     async def held(self, limited: Sequence[Ready]) -> dict[EndpointKey, _Limit]:
         """Hold the rows of endpoints with limits and return what these leave; rows that others hold are left out."""
@@ -234,7 +192,7 @@ class _Claiming:
             most = min(most, max(row.max_in_flight - flying, 0))
         return most
 
-    async def due(self, shares: Mapping[tuple[EndpointKey, int], int]) -> list[DeliveryKey]:
+    async def due(self, shares: Mapping[tuple[EndpointKey, int], int]) -> list[Due]:
         """Return the due deliveries that come first, in any order of contacts, held until the claim is committed."""
         if not shares:
             return []
@@ -249,9 +207,20 @@ class _Claiming:
                 for org, endpoint, share, lane in wanted
                 for row in await tx.fetch(_DUE_SQLITE, org, endpoint, now, share, self.since_day, lane)
             ]
-        return [(row[0], row[1], row[2]) for row in rows]
+        return [Due(*row) for row in rows]
 
-    async def in_order(self, key: EndpointKey, lane: int, share: int) -> list[DeliveryKey]:
+    async def in_order_from_lanes(self, one: Ready, shares: Mapping[int, int]) -> list[Due]:
+        """Return due deliveries of an endpoint in order; what a lane has no use for, the others get.
+
+        Whatever is due in one lane may wait for what is due in another, such as for the retry of the message before.
+        """
+        found: list[Due] = []
+        for lane in sorted(one.lanes, key=lambda lane: not shares[lane]):
+            if left := sum(shares.values()) - len(found):
+                found += await self.in_order(one.key, lane, left)
+        return found
+
+    async def in_order(self, key: EndpointKey, lane: int, share: int) -> list[Due]:
         """Return due deliveries of an endpoint that no earlier one of their contact is ahead of.
 
         Those met that have to wait are set aside until the one ahead of them is tried, so that they are not met again
@@ -260,8 +229,8 @@ class _Claiming:
         tx, now = self.tx, to_micros(self.tx.now)
         sql = _IN_ORDER + (_LOCKING if tx.dialect == "postgresql" else "")
         rows = await tx.fetch(sql, *key, now, share + _LOOKED_THROUGH, self.since_day, lane)
-        free = [(key[0], id_, day) for id_, day, waits, _ in rows if not waits]
-        waiting = [(id_, day, due) for id_, day, waits, due in rows if waits]
+        free = [Due(*due) for *due, waits, _ in rows if not waits]
+        waiting = [(id_, day, until) for _, id_, day, _, _, _, waits, until in rows if waits]
         if waiting:
             await self._set_aside(key[0], waiting)
             if len(free) < share and len(rows) == share + _LOOKED_THROUGH:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Row, select
 
+from core.store import delivery_numbers
+from core.store.delivery_numbers import Due
 from core.store.endpoints import endpoints
 from core.store.metadata import from_micros, to_micros, write_json
 from core.store.outbox import ClaimedDelivery, DeliveryKey, EndpointKey, named
@@ -15,7 +17,7 @@ from core.store.transaction import Transaction
 
 _SENT = (
     "org_id, id, day, message_id, endpoint_id, event_type, enrollment_id, awaited, attempt_count, attempts_before, "
-    "payload, lane, sequence, contact_id, created_at"
+    "payload, lane, sequence, place, contact_id, created_at"
 )
 _NAMED = {
     "postgresql": "org_id = ANY($1::text[]) AND id = ANY($2::text[]) AND day = ANY($3::int[])",
@@ -24,8 +26,15 @@ _NAMED = {
         "AND day IN (SELECT value FROM json_each($3))"
     ),
 }
+_NUMBER = {
+    "postgresql": "coalesce(($6::jsonb ->> id)::bigint, sequence)",
+    "sqlite": "coalesce($6 ->> id, sequence)",
+}
 _LEASE = {
-    dialect: f"UPDATE deliveries SET due_at = $4, lease_until = $4, lease_token = $5 WHERE {these} RETURNING {_SENT}"  # noqa: S608
+    dialect: (
+        f"UPDATE deliveries SET due_at = $4, lease_until = $4, lease_token = $5, sequence = {_NUMBER[dialect]} "  # noqa: S608
+        f"WHERE {these} RETURNING {_SENT}"
+    )
     for dialect, these in _NAMED.items()
 }
 _PAYLOADS = {
@@ -34,9 +43,11 @@ _PAYLOADS = {
 }
 
 
-async def lease(tx: Transaction, keys: Sequence[DeliveryKey], until: datetime, token: str) -> list[ClaimedDelivery]:
-    """Lease these deliveries (organization, id, day) under a token, and return them with all that sending needs."""
-    rows = await tx.fetch(_LEASE[tx.dialect], *_names(tx, keys), to_micros(until), token)
+async def lease(tx: Transaction, due: Sequence[Due], until: datetime, token: str) -> list[ClaimedDelivery]:
+    """Lease these deliveries under a token, in sequence, and return them with all that sending needs."""
+    numbers = write_json(await delivery_numbers.given(tx, due))
+    keys = _names(tx, [one[:3] for one in due])
+    rows = await tx.fetch(_LEASE[tx.dialect], *keys, to_micros(until), token, numbers)
     leased = [_Leased(*row) for row in rows]
     payloads = await _payloads(tx, [row for row in leased if row.payload is None])
     receivers = await _receivers(tx, {(row.org_id, row.endpoint_id) for row in leased})
@@ -64,6 +75,7 @@ class _Leased(NamedTuple):
     payload: str | None
     lane: int
     sequence: int
+    place: int
     contact_id: str
     created_at: int
 
@@ -104,6 +116,7 @@ def _claimed(row: _Leased, payload: str, receiver: Row[Any], token: str) -> Clai
         receiver=receiver,
         lane=row.lane,
         sequence=row.sequence,
+        place=row.place,
         contact_id=row.contact_id,
         created_at=from_micros(row.created_at),
     )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, SmallInteger, Table, text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Sequence, SmallInteger, Table, text
 
 from core.store.metadata import Instant, Name, metadata, org_id
+
+FIRST, RETRY, REPLAY = 0, 1, 2
+"""Lanes: what has not been tried yet, what has failed before, and what a replay made due."""
+
+LANES = (FIRST, RETRY, REPLAY)
 
 messages = Table(
     "messages",
@@ -19,6 +24,18 @@ messages = Table(
     Column("enrollment_id", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
     postgresql_partition_by="RANGE (day)",
+)
+
+delivery_places = Sequence("delivery_places", metadata=metadata)
+"""Where the next delivery stands among all; PostgreSQL only."""
+
+delivery_numbers = Table(
+    "delivery_numbers",
+    metadata,
+    org_id(),
+    Column("endpoint_id", Name, primary_key=True),
+    # Position of the last message that was handed over.
+    Column("last", BigInteger, nullable=False),
 )
 
 deliveries = Table(
@@ -44,9 +61,11 @@ deliveries = Table(
     Column("last_outcome", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
-    # Position among the endpoint's messages, without gaps; 0 for those from before there was one.
+    # Position among what the endpoint was handed, without gaps; 0 until it is handed over first.
     Column("sequence", BigInteger, nullable=False, server_default="0"),
-    # What orders it among others: the contact; empty for nothing.
+    # When it was written among all others: what is written after another one was committed comes after it; with gaps.
+    Column("place", BigInteger, nullable=False, server_default="0"),
+    # The contact that it waits for others of, where the endpoint keeps their order; else empty.
     Column("contact_id", Name, nullable=False, server_default=""),
     # The body, where the endpoint's form is not the message's own; NULL for the message's.
     Column("payload", Name),
@@ -61,6 +80,7 @@ deliveries = Table(
         "endpoint_id",
         "lane",
         "due_at",
+        "place",
         sqlite_where=text("state = 'pending'"),
         postgresql_where=text("state = 'pending'"),
     ),
@@ -70,7 +90,7 @@ deliveries = Table(
         "org_id",
         "endpoint_id",
         "contact_id",
-        "sequence",
+        "place",
         sqlite_where=text("state = 'pending' AND contact_id <> ''"),
         postgresql_where=text("state = 'pending' AND contact_id <> ''"),
     ),

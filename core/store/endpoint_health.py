@@ -10,24 +10,26 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Row, and_, exists, or_, select, update
+from sqlalchemy import Row, and_, exists, literal_column, or_, select, update
 
 from core.domain.webhooks import disabling, throttle
 from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.gates import GateReason
 from core.domain.webhooks.health import Health
 from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointState, Verification
-from core.store import subscribers
+from core.store import delivery_numbers
 from core.store.deliveries import deliveries
 from core.store.endpoints import endpoints
 from core.store.keys import these
 from core.store.outbox import EndpointKey, named
 from core.store.transaction import Transaction
 
-SKIPPED_AT_ONCE = 500
-"""Deliveries of a disabled endpoint that one transaction skips; the rest follows."""
+ENDED_AT_ONCE = 500
+"""Deliveries of an endpoint that is disabled or gone that one transaction ends; the rest follows."""
 
 PROBES_AT_ONCE = 8
+
+_PENDING = deliveries.c.state == literal_column("'pending'")  # as in the partial index
 
 HEALTHY: Mapping[str, Any] = {
     **asdict(Health()),
@@ -54,11 +56,10 @@ def health_of(row: Row[Any]) -> Health:
 
 
 async def held(tx: Transaction, keys: Iterable[EndpointKey]) -> dict[EndpointKey, Row[Any]]:
-    """Return rows of endpoints, held until the transaction ends; what is emitted about them may take the others."""
+    """Return rows of endpoints, held in order until the transaction ends; who writes events does not wait for it."""
     wanted = set(keys)
     if not wanted:
         return {}
-    await subscribers.hold(tx, {org for org, _ in wanted})
     rows = await tx.all(
         select(endpoints)
         .where(these(endpoints, wanted))
@@ -102,33 +103,48 @@ async def _change(tx: Transaction, key: EndpointKey, values: Mapping[str, Any]) 
     await tx.run(update(endpoints).where(endpoints.c.org_id == key[0], endpoints.c.id == key[1]).values(values))
 
 
-async def skip(tx: Transaction, key: EndpointKey) -> tuple[int, dict[tuple[str, str], str]]:
-    """End what waits for a disabled endpoint, at most `SKIPPED_AT_ONCE`; what is under way ends by itself.
+Ended = dict[tuple[str, str], str]
+"""Awaited messages of which a delivery is final, (organization, message) to enrollment."""
 
-    Returns how many, and of the awaited ones (organization, message) to enrollment.
+
+async def skip(tx: Transaction, key: EndpointKey) -> tuple[int, Ended]:
+    """End what waits for a disabled endpoint, at most `ENDED_AT_ONCE`; what is under way ends by itself.
+
+    Returns how many, and the awaited ones.
     """
+    return await _end(tx, key, _waiting(tx), DeliveryState.SKIPPED, Outcome.ENDPOINT_DISABLED)
+
+
+async def drop(tx: Transaction, key: EndpointKey) -> tuple[int, Ended]:
+    """End what waits for an endpoint that is gone, at most `ENDED_AT_ONCE`, and count no more for it.
+
+    An attempt under way is not recorded any more: its lease is gone. Returns how many, and the awaited ones.
+    """
+    count, ended = await _end(tx, key, (_PENDING,), DeliveryState.DROPPED, Outcome.ENDPOINT_DELETED)
+    await delivery_numbers.forget(tx, *key)
+    return count, ended
+
+
+async def _end(
+    tx: Transaction, key: EndpointKey, which: tuple[Any, ...], state: DeliveryState, outcome: Outcome
+) -> tuple[int, Ended]:
+    """End some of an endpoint's deliveries; those that somebody holds, such as to record them, are left for later."""
     org, endpoint_id = key
+    columns = [deliveries.c[name] for name in ("org_id", "id", "day", "message_id", "enrollment_id", "awaited")]
     waiting = await tx.all(
-        select(
-            deliveries.c.org_id,
-            deliveries.c.id,
-            deliveries.c.day,
-            deliveries.c.message_id,
-            deliveries.c.enrollment_id,
-            deliveries.c.awaited,
-        )
-        .where(deliveries.c.org_id == org, deliveries.c.endpoint_id == endpoint_id, *_waiting(tx))
-        .order_by(deliveries.c.id)
-        .limit(SKIPPED_AT_ONCE)
+        select(*columns)
+        .where(deliveries.c.org_id == org, deliveries.c.endpoint_id == endpoint_id, *which)
+        .order_by(deliveries.c.lane, deliveries.c.due_at, deliveries.c.place)  # as in the index of what is pending
+        .limit(ENDED_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
     if waiting:
         values = {
-            "state": DeliveryState.SKIPPED,
+            "state": state,
             "due_at": None,
             "lease_until": None,
             "lease_token": None,
-            "last_outcome": Outcome.ENDPOINT_DISABLED,
+            "last_outcome": outcome,
             "ended_at": tx.now,
         }
         here = named(tx, deliveries, [(row.org_id, row.id, row.day) for row in waiting])
@@ -138,7 +154,7 @@ async def skip(tx: Transaction, key: EndpointKey) -> tuple[int, dict[tuple[str, 
 
 def _waiting(tx: Transaction) -> tuple[Any, ...]:
     free = or_(deliveries.c.lease_token.is_(None), deliveries.c.lease_until <= tx.now)
-    return (deliveries.c.state == DeliveryState.PENDING, free)
+    return (_PENDING, free)
 
 
 async def still_waited_for(tx: Transaction) -> Sequence[EndpointKey]:

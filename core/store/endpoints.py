@@ -8,13 +8,13 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     Float,
     Index,
     Integer,
     Row,
     Table,
+    and_,
     delete,
     func,
     literal_column,
@@ -30,10 +30,14 @@ from core.domain.webhooks.receivers import Receiver
 from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.signing import ExtraSignature, SignatureFormat, SigningKey
 from core.domain.webhooks.states import EndpointKind, EndpointState, Ordering, Verification
+from core.store import delivery_numbers
 from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.paging import page
 from core.store.transaction import Transaction
+
+REMOVED_AT_ONCE = 100
+"""Temporary endpoints that one round of upkeep deletes."""
 
 endpoints = Table(
     "endpoints",
@@ -70,8 +74,12 @@ endpoints = Table(
     Column("ordering", Name, nullable=False, server_default="best_effort"),
     # `not_required`, `unverified` or `verified`.
     Column("verification", Name, nullable=False, server_default="not_required"),
+    # What comes back from a receiver that wants its messages; another one for each URL.
+    Column("challenge", Name, nullable=False, server_default=""),
     # Seed of the ed25519 key, base64; empty until it signs with one.
     Column("signing_seed", Name, nullable=False, server_default=""),
+    # The key that belongs to it, `whpk_…`, shown to anybody; empty while it does not sign with one.
+    Column("public_key", Name, nullable=False, server_default=""),
     # How many attempts in a row have failed.
     Column("failures", Integer, nullable=False, server_default="0"),
     # Last warning sent on the way to being disabled: 0, 50, 70 or 90.
@@ -88,8 +96,9 @@ endpoints = Table(
     Column("probe_at", Instant),
     # How often it was tried by itself since it was disabled.
     Column("probes", Integer, nullable=False, server_default="0"),
-    # Deliveries made for it so far.
-    Column("last_sequence", BigInteger, nullable=False, server_default="0"),
+    # Of a temporary one: seconds that it may go without a stream, and when it is deleted; 0 and NULL for others.
+    Column("idle_seconds", Integer, nullable=False, server_default="0"),
+    Column("expires_at", Instant),
     Column("rev", Integer, nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
@@ -98,8 +107,14 @@ endpoints = Table(
     Index(
         "endpoints_public_key",
         "id",
-        sqlite_where=text("signing_seed <> ''"),
-        postgresql_where=text("signing_seed <> ''"),
+        sqlite_where=text("public_key <> ''"),
+        postgresql_where=text("public_key <> ''"),
+    ),
+    Index(
+        "endpoints_expiry",
+        "expires_at",
+        sqlite_where=text("expires_at IS NOT NULL"),
+        postgresql_where=text("expires_at IS NOT NULL"),
     ),
 )
 
@@ -172,17 +187,13 @@ def receiver(row: Row[Any]) -> Receiver:
         retry_preset=Preset(row.retry_preset),
         retry_delays=retry_delays(row),
         verification=Verification(row.verification),
+        challenge=row.challenge,
     )
 
 
 def seed_of(row: Row[Any]) -> bytes:
     """Return the seed of an endpoint's `v1a` key; empty until it has one."""
     return base64.b64decode(row.signing_seed)
-
-
-def signs_asymmetrically(row: Row[Any]) -> bool:
-    """Tell whether an endpoint's messages carry a `v1a` signature."""
-    return bool(row.signing_seed) and any(one["format"] == SignatureFormat.V1A for one in row.extra_signatures)
 
 
 def _extra_signatures(row: Row[Any]) -> tuple[ExtraSignature, ...]:
@@ -251,25 +262,51 @@ async def change(tx: Transaction, endpoint_id: str, values: Mapping[str, Any]) -
 
 
 async def remove(tx: Transaction, endpoint_id: str) -> None:
-    """Delete an endpoint."""
+    """Delete an endpoint, in its organization's transaction; what waits for it is dropped soon, by the dispatcher."""
     await tx.run(delete(endpoints).where(endpoints.c.id == endpoint_id))
+    await delivery_numbers.forget(tx, tx.org_id, endpoint_id)
+    tx.wake("dispatcher")
 
 
-async def verify(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None:
-    """Note in a system transaction, or in its own, that these endpoints (organization, id) want their messages."""
-    if proven := list(keys):
+async def verify(tx: Transaction, proofs: Iterable[tuple[str, str, str]]) -> None:
+    """Note in a system transaction, or in its own, that these endpoints want their messages.
+
+    Each is told by organization, id and the challenge that it had: what another URL has proved since then counts not.
+    """
+    if proven := list(proofs):
+        at = and_(
+            these(endpoints, [(org, endpoint_id) for org, endpoint_id, _ in proven]),
+            endpoints.c.challenge.in_(sorted({challenge for *_, challenge in proven})),
+        )
         gate = {"gate_until": None, "gate_reason": ""}
         unheld = endpoints.c.gate_reason == "unverified"
-        await tx.run(update(endpoints).where(these(endpoints, proven), unheld).values(gate))
+        await tx.run(update(endpoints).where(at, unheld).values(gate))
         counted = {"verification": Verification.VERIFIED, "rev": endpoints.c.rev + 1, "updated_at": tx.now}
-        await tx.run(update(endpoints).where(these(endpoints, proven)).values(counted))
+        await tx.run(update(endpoints).where(at).values(counted))
         tx.wake("dispatcher")
 
 
-async def with_public_keys(tx: Transaction, limit: int, only: str = "") -> Sequence[Row[Any]]:
-    """Return the endpoints of every organization that sign with a key of their own, in a system transaction."""
-    statement = (
-        select(endpoints).where(endpoints.c.signing_seed != literal_column("''")).order_by(endpoints.c.id).limit(limit)
-    )
-    rows = await tx.all(statement.where(endpoints.c.id == only) if only else statement)
-    return [row for row in rows if signs_asymmetrically(row)]
+async def public_keys(tx: Transaction, limit: int, *, only: str = "", after: str = "") -> Sequence[Row[Any]]:
+    """Return id and public key of endpoints of every organization that sign with one, in a system transaction.
+
+    They are in the order of their ids, those `after` one of them.
+    """
+    c = endpoints.c
+    statement = select(c.id, c.public_key).where(c.public_key != literal_column("''")).order_by(c.id).limit(limit)
+    if only:
+        statement = statement.where(c.id == only)
+    return await tx.all(statement.where(c.id > after) if after else statement)
+
+
+async def renew(tx: Transaction, row: Row[Any]) -> None:
+    """Put off when a temporary endpoint is deleted: somebody streams from it."""
+    until = tx.now + timedelta(seconds=row.idle_seconds)
+    await tx.run(update(endpoints).where(endpoints.c.id == row.id).values(expires_at=until))
+
+
+async def remove_expired(tx: Transaction) -> None:
+    """Delete, in a system transaction, temporary endpoints that nobody streams from any more."""
+    c = endpoints.c
+    old = select(c.org_id, c.id).where(c.expires_at <= tx.now).order_by(c.expires_at).limit(REMOVED_AT_ONCE)
+    for row in await tx.all(old.with_for_update(skip_locked=True)):
+        await remove(tx.within(row.org_id), row.id)

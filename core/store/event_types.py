@@ -13,7 +13,7 @@ from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
 
 MOST_TYPES = 1_000
-"""Of one organization: they are listed on one page."""
+"""Of one organization."""
 
 event_types = Table(
     "event_types",
@@ -78,9 +78,11 @@ async def _count(tx: Transaction) -> int:
     return int(row.types) if row is not None else 0
 
 
-async def newest(tx: Transaction) -> Sequence[Row[Any]]:
-    """Return the newest version of every type of the organization, by name."""
-    return await tx.all(select(event_types).where(event_types.c.version > 0).order_by(event_types.c.name))
+async def newest(tx: Transaction, *, after: str = "", limit: int = MOST_TYPES) -> Sequence[Row[Any]]:
+    """Return the newest version of types of the organization, by name, those after this one."""
+    c = event_types.c
+    statement = select(event_types).where(c.version > 0, c.name > after).order_by(c.name)
+    return await tx.all(statement.limit(limit))
 
 
 async def schemas_of(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], OwnType]:

@@ -83,25 +83,30 @@ _FACTS = (
     "e.org_id, e.id, e.event_name, e.event_type, e.fields, e.contact_id, e.occurred_at, e.received_at, e.source_id, "
     "e.hops"
 )
-# One index probe for each organization that has work, and none for those that have not.
-_UNMATCHED_ORGANIZATIONS = (
+_RETURNED = "org_id, id, event_name, event_type, fields, contact_id, occurred_at, received_at, source_id, hops"
+# Which organizations have work: one index probe for each of them, and none for those that have not. It begins elsewhere
+# each time: with more of them than a batch has room for, all have their turn. `$1` is the instant, `$2` the limit.
+_WORKING = (
     "WITH RECURSIVE waiting(org_id) AS (SELECT (SELECT min(org_id) FROM events WHERE match_due_at <= $1) UNION ALL "
     "SELECT (SELECT min(e.org_id) FROM events e WHERE e.org_id > waiting.org_id AND e.match_due_at <= $1) "
-    "FROM waiting WHERE waiting.org_id IS NOT NULL) SELECT org_id FROM waiting WHERE org_id IS NOT NULL"
+    "FROM waiting WHERE waiting.org_id IS NOT NULL), "
+    "found AS (SELECT org_id, row_number() OVER (ORDER BY org_id) - 1 AS place, count(*) OVER () AS number "
+    "FROM waiting WHERE org_id IS NOT NULL), "
+    "working AS (SELECT org_id, ($2 - 1) / number + 1 AS share FROM found "
+    "WHERE (place + number - $1 % number) % number < $2)"
 )
 _CLAIM_SQLITE = (
-    f"SELECT {_FACTS} FROM events e WHERE org_id = $1 AND match_due_at <= $2 "  # noqa: S608 -- names are ours
-    "ORDER BY match_due_at, id LIMIT $3"
+    f"{_WORKING} UPDATE events SET match_due_at = NULL WHERE rowid IN (SELECT e.rowid FROM working w "  # noqa: S608
+    "CROSS JOIN events e ON e.rowid IN (SELECT rowid FROM events WHERE org_id = w.org_id AND match_due_at <= $1 "
+    f"ORDER BY match_due_at, id LIMIT (SELECT max(share) FROM working))) RETURNING {_RETURNED}"
 )
 _CLAIM_POSTGRESQL = (
-    f"SELECT {_FACTS} FROM unnest($1::text[]) AS o(org_id) CROSS JOIN LATERAL "  # noqa: S608 -- names are ours
-    "(SELECT * FROM events WHERE org_id = o.org_id AND match_due_at <= $2 ORDER BY match_due_at, id LIMIT $3 "
-    "FOR UPDATE SKIP LOCKED) e"
-)
-_MATCHED_SQLITE = "UPDATE events SET match_due_at = NULL WHERE org_id = ? AND id = ? AND day = ?"
-_MATCHED_POSTGRESQL = (
-    "UPDATE events e SET match_due_at = NULL FROM unnest($1::text[], $2::text[], $3::int[]) AS w(org_id, id, day) "
-    "WHERE e.org_id = w.org_id AND e.id = w.id AND e.day = w.day"
+    f"{_WORKING}, claimed AS MATERIALIZED (SELECT e.* FROM working w CROSS JOIN LATERAL "  # noqa: S608
+    "(SELECT org_id, id, day FROM events WHERE org_id = w.org_id AND match_due_at <= $1 ORDER BY match_due_at, id "
+    "LIMIT w.share FOR UPDATE SKIP LOCKED) e) UPDATE events e SET match_due_at = NULL "
+    # Arrays, not a join: for so few rows none of the tables is to be read from end to end, whatever is known of them.
+    "WHERE e.day = ANY(ARRAY(SELECT DISTINCT day FROM claimed)) AND e.id = ANY(ARRAY(SELECT id FROM claimed)) "
+    f"AND e.org_id = ANY(ARRAY(SELECT DISTINCT org_id FROM claimed)) RETURNING {_FACTS}"
 )
 _ARRIVED_ON = (
     "e.org_id = w.org_id AND e.contact_id = w.contact_id AND e.id >= w.first_id AND e.day >= w.day "
@@ -265,50 +270,23 @@ async def contacts_of(tx: Transaction, event_ids: Iterable[str]) -> dict[str, st
 
 
 async def claim_unmatched(tx: Transaction, now: datetime, limit: int) -> list[UnmatchedEvent]:
-    """Claim events that nobody has matched, oldest first, in a system transaction; every organization gets its share.
+    """Take events off the matcher's list, in order of arrival; every organization gets its share.
 
-    Other processes pass over them until the transaction ends.
+    In a system transaction. Other processes pass over them until it ends, and if it fails they are on the list again.
     """
-    at = to_micros(now)
-    orgs = [row[0] for row in await tx.fetch(_UNMATCHED_ORGANIZATIONS, at)]
-    if not orgs:
-        return []
-    orgs = _rotated(orgs, at)[:limit]
-    each = -(-limit // len(orgs))
-    if tx.dialect == "postgresql":
-        rows = await tx.fetch(_CLAIM_POSTGRESQL, orgs, at, each)
-    else:
-        rows = [row for org in orgs for row in await tx.fetch(_CLAIM_SQLITE, org, at, each)]
-    return [UnmatchedEvent(row[0], row[5], to_facts(row)) for row in rows]
-
-
-def _rotated(orgs: list[str], at: int) -> list[str]:
-    """Begin elsewhere each time: with more organizations than a batch has room for, all have their turn."""
-    start = at % len(orgs)
-    return orgs[start:] + orgs[:start]
-
-
-async def mark_matched(tx: Transaction, keys: Iterable[tuple[str, str]]) -> None:
-    """Take these events, by `(organization, id)`, off the matcher's list."""
-    rows = [(org, event_id, day_of(names.minted_at(event_id))) for org, event_id in keys]
-    if not rows:
-        return
-    driver = await tx.driver()
-    if tx.dialect == "postgresql":
-        await driver.execute(_MATCHED_POSTGRESQL, *values_by_column(rows))
-    else:
-        await driver.executemany(_MATCHED_SQLITE, rows)
+    rows = await tx.fetch(_CLAIM_POSTGRESQL if tx.dialect == "postgresql" else _CLAIM_SQLITE, to_micros(now), limit)
+    return sorted((UnmatchedEvent(row[0], row[5], to_facts(row)) for row in rows), key=lambda event: event.id)
 
 
 WaitKey = tuple[str, str, str, datetime | None, datetime | None]
 """Organization, contact, event name, and the first and last instant of arrival that count; no last one means now."""
 
 
-async def hold_unmatched(tx: Transaction, org: str, event_id: str) -> bool:
-    """Tell whether an event is still to be matched, and hold it until the transaction ends."""
+async def take_unmatched(tx: Transaction, org: str, event_id: str) -> bool:
+    """Take one event off the matcher's list, and tell whether it was still on it."""
     day = day_of(names.minted_at(event_id))
-    sql = "SELECT id FROM events WHERE org_id = $1 AND id = $2 AND day = $3 AND match_due_at IS NOT NULL"
-    return bool(await tx.fetch(sql + (" FOR UPDATE" if tx.dialect == "postgresql" else ""), org, event_id, day))
+    on_it = "org_id = $1 AND id = $2 AND day = $3 AND match_due_at IS NOT NULL"
+    return bool(await tx.fetch(f"UPDATE events SET match_due_at = NULL WHERE {on_it} RETURNING id", org, event_id, day))  # noqa: S608
 
 
 async def put_off(tx: Transaction, org: str, event_id: str, until: datetime) -> None:

@@ -7,11 +7,11 @@ rows at a time, and name organizations themselves.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Index, Table, func, select
 
+from core.domain.frozen import frozen
 from core.domain.records import identity
 from core.domain.records.identity import Identifier
 from core.store.metadata import Name, dump_json, metadata, org_id
@@ -66,7 +66,7 @@ _RELEASE_SQLITE = (
 _REPOINT = "UPDATE record_identifiers SET record_id = $3 WHERE org_id = $1 AND record_id = $2"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """A patch of a record that may change what identifies it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,10 +39,17 @@ Read = Sequence[tuple[Message, Mapped]]
 """The messages of a request, and what the mapping makes of each."""
 
 
-def read(source: Row[Any], arrived: Arrived) -> Read:
-    """Return what is in a request that is verified; it takes a while, so no transaction should be open meanwhile."""
+async def read(source: Row[Any], arrived: Arrived) -> Read:
+    """Return what is in a request that is verified; it takes a while, so no transaction should be open meanwhile.
+
+    A mapping may take milliseconds for each of a thousand messages: others are served in between.
+    """
     rules, kind = rules_of(source.mapping), verifier_of(source.verifier).kind
-    return [(message, mapping.apply(rules, kind, message, source.id)) for message in bodies.read(arrived)]
+    found = []
+    for message in bodies.read(arrived):
+        found.append((message, mapping.apply(rules, kind, message, source.id)))
+        await asyncio.sleep(0)
+    return found
 
 
 async def take(tx: Transaction, source: Row[Any], messages: Read) -> list[Taken]:
@@ -68,7 +76,11 @@ async def redrive(tx: Transaction, rows: Sequence[Row[Any]], actor: str) -> list
     The rows are held by this transaction. Under its deduplication key nothing is taken in twice.
     """
     known = await sources.by_id(tx, {row.source_id for row in rows})
-    results = await _judge(tx, [(row.source_id, _again(row, known)) for row in rows], actor)
+    mapped = []
+    for row in rows:
+        mapped.append((row.source_id, _again(row, known)))
+        await asyncio.sleep(0)
+    results = await _judge(tx, mapped, actor)
     became, unwanted = {}, []
     for index, (row, result) in enumerate(zip(rows, results, strict=True)):
         if result.event_id:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from core import ids
 from core.domain import names
 from core.domain.errors import Violation
 from core.domain.inbound.fitting import misfit
+from core.domain.messaging import reports
 from core.domain.nearest import did_you_mean
 from core.domain.records import identity
 from core.domain.records.fields import CLOSED_LEAD_STATUSES
@@ -20,6 +20,7 @@ from core.store import events, message_reports, records, sources
 from core.store.events import NewEvent
 from core.store.message_reports import Heard
 from core.store.records import ContactCandidate, Resolved
+from core.store.sources import Door
 from core.store.transaction import Transaction
 from core.store.upserts import resolve
 
@@ -54,7 +55,7 @@ async def ingest(tx: Transaction, incoming: Sequence[IncomingEvent], *, actor: s
     results: dict[int, Ingested] = {}
     ready: dict[int, ReadEvent] = {}
     misfits: dict[int, tuple[ReadEvent, Violation]] = {}
-    known = await sources.by_id(tx, {event.source_id for event in incoming})
+    known = await sources.doors(tx, {event.source_id for event in incoming})
     hints = await _hints(tx, (event.source_id for event in incoming if event.source_id not in known))
     for index, event in enumerate(incoming):
         if (source := known.get(event.source_id)) is not None and source.schema:
@@ -95,7 +96,7 @@ async def _hints(tx: Transaction, unknown: Iterable[str]) -> dict[str, str]:
 
 
 def _source_violations(
-    source_id: str, known: Mapping[str, Any], hints: Mapping[str, str], kind: str
+    source_id: str, known: Mapping[str, Door], hints: Mapping[str, str], kind: str
 ) -> list[Violation]:
     if not source_id.strip():
         return []  # its absence is told already
@@ -156,10 +157,12 @@ async def _people(
 
 
 def _candidate(event: ReadEvent, event_id: str) -> ContactCandidate:
+    """Return the person that an event tells of; a report of a message is no reason to know somebody new."""
     return ContactCandidate(
         event.contact_fields,
         event.identifiers,
         observed=True,
+        known=event.event_name in reports.EVENTS,
         initial={"source": event.source_id},
         cause=f"{HISTORY if event.history else EVENT}:{event_id}",
         as_of=event.occurred_at if event.late and not event.history else None,
@@ -180,7 +183,7 @@ async def _open_leads(
     """
     wanted: dict[str, int] = {}
     for index, event in fresh.items():
-        if event.event_type == "lead" and index in people and not event.history:
+        if event.event_type == "lead" and index in people and people[index].contact_id and not event.history:
             wanted.setdefault(people[index].contact_id, index)
     standing = await records.leads_of(tx, wanted)
     is_open = {lead.contact_id for lead in standing if lead.fields.get("status") not in CLOSED_LEAD_STATUSES}

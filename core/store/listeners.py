@@ -15,7 +15,7 @@ from core.domain.workflow import firing
 from core.domain.workflow.version import Version
 from core.store.metadata import Name, dump_json, metadata, org_id
 from core.store.sources import sources
-from core.store.transaction import Transaction, values_by_column
+from core.store.transaction import Transaction
 
 TRIGGER = "trigger"
 RULE = "rule"
@@ -35,16 +35,6 @@ workflow_listeners = Table(
     Index("workflow_listeners_workflow", "org_id", "workflow_id"),
 )
 
-_LISTENING_SQLITE = (
-    "SELECT l.org_id, l.event_name, l.role, l.workflow_id, l.version FROM json_each($1) w CROSS JOIN "
-    "workflow_listeners l ON l.org_id = (w.value ->> 0) AND l.event_name = (w.value ->> 1) "
-    "ORDER BY l.org_id, l.event_name, l.role, l.workflow_id, l.version"
-)
-_LISTENING_POSTGRESQL = (
-    "SELECT l.org_id, l.event_name, l.role, l.workflow_id, l.version "
-    "FROM unnest($1::text[], $2::text[]) AS w(org_id, event_name) JOIN workflow_listeners l USING (org_id, event_name) "
-    "ORDER BY l.org_id, l.event_name, l.role, l.workflow_id, l.version"
-)
 _RECORDS_SQLITE = (
     "SELECT DISTINCT l.org_id, l.event_name FROM json_each($1) w CROSS JOIN workflow_listeners l "
     "ON l.org_id = w.value AND l.event_name >= '$record.' AND l.event_name < '$record/'"
@@ -107,21 +97,6 @@ async def _source_ids(tx: Transaction, named: Collection[str]) -> list[str]:
     found = {row.id for row in rows}
     called = found | {row.display_name for row in rows}
     return sorted(found | {name for name in wanted if name not in called})
-
-
-async def listening(tx: Transaction, events: Iterable[EventKey]) -> dict[EventKey, list[Listener]]:
-    """Return who listens to these events, for a loop's transaction."""
-    wanted = sorted(set(events))
-    if not wanted:
-        return {}
-    if tx.dialect == "postgresql":
-        rows = await tx.fetch(_LISTENING_POSTGRESQL, *values_by_column(wanted))
-    else:
-        rows = await tx.fetch(_LISTENING_SQLITE, dump_json(wanted))
-    found: dict[EventKey, list[Listener]] = {}
-    for row in rows:
-        found.setdefault((row[0], row[1]), []).append(Listener(*row))
-    return found
 
 
 async def to_records(tx: Transaction, orgs: Iterable[str]) -> set[EventKey]:

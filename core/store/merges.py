@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Row, Table, delete, or_, select, text, update
 
-from core.domain.errors import RecordMerged
+from core.domain.errors import RecordMerged, Violation
 from core.store import paging
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, to_micros
 from core.store.transaction import Transaction
@@ -165,6 +165,19 @@ async def standing_of(tx: Transaction, merged_ids: Iterable[str]) -> dict[str, R
     return {row.merged_id: row for row in rows}
 
 
+async def parts_of(tx: Transaction, record_id: str) -> list[str]:
+    """Return a record and those that are part of it now, through any number of merges; itself first."""
+    c = merges.c
+    found, further = [record_id], [record_id]
+    for _ in range(_DEEPEST):
+        rows = await tx.all(select(c.merged_id).where(c.kept_id.in_(further), c.undone_at.is_(None)))
+        further = sorted({row.merged_id for row in rows} - set(found))
+        if not further:
+            break
+        found += further
+    return found
+
+
 async def parted(tx: Transaction, pairs: Iterable[tuple[str, str]]) -> set[frozenset[str]]:
     """Return which of these pairs were merged once and taken apart again."""
     wanted = {frozenset(pair) for pair in pairs}
@@ -180,10 +193,20 @@ async def kept_by(tx: Transaction, record_id: str) -> RecordMerged | None:
     first = (await standing_of(tx, [record_id])).get(record_id)
     if first is None:
         return None
-    kept = first.kept_id
+    return RecordMerged(id=record_id, kept_id=await kept_now(tx, first.kept_id), merge_id=first.id)
+
+
+async def where_named(tx: Transaction, field: str, record_id: str) -> Violation | None:
+    """Return what is wrong with a field that names a merged record; None where it was not merged."""
+    gone = await kept_by(tx, record_id)
+    return None if gone is None else Violation(field, gone.reason, gone.message, gone.way_out)
+
+
+async def kept_now(tx: Transaction, record_id: str) -> str:
+    """Return the record that this one is part of now, through any number of merges; itself where it was not merged."""
     for _ in range(_DEEPEST):
-        further = (await standing_of(tx, [kept])).get(kept)
+        further = (await standing_of(tx, [record_id])).get(record_id)
         if further is None:
             break
-        kept = further.kept_id
-    return RecordMerged(id=record_id, kept_id=kept, merge_id=first.id)
+        record_id = further.kept_id
+    return record_id

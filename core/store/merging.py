@@ -234,7 +234,8 @@ async def _consents(joining: Joining) -> None:
         answers[row.contact_id].append(Answer(row.channel, row.purpose, row.granted, row.updated_at, row.actor))
     found = rules.stricter(answers[joining.kept.id], answers[joining.merged.id])
     for one in found.moving:
-        await _change_consent(joining, joining.merged.id, one, rows, {"contact_id": joining.kept.id})
+        moved = {"contact_id": joining.kept.id, "granted": one.granted, "updated_at": one.at}
+        await _change_consent(joining, joining.merged.id, one, rows, moved)
     for one in found.restated:
         restated = {"contact_id": joining.kept.id, "updated_at": tx.now}
         await _change_consent(joining, joining.merged.id, one, rows, restated)
@@ -252,7 +253,9 @@ async def _change_consent(
     which = and_(c.contact_id == contact_id, c.channel == answer.channel, c.purpose == answer.purpose)
     await joining.tx.run(update(consents).where(which).values(values))
     key = dict(zip(("contact_id", "channel", "purpose"), place, strict=True))
-    before = {name: row._mapping[name] for name in values}
+    # All of an answer that goes to the other contact, so that it can be given back even if that one answers anew.
+    kept = (*values, "granted", "actor", "reason", "updated_at") if "contact_id" in values else tuple(values)
+    before = {name: row._mapping[name] for name in kept}
     joining.moves.append(
         Move("update", "consents", "consents", key, packed(consents, before), packed(consents, values))
     )

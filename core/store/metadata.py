@@ -29,6 +29,7 @@ def to_micros(instant: datetime) -> int:
     return (instant - _EPOCH) // _MICROSECOND
 
 
+@lru_cache(maxsize=1024)  # what a batch reads was often written together
 def from_micros(micros: int) -> datetime:
     """Return microseconds since 1970 as an instant in UTC."""
     return _EPOCH + timedelta(microseconds=micros)

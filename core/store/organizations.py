@@ -105,6 +105,11 @@ async def get(tx: Transaction) -> Row[Any]:
     return row
 
 
+async def hold(tx: Transaction) -> None:
+    """Hold the organization until the transaction ends: of two that look and then add, the second sees the first."""
+    await tx.first(select(organizations.c.org_id).with_for_update(key_share=True))
+
+
 async def get_member(tx: Transaction, member_id: str) -> Row[Any] | None:
     """Return a member, or None."""
     return await tx.first(select(members).where(members.c.id == member_id))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,16 +18,15 @@ from core.domain.frozen import frozen
 from core.domain.webhooks.classify import Ruling
 from core.domain.webhooks.states import DeliveryState
 from core.store.deliveries import deliveries, delivery_attempts
+from core.store.delivery_tables import FIRST as FIRST
+from core.store.delivery_tables import LANES as LANES
+from core.store.delivery_tables import REPLAY as REPLAY
+from core.store.delivery_tables import RETRY as RETRY
 from core.store.metadata import to_micros, write_json
 from core.store.transaction import Transaction, rows_of_json
 
 EndpointKey = tuple[str, str]
 """Organization and endpoint."""
-
-FIRST, RETRY, REPLAY = 0, 1, 2
-"""Lanes: what has not been tried yet, what has failed before, and what a replay made due."""
-
-LANES = (FIRST, RETRY, REPLAY)
 
 DeliveryKey = tuple[str, str, int]
 """Organization, delivery and its day."""
@@ -56,6 +54,9 @@ class ClaimedDelivery:
     """The endpoint's row as it was when the delivery was claimed."""
     lane: int
     sequence: int
+    """Its position at the endpoint, which it has had since it was claimed first."""
+    place: int
+    """Where it stands among all."""
     contact_id: str
     created_at: datetime
     probe: bool = False
@@ -72,7 +73,7 @@ class ClaimedDelivery:
         return (self.org_id, self.endpoint_id)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completion:
     """What became of one attempt, and what follows."""
 

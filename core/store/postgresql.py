@@ -38,6 +38,12 @@ def isolation_statements(tables: Iterable[str]) -> list[str]:
     return statements
 
 
+def beginning(org_id: str, *, reads: bool = False) -> str:
+    """Return the statements, sent as one, that begin a transaction in which one organization can be seen."""
+    quoted = org_id.replace("'", "''")  # a backslash means nothing there
+    return f"BEGIN{' READ ONLY' if reads else ''}; SELECT set_config('app.org', '{quoted}', true);"
+
+
 def default_partition(table: str) -> str:
     """Return the statement that catches rows of days without a partition of their own."""
     return f"CREATE TABLE {table}_default PARTITION OF {table} DEFAULT"

@@ -9,12 +9,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, exists, literal_column, not_, or_, select, update
+from sqlalchemy import LargeBinary, Row, case, cast, exists, func, literal_column, not_, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain.frozen import frozen
 from core.domain.webhooks.states import Ordering
+from core.store import delivery_numbers
 from core.store.deliveries import day_in
+from core.store.delivery_numbers import Due
 from core.store.delivery_tables import deliveries, messages
 from core.store.outbox import LANES, ClaimedDelivery
 from core.store.transaction import Transaction
@@ -35,6 +37,15 @@ class HandedOut:
     lease_token: str
 
 
+@frozen
+class Room:
+    """How many bytes of payload a consumer may still be handed."""
+
+    bytes: int
+    first_anyway: bool
+    """It has nothing else, so that it gets one message however large that is."""
+
+
 async def is_due(tx: Transaction, endpoint: Row[Any]) -> bool:
     """Tell whether something may be handed out now."""
     for lane in LANES:
@@ -43,23 +54,27 @@ async def is_due(tx: Transaction, endpoint: Row[Any]) -> bool:
     return False
 
 
-async def hand_out(tx: Transaction, endpoint: Row[Any], *, limit: int, lease: timedelta, token: str) -> list[HandedOut]:
+async def hand_out(
+    tx: Transaction, endpoint: Row[Any], *, limit: int, room: Room, lease: timedelta, token: str
+) -> list[HandedOut]:
     """Lease up to `limit` due deliveries of an endpoint, the longest due first; no two consumers get the same one."""
     found: list[Row[Any]] = []
     for lane in LANES:
-        statement = select(deliveries.c.id, deliveries.c.day, deliveries.c.due_at, deliveries.c.sequence)
-        statement = statement.where(*_due(endpoint, lane, tx.now)).order_by(deliveries.c.due_at, deliveries.c.sequence)
+        statement = select(*(deliveries.c[name] for name in (*Due._fields, "due_at")))
+        statement = statement.where(*_due(endpoint, lane, tx.now)).order_by(deliveries.c.due_at, deliveries.c.place)
         found += await tx.all(statement.limit(limit).with_for_update(skip_locked=True))
-    chosen = sorted(found, key=lambda row: (row.due_at, row.sequence, row.id))[:limit]
+    oldest = sorted(found, key=lambda row: (row.due_at, row.place, row.id))[:limit]
+    chosen = await _that_fit(tx, oldest, room)
     if not chosen:
         return []
     until = tx.now + lease
     these = _named({row.id for row in chosen}, {row.day for row in chosen})
+    numbers = await delivery_numbers.given(tx, [Due._make(row[:-1]) for row in chosen])
+    values: dict[str, Any] = {"due_at": until, "lease_until": until, "lease_token": token}
+    if numbers:
+        values["sequence"] = case(numbers, value=deliveries.c.id, else_=deliveries.c.sequence)
     leased = await tx.all(
-        update(deliveries)
-        .where(*these)
-        .values(due_at=until, lease_until=until, lease_token=token)
-        .returning(*(deliveries.c[name] for name in _HANDED))
+        update(deliveries).where(*these).values(values).returning(*(deliveries.c[name] for name in _HANDED))
     )
     by_id = {row.id: row for row in leased}
     payloads = await _payloads(tx, leased)
@@ -136,6 +151,7 @@ def _claimed(row: Row[Any], endpoint: Row[Any]) -> ClaimedDelivery:
         receiver=endpoint,
         lane=row.lane,
         sequence=row.sequence,
+        place=row.place,
         contact_id=row.contact_id,
         created_at=row.created_at,
     )
@@ -143,6 +159,24 @@ def _claimed(row: Row[Any], endpoint: Row[Any]) -> ClaimedDelivery:
 
 def _named(ids: Collection[str], days: Collection[int]) -> tuple[ColumnElement[bool], ...]:
     return (deliveries.c.id.in_(sorted(ids)), deliveries.c.day.in_(sorted(days)))
+
+
+async def _that_fit(tx: Transaction, rows: Sequence[Row[Any]], room: Room) -> Sequence[Row[Any]]:
+    """Return the first of these deliveries, as many as there is room for; only their sizes are read."""
+    if not rows:
+        return rows
+    d, m = deliveries.c, messages.c
+    of_message = (m.org_id == d.org_id, m.id == d.message_id, m.day == d.day)
+    payload = func.coalesce(d.payload, select(m.payload).where(*of_message).scalar_subquery())
+    size = func.octet_length(payload) if tx.dialect == "postgresql" else func.length(cast(payload, LargeBinary))
+    these = _named({row.id for row in rows}, {row.day for row in rows})
+    sizes = {row.id: row.size or 0 for row in await tx.all(select(d.id, size.label("size")).where(*these))}
+    taken = 0
+    for number, row in enumerate(rows):
+        taken += sizes[row.id]
+        if taken > room.bytes and not (room.first_anyway and number == 0):
+            return rows[:number]
+    return rows
 
 
 async def _payloads(tx: Transaction, rows: Sequence[Row[Any]]) -> dict[str, str]:
@@ -171,7 +205,7 @@ def _due(endpoint: Row[Any], lane: int, now: datetime) -> list[ColumnElement[boo
             earlier.c.state == literal_column("'pending'"),
             earlier.c.contact_id != literal_column("''"),
             earlier.c.contact_id == c.contact_id,
-            earlier.c.sequence < c.sequence,
+            earlier.c.place < c.place,
         )
         conditions.append(or_(c.contact_id == literal_column("''"), not_(before)))
     return conditions

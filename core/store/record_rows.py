@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy import Column, Index, Integer, Row, Table, text
 
 from core.domain import names
 from core.domain.enrollment import RecordFacts
+from core.domain.frozen import copied, frozen
 from core.domain.records import changes as field_changes
 from core.domain.records import identity
 from core.domain.records.changes import Change
@@ -99,7 +100,7 @@ _HOLD_POSTGRESQL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """A record as it is stored."""
 
@@ -133,7 +134,7 @@ class Record:
         return RecordFacts(self.id, self.type, self.fields)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """A record after a write, and what the write changed."""
 
@@ -161,9 +162,9 @@ class Draft:
 
     def patch(self, values: Mapping[str, Any], actor: str, cause: str) -> tuple[Change, ...]:
         """Set fields by dotted path and return what that changed."""
-        changes = field_changes.diff(self.record.fields, values)
+        fields, changes = field_changes.patched(self.record.fields, values)
         if changes:
-            self.record = replace(self.record, fields=field_changes.apply(self.record.fields, changes))
+            self.record = copied(self.record, fields=fields)
             self.history += [(change, actor, cause) for change in changes]
         return changes
 
@@ -204,7 +205,7 @@ async def save(tx: Transaction, drafts: Collection[Draft]) -> list[Written]:
 
 def _finished(tx: Transaction, draft: Draft) -> Written:
     if draft.history and not draft.created:
-        draft.record = replace(draft.record, rev=draft.record.rev + 1, updated_at=tx.now)
+        draft.record = copied(draft.record, rev=draft.record.rev + 1, updated_at=tx.now)
     return Written(draft.record, tuple(change for change, _, _ in draft.history), draft.created, *_author(draft))
 
 
@@ -246,9 +247,10 @@ def _change_id(record: Record, index: int) -> str:
 def _given_up(item: Written) -> list[identifiers.Row]:
     if item.record.type != "contact":
         return []
+    changed = [change for change in item.changes if change.field in ("email", "phone")]
+    if not changed:
+        return []
     kept = set(identity.of_fields("contact", item.record.fields))
-    old = (
-        identity.normalise(change.field, change.old) for change in item.changes if change.field in ("email", "phone")
-    )
+    old = (identity.normalise(change.field, change.old) for change in changed)
     record = item.record
     return [(record.org_id, record.type, *value, record.id) for value in old if value is not None and value not in kept]

@@ -8,7 +8,7 @@ told when it was first written.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import select
@@ -16,6 +16,7 @@ from sqlalchemy import select
 from core import ids
 from core.domain import names
 from core.domain.enrollment import EventFacts, Facts
+from core.domain.frozen import frozen
 from core.domain.records.changes import Change
 from core.domain.records.lateness import HISTORY
 from core.domain.workflow import firing
@@ -45,7 +46,7 @@ _OF_COMPANY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListsChanged:
     """A contact whose lists changed."""
 
@@ -58,7 +59,7 @@ class ListsChanged:
     """`enrollment:<id>/<rev>` where an enrollment did it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Told:
     """One change of one author, on its way to becoming an event."""
 
@@ -87,8 +88,14 @@ async def note(tx: Transaction, written: Iterable[Written]) -> None:
 
 async def note_drafts(tx: Transaction, drafts: Iterable[Draft]) -> None:
     """Write events for saved drafts, one for each author: a workflow must not hide the change of another."""
+    changed = [draft for draft in drafts if draft.created or draft.history]
+    if not changed:
+        return
+    heard = await listeners.to_records(tx, {draft.record.org_id for draft in changed})
     told = []
-    for draft in drafts:
+    for draft in changed:
+        if (draft.record.org_id, RECORD_EVENTS.get(draft.record.type, "")) not in heard:
+            continue
         authors: dict[tuple[str, str], list[Change]] = {}
         for change, actor, cause in draft.history:
             authors.setdefault((actor, cause), []).append(change)

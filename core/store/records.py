@@ -6,22 +6,24 @@ Rows and locks are in record_rows.py, how a record is found or made in upserts.p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 import structlog
 from sqlalchemy import Row, Select, select
 
-from core.domain.errors import EmailTaken, EtagMismatch, NotFound
+from core.domain.errors import EmailTaken, EtagMismatch, Invalid, NotFound
 from core.domain.filters import Expression
+from core.domain.frozen import frozen
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
 from core.domain.records.fields import STANDARD_FIELDS
-from core.store import identifiers, merges, paging, record_events, record_triggers
+from core.store import identifiers, merges, paging, record_events, record_triggers, unsubscribed_field
 from core.store.filtering import Columns, JsonPath, to_sql
 from core.store.record_rows import Draft, Record, Written, hold, record_changes, records, save, to_record
 from core.store.transaction import Transaction
+from core.store.unsubscribed_field import FIELD
 from core.store.upserts import ContactCandidate, Resolved, resolve_contacts, upsert
 
 __all__ = [
@@ -33,7 +35,7 @@ __all__ = [
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordUpdate:
     """Fields to set in one record; None removes one."""
 
@@ -135,7 +137,8 @@ async def update(
 ) -> Written:
     """Set fields of one record, by dotted path, and tell the organization's endpoints.
 
-    Raises NotFound, EtagMismatch when it is not at the version expected, and EmailTaken.
+    Raises NotFound, EtagMismatch when it is not at the version expected, EmailTaken, and Invalid for what overrides a
+    contact's own refusal.
     """
     record = (await hold(tx, [(tx.org_id, record_id)])).get((tx.org_id, record_id))
     if record is None:
@@ -145,29 +148,42 @@ async def update(
     taken = await identifiers.claim_changed(tx, [identifiers.Change(tx.org_id, record_id, record.type, patch)])
     if taken:
         raise EmailTaken(owner=taken[record_id])
+    await _check_grant(tx, record, patch)
     draft = Draft(record)
     draft.patch(patch, actor, cause)
     written = await save(tx, [draft])
     await record_events.announce(tx, written)
+    await unsubscribed_field.heed(tx, [draft])
     return written[0]
+
+
+async def _check_grant(tx: Transaction, record: Record, patch: Mapping[str, Any]) -> None:
+    for actor in (await unsubscribed_field.overridden(tx, [(record, patch)])).values():
+        raise Invalid(unsubscribed_field.refused_themself(f"fields.{FIELD}", actor))
 
 
 async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> None:
     """Set fields of many records, of any organizations; a record that is gone is left out.
 
-    An e-mail that another contact has is left as it was. Endpoints are not told, for the workflow says what it wants
-    said; other workflows are.
+    An e-mail that another contact has is left as it was, and so is what a contact themself refused. Endpoints are not
+    told, for the workflow says what it wants said; other workflows are.
     """
     held = await hold(tx, [(item.org_id, item.record_id) for item in updates])
     standing = [(item, held[item.org_id, item.record_id]) for item in updates if (item.org_id, item.record_id) in held]
     changes = [identifiers.Change(item.org_id, record.id, record.type, item.fields) for item, record in standing]
     taken = await identifiers.claim_changed(tx, changes)
+    refused = await unsubscribed_field.overridden(tx, [(record, item.fields) for item, record in standing])
     drafts: dict[tuple[str, str], Draft] = {}
     for item, record in standing:
         fields = dict(item.fields)
         if record.id in taken and fields.get("email"):
             _log.warning("e-mail left as it was: another contact has it", record=record.id, owner=taken[record.id])
             del fields["email"]
+        if FIELD in fields and (record.org_id, record.id) in refused:
+            by = refused[record.org_id, record.id]
+            _log.warning("a contact's own refusal left as it was", record=record.id, refused_by=by)
+            del fields[FIELD]
         drafts.setdefault((record.org_id, record.id), Draft(record)).patch(fields, item.actor, item.cause)
     await save(tx, drafts.values())
     await record_triggers.note_drafts(tx, drafts.values())
+    await unsubscribed_field.heed(tx, drafts.values())

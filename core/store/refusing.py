@@ -6,23 +6,29 @@ known already changes nothing and tells nobody.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+
+from sqlalchemy import Row, select
 
 from core import ids
 from core.domain.effects import Emit
 from core.domain.messaging.addresses import EMAIL
 from core.domain.messaging.consent import EVERY, Cause
-from core.store import consent, deliveries, events, outgoing_due, records, suppressions
+from core.store import consent, deliveries, events, merges, outgoing_due, record_events, suppressions
 from core.store.deliveries import Emission
 from core.store.events import NewEvent
-from core.store.records import Record
+from core.store.record_rows import Draft, Record, hold, records, save, to_record
 from core.store.suppressions import NewSuppression
 from core.store.transaction import Transaction
 
 SOURCE = "core:messages"
 """The source of the events that workflows see; no source of an organization can be called so."""
+
+FIELD = "unsubscribed"
+"""Of a contact: true while they want nothing by any channel, save what they need. It goes with the answer."""
 
 PAGE = "unsubscribe_page"
 ONE_CLICK = "one_click"
@@ -79,16 +85,14 @@ async def unsubscribe(tx: Transaction, said: Said, *, everything: bool = False, 
 
     `at` is when they said so, where that is told late: what they granted since goes before it.
     """
-    contact = await _held(tx, said.contact_id)
+    said, contact = await _whose(tx, said)
     channel, purpose = (EVERY, EVERY) if everything else (said.channel, said.purpose)
     new = False
     if contact is not None:
         if at is not None and await _granted_since(tx, contact.id, channel, purpose, at):
             return False
         new = await refuse(tx, contact, channel, purpose, said)
-        if everything and contact.fields.get("unsubscribed") is not True:
-            new = True
-            await records.update(tx, contact.id, {"unsubscribed": True}, actor=said.actor, cause=said.cause)
+        new |= everything and await _mark(tx, contact, True, said)
     new |= await _suppress(tx, said, EVERY if everything else said.purpose, Cause.UNSUBSCRIBED)
     if new:
         more = {"everything": everything, **({"purpose": EVERY, "channel": EVERY} if everything else {})}
@@ -108,17 +112,37 @@ async def refuse(tx: Transaction, contact: Record, channel: str, purpose: str, s
 
 async def withdraw(tx: Transaction, contact: Record, channel: str, purpose: str, said: Said) -> bool:
     """Store what somebody else says for a contact that is held; the address itself stays free for others."""
+    everything = channel == EVERY and purpose == EVERY
     new = await refuse(tx, contact, channel, purpose, said)
+    new |= everything and await _mark(tx, contact, True, said)
     if new:
-        more = {"channel": channel, "purpose": purpose, "everything": channel == EVERY and purpose == EVERY}
+        more = {"channel": channel, "purpose": purpose, "everything": everything}
         await _tell(tx, "contact.unsubscribed", said, contact, more)
         await _stop(tx, contact, channel, purpose)
     return new
 
 
+async def grant(tx: Transaction, contact: Record, channel: str, purpose: str, said: Said) -> None:
+    """Store that somebody else says a contact that is held may be sent messages; what its address refused stays."""
+    of_whom = {"actor": said.actor, "reason": said.reason, "cause": said.cause}
+    await consent.answer(tx, contact.id, channel, purpose, True, **of_whom)
+    if channel == EVERY and purpose == EVERY:
+        await _mark(tx, contact, None, said)
+
+
+async def own_refusals(
+    tx: Transaction, contacts: Iterable[tuple[str, str]], channel: str = EVERY, purpose: str = EVERY
+) -> dict[tuple[str, str], Row[Any]]:
+    """Return what contacts, each `(organization, id)`, refused themselves of a channel and a purpose."""
+    wanted = set(contacts)
+    refusals = await consent.refusals_of(tx, wanted)
+    own = [one for one in refusals if is_own(one.actor) and _meet(one.channel, channel) and _meet(one.purpose, purpose)]
+    return {(one.org_id, one.contact_id): one for one in reversed(own) if (one.org_id, one.contact_id) in wanted}
+
+
 async def complain(tx: Transaction, said: Said) -> bool:
     """Store that a person reported spam: nothing more goes there by this channel, save what is transactional."""
-    contact = await _held(tx, said.contact_id)
+    said, contact = await _whose(tx, said)
     new = False
     if contact is not None:
         new = await refuse(tx, contact, said.channel, EVERY, said)
@@ -134,9 +158,9 @@ async def bounce(tx: Transaction, said: Said, *, hard: bool, as_event: bool = Tr
 
     `as_event` is False where the event that reported it tells the contact's workflows already.
     """
+    said, contact = await _whose(tx, said, lock=False)
     new = await _suppress(tx, said, EVERY, Cause.BOUNCED) if hard else True
     if new:
-        contact = await records.get(tx, said.contact_id) if said.contact_id else None
         more = {"kind": "hard" if hard else "soft"}
         await _tell(tx, "message.bounced", said, contact, more, as_event=as_event)
         if hard:
@@ -146,12 +170,11 @@ async def bounce(tx: Transaction, said: Said, *, hard: bool, as_event: bool = Tr
 
 async def resubscribe(tx: Transaction, said: Said) -> None:
     """Store that a person wants messages of a purpose again; what stops them for another reason stays."""
-    contact = await _held(tx, said.contact_id)
+    said, contact = await _whose(tx, said)
     if contact is not None:
         of_whom = {"actor": said.actor, "reason": said.reason, "cause": said.cause}
         await consent.answer(tx, contact.id, said.channel, said.purpose, True, **of_whom)
-        if contact.fields.get("unsubscribed") is True:
-            await records.update(tx, contact.id, {"unsubscribed": None}, actor=said.actor, cause=said.cause)
+        await _mark(tx, contact, None, said)
     if said.address:
         key = suppressions.key_of(tx, said.channel, said.address)
         over = [
@@ -160,6 +183,20 @@ async def resubscribe(tx: Transaction, said: Said) -> None:
             if row.reason == Cause.UNSUBSCRIBED and row.purpose in (EVERY, said.purpose)
         ]
         await suppressions.lift(tx, over, actor=said.actor, reason=said.reason)
+
+
+async def _mark(tx: Transaction, contact: Record, refused: bool | None, said: Said) -> bool:
+    """Set the field of a contact that is held, and tell whether that changed it."""
+    if (contact.fields.get(FIELD) is True) is (refused is True):
+        return False
+    draft = Draft(contact)
+    draft.patch({FIELD: refused}, said.actor, said.cause)
+    await record_events.announce(tx, await save(tx, [draft]))
+    return True
+
+
+def _meet(one: str, other: str) -> bool:
+    return one == other or EVERY in (one, other)
 
 
 def _stands(answers: Any, channel: str, purpose: str) -> bool:
@@ -178,10 +215,24 @@ async def _granted_since(tx: Transaction, contact_id: str, channel: str, purpose
     )
 
 
-async def _held(tx: Transaction, contact_id: str) -> Record | None:
+async def _whose(tx: Transaction, said: Said, *, lock: bool = True) -> tuple[Said, Record | None]:
+    """Return what was said as its contact's, and the contact; one that was merged meanwhile is the kept one now."""
+    contact = await _contact(tx, said.contact_id, lock=lock)
+    if contact is None and said.contact_id:
+        contact = await _contact(tx, await merges.kept_now(tx, said.contact_id), lock=lock)
+        if contact is not None:
+            said = replace(said, contact_id=contact.id)
+    return said, contact
+
+
+async def _contact(tx: Transaction, contact_id: str, *, lock: bool) -> Record | None:
     if not contact_id:
         return None
-    found = (await records.hold(tx, [(tx.org_id, contact_id)])).get((tx.org_id, contact_id))
+    if lock:
+        found = (await hold(tx, [(tx.org_id, contact_id)])).get((tx.org_id, contact_id))
+    else:
+        row = await tx.first(select(records).where(records.c.id == contact_id, records.c.deleted_at.is_(None)))
+        found = None if row is None else to_record(row)
     return found if found is not None and found.type == "contact" else None
 
 

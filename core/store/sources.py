@@ -10,9 +10,10 @@ from typing import Any
 from sqlalchemy import Column, Index, Integer, Row, Table, and_, delete, or_, select, text, update
 
 from core import ids
+from core.domain.frozen import frozen
 from core.domain.names import ALPHABET
 from core.store import paging
-from core.store.metadata import Instant, Json, Name, metadata, org_id
+from core.store.metadata import Instant, Json, Name, dump_json, metadata, org_id, read_json
 from core.store.transaction import Transaction
 
 sources = Table(
@@ -62,6 +63,10 @@ _TOKEN_LENGTH = 32
 _USE_IS_NOTED_EVERY = timedelta(minutes=1)
 
 
+_DOORS_SQLITE = "SELECT id, kind, schema FROM sources WHERE org_id = $1 AND id IN (SELECT value FROM json_each($2))"
+_DOORS_POSTGRESQL = "SELECT id, kind, schema FROM sources WHERE org_id = $1 AND id = ANY($2::text[])"
+
+
 def new_token() -> str:
     """Return a new last part of an inbound URL: 160 random bits."""
     number = int.from_bytes(ids.new_secret_bytes(_TOKEN_BYTES))
@@ -78,20 +83,41 @@ def digest(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-async def by_token(tx: Transaction, token: str) -> Row[Any] | None:
-    """Return the source with this inbound URL, or None if it does not work now. Asks every organization."""
+async def by_tokens(tx: Transaction, tokens: Iterable[str]) -> dict[str, Row[Any]]:
+    """Return the sources whose inbound URLs end so and work now, by token. Asks every organization."""
     url = inbound_urls
-    return await tx.first(
-        select(sources)
+    by_digest = {digest(token): token for token in tokens}
+    rows = await tx.all(
+        select(sources, url.c.digest)
         .join(url, and_(url.c.org_id == sources.c.org_id, url.c.source_id == sources.c.id))
-        .where(url.c.digest == digest(token), or_(url.c.expires_at.is_(None), url.c.expires_at > tx.now))
+        .where(url.c.digest.in_(sorted(by_digest)), or_(url.c.expires_at.is_(None), url.c.expires_at > tx.now))
     )
+    return {by_digest[row.digest]: row for row in rows}
 
 
 async def by_id(tx: Transaction, source_ids: Iterable[str]) -> dict[str, Row[Any]]:
     """Return the sources with these ids, by id."""
     rows = await tx.all(select(sources).where(sources.c.id.in_(sorted(set(source_ids)))))
     return {row.id: row for row in rows}
+
+
+@frozen
+class Door:
+    """What of a source matters to each of its events."""
+
+    kind: str
+    schema: Mapping[str, Any] | None
+    """JSON Schema of the events' fields; None for any."""
+
+
+async def doors(tx: Transaction, source_ids: Iterable[str]) -> dict[str, Door]:
+    """Return the sources with these ids, by id: the look-up of every event that comes in."""
+    wanted = sorted(set(source_ids))
+    if tx.dialect == "postgresql":
+        rows = await tx.fetch(_DOORS_POSTGRESQL, tx.org_id, wanted)
+    else:
+        rows = await tx.fetch(_DOORS_SQLITE, tx.org_id, dump_json(wanted))
+    return {row[0]: Door(row[1], read_json(row[2]) if isinstance(row[2], str) else row[2]) for row in rows}
 
 
 async def get(tx: Transaction, source_id: str, *, lock: bool = False) -> Row[Any] | None:

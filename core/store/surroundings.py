@@ -23,9 +23,9 @@ async def around(tx: Transaction, endpoint_id: str, delivery: Row[Any] | None = 
     ahead = None
     if delivery is not None and delivery.contact_id:
         of_contact = (deliveries.c.contact_id == delivery.contact_id, deliveries.c.contact_id != literal_column("''"))
-        before = deliveries.c.sequence < delivery.sequence
-        found = await tx.first(select(func.min(deliveries.c.sequence)).where(*here, *of_contact, before))
-        ahead = None if found is None else found[0]
+        before = select(deliveries.c.message_id).where(*here, *of_contact, deliveries.c.place < delivery.place)
+        found = await tx.first(before.order_by(deliveries.c.place).limit(1))
+        ahead = None if found is None else found.message_id
     return Surroundings(in_flight=0 if flying is None else flying[0], ahead=ahead)
 
 

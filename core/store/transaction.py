@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -41,35 +42,31 @@ class Transaction:
         self.wakes: set[str] = set()
         self.answer_is_final = True
         """False when the call could only ask for something: repeated under its key, it is carried out anew."""
-        self._begun = False
+        self._driver: Any = None
 
     def within(self, org_id: str) -> Transaction:
         """Return the same transaction bound to one organization: what a loop does for an enrollment stays in there."""
         bound = Transaction(self.connection, org_id, self.now)
         bound.wakes = self.wakes
-        bound._begun = self._begun
+        bound._driver = self._driver
         return bound
 
     async def all(self, statement: Executable) -> Sequence[Row[Any]]:
         """Return every row of a statement."""
-        self._begun = True
         return (await self.connection.execute(self._scoped(statement))).all()
 
     async def first(self, statement: Executable) -> Row[Any] | None:
         """Return the first row of a statement, or None."""
-        self._begun = True
         return (await self.connection.execute(self._scoped(statement))).first()
 
     async def run(self, statement: Executable) -> int:
         """Run an update or a delete and return how many rows it touched."""
-        self._begun = True
         return (await self.connection.execute(self._scoped(statement))).rowcount
 
     async def insert(
         self, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: Literal["error", "ignore"] = "error"
     ) -> int:
         """Insert rows and return how many went in; with "ignore", rows whose key is taken stay out."""
-        self._begun = True
         if not rows:
             return 0
         if self.org_id != EVERY_ORGANIZATION and "org_id" in table.c:
@@ -102,10 +99,9 @@ class Transaction:
 
     async def driver(self) -> Any:
         """Return the driver's own connection (asyncpg or aiosqlite), inside this transaction, for hot statements."""
-        if not self._begun:
-            await self.connection.exec_driver_sql("SELECT 1")  # the dialect begins with the first statement
-            self._begun = True
-        return (await self.connection.get_raw_connection()).driver_connection
+        if self._driver is None:
+            self._driver = (await self.connection.get_raw_connection()).driver_connection
+        return self._driver
 
     async def fetch(self, sql: str, *parameters: Any) -> Sequence[Sequence[Any]]:
         """Run a hot statement through the driver itself and return its rows as plain tuples.
@@ -126,7 +122,7 @@ class Transaction:
         if self.org_id == EVERY_ORGANIZATION:
             return statement
         if isinstance(statement, Select):
-            return self._where(statement, [leaf for source in statement.get_final_froms() for leaf in _leaves(source)])
+            return self._where(statement, _sources(statement))
         if isinstance(statement, Update):
             return self._where(statement, _leaves(statement.table))
         if isinstance(statement, Delete):
@@ -139,6 +135,28 @@ class Transaction:
                 raise TypeError(f"{source} has no organization")
             statement = statement.where(source.c.org_id == self.org_id)
         return statement
+
+
+_tables_of: OrderedDict[Any, list[FromClause]] = OrderedDict()
+_MOST_REMEMBERED = 2_000
+
+
+def _sources(statement: Select[Any]) -> list[FromClause]:
+    """Return what a query reads from.
+
+    SQLAlchemy compiles the whole query to tell, which costs more than sending it; so it is asked once for each form of
+    query. Aliases are of one query alone: those that have some are asked about every time.
+    """
+    form = statement._generate_cache_key()
+    if form is not None and form.key in _tables_of:
+        _tables_of.move_to_end(form.key)
+        return _tables_of[form.key]
+    found = [leaf for source in statement.get_final_froms() for leaf in _leaves(source)]
+    if form is not None and all(isinstance(source, Table) for source in found):
+        _tables_of[form.key] = found
+        if len(_tables_of) > _MOST_REMEMBERED:
+            _tables_of.popitem(last=False)
+    return found
 
 
 def _leaves(source: FromClause) -> list[FromClause]:

@@ -13,6 +13,7 @@ from core.domain.errors import NotFound, WrongState
 from core.domain.records import merging as rules
 from core.domain.records.changes import Change, value_at
 from core.store import identifiers, identity_conflicts, merged_enrollments, merges, record_events
+from core.store.consent import consents
 from core.store.merges import Move, unpacked
 from core.store.merging import CAUSE, MERGED_INTO, lock_work
 from core.store.metadata import dump_json, metadata
@@ -20,6 +21,8 @@ from core.store.record_rows import Draft, Record, hold, records, save, to_record
 from core.store.transaction import Transaction
 
 _AT_ONCE = 500
+_TOLD_ONE_BY_ONE = 10
+"""Lost rows of a table that are told one by one: of a merge's events thousands may be no longer kept."""
 
 
 @dataclass(slots=True)
@@ -32,13 +35,23 @@ class _Parting:
     held: Mapping[str, Record]
     drafts: dict[str, Draft] = field(default_factory=dict)
     conflicts: list[str] = field(default_factory=list)
+    losses: list[Move] = field(default_factory=list)
+    """What moved and is no longer where the merge put it."""
 
     @property
     def cause(self) -> str:
         return f"{CAUSE}{self.row.id}"
 
-    def lost(self, move: Move) -> None:
-        self.conflicts.append(rules.told_lost(move.told, self.row.merged_id))
+    def told(self) -> list[str]:
+        """Return a sentence for everything that cannot be taken back; many things of a kind have one together."""
+        sentences = list(self.conflicts)
+        for place, alike in groupby(sorted(self.losses, key=lambda move: move.place), key=lambda move: move.place):
+            lost = list(alike)
+            if len(lost) > _TOLD_ONE_BY_ONE:
+                sentences.append(rules.told_many_lost(lost[0].kind or place, len(lost), self.row.merged_id))
+            else:
+                sentences += [rules.told_lost(move.told, self.row.merged_id) for move in lost]
+        return sorted(sentences)
 
 
 async def undo(tx: Transaction, merge_id: str, *, actor: str) -> Row[Any]:
@@ -67,7 +80,7 @@ async def undo(tx: Transaction, merge_id: str, *, actor: str) -> Row[Any]:
     await _claim_own(parting)
     written = await save(tx, parting.drafts.values())
     await identity_conflicts.reopen(tx, merge_id)
-    await merges.mark_undone(tx, merge_id, actor, sorted(parting.conflicts))
+    await merges.mark_undone(tx, merge_id, actor, parting.told())
     await record_events.tell_endpoints(tx, [item for item in written if item.record.id != row.merged_id])
     done = await merges.get(tx, merge_id)
     assert done is not None
@@ -92,7 +105,7 @@ async def _fields(parting: _Parting, moves: Sequence[Move]) -> None:
         record_id, path = move.key["id"], move.key["field"]
         record = parting.held.get(record_id)
         if record is None:
-            parting.lost(move)
+            parting.losses.append(move)
             continue
         draft = parting.drafts.setdefault(record_id, Draft(record))
         now = value_at(draft.record.fields, path)
@@ -129,7 +142,25 @@ async def _update_one(parting: _Parting, move: Move) -> None:
     table = metadata.tables[move.place]
     key = {**move.key, **{name: value for name, value in move.after.items() if name in move.key}}
     which = and_(*(table.c[name] == value for name, value in key.items()))
-    await _update(parting, table, [move], which, lambda _: move.key.get("id"))
+    if table is consents and "contact_id" in move.after and not await _unchanged(parting, table, move, which):
+        await _answer_apart(parting, move, which)
+    else:
+        await _update(parting, table, [move], which, lambda _: move.key.get("id"))
+
+
+async def _unchanged(parting: _Parting, table: Table, move: Move, which: ColumnElement[bool]) -> bool:
+    after = (table.c[name] == value for name, value in unpacked(table, move.after).items())
+    return await parting.tx.first(select(table.c.org_id).where(which, *after).with_for_update()) is not None
+
+
+async def _answer_apart(parting: _Parting, move: Move, which: ColumnElement[bool]) -> None:
+    """Leave an answer that was given anew where it is, and give its first owner the stricter of it and their own."""
+    now = await parting.tx.first(select(consents).where(which))
+    answer = {**unpacked(consents, move.key), **unpacked(consents, move.before)}
+    if now is not None and not now.granted:
+        answer |= {"granted": False, "actor": now.actor, "reason": now.reason, "updated_at": now.updated_at}
+    await parting.tx.insert(consents, [answer], on_conflict="ignore")
+    parting.conflicts.append(rules.told_answer(move.told, parting.row.kept_id, parting.row.merged_id))
 
 
 async def _update(
@@ -145,7 +176,7 @@ async def _update(
     back = {of(row) for row in await parting.tx.all(statement)}
     for move in moves:
         if move.key.get("id") not in back:
-            parting.lost(move)
+            parting.losses.append(move)
 
 
 async def _deleted(parting: _Parting, moves: Sequence[Move]) -> None:
@@ -160,7 +191,7 @@ async def _each(
 ) -> None:
     for move in moves:
         if not await how(parting.tx, move, parting.row.id):
-            parting.lost(move)
+            parting.losses.append(move)
 
 
 async def _moved(parting: _Parting, moves: Sequence[Move]) -> None:

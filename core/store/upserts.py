@@ -18,7 +18,7 @@ from core.domain.errors import EmailTaken, Invalid, TooManyIdentifiers, Violatio
 from core.domain.records import identity
 from core.domain.records.fields import missing_fields
 from core.domain.records.identity import MOST_IDENTIFIERS, Conflict, Identifier
-from core.store import automatic_merges, identifiers, identity_conflicts, merges, record_events
+from core.store import automatic_merges, identifiers, identity_conflicts, merges, record_events, unsubscribed_field
 from core.store.candidates import Batch
 from core.store.candidates import ContactCandidate as ContactCandidate
 from core.store.candidates import Resolved as Resolved
@@ -95,12 +95,14 @@ async def resolve(
     await _confirm(batch, plans)
     for plan in plans:
         _aim(batch, plan)
+    await _check_grants(batch, plans)
     await _claim(batch, plans)
     await _look_back(batch, plans)
     drafts: dict[str, Draft] = {}
     answers = [_write(batch, drafts, plan, actor, cause) for plan in plans]
     written = {item.record.id: item for item in await save(tx, drafts.values())}
     await record_events.announce(tx, written.values())
+    await unsubscribed_field.heed(tx, drafts.values())
     await identity_conflicts.note(
         tx, [one for plan, answer in zip(plans, answers, strict=True) for one in _seen(batch, plan, answer, cause)]
     )
@@ -186,6 +188,7 @@ def _aim(batch: Batch, plan: _Plan) -> None:
         if target is None and not _may_be_made(batch, plan):
             return
         plan.target = target or _new_record(batch, email)
+    plan.link_only = plan.candidate.known
     _check_email(batch, plan, email)
     if plan.violation is None:
         for identifier in _claims(plan):
@@ -194,7 +197,10 @@ def _aim(batch: Batch, plan: _Plan) -> None:
 
 def _may_be_made(batch: Batch, plan: _Plan) -> bool:
     missing = missing_fields(batch.record_type, plan.candidate.fields, plan.candidate.path)
-    if missing:
+    if plan.candidate.known:
+        message = f"no {batch.record_type} is known by what is given"
+        plan.violation = _violation(plan, "email", "UNKNOWN_CONTACT", message, "Create it with UpsertRecord.")
+    elif missing:
         plan.violation = missing[0]
     elif batch.record_type == "contact" and not plan.identifiers:
         message = "nothing identifies the contact"
@@ -230,6 +236,16 @@ def _claims(plan: _Plan) -> list[Identifier]:
     """Return what shall identify the record from now on."""
     given = list(plan.candidate.identifiers)
     return given if plan.link_only else plan.identifiers
+
+
+async def _check_grants(batch: Batch, plans: Sequence[_Plan]) -> None:
+    """Refuse what overrides a contact's own refusal."""
+    named = [(batch.held.get(plan.target), plan.candidate.fields) for plan in plans]
+    own = await unsubscribed_field.overridden(batch.tx, named)
+    for plan, (record, fields) in zip(plans, named, strict=True):
+        actor = own.get((batch.tx.org_id, plan.target))
+        if actor is not None and plan.violation is None and unsubscribed_field.grants(record, fields):
+            plan.violation = unsubscribed_field.refused_themself(_at(plan, unsubscribed_field.FIELD), actor)
 
 
 async def _claim(batch: Batch, plans: Sequence[_Plan]) -> None:
@@ -339,12 +355,14 @@ def _write(batch: Batch, drafts: dict[str, Draft], plan: _Plan, actor: str, caus
 async def _look_back(batch: Batch, plans: Sequence[_Plan]) -> None:
     """Learn what happened since, where something is said late."""
     earliest: dict[str, datetime] = {}
+    fields: set[str] = set()
     for plan in plans:
         at = plan.candidate.as_of
         if at is not None and plan.target in batch.held:
             earliest[plan.target] = min(at, earliest.get(plan.target, at))
+            fields.update(plan.candidate.fields)
     if any(plan.candidate.as_of is not None for plan in plans):
-        batch.set_at = await set_since(batch.tx, earliest)
+        batch.set_at = await set_since(batch.tx, earliest, fields)
 
 
 def _still_so(batch: Batch, plan: _Plan, draft: Draft, fields: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -82,5 +82,6 @@ class Wakeups:
             self._outgoing |= names
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
-        self._set(payload.split(","))
+    def _heard(self, connection: Any, pid: int, _channel: str, payload: str) -> None:
+        if pid != connection.get_server_pid():  # what this process said itself, its own loops know already
+            self._set(payload.split(","))

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from standardwebhooks.webhooks import Webhook
 
 from core.__main__ import main
+from core.commands.listen import IDLE_SECONDS
 from dripstone.v1 import record_pb2, webhook_pb2
 from tests.chaos.server_process import ServerProcess
 from tests.receiver import Receiver
@@ -123,6 +124,17 @@ async def test_what_happens_is_forwarded_signed_and_the_endpoint_goes_with_ctrl_
                     break
         assert await listener.stop() == (0, "")
     assert await _endpoints(server) == []
+
+
+async def test_an_endpoint_whose_listener_was_killed_ends_by_itself(server: ServerProcess, receiver: Receiver) -> None:
+    async with listening(server, "--forward", receiver.url, "--json") as listener:
+        await listener.told()
+        (endpoint,) = await _endpoints(server)
+        await listener.stop(signal.SIGKILL)
+    assert [one.id for one in await _endpoints(server)] == [endpoint.id]
+    assert endpoint.idle_limit.ToSeconds() == IDLE_SECONDS
+    left = endpoint.expire_time.ToDatetime() - endpoint.create_time.ToDatetime()
+    assert left.total_seconds() == IDLE_SECONDS, "and an hour later the scheduler deletes it"
 
 
 async def test_what_is_not_taken_comes_again_and_the_table_says_so(server: ServerProcess, receiver: Receiver) -> None:

@@ -36,7 +36,6 @@ WITHOUT_VALIDATE_ONLY = {
 }
 UNPAGED = {
     "ListStepTypes": "a fixed list of the product, not of the organization",
-    "ListEventTypes": "a fixed list of the product, not of the organization",
     "ListWorkflowTemplates": "a fixed list of the product, not of the organization",
     "ListLists": "names and counts; an organization has tens of lists, not thousands",
 }

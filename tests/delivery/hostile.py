@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from core.delivery.http import MAX_RESPONSE_BYTES, WebhookSender
+from core.delivery.exchange import MAX_RESPONSE_BYTES
+from core.delivery.http import WebhookSender
 from core.domain.webhooks.addresses import Destinations
 
 LOOPBACK = Destinations.of(["127.0.0.0/8"])

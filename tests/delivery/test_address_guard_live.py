@@ -329,7 +329,7 @@ async def test_a_tenant_is_told_that_it_is_not_allowed_and_never_which_address_i
     port = int(receiver.base.rpartition(":")[2])
     names = {"hooks.example.com": ["10.1.2.3", "::1", "127.0.0.1"]}
     async with answering(names=names) as dns, guarded(dns) as sender:
-        outbox.dispatcher._sender = sender
+        outbox.dispatcher._attempts.sender = sender
         await outbox.endpoint(f"http://hooks.example.com:{port}/")
         await outbox.emit()
         await outbox.dispatcher.drain()

@@ -71,7 +71,7 @@ delivery_rows = st.fixed_dictionaries(
         "due_at": instants.filter(lambda at: at is not None),
         "lane": st.sampled_from([FIRST, RETRY, REPLAY]),
         "contact_id": st.sampled_from(["", "cnt_1", "cnt_2"]),
-        "sequence": st.just(7),
+        "place": st.just(7),
     }
 )
 others = st.sampled_from(["none", "waits", "under way", "over"])
@@ -88,12 +88,12 @@ async def test_what_is_claimed_is_what_every_rule_lets_through(
     around = Surroundings()
     if other != "none":
         earlier = await outbox.emit(endpoint_id=endpoint_id)
-        values: dict[str, Any] = {"sequence": 3, "contact_id": contact, "due_at": START + LEASE}
+        values: dict[str, Any] = {"place": 3, "contact_id": contact, "due_at": START + LEASE}
         if other == "under way":
             values |= {"lease_token": "lse_other", "lease_until": START + LEASE}
         await change_deliveries(outbox, [earlier], **values, state="delivered" if other == "over" else "pending")
         ahead = other != "over" and contact == row["contact_id"] != ""
-        around = Surroundings(in_flight=int(other == "under way"), ahead=3 if ahead else None)
+        around = Surroundings(in_flight=int(other == "under way"), ahead=earlier if ahead else None)
     await change_deliveries(outbox, [message], **row)
     await change(outbox, endpoint_id, **endpoint_row)
     stored = await outbox.endpoint_row(endpoint_id)
@@ -108,7 +108,7 @@ async def test_a_rate_is_never_exceeded_by_two_processes_and_nearly_reached(outb
     await change(outbox, endpoint_id, rate_per_second=20.0)
     for _ in range(70):
         await outbox.emit()
-    other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock)
+    other = Dispatcher(outbox.database, outbox.dispatcher._attempts.sender, outbox.clock)
     for _ in range(60):
         outbox.clock.advance(timedelta(milliseconds=50))
         await asyncio.gather(outbox.dispatcher.drain(), other.drain())
@@ -136,7 +136,7 @@ async def test_no_more_than_the_slots_are_under_way_from_two_processes(outbox, r
     await change(outbox, endpoint_id, max_in_flight=3)
     for _ in range(12):
         await outbox.emit()
-    other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock)
+    other = Dispatcher(outbox.database, outbox.dispatcher._attempts.sender, outbox.clock)
     for _ in range(4):
         await asyncio.gather(outbox.dispatcher.turn(), other.turn())
     await full.wait()
@@ -156,7 +156,7 @@ async def test_an_open_breaker_lets_one_attempt_through_whoever_asks_and_the_res
     await outbox.dispatcher.drain()
     assert len(receiver.received) == 1, "it opens"
     assert (await outbox.endpoint_row(endpoint_id)).gate_until == START + timedelta(seconds=30)
-    other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock)
+    other = Dispatcher(outbox.database, outbox.dispatcher._attempts.sender, outbox.clock)
     for number, seconds in enumerate((30, 60, 120), start=1):
         outbox.clock.advance(timedelta(seconds=seconds) - timedelta(microseconds=1))
         await asyncio.gather(outbox.dispatcher.drain(), other.drain())
@@ -179,7 +179,7 @@ async def test_an_endpoint_that_is_not_verified_gets_one_message_an_hour(outbox,
     await change(outbox, endpoint_id, verification="unverified")
     for _ in range(3):
         await outbox.emit()
-    other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock)
+    other = Dispatcher(outbox.database, outbox.dispatcher._attempts.sender, outbox.clock)
     await asyncio.gather(outbox.dispatcher.drain(), other.drain())
     assert len(receiver.received) == 1
     await outbox.later(minutes=59)
@@ -273,6 +273,19 @@ async def test_who_waits_behind_a_message_of_its_contact_is_not_looked_through_a
     assert await claimed(outbox) == []
     due = {row.due_at for row in await outbox.rows() if row.message_id in behind}
     assert due == {START + timedelta(hours=5)}
+
+
+async def test_a_retry_goes_at_once_however_many_of_its_contact_wait_behind_it(outbox, receiver):
+    endpoint_id = await outbox.endpoint(receiver.base + "/")
+    await change(outbox, endpoint_id, ordering="by_contact")
+    for n in range(6):
+        receiver.answers["/"] = 500
+        for _ in range(3):
+            await outbox.emit(data={"contact_id": f"cnt_{n}"})
+        await outbox.dispatcher.drain()
+        receiver.answers["/"] = 204
+        await outbox.later(seconds=7)  # those behind it have not been tried, and are due again as well
+        assert {row.state for row in await outbox.rows()} == {"delivered"}, "whichever lane comes first this time"
 
 
 async def test_what_this_deployment_forbids_is_neither_counted_nor_held_against_the_endpoint(outbox, receiver):

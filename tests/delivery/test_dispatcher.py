@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from core.delivery.attempt import BROKE
 from core.domain.webhooks import signing
 from core.domain.webhooks.retry import DELAYS, Preset
 from core.store import deliveries, endpoints
-from core.store.deliveries import FinalDelivery
+from core.store.deliveries import FinalDelivery, Reach
 from tests.delivery.conftest import ORG, SECRET
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +44,7 @@ async def test_nothing_is_written_when_nobody_listens(outbox, receiver):
     await outbox.endpoint(receiver.base + "/", event_types=["deal.lost"])
     async with outbox.database.write(ORG) as tx:
         effect = deliveries.Emit("msg_00000000000000000000000000", "deal.won", {}, awaited=True)
-        assert await deliveries.emit(tx, [deliveries.Emission(ORG, effect)]) == {effect.id: 0}
+        assert await deliveries.emit(tx, [deliveries.Emission(ORG, effect)]) == {effect.id: Reach(0, 0)}
     assert await outbox.rows() == []
 
 
@@ -225,9 +226,9 @@ async def test_an_endpoint_that_goes_away_drops_what_waits_and_tells_who_waited(
     await outbox.emit()
     await outbox.dispatcher.drain()
     async with outbox.database.write(ORG) as tx:
-        finals = await deliveries.drop_for(tx, endpoint_id)
         await endpoints.remove(tx, endpoint_id)
-    assert finals == [FinalDelivery(ORG, "enr_1", message_id, False, "endpoint_deleted", 0)]
+    await outbox.dispatcher.drain()
+    assert outbox.finals == [FinalDelivery(ORG, "enr_1", message_id, False, "endpoint_deleted", 0)]
     assert {(row.state, row.last_outcome) for row in await outbox.rows()} == {("dropped", "endpoint_deleted")}
     await outbox.later(days=4)
     assert len(receiver.received) == 2
@@ -260,9 +261,25 @@ async def test_messages_of_many_organizations_are_emitted_at_once(outbox, receiv
             for n, org in enumerate(("org_a", "org_b", "org_c"))
         ]
         counts = await deliveries.emit(tx, emissions)
-    assert list(counts.values()) == [1, 1, 0]
+    assert [one.sent for one in counts.values()] == [1, 1, 0]
     await outbox.dispatcher.drain()
     assert {(request.path, json.loads(request.body)["data"]["org"]) for request in receiver.received} == {
         ("/a", "org_a"),
         ("/b", "org_b"),
     }
+
+
+async def test_an_attempt_that_breaks_is_counted_and_tried_again_on_schedule(outbox, receiver):
+    endpoint = await outbox.endpoint(receiver.base + "/", retry_preset="quick", secret="whsec_no base64")
+    await outbox.emit()
+    await outbox.dispatcher.drain()
+    row = await outbox.only()
+    assert (row.state, row.attempt_count, row.last_outcome, row.lease_token) == ("pending", 1, "bad_response", None)
+    assert timedelta(seconds=0.8) <= row.due_at - outbox.clock.now() <= timedelta(seconds=1.2)
+    (attempt,) = await outbox.attempts(row.id)
+    assert (attempt.outcome, attempt.error) == ("bad_response", BROKE)
+    for _ in range(4):
+        await outbox.later(minutes=1)
+    assert ((await outbox.only()).state, (await outbox.only()).attempt_count) == ("failed", 5)
+    assert (await outbox.endpoint_row(endpoint)).failures == 5
+    assert receiver.received == []

@@ -213,6 +213,45 @@ async def test_an_endpoint_that_fetches_has_no_url_and_no_auth(service):
     assert reasons(caught) == [("endpoint.url", "CONFLICT")]
 
 
+@pytest.mark.parametrize("name", ["rate_per_second", "max_in_flight"])
+async def test_an_endpoint_that_fetches_has_no_limit_that_nobody_would_keep_to(service, name):
+    with pytest.raises(Invalid) as caught:
+        await service.create(kind=pb.ENDPOINT_KIND_PULL, **{name: EVERYTHING[name]})
+    assert reasons(caught) == [(name, "CONFLICT")]
+    endpoint = (await service.create(kind=pb.ENDPOINT_KIND_PULL)).endpoint
+    with pytest.raises(Invalid) as caught:
+        await service.update(pb.Endpoint(id=endpoint.id, **{name: EVERYTHING[name]}))
+    assert reasons(caught) == [(f"endpoint.{name}", "CONFLICT")]
+    (violation,) = caught.value.violations
+    assert "sets its own pace" in violation.message
+    assert "max_in_flight where you stream" in violation.hint
+    assert await service.update(pb.Endpoint(id=endpoint.id), name) == await service.endpoint(endpoint.id)
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"url": URL, "idle_limit": Duration(seconds=60)}, "CONFLICT"),
+        ({"kind": pb.ENDPOINT_KIND_PULL, "idle_limit": Duration(seconds=59)}, "OUT_OF_RANGE"),
+        ({"kind": pb.ENDPOINT_KIND_PULL, "idle_limit": Duration(seconds=30 * 86_400 + 1)}, "OUT_OF_RANGE"),
+        ({"kind": pb.ENDPOINT_KIND_PULL, "idle_limit": Duration()}, "OUT_OF_RANGE"),
+    ],
+)
+async def test_only_an_endpoint_that_fetches_is_temporary_and_for_a_time_that_makes_sense(service, values, reason):
+    with pytest.raises(Invalid) as caught:
+        await service.create(**values)
+    assert reasons(caught) == [("idle_limit", reason)]
+
+
+async def test_a_temporary_endpoint_shows_when_it_ends(service, outbox):
+    endpoint = (await service.create(kind=pb.ENDPOINT_KIND_PULL, idle_limit=Duration(seconds=90))).endpoint
+    assert endpoint.idle_limit == Duration(seconds=90)
+    assert endpoint.expire_time.ToDatetime(UTC) == outbox.clock.now() + timedelta(seconds=90)
+    lasting = (await service.create(kind=pb.ENDPOINT_KIND_PULL)).endpoint
+    assert not lasting.HasField("idle_limit")
+    assert not lasting.HasField("expire_time")
+
+
 async def test_a_key_pair_is_made_when_it_is_first_needed_and_kept(service, outbox):
     endpoint = (await service.create(URL)).endpoint
     assert endpoint.public_key == ""
@@ -267,7 +306,9 @@ async def test_a_changed_url_begins_anew_and_proves_nothing(service, outbox, rec
     await outbox.dispatcher.drain()
     assert (await service.endpoint(endpoint.id)).HasField("failing_since_time")
     async with outbox.database.write(ORG) as tx:
-        await endpoints.verify(tx, [(ORG, endpoint.id)])
+        row = await endpoints.get(tx, endpoint.id)
+        assert row is not None
+        await endpoints.verify(tx, [(ORG, endpoint.id, row.challenge)])
     moved = await service.update(pb.Endpoint(id=endpoint.id, url=receiver.base + "/other"))
     assert not moved.HasField("failing_since_time")
     assert moved.verification == pb.VERIFICATION_UNVERIFIED

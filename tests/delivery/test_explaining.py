@@ -64,7 +64,7 @@ async def test_what_waits_for_another_message_of_its_contact_says_for_which(call
     assert (await _explained(calls, endpoint_id, message_id=first)).first_failing == ""
     answer = await _explained(calls, endpoint_id, message_id=second)
     assert answer.first_failing == "order"
-    assert answer.summary == "It waits: message 1 about the same contact comes first and is not through."
+    assert answer.summary == f"It waits: message {first} about the same contact comes first and is not through."
 
 
 async def test_a_message_that_was_never_made_for_the_endpoint_is_explained(calls, outbox):

@@ -82,7 +82,7 @@ async def test_unsubscribing_takes_one_click_where_there_is_a_page_for_it(start:
     assert written(other).startswith("Enough? https://acme.example/u/")
     found = read(url.removeprefix("https://acme.example/u/"))
     async with mail.database.read(ORG) as tx:
-        secret = await consent.secret_of(tx)
+        secret = (await consent.secrets_there(tx, [ORG])).get(ORG)
     assert found is not None
     assert found.prove(secret or b"") == Link(ORG, "cnt_1", marketing, "email", "marketing")
 

@@ -44,7 +44,7 @@ async def test_a_worker_that_lost_its_lease_changes_nothing(outbox, receiver):
     await held.arrived.wait()
     outbox.clock.advance(timedelta(seconds=91))
     receiver.answers["/"] = 204
-    other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock)
+    other = Dispatcher(outbox.database, outbox.dispatcher._attempts.sender, outbox.clock)
     await other.drain()
     assert (await outbox.only()).state == "delivered"
     held.release.set()
@@ -155,7 +155,7 @@ async def test_two_dispatchers_at_once_send_everything_and_nothing_twice(outbox,
     for path in ("/a", "/b", "/c"):
         await outbox.endpoint(receiver.base + path)
     messages = [await outbox.emit() for _ in range(40)]
-    other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock)
+    other = Dispatcher(outbox.database, outbox.dispatcher._attempts.sender, outbox.clock)
     await asyncio.gather(outbox.dispatcher.drain(), other.drain())
     assert {row.state for row in await outbox.rows()} == {"delivered"}
     for path in ("/a", "/b", "/c"):
@@ -179,8 +179,9 @@ async def test_of_two_endpoints_that_end_at_once_in_two_workers_one_tells_the_ou
     async def on_final(_tx, ended):
         outbox.finals.extend(ended)
 
-    other = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock, on_final=on_final, concurrency=1)
-    first = Dispatcher(outbox.database, outbox.dispatcher._sender, outbox.clock, on_final=on_final, concurrency=1)
+    sender = outbox.dispatcher._attempts.sender
+    other = Dispatcher(outbox.database, sender, outbox.clock, on_final=on_final, concurrency=1)
+    first = Dispatcher(outbox.database, sender, outbox.clock, on_final=on_final, concurrency=1)
     for _ in range(10):
         arrived.clear()
         both.clear()
@@ -209,9 +210,7 @@ async def test_an_endpoint_deleted_while_an_event_is_emitted_leaves_no_delivery_
     async def delete():
         async with postgresql_outbox.database.write(ORG) as tx:
             await endpoints.get(tx, endpoint_id, lock="delete")
-            finals = await deliveries.drop_for(tx, endpoint_id)
             await endpoints.remove(tx, endpoint_id)
-            return finals
 
     async with postgresql_outbox.database.write(ORG) as tx:
         await deliveries.emit(tx, [deliveries.Emission(ORG, effect, "enr_1")])
@@ -219,5 +218,7 @@ async def test_an_endpoint_deleted_while_an_event_is_emitted_leaves_no_delivery_
         async with postgresql_outbox.database.system() as other:
             while not await other.all(text("SELECT 1 FROM pg_locks WHERE NOT granted")):
                 pass
-    assert [final.message_id for final in await deleting] == [effect.id]
+    await deleting
+    await postgresql_outbox.dispatcher.drain()
+    assert [final.message_id for final in postgresql_outbox.finals] == [effect.id]
     assert (await postgresql_outbox.only()).state == "dropped"

@@ -169,3 +169,20 @@ async def test_a_full_pool_looks_again_when_somebody_has_become_slow() -> None:
     assert "b" in [job.id for job in pool.flying] or work.recorded == [["b"]]
     work.gates["a"].set()
     await pool.drain()
+
+
+async def test_where_many_are_under_way_a_turn_takes_most_of_them_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.delivery.pool._MOMENT_SECONDS", 5.0)  # a busy machine must not end it early
+    gates = {f"{number:02}": asyncio.Event() for number in range(16)}
+    work = Work(deque(gates), gates)
+    pool = work.pool(places=32)
+    await pool.turn()
+    await asyncio.sleep(0)
+    for gate in list(gates.values())[:12]:
+        asyncio.get_running_loop().call_soon(gate.set)
+    await pool.turn()
+    assert [len(some) for some in work.recorded] == [12], "three of four, written down at once"
+    for gate in gates.values():
+        gate.set()
+    await pool.drain()
+    assert sum(len(some) for some in work.recorded) == 16

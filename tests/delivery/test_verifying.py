@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import re
 from datetime import timedelta
 
 import pytest
@@ -178,6 +182,55 @@ async def test_the_first_answer_with_the_challenge_in_it_verifies(service, outbo
     await outbox.dispatcher.drain()
     assert len(receiver.received) == 5
     assert "webhook-challenge" not in receiver.received[-1].headers
+
+
+async def test_a_challenge_cannot_be_computed_from_what_the_owner_knows(service, outbox, receiver):
+    """Else a URL that gives back a part of its own path would prove whatever its owner wrote into it."""
+    created = await service.create(receiver.url, require_verification=True)
+    secret, endpoint_id = created.secret, created.endpoint.id
+    first = (await outbox.endpoint_row(endpoint_id)).challenge
+    assert re.fullmatch("[0-9a-f]{64}", first)
+    for key in (secret.encode(), base64.b64decode(secret.removeprefix("whsec_"))):
+        for text in (endpoint_id, f"challenge of {endpoint_id}"):
+            assert hmac.digest(key, text.encode(), hashlib.sha256).hex() != first
+    await service.update(pb.Endpoint(id=endpoint_id, url=f"{receiver.base}/{first}"))
+    second = (await outbox.endpoint_row(endpoint_id)).challenge
+    assert second != first, "what one URL was sent is of no use at another"
+    assert second not in str(await service.endpoint(endpoint_id))
+
+    async def reflecting(request):
+        return web.Response(text=request.path)
+
+    receiver.answers[f"/{first}"] = reflecting
+    await service.test(endpoint_id)
+    assert (await service.endpoint(endpoint_id)).verification == pb.VERIFICATION_UNVERIFIED
+
+
+async def test_an_echo_that_comes_late_proves_nothing_of_the_url_that_came_meanwhile(service, outbox, receiver):
+    endpoint = (await service.create(receiver.url, require_verification=True)).endpoint
+
+    async def moving(request):
+        await service.update(pb.Endpoint(id=endpoint.id, url="https://victim.example.com/"))
+        return web.Response(text=request.headers["webhook-challenge"])
+
+    receiver.answers["/"] = moving
+    await outbox.emit()
+    await outbox.dispatcher.drain()
+    assert len(receiver.received) == 1
+    now_is = await service.endpoint(endpoint.id)
+    assert (now_is.url, now_is.verification) == ("https://victim.example.com/", pb.VERIFICATION_UNVERIFIED)
+
+
+async def test_who_proves_an_endpoint_unasked_has_to_prove_its_next_url_too(service, receiver):
+    receiver.answers["/"] = echoing
+    endpoint = (await service.create(receiver.url)).endpoint
+    free = await service.update(pb.Endpoint(id=endpoint.id, url=f"{receiver.base}/other"))
+    assert free.verification == pb.VERIFICATION_NOT_REQUIRED, "nobody proved anything: its URL changes freely"
+    await service.update(pb.Endpoint(id=endpoint.id, url=receiver.url))
+    proof = await service.verify(endpoint.id, CHALLENGE)
+    assert (proof.verified, proof.endpoint.verification) == (True, pb.VERIFICATION_VERIFIED)
+    moved = await service.update(pb.Endpoint(id=endpoint.id, url=f"{receiver.base}/other"))
+    assert moved.verification == pb.VERIFICATION_UNVERIFIED
 
 
 async def test_a_test_call_can_bring_the_proof_too(service, receiver):

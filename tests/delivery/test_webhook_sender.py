@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from core.delivery.http import MAX_RESPONSE_BYTES, WebhookSender
+from core.delivery.exchange import MAX_RESPONSE_BYTES
+from core.delivery.http import WebhookSender
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.classify import Outcome
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -15,11 +16,13 @@ from core.domain.errors import (
     EtagMismatch,
     Invalid,
     NotFound,
+    PayloadNotKept,
     TooManyEndpoints,
 )
 from core.domain.webhooks import signing
 from core.rpc import endpoints, webhooks
-from core.store import delivery_claims
+from core.store import deliveries, delivery_claims
+from core.store.outbox import FIRST, REPLAY
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.conftest import ORG
 from tests.delivery.service import Service, reasons
@@ -62,6 +65,14 @@ async def test_an_organization_has_a_limited_number_of_endpoints(service, receiv
     await service.create(receiver.base)
     with pytest.raises(TooManyEndpoints):
         await service.create(receiver.base)
+
+
+async def test_the_limit_holds_for_calls_at_the_same_moment_too(service, receiver, monkeypatch):
+    monkeypatch.setattr(endpoints, "MAX_ENDPOINTS", 3)
+    await service.create(receiver.base)
+    done = await asyncio.gather(*(service.create(receiver.base) for _ in range(6)), return_exceptions=True)
+    assert sum(isinstance(one, TooManyEndpoints) for one in done) == 4
+    assert len((await service(endpoints.list_endpoints, pb.ListEndpointsRequest())).endpoints) == 3
 
 
 async def test_another_organization_sees_nothing(service, outbox, receiver):
@@ -141,17 +152,21 @@ async def test_what_comes_while_an_endpoint_is_disabled_is_skipped_and_can_be_se
     assert (enabled.state, enabled.disabled_reason) == (pb.ENDPOINT_STATE_ACTIVE, "")
     await outbox.dispatcher.drain()
     (skipped,) = await service.deliveries(filter='state = "skipped"')
-    assert (skipped.message_id, skipped.last_outcome, skipped.sequence) == (meanwhile, "endpoint_disabled", 2)
+    assert (skipped.message_id, skipped.last_outcome, skipped.sequence) == (meanwhile, "endpoint_disabled", 0)
     await service.redeliver(skipped.id)
     await outbox.dispatcher.drain()
     assert receiver.ids()[1:] == [meanwhile]
+    assert [request.headers["webhook-sequence"] for request in receiver.received] == ["1", "2"]
 
 
 async def test_deleting_an_endpoint_drops_what_waits_and_tells_the_enrollment(service, outbox, receiver):
     endpoint = (await service.create(receiver.base)).endpoint
     message_id = await outbox.emit(awaited=True)
     await service(endpoints.delete_endpoint, pb.DeleteEndpointRequest(endpoint_id=endpoint.id))
-    assert service.engine.told == [(ORG, "enr_1", DeliveryEnded(message_id, False, "endpoint_deleted"))]
+    await outbox.dispatcher.drain()
+    assert [(one.org_id, one.enrollment_id, one.stimulus) for one in outbox.finals] == [
+        (ORG, "enr_1", DeliveryEnded(message_id, False, "endpoint_deleted"))
+    ]
     (delivery,) = await service.deliveries(endpoint_id=endpoint.id)
     assert (delivery.state, delivery.last_outcome) == (pb.DELIVERY_STATE_DROPPED, "endpoint_deleted")
     with pytest.raises(EndpointDeleted):
@@ -307,3 +322,38 @@ async def test_what_cannot_be_sent_again_now_is_refused_with_a_way_out(service, 
         await delivery_claims.claim(tx, limit=1, lease=timedelta(seconds=90), token="lse_1")
     with pytest.raises(DeliveryUnderWay):
         await service.redeliver(row.id)
+
+
+async def test_what_is_no_longer_kept_cannot_be_sent_again_and_stays_as_it_was(service, outbox, receiver):
+    await service.create(receiver.base)
+    await outbox.emit()
+    await outbox.dispatcher.drain()
+    async with outbox.database.write(ORG) as tx:
+        await tx.run(deliveries.messages.delete())
+    row = await outbox.only()
+    with pytest.raises(PayloadNotKept):
+        await service.redeliver(row.id)
+    assert await outbox.only() == row
+
+
+async def test_a_body_of_the_endpoints_own_is_sent_again_without_the_messages(service, outbox, receiver):
+    await outbox.endpoint(receiver.base + "/", payload_format="event")
+    await outbox.emit()
+    await outbox.dispatcher.drain()
+    async with outbox.database.write(ORG) as tx:
+        await tx.run(deliveries.messages.delete())
+    await service.redeliver((await outbox.only()).id)
+    await outbox.dispatcher.drain()
+    first, again = receiver.received
+    assert first.body == again.body
+
+
+async def test_what_a_replay_made_due_is_a_first_attempt_again_once_somebody_sends_it(service, outbox):
+    await outbox.endpoint("https://hooks.example.com/")
+    await outbox.emit()
+    row = await outbox.only()
+    async with outbox.database.write(ORG) as tx:
+        await tx.run(deliveries.deliveries.update().values(state="failed", lane=REPLAY, replay_id="rpl_1"))
+    await service.redeliver(row.id)
+    row = await outbox.only()
+    assert (row.state, row.lane, row.replay_id) == ("pending", FIRST, None)

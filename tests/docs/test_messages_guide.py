@@ -36,6 +36,7 @@ SAID = (
     "{'data': 'ok'}\n",
     "email * bounced\nlifted 2026-03-02\n[]\n",
     "reason REQUIRED\nTrue\n",
+    "email news True key signed up again at the fair\nemail news False one chose purpose by the link of a message\n",
 )
 """What each block says, among the rest."""
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.domain import names
 from core.domain.enrollment import State
-from core.store import listeners, sources, workflows
+from core.store import hearing, sources, workflows
 from core.store.database import Database
 from core.store.events import CHANGE_OF_RECORD, NewEvent, events, store
 from core.store.listeners import workflow_listeners
@@ -276,5 +276,6 @@ async def test_what_a_version_listens_to_is_replaced_with_its_rules_kept(parts: 
         ("order.shipped", "wait:order_id", 2),
     ]
     async with parts.database.system() as tx:
-        found = await listeners.listening(tx, [(ORG, "order.shipped"), ("org_b", "order.placed")])
-    assert [(key, one.field) for key, some in found.items() for one in some] == [((ORG, "order.shipped"), "order_id")]
+        found = await hearing.of_events(tx, [(ORG, "order.shipped"), ("org_b", "order.placed")], [ORG, "org_b"])
+    listening = [(key, one.field) for key, some in found.listeners.items() for one in some]
+    assert listening == [((ORG, "order.shipped"), "order_id")]

@@ -8,9 +8,10 @@ import hashlib
 import hmac
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Iterable
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -18,8 +19,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.domain.inbound import verifiers
+from core.domain.inbound.request import Arrived
+from core.domain.inbound.verifiers import Verifier
 from core.gateway import inbound
 from core.gateway.inbound import Inbound
+from core.store import sources
+from core.store.transaction import Transaction
 from dripstone.v1 import event_pb2 as pb
 from tests.databases import Databases
 from tests.posting import SECRET, Poster, posting
@@ -287,6 +293,62 @@ async def test_a_source_s_rate_is_limited_and_forgers_use_up_nothing_of_it(shop:
     assert 0 < len(limited) <= 12
     assert {answer.headers["retry-after"] for answer in limited} == {"1"}
     assert limited[0].json()["error"]["reason"] == "RATE_LIMITED"
+
+
+LARGE = b" " * inbound.SMALL_BODY + b"{}"
+
+
+async def test_what_is_too_much_is_refused_before_its_bytes_are_looked_at(
+    shop: Poster, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await shop.begin()
+    looked_at: list[int] = []
+
+    def verified(verifier: Verifier, arrived: Arrived, now: datetime) -> bool:
+        looked_at.append(len(arrived.body))
+        return verifiers.verified(verifier, arrived, now)
+
+    monkeypatch.setattr(inbound, "verifiers", SimpleNamespace(verified=verified))
+    forged = await asyncio.gather(*(shop.post(LARGE, {}) for _ in range(210)))
+    assert Counter(answer.status_code for answer in forged) == {401: 200, 429: 10}
+    assert Counter(looked_at) == {len(LARGE): 200}
+
+    async def in_pieces() -> AsyncIterator[bytes]:
+        yield LARGE
+
+    assert (await http.post(shop.path, content=in_pieces())).status_code == 429
+    assert (await shop.send(LARGE)).status_code == 429  # from the forgers' address
+    assert Counter(looked_at) == {len(LARGE): 200}
+    assert (await shop.send({"type": "a"})).status_code == 200  # no more work than reading its head
+    shop.core.clock.advance(timedelta(seconds=1))
+    assert (await shop.send(LARGE)).status_code == 202
+
+
+async def test_a_source_at_its_limit_costs_no_more_work(shop: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.begin(verifier=None)
+    answers = await asyncio.gather(*(shop.post(b'{"type": "a"}', {}) for _ in range(200)))
+    assert {answer.status_code for answer in answers} == {200}
+    monkeypatch.setattr(inbound, "verifiers", None)  # whoever asked it would fail
+    assert (await shop.post(b'{"type": "a"}', {})).status_code == 429
+
+
+async def test_made_up_addresses_keep_nobody_from_theirs(shop: Poster, monkeypatch: pytest.MonkeyPatch) -> None:
+    await shop.begin()
+    asked: list[int] = []
+    by_tokens = sources.by_tokens
+
+    async def counted(tx: Transaction, tokens: Iterable[str]) -> dict[str, Any]:
+        asked.append(len(list(tokens)))
+        return await by_tokens(tx, tokens)
+
+    monkeypatch.setattr(sources, "by_tokens", counted)
+    made_up = [f"/in/{number:032d}" for number in range(300)]
+    *strangers, genuine = await asyncio.gather(
+        *(shop.post(b"{}", {}, path=path) for path in made_up), shop.send({"type": "a"})
+    )
+    assert {answer.status_code for answer in strangers} == {404}
+    assert genuine.status_code == 200
+    assert sum(asked) == 301
 
 
 async def test_a_database_that_is_away_is_told_as_such_and_nothing_of_the_inside(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -23,6 +24,7 @@ from core.store import consent, outgoing, records, suppressions
 from core.store.database import Database
 from core.store.organizations import organizations
 from core.store.outgoing import NewMessage
+from core.store.transaction import Transaction
 from tests.gateway.serving import Gateway
 from tests.somebody import somebody
 
@@ -225,11 +227,56 @@ async def test_who_tries_too_often_waits(page: Page, clock: ManualClock) -> None
     assert (await page.http.get(page.path)).status_code == 200
 
 
+def forged(page: Page, count: int) -> list[str]:
+    return [f"/u/{token(replace(page.link, org_id=f'org_{number}'), page.secret)}" for number in range(count)]
+
+
 async def test_who_makes_links_up_keeps_nobody_from_theirs(page: Page) -> None:
+    """Not even in a process that has never seen the organization of the true link, from the same address."""
+    for _ in range(3):
+        answers = [(await page.http.post(one)).status_code for one in forged(page, 110)]
+        assert answers.count(429) >= 10
     assert (await page.http.get(page.path)).status_code == 200
-    forged = [token(replace(page.link, org_id=f"org_{number}"), page.secret) for number in range(110)]
-    answers = [(await page.http.post(f"/u/{one}")).status_code for one in forged]
-    assert answers == [404] * 99 + [429] * 11  # the true one was looked up, too
+    assert (await page.http.post(page.path, data=ONE_CLICK)).status_code == 200
+    assert await page.stored() == ENDED
+
+
+async def test_a_flood_of_made_up_links_asks_the_store_in_few_questions(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    there = consent.secrets_there
+
+    async def counted(tx: Transaction, orgs: Iterable[str]) -> dict[str, bytes]:
+        asked.append(len(list(orgs)))
+        return await there(tx, orgs)
+
+    monkeypatch.setattr(consent, "secrets_there", counted)
+    flood = [page.http.get(one) for one in forged(page, 200)]
+    answers = await asyncio.gather(*flood, page.http.get(page.path))
+    assert answers[-1].status_code == 200
+    assert {one.status_code for one in answers[:-1]} == {404, 429}
+    assert len(asked) <= 20
+    assert sum(asked) == 201
+
+
+async def test_wrong_links_of_one_address_limit_no_other_address(page: Page) -> None:
+    wrong = [(await page.http.get(one)).status_code for one in forged(page, 110)]
+    assert wrong == [404] * 100 + [429] * 10
+    elsewhere = httpx2.ASGITransport(app=page.gateway.app, client=("2001:db8::1", 1))
+    async with httpx2.AsyncClient(transport=elsewhere, base_url="http://core") as other:
+        assert (await other.get("/u/x")).status_code == 404
+
+
+async def test_a_database_that_is_away_asks_to_come_again(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(*_: Any) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(consent, "secrets_there", away)
+    answer = await page.http.post(page.path, data=ONE_CLICK)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "Try again" in answer.text
+    monkeypatch.undo()
     assert (await page.http.post(page.path, data=ONE_CLICK)).status_code == 200
 
 

@@ -188,7 +188,7 @@ async def test_a_mail_that_waits_for_its_next_try_is_stopped_at_once(
     _, (enrollment,) = await begun(core, client, ADA)
     found = await client.enrollments.GetEnrollment(enrollment_pb2.GetEnrollmentRequest(enrollment_id=enrollment))
     await client.records.SetConsent(
-        record_pb2.SetConsentRequest(contact_id=found.contact_id, channel="email", purpose="marketing")
+        record_pb2.SetConsentRequest(contact_id=found.contact_id, channel="email", purpose="marketing", granted=False)
     )
     mail.answers = []
     await core.settle()

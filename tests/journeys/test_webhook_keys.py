@@ -7,6 +7,8 @@ import base64
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from core.gateway import webhook_keys
+from core.store import endpoints
 from tests.receiver import Receiver
 from tests.running import RunningCore
 
@@ -57,6 +59,47 @@ async def test_an_endpoint_that_stops_signing_with_it_shows_its_key_no_more(core
         )
         assert changed.status_code == 200, changed.text
         assert (await http.get(PATH)).json() == {"keys": []}
+
+
+async def test_who_has_the_answer_still_is_told_so_until_it_changes(core: RunningCore) -> None:
+    async with core.http() as http:
+        await http.post("/api/v1/webhooks", json={"url": "https://example.com/", "extraSignatures": V1A})
+        first = await http.get(PATH)
+        for condition in (first.headers["etag"], f'"other", W/{first.headers["etag"]}', "*"):
+            again = await http.get(PATH, headers={"if-none-match": condition})
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["etag"] == first.headers["etag"]
+            assert again.headers["cache-control"] == "public, max-age=300"
+        await http.post("/api/v1/webhooks", json={"url": "https://example.com/", "extraSignatures": V1A})
+        changed = await http.get(PATH, headers={"if-none-match": first.headers["etag"]})
+    assert (changed.status_code, len(changed.json()["keys"])) == (200, 2)
+
+
+async def test_an_answer_has_so_many_keys_and_leads_to_the_next(
+    core: RunningCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook_keys, "MOST_KEYS", 2)
+    async with core.http() as http:
+        made = [
+            (await http.post("/api/v1/webhooks", json={"url": "https://example.com/", "extraSignatures": V1A})).json()
+            for _ in range(5)
+        ]
+        found, path = [], PATH
+        while path:
+            answer = await http.get(path)
+            found.append([key["kid"] for key in answer.json()["keys"]])
+            path = answer.links["next"]["url"] if "link" in answer.headers else ""
+        assert (await http.get(PATH, params={"after": "' OR 1=1"})).json() == {"keys": []}
+    ids = sorted(one["endpoint"]["id"] for one in made)
+    assert found == [ids[:2], ids[2:4], ids[4:]]
+
+
+async def test_nothing_is_read_but_what_is_public(core: RunningCore) -> None:
+    async with core.http() as http:
+        await http.post("/api/v1/webhooks", json={"url": "https://example.com/", "extraSignatures": V1A})
+    async with core.core.database.system() as tx:
+        (row,) = await endpoints.public_keys(tx, 10)
+    assert set(row._mapping) == {"id", "public_key"}
 
 
 async def test_only_reading_is_allowed(core: RunningCore) -> None:

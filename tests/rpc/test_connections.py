@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,15 +11,22 @@ import grpc
 import httpx2
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from sqlalchemy import text
 
+from core import ids
+from core.domain.workflow import templates
+from core.rpc import connection_messages
+from core.store import connections, organizations
+from core.store.connections import ConnectionState
 from dripstone.v1 import connection_pb2 as pb
-from dripstone.v1 import enrollment_pb2, record_pb2
-from dripstone.v1.client import Client
+from dripstone.v1 import enrollment_pb2, options_pb2, record_pb2
+from dripstone.v1.client import ApiError, Client
 from tests.delivery.direct_messages import TOKEN, Account, direct_messages
 from tests.journeys.following import Story
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
+_WAITING = text("SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
 
 @contextmanager
@@ -135,6 +143,62 @@ async def test_everything_that_is_wrong_is_told_at_once_with_its_path(core: Runn
         "daily_limit",
         "max_in_flight",
     }
+
+
+async def test_a_body_has_one_limit_which_is_that_of_every_template(client: Client, account: Account) -> None:
+    body = pb.HttpCall.DESCRIPTOR.fields_by_name["body"]
+    assert body.GetOptions().Extensions[options_pb2.max_length] == templates.LONGEST_TEXT
+    given = connection(account)
+    start, end = '{"text": "', '{{ message.text }}"}'
+    given.call.body = start + "x" * (templates.LONGEST_TEXT - len(start) - len(end)) + end
+    assert (await create(client, given)).call.body == given.call.body
+    given.call.body = " " + given.call.body
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await create(client, given)
+    told = [(one.field, one.reason) for one in ApiError.of(error.value).violations]
+    assert told == [("connection.call.body", "TOO_LONG")]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("second", ["create", "update"])
+async def test_of_two_that_become_active_at_once_the_second_is_told_of_the_first(
+    core: RunningCore, client: Client, account: Account, second: str
+) -> None:
+    """The first is made, and not committed yet, when the second looks."""
+    paused = await create(client, connection(account, state=pb.CONNECTION_STATE_PAUSED))
+    made = connection_messages.settings_in(connection(account))
+    async with core.core.database.write(core.organization.org_id) as tx:
+        await organizations.hold(tx)
+        await connections.create(tx, ids.mint("con", tx.now), made, ConnectionState.ACTIVE)
+        if second == "create":
+            late = asyncio.create_task(create(client, connection(account)))
+        else:
+            late = asyncio.create_task(update(client, pb.Connection(id=paused.id, state=pb.CONNECTION_STATE_ACTIVE)))
+        await _it_waits_for_a_row(core)
+    with refused("CHANNEL_TAKEN"):
+        await late
+
+
+async def _it_waits_for_a_row(core: RunningCore) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            async with core.core.database.system() as tx:
+                if await tx.first(_WAITING) is not None:
+                    return
+
+
+async def test_many_that_become_active_at_once_leave_one_active_and_no_error_of_ours(
+    client: Client, account: Account
+) -> None:
+    paused = [await create(client, connection(account, state=pb.CONNECTION_STATE_PAUSED)) for _ in range(6)]
+    calls = [update(client, pb.Connection(id=one.id, state=pb.CONNECTION_STATE_ACTIVE)) for one in paused]
+    told = await asyncio.gather(
+        *calls, *(create(client, connection(account)) for _ in range(6)), return_exceptions=True
+    )
+    errors = [ApiError.of(one).reason for one in told if isinstance(one, grpc.aio.AioRpcError)]
+    assert errors == ["CHANNEL_TAKEN"] * 11
+    listed = await client.connections.ListConnections(pb.ListConnectionsRequest())
+    assert sum(one.state == pb.CONNECTION_STATE_ACTIVE for one in listed.connections) == 1
 
 
 async def test_a_channel_has_one_active_connection(client: Client, account: Account) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 
 import grpc
 import pytest
@@ -47,7 +47,9 @@ async def test_an_answer_is_stored_with_who_said_so_and_why(core: RunningCore) -
         empty = await client.records.GetConsent(record_pb2.GetConsentRequest(contact_id=contact_id))
         assert (empty.contact_id, list(empty.entries), list(empty.suppressions)) == (contact_id, [], [])
         await client.records.SetConsent(
-            record_pb2.SetConsentRequest(contact_id=contact_id, channel="email", purpose="news", reason="by phone")
+            record_pb2.SetConsentRequest(
+                contact_id=contact_id, channel="email", purpose="news", reason="by phone", granted=False
+            )
         )
         core.clock.advance(timedelta(minutes=1))
         found = await client.records.SetConsent(
@@ -64,7 +66,7 @@ async def test_a_trial_run_stores_nothing(core: RunningCore) -> None:
     async with core.client() as client:
         contact_id = await contact(client)
         tried = await client.records.SetConsent(
-            record_pb2.SetConsentRequest(contact_id=contact_id, purpose="news", validate_only=True)
+            record_pb2.SetConsentRequest(contact_id=contact_id, purpose="news", validate_only=True, granted=False)
         )
         assert answered(tried) == {("*", "news"): False}
         there = await client.records.GetConsent(record_pb2.GetConsentRequest(contact_id=contact_id))
@@ -78,7 +80,7 @@ async def test_what_a_contact_refused_is_not_written_and_the_trace_says_why(core
             workflow_pb2.CreateWorkflowRequest(workflow_id="news", source=NEWS, publish=True)
         )
         await client.records.SetConsent(
-            record_pb2.SetConsentRequest(contact_id=contact_id, channel="email", reason="by phone")
+            record_pb2.SetConsentRequest(contact_id=contact_id, channel="email", reason="by phone", granted=False)
         )
         enrolled = await client.enrollments.EnrollContacts(
             enrollment_pb2.EnrollContactsRequest(workflow_id="news", contacts=[{"contact_id": contact_id}])
@@ -92,14 +94,14 @@ async def test_what_a_contact_refused_is_not_written_and_the_trace_says_why(core
         assert dict(entries["news"].inputs)["consent.email.*"] is False
 
 
-BAD: list[tuple[dict[str, str], list[str]]] = [
-    ({"channel": "E-Mail"}, ["channel"]),
-    ({"channel": "E-Mail", "purpose": "the news"}, ["channel", "purpose"]),
+BAD: list[tuple[dict[str, object], list[str]]] = [
+    ({"granted": True, "channel": "E-Mail"}, ["channel"]),
+    ({"granted": True, "channel": "E-Mail", "purpose": "the news"}, ["channel", "purpose"]),
 ]
 
 
 @pytest.mark.parametrize(("given", "fields"), BAD)
-async def test_channel_and_purpose_are_words(core: RunningCore, given: dict[str, str], fields: list[str]) -> None:
+async def test_channel_and_purpose_are_words(core: RunningCore, given: dict[str, object], fields: list[str]) -> None:
     async with core.client() as client, core.http() as http:
         contact_id = await contact(client)
         answer = await http.post(f"/api/v1/crm/contacts/{contact_id}/consent", json=given)
@@ -111,7 +113,8 @@ async def test_only_a_contact_has_consent(core: RunningCore) -> None:
     async with core.client() as client:
         for call in (
             client.records.GetConsent(record_pb2.GetConsentRequest(contact_id="cnt_nobody")),
-            client.records.SetConsent(record_pb2.SetConsentRequest(contact_id="cnt_nobody")),
+            client.records.SetConsent(record_pb2.SetConsentRequest(contact_id="cnt_nobody", granted=False)),
+            client.records.ListConsentChanges(record_pb2.ListConsentChangesRequest(contact_id="cnt_nobody")),
             client.records.LiftSuppression(
                 record_pb2.LiftSuppressionRequest(suppression_id="sup_none", reason="because")
             ),
@@ -139,6 +142,49 @@ async def test_what_a_contact_said_themself_is_overridden_only_with_a_reason(cor
         assert [(one.address, one.purpose, one.reason) for one in found.suppressions] == [
             ("ada@example.com", "news", "unsubscribed")
         ]
+
+
+async def test_everything_that_was_said_is_listed_with_who_when_and_why(core: RunningCore) -> None:
+    async with core.client() as client:
+        contact_id = await contact(client)
+        await refuse(core, contact_id)
+        core.clock.advance(timedelta(minutes=1))
+        grant = record_pb2.SetConsentRequest(
+            contact_id=contact_id, channel="email", purpose="news", granted=True, reason="at the fair"
+        )
+        await client.records.SetConsent(grant)
+
+        async def listed(size: int = 0, token: str = "") -> record_pb2.ListConsentChangesResponse:
+            request = record_pb2.ListConsentChangesRequest(contact_id=contact_id, page_size=size, page_token=token)
+            return await client.records.ListConsentChanges(request)
+
+        newest, oldest = (await listed()).changes
+        assert (newest.channel, newest.purpose, newest.granted, newest.reason) == ("email", "news", True, "at the fair")
+        assert (newest.actor.split("_")[0], newest.create_time.ToDatetime(UTC)) == ("key", core.clock.now())
+        assert (oldest.granted, oldest.actor, oldest.cause) == (False, "one_click", "message:msg_1")
+        assert newest.id.startswith("cch_")
+        assert oldest.create_time.ToDatetime(UTC) == core.clock.now() - timedelta(minutes=1)
+        first = await listed(1)
+        second = await listed(1, first.next_page_token)
+        assert [*first.changes, *second.changes] == [newest, oldest]
+        assert second.next_page_token == ""
+
+
+async def test_what_was_said_of_a_merged_contact_is_listed_with_the_kept_one_s(core: RunningCore) -> None:
+    async with core.client() as client:
+        kept, middle, merged = [await contact(client, f"{name}@example.com") for name in ("ada", "bob", "cleo")]
+        await refuse(core, merged)
+        for into, goes in ((middle, merged), (kept, middle)):
+            await client.records.MergeRecords(record_pb2.MergeRecordsRequest(kept_id=into, merged_id=goes))
+        told = await client.records.ListConsentChanges(record_pb2.ListConsentChangesRequest(contact_id=kept))
+        assert [(one.contact_id, one.actor) for one in told.changes] == [(merged, "one_click")]
+        for call in (
+            client.records.ListConsentChanges(record_pb2.ListConsentChangesRequest(contact_id=merged)),
+            client.records.GetConsent(record_pb2.GetConsentRequest(contact_id=merged)),
+            client.records.SetConsent(record_pb2.SetConsentRequest(contact_id=merged, granted=False)),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError, match=f"{merged} is part of {kept} now"):
+                await call
 
 
 async def test_suppressions_are_listed_filtered_and_lifted(core: RunningCore) -> None:
@@ -190,5 +236,13 @@ async def test_a_key_that_only_reads_changes_no_consent(core: RunningCore) -> No
         async with core.client(made.secret) as reader:
             await reader.records.GetConsent(record_pb2.GetConsentRequest(contact_id=contact_id))
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await reader.records.SetConsent(record_pb2.SetConsentRequest(contact_id=contact_id))
+                await reader.records.SetConsent(record_pb2.SetConsentRequest(contact_id=contact_id, granted=False))
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_an_answer_has_to_be_said(core: RunningCore) -> None:
+    async with core.client() as client:
+        contact_id = await contact(client)
+        with pytest.raises(grpc.aio.AioRpcError, match="granted: is required and missing"):
+            await client.records.SetConsent(record_pb2.SetConsentRequest(contact_id=contact_id))
+        assert not (await client.records.GetConsent(record_pb2.GetConsentRequest(contact_id=contact_id))).entries

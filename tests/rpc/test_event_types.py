@@ -17,8 +17,9 @@ from referencing.jsonschema import DRAFT202012
 from core import provisioning
 from core.domain.effects import Emit
 from core.domain.webhooks.event_types import CATALOGUE
+from core.rpc import event_types as handlers
 from core.rpc.convert import to_struct
-from core.store import deliveries
+from core.store import deliveries, paging
 from core.store.deliveries import Emission
 from dripstone.v1 import webhook_pb2 as pb
 from dripstone.v1 import workflow_pb2
@@ -46,7 +47,7 @@ def declaring(schema: dict[str, Any], name: str = "deal.won", **more: Any) -> pb
 
 
 async def own(client: Client) -> list[tuple[str, int]]:
-    listed = await client.webhooks.ListEventTypes(pb.ListEventTypesRequest())
+    listed = await client.webhooks.ListEventTypes(pb.ListEventTypesRequest(page_size=500))
     return [(one.name, one.version) for one in listed.event_types if one.custom]
 
 
@@ -70,6 +71,52 @@ async def test_a_type_is_declared_once_and_then_in_further_versions(client: Clie
     listed = (await client.webhooks.ListEventTypes(pb.ListEventTypesRequest())).event_types
     assert [one.name for one in listed[: len(CATALOGUE)]] == list(CATALOGUE)
     assert not any(one.custom for one in listed[: len(CATALOGUE)])
+
+
+async def test_types_come_in_pages_that_together_are_all_of_them(client: Client) -> None:
+    declared = [f"deal.stage_{number}" for number in range(7)]
+    for name in declared:
+        await client.webhooks.CreateEventType(declaring(DEAL, name))
+    everything = [*CATALOGUE, *declared]
+    for size in (1, 3, len(CATALOGUE), len(CATALOGUE) + 3, len(everything), 500):
+        listed: list[str] = []
+        exported: list[str] = []
+        token = shown = ""
+        while True:
+            page = await client.webhooks.ListEventTypes(pb.ListEventTypesRequest(page_size=size, page_token=token))
+            told = await client.webhooks.ExportEventTypes(pb.ExportEventTypesRequest(page_size=size, page_token=shown))
+            assert 0 < len(page.event_types) <= size
+            listed += [one.name for one in page.event_types]
+            exported += list(MessageToDict(told.document)["webhooks"])
+            assert bool(page.next_page_token) == bool(told.next_page_token)
+            token, shown = page.next_page_token, told.next_page_token
+            if not token:
+                break
+        assert listed == everything
+        assert sorted(exported) == sorted(everything)
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_page_of_large_schemas_is_shorter(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handlers, "MOST_BYTES", 5_000)
+    large = {**DEAL, "description": "x" * 2_000}
+    for number in range(5):
+        await client.webhooks.CreateEventType(declaring(large, f"deal.stage_{number}"))
+    sizes, token = [], ""
+    while True:
+        page = await client.webhooks.ListEventTypes(pb.ListEventTypesRequest(page_size=500, page_token=token))
+        sizes.append(sum(one.custom for one in page.event_types))
+        token = page.next_page_token
+        if not token:
+            break
+    assert sizes == [2, 2, 1]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_token_of_another_list_is_refused(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await client.webhooks.ListEventTypes(pb.ListEventTypesRequest(page_token=paging.encode_token("deal.won")))
+    assert [one.reason for one in ApiError.of(refused.value).violations] == ["PAGE_TOKEN_MISMATCH"]
 
 
 async def test_versions_that_are_declared_at_once_follow_each_other(client: Client) -> None:
@@ -189,7 +236,7 @@ async def test_what_is_sent_must_fit_the_newest_version(core: RunningCore, clien
     async def emitted(number: int, data: dict[str, Any]) -> int:
         async with core.core.database.write(org) as tx:
             message = f"msg_{number:026d}"
-            return (await deliveries.emit(tx, [Emission(org, Emit(message, "deal.won", data))]))[message]
+            return (await deliveries.emit(tx, [Emission(org, Emit(message, "deal.won", data))]))[message].sent
 
     assert await emitted(1, {"amount": "many"}) == 1  # nobody has declared the type
     await client.webhooks.CreateEventType(declaring(DEAL))

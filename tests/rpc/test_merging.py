@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from grpc.aio import AioRpcError
 
-from dripstone.v1 import approval_pb2, enrollment_pb2, event_pb2, record_pb2
+from dripstone.v1 import approval_pb2, enrollment_pb2, event_pb2, record_pb2, webhook_pb2
 from dripstone.v1.client import Client
 from tests.journeys.following import Story
 from tests.running import RunningCore
@@ -28,6 +29,14 @@ steps:
   - {id: agree, kind: approval, title: "Go on?", timeout: 2d, exits: {rejected: over, timeout: over}}
   - {id: later, kind: wait, for: 9d}
   - {id: over, kind: exit, reason: over}
+"""
+TELLING = """
+title: Telling
+steps:
+  - {id: mail, kind: message, await: true, subject: Hi, text: Hello, exits: {sent: later, failed: later}}
+  - {id: later, kind: wait, for: 1d}
+  - {id: tell, kind: webhook, event_type: desk.asked, await: true, exits: {delivered: over, failed: over}}
+  - {id: over, kind: wait, for: 9d}
 """
 
 
@@ -94,6 +103,28 @@ async def test_what_an_ended_enrollment_asked_is_asked_again_once_the_merge_is_u
         assert await story.where(other) == ("active", "later")
 
 
+async def test_an_outcome_that_came_while_the_merge_stood_is_told_once_it_is_undone(core: RunningCore) -> None:
+    async with core.client() as client:
+        story = Story(client)
+        kept, merged = await _contact(client, "ada@example.com"), await _contact(client, "bob@example.com")
+        pull = webhook_pb2.CreateEndpointRequest(kind=webhook_pb2.ENDPOINT_KIND_PULL, event_types=["desk.asked"])
+        endpoint = (await client.webhooks.CreateEndpoint(pull)).endpoint.id
+        await story.publish("telling", TELLING)
+        _, other = await story.enroll("telling", "ada@example.com", "bob@example.com")
+        merge = await _merge(client, kept, merged)
+        await core.settle()  # the message ends here, and its enrollment is over
+        await client.records.UndoMerge(record_pb2.UndoMergeRequest(merge_id=merge.id))
+        assert await story.where(other) == ("active", "later")
+        await core.pass_time(timedelta(days=1))
+        assert await story.where(other) == ("active", "tell")
+        again = await _merge(client, kept, merged)
+        await client.webhooks.DeleteEndpoint(webhook_pb2.DeleteEndpointRequest(endpoint_id=endpoint))
+        await core.settle()
+        assert await story.where(other) == ("cancelled", "tell")
+        await client.records.UndoMerge(record_pb2.UndoMergeRequest(merge_id=again.id))
+        assert await story.where(other) == ("active", "over")
+
+
 async def test_a_merge_starts_no_workflow(core: RunningCore) -> None:
     async with core.client() as client:
         story = Story(client)
@@ -104,6 +135,29 @@ async def test_a_merge_starts_no_workflow(core: RunningCore) -> None:
         await core.settle()
         request = enrollment_pb2.ListEnrollmentsRequest(filter='workflow_id = "waiting"')
         assert not (await client.enrollments.ListEnrollments(request)).enrollments
+
+
+async def test_whoever_names_a_merged_contact_is_told_where_it_went(core: RunningCore) -> None:
+    async with core.client() as client:
+        story = Story(client)
+        await story.publish("asking", ASKING)
+        kept, merged = await _contact(client, "ada@example.com"), await _contact(client, "bob@example.com")
+        await _merge(client, kept, merged)
+        lead = record_pb2.UpsertRecordRequest(type="lead")
+        lead.fields.update({"contact_id": merged})
+        asked: dict[str, Any] = {
+            "GetConsent": client.records.GetConsent(record_pb2.GetConsentRequest(contact_id=merged)),
+            "SetConsent": client.records.SetConsent(record_pb2.SetConsentRequest(contact_id=merged, granted=False)),
+            "UpsertRecord": client.records.UpsertRecord(lead),
+            "ChangeListMembers": client.records.ChangeListMembers(
+                record_pb2.ChangeListMembersRequest(list="vip", add_contact_ids=[merged])
+            ),
+            "WhyNot": client.enrollments.WhyNot(enrollment_pb2.WhyNotRequest(workflow_id="asking", contact_id=merged)),
+        }
+        for name, call in asked.items():
+            with pytest.raises(AioRpcError) as refused:
+                await call
+            assert f"{merged} is part of {kept} now" in str(refused.value.details()), name
 
 
 async def test_conflicts_are_listed_and_settled(core: RunningCore) -> None:

@@ -14,8 +14,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from core.domain.errors import RateLimited
-from core.rpc.limits import RateLimiter
 from dripstone.v1 import organization_pb2, record_pb2, webhook_pb2
 from dripstone.v1.client import ApiError, Client, replayed
 from tests.running import RunningCore
@@ -152,17 +150,6 @@ async def test_a_key_can_grant_only_what_it_holds(core: RunningCore) -> None:
                 )
             )
     assert ApiError.of(refused.value).reason == "SCOPE_MISSING"
-
-
-def test_a_burst_over_the_limit_waits_as_long_as_it_is_told(clock: Any) -> None:
-    limiter = RateLimiter(clock, per_second=2)
-    for _ in range(4):
-        limiter.admit("key_1")
-    with pytest.raises(RateLimited) as refused:
-        limiter.admit("key_1")
-    limiter.admit("key_2")
-    clock.advance(timedelta(seconds=refused.value.retry_after or 0))
-    limiter.admit("key_1")
 
 
 async def test_health_and_reflection_answer_without_a_key(core: RunningCore) -> None:

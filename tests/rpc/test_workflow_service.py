@@ -13,7 +13,7 @@ from core.rpc import workflow_reference
 from core.rpc import workflows as service
 from core.rpc.call import Call, Caller
 from core.rpc.convert import to_struct
-from core.store import endpoints, listeners
+from core.store import endpoints, hearing
 from core.store.database import Database
 from core.store.metadata import metadata
 from core.store.transaction import Transaction
@@ -200,8 +200,8 @@ async def test_only_the_newest_version_of_an_active_workflow_is_triggered(databa
 
     async def triggered() -> dict[tuple[str, str], list[tuple[str, int]]]:
         async with database.system() as tx:
-            found = await listeners.listening(tx, asked)
-        return {key: [(row.workflow_id, row.version) for row in rows] for key, rows in found.items()}
+            found = await hearing.of_events(tx, asked, {org for org, _ in asked})
+        return {key: [(row.workflow_id, row.version) for row in rows] for key, rows in found.listeners.items()}
 
     assert await triggered() == {
         ("org_1", "form.submitted"): [("nurture", 1)],

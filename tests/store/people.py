@@ -72,7 +72,7 @@ async def live(tx: Transaction, life: Life, number: int = 0) -> str:
         }
         for (channel, purpose), granted in life.consents.items()
     ]
-    await tx.insert(consents, rows)
+    await tx.insert(consents, rows, on_conflict="ignore")  # the field `unsubscribed` is an answer, too
     await events.store(tx, [_event(tx, contact, position) for position in range(life.events)])
     await tx.insert(outgoing_messages, [_message(tx, contact) for _ in range(life.messages)])
     if life.messages:

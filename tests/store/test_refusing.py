@@ -13,12 +13,13 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.domain.messaging import addresses
 from core.domain.messaging.consent import Cause
-from core.store import consent, outgoing, outgoing_due, records, refusing, suppressions
+from core.store import consent, merging, outgoing, outgoing_due, records, refusing, suppressions
 from core.store.database import Database
 from core.store.events import events
 from core.store.organizations import organizations
 from core.store.outgoing import outgoing_messages
 from core.store.refusing import Said
+from core.store.transaction import EVERY_ORGANIZATION
 from tests.announcements import announced, listen
 from tests.conftest import START
 from tests.somebody import somebody
@@ -318,7 +319,27 @@ async def test_links_are_signed_by_one_secret_an_organization_for_ever(house: Ho
         assert await consent.secrets(tx, [OTHER, ORG]) == first
         assert await consent.secrets(tx, []) == {}
     assert len(set(first.values())) == 2
+    async with house.database.read(EVERY_ORGANIZATION) as tx:
+        assert await consent.secrets_there(tx, [ORG, "org_none"]) == {ORG: first[ORG]}
+
+
+async def test_what_is_said_to_a_merged_contact_is_the_kept_one_s(house: House) -> None:
+    async with house.database.write(ORG) as tx:
+        await somebody(tx, ORG, "cnt_2", "enr_2", email="ada@work.example")
+        await merging.merge(tx, "cnt_2", "cnt_1", actor="key_1", cause="call:1")
+    assert await house.unsubscribe(everything=True)  # by a link from before the merge
+    assert await house.complain(replace(SAID, channel="sms", address="+15550100"))
+    assert await house.bounce()
     async with house.database.read(ORG) as tx:
-        assert await consent.secret_of(tx) == first[ORG]
-    async with house.database.read("org_none") as tx:
-        assert await consent.secret_of(tx) is None
+        answers = {(one.channel, one.purpose): one.granted for one in await consent.answers_of(tx, "cnt_2")}
+        kept = await records.get(tx, "cnt_2")
+        stopped, _ = await suppressions.page(tx, 10, "")
+    assert answers == {("*", "*"): False, ("sms", "*"): False}
+    assert kept is not None
+    assert kept.fields["unsubscribed"] is True
+    assert {row.contact_id for row in stopped} == {"cnt_2"}
+    told = [one for one in await house.told() if one["type"] not in ("record.updated", "enrollment.exited")]
+    assert {one["type"]: one["contact_id"] for one in told} == dict.fromkeys(
+        ("contact.unsubscribed", "contact.spam_complaint", "message.bounced"), "cnt_2"
+    )
+    assert {contact for _, contact, _ in await house.events()} == {"cnt_2"}

@@ -44,12 +44,15 @@ class Message:
 
 
 def read(arrived: Arrived) -> list[Message]:
-    """Return the messages of a request: one at least, unless it is an empty list."""
+    """Return the messages of a request: one at least, unless it is an empty list.
+
+    They are read from what is kept, so that it is the same when it is read again.
+    """
     kept = Arrived(arrived.body, without_secrets(arrived.headers), without_secrets(arrived.query))
     whole = Message(None, kept.headers, kept.query, kept)
-    binary = cloudevents.is_binary(arrived.headers)
+    binary = cloudevents.is_binary(kept.headers)
     try:
-        value = _value(arrived)
+        value = _value(kept)
         listed = isinstance(value, list) and not binary
         if listed and len(value) > MOST_MESSAGES:
             hint = "Send several requests."
@@ -58,10 +61,10 @@ def read(arrived: Arrived) -> list[Message]:
         return [replace(whole, fault=unreadable.fault)]
     if binary:
         return [_of_event(whole, cloudevents.of_binary(whole.headers, value if arrived.body else None))]
-    batch = arrived.content_type == cloudevents.BATCH
+    batch = kept.content_type == cloudevents.BATCH
     if listed and (batch or (value and all(isinstance(item, dict) for item in value))):
         return [_item(whole, item, index, batch=batch) for index, item in enumerate(value)]
-    return [_single(whole, value, arrived.content_type)]
+    return [_single(whole, value, kept.content_type)]
 
 
 def _single(whole: Message, value: Any, content_type: str) -> Message:

@@ -32,6 +32,8 @@ class CloudEvent:
     attributes: Mapping[str, str]
     data: Any
     faults: tuple[Violation, ...] = field(default=())
+    binary: bool = False
+    """Its attributes came as headers, which no signature of a body covers."""
 
     @property
     def name(self) -> str:
@@ -63,7 +65,7 @@ def of_binary(headers: Mapping[str, str], data: Any) -> CloudEvent:
     """Return the event of the binary form."""
     given = {name[len(PREFIX) :]: value for name, value in headers.items() if name.startswith(PREFIX)}
     attributes = {name: storable_text(unquote(value)) for name, value in given.items()}
-    return CloudEvent(attributes, data, _faults(attributes, PREFIX))
+    return CloudEvent(attributes, data, _faults(attributes, PREFIX), binary=True)
 
 
 def looks_structured(value: Any) -> bool:

@@ -60,9 +60,10 @@ def occurred(kind: Kind, message: Message) -> Any:
 def message_id(kind: Kind, message: Message) -> str:
     """Return what the sender's repeats of a message have in common; empty where nothing does.
 
-    An `id` in a body of unknown form may be that of a contact or an order: two events about it are no repeats.
+    An `id` in a body of unknown form may be that of a contact or an order: two events about it are no repeats. Where
+    the signature covers an id, that one counts: who caught a signed request could send it again under other headers.
     """
-    if message.event is not None:
+    if message.event is not None and not (message.event.binary and kind is Kind.STANDARD_WEBHOOKS):
         return message.event.message_id
     body = _mapping(message.body)
     if key := _ID_KEYS.get(kind):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+_PLAIN = frozenset({str, int, float, bool})
+
+
+@frozen
 class Change:
     """One field before and after; None stands for no value."""
 
@@ -30,18 +33,23 @@ def value_at(fields: Mapping[str, Any], path: str) -> Any:
 
 def diff(before: Mapping[str, Any], patch: Mapping[str, Any]) -> tuple[Change, ...]:
     """Return what a patch of dotted paths would change, in its order; a value that is there already is no change."""
-    fields = copy.deepcopy(dict(before))
+    return patched(before, patch)[1]
+
+
+def patched(before: Mapping[str, Any], patch: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Change, ...]]:
+    """Return the fields after a patch of dotted paths, and what it changed; `before` stays as it is."""
+    fields = dict(before)  # what is inside is never changed in place: `_put` copies the objects on its way
     changes: list[Change] = []
     for path, new in patch.items():
         for change in _steps(fields, path, new):
             _put(fields, change.field, change.new)
             changes.append(change)
-    return tuple(changes)
+    return fields, tuple(changes)
 
 
 def apply(fields: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any]:
     """Return the fields after these changes, oldest first."""
-    after = copy.deepcopy(dict(fields))
+    after = dict(fields)
     for change in changes:
         _put(after, change.field, change.new)
     return after
@@ -49,13 +57,18 @@ def apply(fields: Mapping[str, Any], changes: Iterable[Change]) -> dict[str, Any
 
 def as_of(fields: Mapping[str, Any], newer: Iterable[Change]) -> dict[str, Any]:
     """Return the fields as they were before these changes, newest first."""
-    before = copy.deepcopy(dict(fields))
+    before = dict(fields)
     for change in newer:
         _put(before, change.field, change.old)
     return before
 
 
 def _steps(fields: Mapping[str, Any], path: str, new: Any) -> Iterable[Change]:
+    if "." not in path:
+        old = fields.get(path)
+        if not _same(old, new):
+            yield Change(path, old, new)
+        return
     names = path.split(".")
     for depth in range(1, len(names)):
         above = ".".join(names[:depth])
@@ -68,7 +81,7 @@ def _steps(fields: Mapping[str, Any], path: str, new: Any) -> Iterable[Change]:
             break
     old = value_at(fields, path)
     if not _same(old, new):
-        yield Change(path, copy.deepcopy(old), new)
+        yield Change(path, old, new)
 
 
 def _same(old: Any, new: Any) -> bool:
@@ -87,4 +100,4 @@ def _put(fields: dict[str, Any], path: str, value: Any) -> None:
     if value is None:
         fields.pop(name, None)
     else:
-        fields[name] = copy.deepcopy(value)
+        fields[name] = value if type(value) in _PLAIN else copy.deepcopy(value)

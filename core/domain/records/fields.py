@@ -143,7 +143,15 @@ def validate_fields(
     """
     accepted: dict[str, Any] = {}
     violations: list[Violation] = []
+    known = STANDARD_FIELDS[record_type]
     for name, value in sorted(fields.items()):  # the contract's maps have no order
+        if name in known and known[name].writable:
+            try:
+                accepted[name] = normalise(record_type, name, value)
+            except BadValue as bad:
+                at = f"{path_prefix}.{name}" if path_prefix else name
+                violations.append(Violation(at, bad.reason, bad.message, bad.hint))
+            continue
         if name == "custom" and not isinstance(value, Mapping):
             if value is None:
                 accepted[name] = None

@@ -71,7 +71,7 @@ def external(system: str) -> str:
 
 def normalise(kind: str, value: object) -> Identifier | None:
     """Return an identifier in normal form, or None for one that identifies nobody: empty, junk, or not of its form."""
-    if not isinstance(value, str | int) or isinstance(value, bool):
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
         return None
     text = str(value).strip()
     if not text or len(text) > LONGEST_VALUE or not text.isprintable() or is_junk(text):
@@ -104,7 +104,7 @@ def of_fields(record_type: str, fields: Mapping[str, Any]) -> list[Identifier]:
     """Return the identifiers among a record's fields."""
     if record_type != "contact":
         return []
-    found = (normalise(kind, fields.get(kind)) for kind in ("email", "phone"))
+    found = (normalise(kind, fields[kind]) for kind in ("email", "phone") if kind in fields)
     return [identifier for identifier in found if identifier is not None]
 
 

@@ -164,6 +164,16 @@ def told_lost(what: str, record_id: str) -> str:
     return f"{what} has changed or gone since the merge: it stays as it is and does not go back to {record_id}."
 
 
+def told_many_lost(kind: str, count: int, record_id: str) -> str:
+    """Return the sentence for many things of a kind that moved and are no longer where the merge put them."""
+    return f"{count:,} {kind} have changed or gone since the merge: they do not go back to {record_id}."
+
+
+def told_answer(what: str, kept_id: str, merged_id: str) -> str:
+    """Return the sentence for an answer about messages that was given anew after the merge."""
+    return f"{what} was given anew since the merge: it is {kept_id}'s, and {merged_id} has the stricter of both."
+
+
 def told_changed(record_id: str, path: str, now: object) -> str:
     """Return the sentence for a field that was set again after the merge."""
     shown = "nothing" if now is None else f"`{str(now)[:80]}`"

@@ -47,7 +47,7 @@ def string(value: object) -> str:
     """Return trimmed text without control characters."""
     if not isinstance(value, str):
         raise BadValue("WRONG_TYPE", f"must be text, not {_kind_of(value)}", "Send it as a JSON string.")
-    if any(character < " " and character not in "\t\n\r" for character in value) or not value.isprintable():
+    if not value.isprintable():
         value = "".join(character for character in value if character.isprintable() or character in "\t\n")
     return value.strip()
 

@@ -16,6 +16,7 @@ from core.domain import names
 from core.domain.articles import with_article
 from core.domain.effects import Effect
 from core.domain.enrollment import Enrollment, EventFacts, Facts, State, Stimulus, Waiting
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean, nearest
 from core.domain.steps.shapes import RecordFields, Scope, Shape
 from core.domain.steps.unread import UNREAD, LookedIntoUnread
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from core.domain.workflow.version import Node, Version
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stay:
     """The enrollment waits here."""
 
@@ -43,7 +44,7 @@ class Stay:
     """`held` where the step would act, and something such as quiet hours makes it wait."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Go:
     """The enrollment goes on by an exit."""
 
@@ -60,7 +61,7 @@ class Go:
     """The goal it reached by this."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Leave:
     """The enrollment leaves the workflow here."""
 
@@ -69,7 +70,7 @@ class Leave:
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fail:
     """The step cannot be carried out."""
 
@@ -84,7 +85,7 @@ class Fail:
 Decision = Stay | Go | Leave | Fail
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Context:
     """What a step may look at when it decides."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import Stimulus, TimerFired, Waiting
@@ -82,6 +82,8 @@ class Wait(Step):
         if not isinstance(stimulus, TimerFired):
             return None
         over = f"The wait {'of ' if self.length else ''}{self._name} is over"
+        if not self.within:
+            return Go("next", f"{over}.")
         opens = next_slot(context.now, None, None, self._calendar(context), context.zone)
         if opens is None or opens <= context.now:
             return Go("next", f"{over}.")
@@ -100,9 +102,12 @@ class Wait(Step):
 
     def _earliest(self, context: Context) -> datetime | None:
         """Return when the length is over, before time of day, weekday and calendar have their say."""
-        now, zone = context.now, context.zone
+        now = context.now
         if self.length is None:
             return now if self.at is None else now + datetime.resolution  # 09:00 at 09:00 is tomorrow's
+        if self.at is None and not self.counted_in:
+            return now + self.length
+        zone = context.zone
         # Days with a time of day are dates: two days after Monday, 09:00 and a moment, it is Wednesday, 09:00.
         by_date = self.at is not None and not self.length % DAY
         if self.counted_in:
@@ -153,6 +158,8 @@ class Wait(Step):
         return self.at is not None or self.weekdays is not None or bool(self.within)
 
     def _slot(self, earliest: datetime, context: Context) -> datetime | None:
+        if not self._slotted:
+            return earliest
         return next_slot(earliest, self.at, self.weekdays, self._calendar(context), context.zone)
 
     def _calendar(self, context: Context) -> Calendar | None:
@@ -182,7 +189,7 @@ class Wait(Step):
     def _shown(self, instant: datetime, context: Context) -> str:
         zone = self._zone(context)
         if zone is None:
-            return f"{instant:%Y-%m-%d %H:%M} UTC"
+            return f"{instant.astimezone(UTC).isoformat(' ', 'minutes')[:16]} UTC"
         return f"{zone.local(instant):%Y-%m-%d %H:%M} ({zone.spoken})"
 
     def _zone_input(self, context: Context) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from core.domain.frozen import frozen
+
 CONTROL_HEADER = "webhook-delivery"
 """Header with which a receiver steers: `disable` turns its endpoint off, `abort-message` ends this delivery."""
 
@@ -91,7 +93,7 @@ MEANINGS: dict[Outcome, Meaning] = {
 """Every outcome."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ruling:
     """What follows from one attempt."""
 
@@ -106,19 +108,22 @@ class Ruling:
         return self.outcome is Outcome.DELIVERED
 
 
+_RULINGS = {outcome: Ruling(outcome, of.retry, of.disables) for outcome, of in MEANINGS.items()}
+_ASKED = {outcome: Ruling(outcome, of.retry, REASON_ASKED) for outcome, of in MEANINGS.items()}
+
+
 def of_response(status_code: int, headers: Mapping[str, str]) -> Ruling:
     """Return what follows from a complete answer; only 2xx is a success. Header names are in lower case."""
     control = headers.get(CONTROL_HEADER, "").strip().lower()
     outcome = _of_status(status_code)
     if outcome is not Outcome.DELIVERED and control == "abort-message":
         outcome = Outcome.ABORTED
-    meaning = MEANINGS[outcome]
-    return Ruling(outcome, meaning.retry, REASON_ASKED if control == "disable" else meaning.disables)
+    return _ASKED[outcome] if control == "disable" else _RULINGS[outcome]
 
 
 def of_failure(outcome: Outcome) -> Ruling:
     """Return what follows from an attempt that brought no complete answer."""
-    return Ruling(outcome, MEANINGS[outcome].retry, MEANINGS[outcome].disables)
+    return _RULINGS[outcome]
 
 
 def _of_status(status_code: int) -> Outcome:

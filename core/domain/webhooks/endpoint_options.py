@@ -218,6 +218,8 @@ def _check_delays(options: Options, around: Surroundings) -> Checked:
 
 def _check_rate(options: Options, around: Surroundings) -> Checked:
     rate = options.rate_per_second
+    if rate and options.kind is EndpointKind.PULL:
+        return options, [_own_pace(f"{around.prefix}rate_per_second")]
     if math.isfinite(rate) and (rate == 0 or LOWEST_RATE <= rate <= HIGHEST_RATE):
         return options, []
     message = f"a rate is from {LOWEST_RATE} to {HIGHEST_RATE:,.0f} attempts a second, or 0 for no limit"
@@ -225,7 +227,14 @@ def _check_rate(options: Options, around: Surroundings) -> Checked:
     return options, [Violation(f"{around.prefix}rate_per_second", "OUT_OF_RANGE", message, hint)]
 
 
+def _own_pace(place: str) -> Violation:
+    message = "an endpoint that fetches its messages sets its own pace"
+    return Violation(place, "CONFLICT", message, "Leave it out, and say max_in_flight where you stream them.")
+
+
 def _check_in_flight(options: Options, around: Surroundings) -> Checked:
+    if options.max_in_flight and options.kind is EndpointKind.PULL:
+        return options, [_own_pace(f"{around.prefix}max_in_flight")]
     if 0 <= options.max_in_flight <= MOST_IN_FLIGHT:
         return options, []
     message = f"from 1 to {MOST_IN_FLIGHT} attempts may be under way at once, or 0 for what the core gives each"

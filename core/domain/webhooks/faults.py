@@ -34,15 +34,15 @@ class ResolverWatch:
 
     def saw(self, url: str, outcome: Outcome, now: datetime) -> None:
         """Note what an attempt brought; one name that resolves says that the resolver works."""
-        host = urlsplit(url).hostname or ""
         if outcome is Outcome.DNS_FAILED:
-            self._failed[host] = now
-        elif outcome not in _SAYS_NOTHING and not _is_literal(host):
+            self._failed[_host(url)] = now
+        elif self._failed and outcome not in _SAYS_NOTHING and not _is_literal(_host(url)):
             self._failed.clear()
 
     def is_out(self, now: datetime) -> bool:
         """Tell whether several names failed lately and none was resolved since."""
-        self._failed = {host: at for host, at in self._failed.items() if now - at < _MEMORY}
+        if self._failed:
+            self._failed = {host: at for host, at in self._failed.items() if now - at < _MEMORY}
         return len(self._failed) >= _HOSTS
 
 
@@ -53,6 +53,10 @@ def wait_of(outcome: Outcome, created_at: datetime, now: datetime, *, resolver_i
     if outcome is Outcome.DESTINATION_NOT_ALLOWED:
         return FORBIDDEN_FOR
     return UNRESOLVED_FOR if outcome is Outcome.DNS_FAILED and resolver_is_out else None
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _is_literal(host: str) -> bool:

@@ -70,8 +70,6 @@ class GatedDelivery(Protocol):
     def lease_token(self) -> str | None: ...  # noqa: D102
     @property
     def contact_id(self) -> str: ...  # noqa: D102
-    @property
-    def sequence(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +78,8 @@ class Surroundings:
 
     in_flight: int = 0
     """Attempts under way to it, in every process."""
-    ahead: int | None = None
-    """Sequence of the earliest delivery of the same contact that is pending and comes before; None for none."""
+    ahead: str | None = None
+    """The earliest message about the same contact that is pending and comes before; None for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from datetime import datetime, timedelta
@@ -18,6 +18,9 @@ from core.domain.webhooks.states import Verification
 SEQUENCE_HEADER = "webhook-sequence"
 CHALLENGE_HEADER = "webhook-challenge"
 """Sent to an endpoint that is not verified yet; an answer that contains its value verifies it."""
+
+_CHALLENGE = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+"""How a challenge looks, wherever it stands in an answer."""
 
 
 @frozen
@@ -39,6 +42,8 @@ class Receiver:
     retry_delays: Sequence[timedelta] = ()
     """In place of the preset's; empty for those."""
     verification: Verification = Verification.NOT_REQUIRED
+    challenge: str = field(default="", repr=False)
+    """What is sent with messages until it comes back: known to nobody but the core and who answers at this URL."""
 
 
 @frozen
@@ -52,15 +57,16 @@ class Outgoing:
     """Position among the endpoint's messages; 0 for what has none, such as a test."""
 
 
-def challenge(receiver: Receiver, now: datetime) -> str:
-    """Return what a receiver that wants the messages puts into its first answer: made of its newest secret."""
-    secrets = signing.valid_secrets(receiver.keys, now)
-    return hmac.digest(secrets[0].encode(), f"challenge of {receiver.id}".encode(), hashlib.sha256).hex()
+def challenge_from(random_bytes: bytes) -> str:
+    """Return 32 random bytes as a challenge; each URL gets one of its own, so that none tells of another."""
+    return random_bytes.hex()
 
 
-def echoes(receiver: Receiver, response: str, now: datetime) -> bool:
+def echoes(receiver: Receiver, response: str) -> bool:
     """Tell whether an answer contains the challenge of an endpoint that is not verified yet."""
-    return receiver.verification is Verification.UNVERIFIED and challenge(receiver, now) in response
+    if receiver.verification is not Verification.UNVERIFIED:
+        return False
+    return any([hmac.compare_digest(receiver.challenge, one) for one in _CHALLENGE.findall(response)])
 
 
 def headers(receiver: Receiver, outgoing: Outgoing, now: datetime) -> dict[str, str]:
@@ -73,6 +79,6 @@ def headers(receiver: Receiver, outgoing: Outgoing, now: datetime) -> dict[str, 
     }
     if outgoing.sequence:
         ours[SEQUENCE_HEADER] = str(outgoing.sequence)
-    if receiver.verification is Verification.UNVERIFIED:
-        ours[CHALLENGE_HEADER] = challenge(receiver, now)
+    if receiver.verification is Verification.UNVERIFIED and receiver.challenge:
+        ours[CHALLENGE_HEADER] = receiver.challenge
     return {**receiver.headers, **ours}

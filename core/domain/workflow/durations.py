@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 LONGEST = timedelta(days=3660)
 """Nothing waits longer than ten years."""
@@ -70,6 +71,7 @@ def render(length: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
+@lru_cache(maxsize=1024)
 def speak(length: timedelta) -> str:
     """Return a length of time for a sentence, such as `1 day 12 hours`."""
     rest = int(length.total_seconds())

@@ -51,7 +51,7 @@ def _map(value: Any) -> Any:
 
 
 def _part(value: Any, keys: frozenset[str], kind: str) -> Any:
-    if isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         room = [LARGEST_INPUT]
         part = {}
         for key in keys:

@@ -7,7 +7,7 @@ with its nullable type; to run, it is declared as anything, because only then do
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from cel_expr_python import cel
 from cel_expr_python.ext import ext_strings
 
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 from core.domain.workflow.expression_cost import Size, TooMuchWork, check_work, decides, light, measure, usual
 from core.domain.workflow.expression_errors import MIXED_NUMBERS, Complaint, complaints, violation
 from core.domain.workflow.expression_text import Mention, deepest_macro, rewrite_presence, roots
@@ -64,7 +65,7 @@ _RESULTS: Mapping[str, Kind] = {
 _EXTENSIONS = (ext_strings.ExtStrings(),)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result:
     """What an expression came to."""
 

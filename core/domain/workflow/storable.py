@@ -16,6 +16,13 @@ def storable_text(text: str) -> str:
 
 def storable(value: Any) -> Any:
     """Return plain data as every database keeps it: storable texts and keys, None for a number that is not finite."""
+    kind = type(value)
+    if kind is str:
+        return storable_text(value)
+    if kind is int or value is None or kind is bool:
+        return value
+    if kind is dict:
+        return {storable_text(str(key)): storable(item) for key, item in value.items()}
     match value:
         case str():
             return storable_text(value)

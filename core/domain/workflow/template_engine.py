@@ -12,9 +12,10 @@ from functools import partial
 from io import StringIO
 from typing import Any, cast
 
-from liquid import Environment, RenderContext
+from liquid import Environment, RenderContext, escape
 from liquid.ast import BlockNode, Node
-from liquid.builtin.expressions import Path, logical
+from liquid.builtin.content import ContentNode
+from liquid.builtin.expressions import FilteredExpression, Path, logical
 from liquid.builtin.expressions.primitive import RangeLiteral
 from liquid.builtin.output import OutputNode
 from liquid.builtin.tags.case_tag import MultiExpressionBlockNode
@@ -33,6 +34,9 @@ _BUFFER = 25
 """Work of making the text that a block is rendered to; a block of white space gets one to throw away."""
 _LONGEST_INTEGER = 1_024
 """Bits of a number that a filter makes."""
+_PLAIN_INTEGER = 2**63
+_COMPUTED = frozenset({"size", "first", "last"})
+"""What the engine works out of a list or a text."""
 
 FILTERS = tuple(
     """
@@ -311,6 +315,50 @@ def engine(*, autoescape: bool) -> Environment:
     made.tags = {name: tag for name, tag in made.tags.items() if name in (*TAGS, *_INNER_TAGS)}
     made.filters = {name: made.filters[name] for name in FILTERS} | {"date": _date}
     return made
+
+
+def plain_parts(nodes: list[Node]) -> tuple[tuple[str, bool], ...] | None:
+    """Return parsed nodes as texts and names of values, each with whether it is a name.
+
+    None where there is more to it than to put values between texts. To be asked before `guard`.
+    """
+    parts = []
+    for node in nodes:
+        if isinstance(node, ContentNode):
+            parts.append((node.text, False))
+        elif name := _plain_name(node):
+            parts.append((name, True))
+        else:
+            return None
+    return tuple(parts)
+
+
+def _plain_name(node: Node) -> str:
+    """Return the name of the value that a node writes as it is; empty where it does something else."""
+    written = node.expression if isinstance(node, OutputNode) else None
+    if not isinstance(written, FilteredExpression) or written.filters or not isinstance(written.left, Path):
+        return ""
+    path = written.left.path
+    plain = all(isinstance(one, str) and one not in _COMPUTED and not one.lstrip("-").isdigit() for one in path)
+    return ".".join(map(str, path)) if plain else ""
+
+
+def join(parts: tuple[tuple[str, bool], ...], values: Mapping[str, Any], *, autoescape: bool) -> str | None:
+    """Return what `render` would, without its machinery; None where a value is more than a short number or text."""
+    made = []
+    for text, named in parts:
+        if named:
+            value = values[text]
+            if value is None:
+                continue
+            if type(value) is int and -_PLAIN_INTEGER < value < _PLAIN_INTEGER:
+                value = str(value)
+            if type(value) is not str:
+                return None
+            text = escape(value) if autoescape else value
+        made.append(text)
+    joined = "".join(made)
+    return joined if len(joined) <= LARGEST_OUTPUT else None
 
 
 def render(nodes: list[Node], context: Context) -> str:

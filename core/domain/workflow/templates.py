@@ -17,6 +17,7 @@ from liquid import BoundTemplate
 from liquid.exceptions import LiquidError, LiquidInterrupt, LoopIterationLimitError
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.workflow.expression_text import Mention, roots
 from core.domain.workflow.storable import storable_text
@@ -29,6 +30,8 @@ from core.domain.workflow.template_engine import (
     TooLarge,
     engine,
     guard,
+    join,
+    plain_parts,
     render,
 )
 from core.domain.workflow.template_escapes import escape_outputs
@@ -44,7 +47,7 @@ _ENGINES = {"none": engine(autoescape=False), "html": engine(autoescape=True)}
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rendered:
     """What a template came to."""
 
@@ -72,6 +75,8 @@ class Template:
     """None for a text without Liquid in it."""
     _reads: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), compare=False, repr=False)
     """Each variable, and its name taken apart."""
+    _parts: tuple[tuple[str, bool], ...] | None = field(default=None, compare=False, repr=False)
+    """Texts and labels of mentions in turn, where it does no more than to put the ones between the others."""
 
     @property
     def roots(self) -> frozenset[str]:
@@ -82,17 +87,20 @@ class Template:
         """Return the text; `values` maps variable names to plain values, absent means unknown."""
         if self._compiled is None:
             return Rendered(self.text)
-        nested: dict[str, Any] = {}
-        given: dict[str, Any] = {}
-        for variable, names in self._reads:
-            given[variable] = value = values.get(variable)
-            _plant(nested, names, value)
+        given = {variable: values.get(variable) for variable, _ in self._reads}
         inputs = {
             mention.label: _dig(given[mention.variable], mention.keys)
             if mention.keys
             else _shown(given[mention.variable])
             for mention in self.mentions
         }
+        if self._parts is not None:
+            joined = join(self._parts, inputs, autoescape=self.escape == "html")
+            if joined is not None:
+                return Rendered(storable_text(joined), "", inputs)
+        nested: dict[str, Any] = {}
+        for variable, names in self._reads:
+            _plant(nested, names, given[variable])
         try:
             return Rendered(storable_text(render(self._compiled.nodes, Context(self._compiled, nested))), "", inputs)
         except (TooLarge, LoopIterationLimitError):
@@ -155,6 +163,9 @@ def check(
         return None, tuple(problems)
     if not is_template(text):
         return Template(text, (), escape), ()
+    parts = plain_parts(compiled.nodes) if escape in ("none", "html") else None
+    if parts is not None and any(named and name not in mentions for name, named in parts):
+        parts = None
     guard(compiled.nodes)
     escape_outputs(compiled.nodes, escape)
     reads = {mention.variable for mention in mentions.values()}
@@ -166,6 +177,7 @@ def check(
         escape,
         compiled,
         tuple((variable, tuple(variable.split("."))) for variable in sorted(reads)),
+        parts,
     ), ()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.workflow import templates
 from core.domain.workflow.expressions import Environment, Expression
 from core.domain.workflow.templates import Escape, Template
@@ -21,7 +22,7 @@ CEL_SCHEMA: Mapping[str, Any] = {
 """The JSON Schema of a computed value."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Computed:
     """What a value came to."""
 

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from core.domain.enrollment import Enrollment, EventFacts, Facts, RecordFacts
+from core.domain.frozen import frozen
 from core.domain.records.fields import STANDARD_FIELDS
 from core.domain.workflow.expressions import Environment, Kind
 
@@ -142,7 +143,7 @@ class RecordChange:
         return {"change.record_type": self.record_type, "change.fields": sorted(self.before), "before": before}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Known(Mapping[str, Any]):
     """Every variable by its dotted name, looked up only when asked for; a name without a value gives None."""
 
@@ -229,7 +230,7 @@ def _of_enrollment(root: str, rest: str) -> Callable[[Enrollment], Any]:
 
 def _dig(value: Any, path: list[str]) -> Any:
     for name in path:
-        if not isinstance(value, Mapping):
+        if type(value) is not dict and not isinstance(value, Mapping):
             return None
         value = value.get(name)
     return value

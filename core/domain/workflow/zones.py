@@ -6,11 +6,12 @@ are the same rule: the earliest instant at which a clock on the wall shows that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from core.domain.frozen import frozen
 from core.domain.records.values import zone_names
 
 ZoneSource = Literal["contact", "workflow", "organization", "default", "calendar"]
@@ -20,7 +21,7 @@ _DAY = timedelta(days=1)
 _SECOND = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Zone:
     """A time zone, and who said that it counts."""
 
@@ -48,6 +49,7 @@ class Zone:
 DEFAULT = Zone("UTC")
 
 
+@lru_cache(maxsize=1024)
 def zone_of(contact: str | None, workflow: str | None, organization: str | None) -> Zone:
     """Return the first of the three that is the name of a zone; UTC when none is."""
     named: tuple[tuple[str | None, ZoneSource], ...] = (

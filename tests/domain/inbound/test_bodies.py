@@ -171,6 +171,12 @@ some_headers = st.dictionaries(
 )
 
 
+def test_what_is_kept_is_read_again_as_it_was_read_first() -> None:
+    arrived = Arrived(b"{}", {"content-encoding": "\0", "content-type": "application/json\0"})
+    (message,) = bodies.read(arrived)
+    assert bodies.read(message.kept) == [message]
+
+
 @given(body=raw_bodies, content_type=content_types, headers=some_headers)
 def test_any_bytes_become_messages_that_every_database_keeps(
     body: bytes, content_type: str, headers: dict[str, str]

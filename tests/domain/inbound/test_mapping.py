@@ -106,6 +106,16 @@ def test_an_id_of_a_thing_is_no_id_of_a_message() -> None:
     assert mapped({"type": "contact.updated", "id": "42"}).message_id == ""
 
 
+def test_the_id_that_is_signed_goes_before_attributes_in_headers() -> None:
+    """Who catches a request that is signed could else send it again and again, each time as another CloudEvent."""
+    headers = {f"ce_{name}": CE[name] for name in ("specversion", "source", "type")}
+    signed = {"webhook_id": "msg_1", "webhook_signature": "v1,x"}
+    again = [mapped({"a": 1}, None, Kind.STANDARD_WEBHOOKS, ce_id=one, **headers, **signed) for one in ("1", "2")]
+    assert [one.message_id for one in again] == ["msg_1", "msg_1"]
+    body = {**CE, "id": "1"}  # attributes in the body are signed with it
+    assert mapped(body, None, Kind.STANDARD_WEBHOOKS, **signed).message_id == "/orders#1"
+
+
 def test_two_producers_may_use_the_same_cloudevents_id() -> None:
     ids = {mapped({**CE, "source": source}).message_id for source in ("/orders", "/invoices")}
     assert len(ids) == 2

@@ -232,6 +232,15 @@ def test_one_kind_of_signature_never_passes_for_the_other() -> None:
         assert not verified(Verifier(Kind.STANDARD_WEBHOOKS, (secret,)), arrived, NOW)
 
 
+@pytest.mark.parametrize(("wrong", "genuine"), [(0, True), (3, True), (4, False)])
+def test_few_signatures_of_public_keys_are_looked_at_for_each_hashes_the_whole_body(wrong: int, genuine: bool) -> None:
+    made_up = [f"v1a,{base64.b64encode(bytes([number]) * 64).decode()}" for number in range(wrong)]
+    short = ["v1a,AAAA"] * 9  # of another length: none at all
+    headers = {**STANDARD, "webhook-signature": " ".join([*short, *made_up, *made_up, V1A])}
+    arrived = Arrived(b'{"test": 2432232314}', headers)
+    assert verified(Verifier(Kind.STANDARD_WEBHOOKS, (PUBLIC,)), arrived, NOW) is genuine
+
+
 def test_a_public_key_is_no_secret_to_sign_with() -> None:
     """Whoever knows the public key, which is everybody, must not be able to sign."""
     body, at = b"{}", NOW

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.domain.records.changes import Change, apply, as_of, diff, value_at
+from core.domain.records.changes import Change, apply, as_of, diff, patched, value_at
 
 _NAMES = st.sampled_from(["tier", "score", "custom.a", "custom.b", "custom.a.x", "custom.a.y", "custom"])
 _VALUES = st.none() | st.booleans() | st.integers(0, 3) | st.text(max_size=2) | st.lists(st.integers(0, 2), max_size=2)
@@ -59,3 +60,15 @@ def test_a_patch_of_the_same_values_changes_nothing_more(patch: dict[str, Any]) 
     assert all(value_at(after, change.field) == change.new for change in diff({}, patch)[-1:])
     settled = {path: value_at(after, path) for path in patch if value_at(after, path) is not None}
     assert diff(after, settled) == ()
+
+
+@given(_PATCHES, _PATCHES)
+def test_a_patch_makes_what_its_changes_make_and_leaves_what_was_before(
+    first: dict[str, Any], patch: dict[str, Any]
+) -> None:
+    before, _ = patched({"tags": ["a"]}, first)
+    kept = copy.deepcopy(before)
+    after, changes = patched(before, patch)
+    assert after == apply(before, changes)
+    assert changes == diff(before, patch)
+    assert before == kept

@@ -36,7 +36,6 @@ class Delivery:
     due_at: datetime | None = START
     lease_token: str | None = None
     contact_id: str = "cnt_1"
-    sequence: int = 7
 
 
 OPEN, DUE, ALONE = Endpoint(), Delivery(), Surroundings()
@@ -68,9 +67,9 @@ def test_every_rule_is_told_in_order_also_when_all_let_through() -> None:
         (Endpoint(pace=0.5, rate_until=LATER), DUE, ALONE, "rate", LATER),
         (Endpoint(max_in_flight=2), DUE, Surroundings(in_flight=2), "slots", None),
         (Endpoint(max_in_flight=2), DUE, Surroundings(in_flight=1), "", None),
-        (OPEN, DUE, Surroundings(in_flight=999, ahead=3), "", None),
-        (Endpoint(ordering="by_contact"), DUE, Surroundings(ahead=3), "order", None),
-        (Endpoint(ordering="by_contact"), replace(DUE, contact_id=""), Surroundings(ahead=3), "", None),
+        (OPEN, DUE, Surroundings(in_flight=999, ahead="msg_3"), "", None),
+        (Endpoint(ordering="by_contact"), DUE, Surroundings(ahead="msg_3"), "order", None),
+        (Endpoint(ordering="by_contact"), replace(DUE, contact_id=""), Surroundings(ahead="msg_3"), "", None),
         (OPEN, replace(DUE, due_at=LATER), ALONE, "due", LATER),
         (OPEN, replace(DUE, due_at=LATER, lease_token="lse_1"), ALONE, "due", LATER),
         (OPEN, replace(DUE, state="delivered", due_at=None), ALONE, "due", None),

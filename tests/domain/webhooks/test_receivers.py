@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from core.domain.webhooks import receivers, signing
 from core.domain.webhooks.receivers import Outgoing, Receiver
 from core.domain.webhooks.signing import ExtraSignature, SignatureFormat, SigningKey
@@ -15,6 +17,8 @@ SECRET = signing.secret_from(bytes(range(32)))
 OTHER = signing.secret_from(bytes(range(32, 64)))
 SEED = bytes(range(100, 132))
 PLAIN = Receiver("org_1", "ep_1", "https://hooks.example.com/", (SigningKey(SECRET),))
+CHALLENGE = receivers.challenge_from(bytes(range(32)))
+OTHER_CHALLENGE = receivers.challenge_from(bytes(range(32, 64)))
 MESSAGE = Outgoing("msg_1", '{"a":"é"}', 7)
 
 
@@ -55,25 +59,39 @@ def test_every_signature_asked_for_is_there():
 
 
 def test_only_an_endpoint_that_is_not_verified_is_sent_a_challenge():
-    unverified = replace(PLAIN, verification=Verification.UNVERIFIED)
-    challenge = receivers.headers(unverified, MESSAGE, NOW)["webhook-challenge"]
-    assert receivers.echoes(unverified, f'{{"key": "{challenge}"}}', NOW)
-    assert not receivers.echoes(unverified, "{}", NOW)
+    unverified = replace(PLAIN, verification=Verification.UNVERIFIED, challenge=CHALLENGE)
+    assert receivers.headers(unverified, MESSAGE, NOW)["webhook-challenge"] == CHALLENGE
     for state in (Verification.NOT_REQUIRED, Verification.VERIFIED):
-        other = replace(PLAIN, verification=state)
+        other = replace(unverified, verification=state)
         assert "webhook-challenge" not in receivers.headers(other, MESSAGE, NOW)
-        assert not receivers.echoes(other, challenge, NOW)
+        assert not receivers.echoes(other, CHALLENGE)
 
 
-def test_a_challenge_is_the_endpoints_own_and_tells_nothing_of_its_secret():
-    unverified = replace(PLAIN, verification=Verification.UNVERIFIED)
-    challenge = receivers.challenge(unverified, NOW)
-    assert challenge == receivers.challenge(unverified, NOW + timedelta(days=1))
-    assert challenge != receivers.challenge(replace(unverified, id="ep_2"), NOW)
-    assert challenge != receivers.challenge(replace(unverified, keys=(SigningKey(OTHER),)), NOW)
-    assert SECRET not in challenge
+@pytest.mark.parametrize(
+    ("answer", "echoed"),
+    [
+        (CHALLENGE, True),
+        (f'{{"key": "{CHALLENGE}"}}', True),
+        (f"{OTHER_CHALLENGE} {CHALLENGE}", True),
+        (f"<b>{CHALLENGE}</b>", True),
+        (OTHER_CHALLENGE, False),
+        (CHALLENGE[:-1], False),
+        ("{}", False),
+        ("", False),
+    ],
+)
+def test_an_answer_with_the_challenge_in_it_is_the_proof(answer, echoed):
+    assert receivers.echoes(replace(PLAIN, verification=Verification.UNVERIFIED, challenge=CHALLENGE), answer) == echoed
+
+
+def test_what_has_no_challenge_yet_is_proved_by_nothing():
+    receiver = replace(PLAIN, verification=Verification.UNVERIFIED)
+    assert "webhook-challenge" not in receivers.headers(receiver, MESSAGE, NOW)
+    assert not receivers.echoes(receiver, CHALLENGE)
+    assert not receivers.echoes(receiver, "")
 
 
 def test_nothing_secret_is_in_what_is_logged():
     assert SECRET not in repr(PLAIN)
     assert repr(SEED) not in repr(replace(PLAIN, seed=SEED))
+    assert CHALLENGE not in repr(replace(PLAIN, challenge=CHALLENGE))

@@ -43,7 +43,6 @@ class Delivery:
     due_at: datetime | None = NOW
     lease_token: str | None = None
     contact_id: str = ""
-    sequence: int = 1
     attempt_count: int = 0
     last_outcome: str = ""
     created_at: datetime = NOW - HOUR
@@ -130,11 +129,11 @@ def test_a_message_of_which_no_delivery_was_made(endpoint: Endpoint, failing: st
         ),
         (Delivery(), Endpoint(state="paused"), {}, "state", "It waits: the endpoint is paused."),
         (
-            Delivery(contact_id="cnt_1", sequence=3),
+            Delivery(contact_id="cnt_1"),
             Endpoint(ordering="by_contact", kind="pull"),
-            {"ahead": 2},
+            {"ahead": "msg_2"},
             "order",
-            "It waits: message 2 about the same contact comes first and is not through.",
+            "It waits: message msg_2 about the same contact comes first and is not through.",
         ),
         (
             Delivery("delivered", None, attempt_count=1, ended_at=NOW),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -142,3 +143,37 @@ def test_no_text_makes_check_or_render_raise(text: str) -> None:
     assert (template is None) == bool(problems)
     if template is not None:
         assert template.render(VALUES) == template.render(VALUES)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["plan", "size", "x"]), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+_PLAIN = (
+    "{{ contact.email }} is {{ contact.first_name }}\n",
+    "{{ event.fields.plan }}-{{ event.fields.plan.x }}",
+    "  {{- event.fields.plan -}}  {{ event.fields.size }}",
+    "{{ event.fields['0'] }}{{ event.fields.items[0] }}{{ now }}",
+)
+
+
+@pytest.mark.parametrize("escape", ["none", "html"])
+@pytest.mark.parametrize("text", _PLAIN)
+@given(email=_JSON | st.just(VALUES["now"]), name=_JSON, fields=_JSON)
+def test_a_text_of_values_alone_is_what_the_engine_makes_of_it(
+    text: str, escape: templates.Escape, email: Any, name: Any, fields: Any
+) -> None:
+    template, problems = templates.check(text, VARIABLES, "text", escape=escape)
+    assert template is not None, problems
+    values = {**VALUES, "contact.email": email, "contact.first_name": name, "event.fields": fields}
+    assert repr(template.render(values)) == repr(replace(template, _parts=None).render(values))
+
+
+def test_a_text_of_values_alone_has_the_same_limit() -> None:
+    template = _template("{{ contact.email }}{{ contact.first_name }}")
+    long = {"contact.email": "a" * 40_000, "contact.first_name": "b" * 40_000}
+    assert template.render(long).text is None
+    assert template.render({**long, "contact.first_name": None}).text == "a" * 40_000

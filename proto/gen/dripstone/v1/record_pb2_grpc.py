@@ -105,6 +105,11 @@ class RecordServiceStub:
                 request_serializer=dripstone_dot_v1_dot_record__pb2.SetConsentRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_record__pb2.Consent.FromString,
                 _registered_method=True)
+        self.ListConsentChanges = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListConsentChanges',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListConsentChangesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListConsentChangesResponse.FromString,
+                _registered_method=True)
         self.ListSuppressions = channel.unary_unary(
                 '/dripstone.v1.RecordService/ListSuppressions',
                 request_serializer=dripstone_dot_v1_dot_record__pb2.ListSuppressionsRequest.SerializeToString,
@@ -224,6 +229,13 @@ class RecordServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListConsentChanges(self, request, context):
+        """Lists everything that was ever said of what a contact may be sent, newest first; also of contacts merged into it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListSuppressions(self, request, context):
         """Lists addresses that get nothing, newest first.
         """
@@ -317,6 +329,11 @@ def add_RecordServiceServicer_to_server(servicer, server):
                     servicer.SetConsent,
                     request_deserializer=dripstone_dot_v1_dot_record__pb2.SetConsentRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_record__pb2.Consent.SerializeToString,
+            ),
+            'ListConsentChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListConsentChanges,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListConsentChangesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListConsentChangesResponse.SerializeToString,
             ),
             'ListSuppressions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSuppressions,
@@ -713,6 +730,33 @@ class RecordService:
             '/dripstone.v1.RecordService/SetConsent',
             dripstone_dot_v1_dot_record__pb2.SetConsentRequest.SerializeToString,
             dripstone_dot_v1_dot_record__pb2.Consent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListConsentChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListConsentChanges',
+            dripstone_dot_v1_dot_record__pb2.ListConsentChangesRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListConsentChangesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,6 +61,8 @@ class RecordServiceStub:
     """Returns what a contact may be sent: every channel and purpose with a stored answer."""
     SetConsent: _grpc.UnaryUnaryMultiCallable[_record_pb2.SetConsentRequest, _record_pb2.Consent]
     """Stores what a contact may be sent over one channel for one purpose."""
+    ListConsentChanges: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListConsentChangesRequest, _record_pb2.ListConsentChangesResponse]
+    """Lists everything that was ever said of what a contact may be sent, newest first; also of contacts merged into it."""
     ListSuppressions: _grpc.UnaryUnaryMultiCallable[_record_pb2.ListSuppressionsRequest, _record_pb2.ListSuppressionsResponse]
     """Lists addresses that get nothing, newest first."""
     LiftSuppression: _grpc.UnaryUnaryMultiCallable[_record_pb2.LiftSuppressionRequest, _record_pb2.Suppression]
@@ -101,6 +103,8 @@ class RecordServiceAsyncStub(RecordServiceStub):
     """Returns what a contact may be sent: every channel and purpose with a stored answer."""
     SetConsent: _aio.UnaryUnaryMultiCallable[_record_pb2.SetConsentRequest, _record_pb2.Consent]  # type: ignore[assignment]
     """Stores what a contact may be sent over one channel for one purpose."""
+    ListConsentChanges: _aio.UnaryUnaryMultiCallable[_record_pb2.ListConsentChangesRequest, _record_pb2.ListConsentChangesResponse]  # type: ignore[assignment]
+    """Lists everything that was ever said of what a contact may be sent, newest first; also of contacts merged into it."""
     ListSuppressions: _aio.UnaryUnaryMultiCallable[_record_pb2.ListSuppressionsRequest, _record_pb2.ListSuppressionsResponse]  # type: ignore[assignment]
     """Lists addresses that get nothing, newest first."""
     LiftSuppression: _aio.UnaryUnaryMultiCallable[_record_pb2.LiftSuppressionRequest, _record_pb2.Suppression]  # type: ignore[assignment]
@@ -222,6 +226,14 @@ class RecordServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_record_pb2.Consent, _abc.Awaitable[_record_pb2.Consent]]:
         """Stores what a contact may be sent over one channel for one purpose."""
+
+    @_abc_1.abstractmethod
+    def ListConsentChanges(
+        self,
+        request: _record_pb2.ListConsentChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_record_pb2.ListConsentChangesResponse, _abc.Awaitable[_record_pb2.ListConsentChangesResponse]]:
+        """Lists everything that was ever said of what a contact may be sent, newest first; also of contacts merged into it."""
 
     @_abc_1.abstractmethod
     def ListSuppressions(

@@ -166,7 +166,9 @@ class _OrderingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ordering.Val
     ORDERING_BEST_EFFORT: _Ordering.ValueType  # 1
     """As they come; a failed one is overtaken."""
     ORDERING_BY_CONTACT: _Ordering.ValueType  # 2
-    """Of one contact, strictly one after the other; a failed one holds up those after it of the same contact."""
+    """Of one contact, strictly one after the other; a failed one holds up those after it of the same contact. Holds for
+    messages made while the endpoint has this mode.
+    """
 
 class Ordering(_Ordering, metaclass=_OrderingEnumTypeWrapper):
     """Orders of messages."""
@@ -176,7 +178,9 @@ ORDERING_UNSPECIFIED: Ordering.ValueType  # 0
 ORDERING_BEST_EFFORT: Ordering.ValueType  # 1
 """As they come; a failed one is overtaken."""
 ORDERING_BY_CONTACT: Ordering.ValueType  # 2
-"""Of one contact, strictly one after the other; a failed one holds up those after it of the same contact."""
+"""Of one contact, strictly one after the other; a failed one holds up those after it of the same contact. Holds for
+messages made while the endpoint has this mode.
+"""
 Global___Ordering: _TypeAlias = Ordering  # noqa: Y015
 
 class _Verification:
@@ -188,11 +192,11 @@ class _VerificationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verifica
     VERIFICATION_UNSPECIFIED: _Verification.ValueType  # 0
     """Not said."""
     VERIFICATION_NOT_REQUIRED: _Verification.ValueType  # 1
-    """Nobody asked it to."""
+    """Nobody required it to, and it gave no proof; its URL may change freely."""
     VERIFICATION_UNVERIFIED: _Verification.ValueType  # 2
-    """Not yet: it gets one message an hour."""
+    """Not yet, for this URL: it gets one message an hour."""
     VERIFICATION_VERIFIED: _Verification.ValueType  # 3
-    """It has."""
+    """It has, for the URL that it has; another URL makes it unverified."""
 
 class Verification(_Verification, metaclass=_VerificationEnumTypeWrapper):
     """Whether a receiver has shown that it wants the messages."""
@@ -200,11 +204,11 @@ class Verification(_Verification, metaclass=_VerificationEnumTypeWrapper):
 VERIFICATION_UNSPECIFIED: Verification.ValueType  # 0
 """Not said."""
 VERIFICATION_NOT_REQUIRED: Verification.ValueType  # 1
-"""Nobody asked it to."""
+"""Nobody required it to, and it gave no proof; its URL may change freely."""
 VERIFICATION_UNVERIFIED: Verification.ValueType  # 2
-"""Not yet: it gets one message an hour."""
+"""Not yet, for this URL: it gets one message an hour."""
 VERIFICATION_VERIFIED: Verification.ValueType  # 3
-"""It has."""
+"""It has, for the URL that it has; another URL makes it unverified."""
 Global___Verification: _TypeAlias = Verification  # noqa: Y015
 
 class _DeliveryState:
@@ -377,6 +381,8 @@ class Endpoint(_message.Message):
     FAILING_SINCE_TIME_FIELD_NUMBER: _builtins.int
     DISABLE_PROGRESS_PERCENT_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    IDLE_LIMIT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `ep_…`."""
     url: _builtins.str
@@ -396,9 +402,9 @@ class Endpoint(_message.Message):
     payload_format: Global___PayloadFormat.ValueType
     """The form of the body."""
     rate_per_second: _builtins.float
-    """Most attempts begun in a second; 0 for no limit."""
+    """Most attempts begun in a second; 0 for no limit. Not of a pull endpoint."""
     max_in_flight: _builtins.int
-    """Most attempts under way at once; 0 for what the core gives each."""
+    """Most attempts under way at once; 0 for what the core gives each. Not of a pull endpoint: its streams say it."""
     ordering: Global___Ordering.ValueType
     """In which order messages are sent."""
     kind: Global___EndpointKind.ValueType
@@ -441,6 +447,14 @@ class Endpoint(_message.Message):
     def failing_since_time(self) -> _timestamp_pb2.Timestamp:
         """Since when every attempt has failed; unset while it answers."""
 
+    @_builtins.property
+    def idle_limit(self) -> _duration_pb2.Duration:
+        """Of a temporary pull endpoint: how long it may go without a stream; unset for one that stays."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When a temporary endpoint is deleted, with what waits for it, unless somebody streams from it before."""
+
     def __init__(
         self,
         *,
@@ -468,10 +482,12 @@ class Endpoint(_message.Message):
         failing_since_time: _timestamp_pb2.Timestamp | None = ...,
         disable_progress_percent: _builtins.int = ...,
         public_key: _builtins.str = ...,
+        idle_limit: _duration_pb2.Duration | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "failing_since_time", b"failing_since_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "expire_time", b"expire_time", "failing_since_time", b"failing_since_time", "idle_limit", b"idle_limit", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "description", b"description", "disable_progress_percent", b"disable_progress_percent", "disabled_reason", b"disabled_reason", "etag", b"etag", "event_types", b"event_types", "extra_signatures", b"extra_signatures", "failing_since_time", b"failing_since_time", "filter", b"filter", "headers", b"headers", "id", b"id", "kind", b"kind", "max_in_flight", b"max_in_flight", "ordering", b"ordering", "payload_format", b"payload_format", "public_key", b"public_key", "rate_per_second", b"rate_per_second", "retry_delays", b"retry_delays", "retry_preset", b"retry_preset", "state", b"state", "update_time", b"update_time", "url", b"url", "verification", b"verification"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "create_time", b"create_time", "description", b"description", "disable_progress_percent", b"disable_progress_percent", "disabled_reason", b"disabled_reason", "etag", b"etag", "event_types", b"event_types", "expire_time", b"expire_time", "extra_signatures", b"extra_signatures", "failing_since_time", b"failing_since_time", "filter", b"filter", "headers", b"headers", "id", b"id", "idle_limit", b"idle_limit", "kind", b"kind", "max_in_flight", b"max_in_flight", "ordering", b"ordering", "payload_format", b"payload_format", "public_key", b"public_key", "rate_per_second", b"rate_per_second", "retry_delays", b"retry_delays", "retry_preset", b"retry_preset", "state", b"state", "update_time", b"update_time", "url", b"url", "verification", b"verification"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -698,7 +714,9 @@ class Delivery(_message.Message):
     last_outcome: _builtins.str
     """Outcome of the last attempt, as in `Attempt.outcome`."""
     sequence: _builtins.int
-    """Position among the messages for this endpoint, without gaps, from 1; also sent as `webhook-sequence`."""
+    """Position among the messages that this endpoint was handed, without gaps, from 1, in the order in which each was
+    handed over first; also sent as `webhook-sequence`. 0 until then, as while it waits or when it was skipped.
+    """
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When it is tried next."""
@@ -834,6 +852,7 @@ class CreateEndpointRequest(_message.Message):
     ORDERING_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     REQUIRE_VERIFICATION_FIELD_NUMBER: _builtins.int
+    IDLE_LIMIT_FIELD_NUMBER: _builtins.int
     url: _builtins.str
     """Where to POST: https, or http where the deployment allows the destination. Empty for a pull endpoint."""
     description: _builtins.str
@@ -849,9 +868,9 @@ class CreateEndpointRequest(_message.Message):
     payload_format: Global___PayloadFormat.ValueType
     """The form of the body."""
     rate_per_second: _builtins.float
-    """Most attempts begun in a second; 0 for no limit."""
+    """Most attempts begun in a second; 0 for no limit. Not of a pull endpoint."""
     max_in_flight: _builtins.int
-    """Most attempts under way at once; 0 for what the core gives each."""
+    """Most attempts under way at once; 0 for what the core gives each. Not of a pull endpoint: its streams say it."""
     ordering: Global___Ordering.ValueType
     """In which order messages are sent."""
     kind: Global___EndpointKind.ValueType
@@ -878,6 +897,10 @@ class CreateEndpointRequest(_message.Message):
     def retry_delays(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
         """Waits between attempts in place of the preset's, at most 20, each of at most 7 days."""
 
+    @_builtins.property
+    def idle_limit(self) -> _duration_pb2.Duration:
+        """Makes a pull endpoint temporary: it is deleted when nobody has streamed from it for so long, 1 minute to 30 days."""
+
     def __init__(
         self,
         *,
@@ -898,10 +921,11 @@ class CreateEndpointRequest(_message.Message):
         ordering: Global___Ordering.ValueType = ...,
         kind: Global___EndpointKind.ValueType = ...,
         require_verification: _builtins.bool = ...,
+        idle_limit: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "idle_limit", b"idle_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "description", b"description", "event_types", b"event_types", "extra_signatures", b"extra_signatures", "filter", b"filter", "headers", b"headers", "kind", b"kind", "max_in_flight", b"max_in_flight", "ordering", b"ordering", "payload_format", b"payload_format", "rate_per_second", b"rate_per_second", "request_id", b"request_id", "require_verification", b"require_verification", "retry_delays", b"retry_delays", "retry_preset", b"retry_preset", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auth", b"auth", "description", b"description", "event_types", b"event_types", "extra_signatures", b"extra_signatures", "filter", b"filter", "headers", b"headers", "idle_limit", b"idle_limit", "kind", b"kind", "max_in_flight", b"max_in_flight", "ordering", b"ordering", "payload_format", b"payload_format", "rate_per_second", b"rate_per_second", "request_id", b"request_id", "require_verification", b"require_verification", "retry_delays", b"retry_delays", "retry_preset", b"retry_preset", "url", b"url", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1031,7 +1055,7 @@ class UpdateEndpointRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to change: all but `id`, `kind` and what the core itself says; empty for those that are set."""
+        """Fields to change: all but `id`, `kind`, `idle_limit` and what the core itself says; empty for those that are set."""
 
     def __init__(
         self,
@@ -1331,12 +1355,21 @@ class ListEventTypesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Event types per page; 0 for 50, at most 500. A page of large schemas has fewer."""
+    page_token: _builtins.str
+    """Token from the previous page."""
     def __init__(
         self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1380,7 +1413,7 @@ class VerifyEndpointResponse(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
     verified: _builtins.bool
-    """True when it is verified now."""
+    """True when the receiver gave the proof, and the endpoint is verified now."""
     code: _builtins.int
     """1 success, 11110112 not JSON, 11110113 verification failed, 11110111 request failed, 11110114 forbidden address."""
     stage: _builtins.str
@@ -1923,7 +1956,7 @@ class StreamedMessage(_message.Message):
     attempt: _builtins.int
     """Which attempt this is, from 1."""
     sequence: _builtins.int
-    """Position among the messages for this endpoint."""
+    """Position among the messages that this endpoint was handed, without gaps, from 1."""
     lease_token: _builtins.str
     """Fences the acknowledgement: send it back."""
     @_builtins.property
@@ -1997,7 +2030,7 @@ class MessageAck(_message.Message):
     lease_token: _builtins.str
     """As it came with the message."""
     ok: _builtins.bool
-    """True when it was taken; false counts as a failed attempt and is tried again on the endpoint's schedule."""
+    """True when it was taken; false counts as a failed attempt and is tried again on the endpoint's schedule. It never disables the endpoint."""
     error: _builtins.str
     """Why not."""
     def __init__(
@@ -2090,12 +2123,21 @@ class ExportEventTypesRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Event types in the document; 0 for 500, the most. One with large schemas has fewer."""
+    page_token: _builtins.str
+    """Token from the document before."""
     def __init__(
         self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2108,18 +2150,22 @@ class ExportEventTypesResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the document with the next event types; empty at the end."""
     @_builtins.property
     def document(self) -> _struct_pb2.Struct:
-        """An OpenAPI 3.1 document whose `webhooks` are the event types."""
+        """An OpenAPI 3.1 document whose `webhooks` are the event types; complete in itself."""
 
     def __init__(
         self,
         *,
         document: _struct_pb2.Struct | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2173,23 +2219,27 @@ Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 @_typing.final
 class ListEventTypesResponse(_message.Message):
-    """The event types."""
+    """A page of event types: the core's own first, then the organization's by name."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_TYPES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
     @_builtins.property
     def event_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventType]:
-        """The event types."""
+        """The newest version of each."""
 
     def __init__(
         self,
         *,
         event_types: _abc.Iterable[Global___EventType] | None = ...,
+        next_page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_types", b"event_types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_types", b"event_types", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -181,7 +181,7 @@ class WebhookServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteEndpoint(self, request, context):
-        """Deletes an endpoint; what waits for it is dropped and says so.
+        """Deletes an endpoint at once; what waits for it is dropped within moments, and says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -216,14 +216,15 @@ class WebhookServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Redeliver(self, request, context):
-        """Sends a delivery again under the same message id, with a fresh schedule.
+        """Sends a delivery again under the same message id, with a fresh schedule. Refused once its body is no longer kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyEndpoint(self, request, context):
-        """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour.
+        """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour. An endpoint that nobody
+        required to prove it becomes `VERIFICATION_VERIFIED` too; from then on a new URL has to be proved again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,7 +273,9 @@ class WebhookServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StreamMessages(self, request, context):
-        """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged.
+        """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged. Of one stream
+        at most 4 MiB are out at once, or one message that is larger. A process serves 32 streams of an organization and 256
+        in all; one more is refused with RESOURCE_EXHAUSTED, reason `TOO_MANY_STREAMS`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class WebhookServiceStub:
     UpdateEndpoint: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.UpdateEndpointRequest, _webhook_pb2.Endpoint]
     """Changes an endpoint; setting `state` to active enables a disabled one."""
     DeleteEndpoint: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.DeleteEndpointRequest, _empty_pb2.Empty]
-    """Deletes an endpoint; what waits for it is dropped and says so."""
+    """Deletes an endpoint at once; what waits for it is dropped within moments, and says so."""
     RotateSecret: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.RotateSecretRequest, _webhook_pb2.RotateSecretResponse]
     """Makes a new signing secret; the old one also signs until the grace period ends."""
     TestEndpoint: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.TestEndpointRequest, _webhook_pb2.TestEndpointResponse]
@@ -53,9 +53,11 @@ class WebhookServiceStub:
     GetDelivery: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.GetDeliveryRequest, _webhook_pb2.Delivery]
     """Returns one delivery with its payload and every attempt."""
     Redeliver: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.RedeliverRequest, _webhook_pb2.Delivery]
-    """Sends a delivery again under the same message id, with a fresh schedule."""
+    """Sends a delivery again under the same message id, with a fresh schedule. Refused once its body is no longer kept."""
     VerifyEndpoint: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.VerifyEndpointRequest, _webhook_pb2.VerifyEndpointResponse]
-    """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour."""
+    """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour. An endpoint that nobody
+    required to prove it becomes `VERIFICATION_VERIFIED` too; from then on a new URL has to be proved again.
+    """
     TryFilter: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.TryFilterRequest, _webhook_pb2.TryFilterResponse]
     """Tries a filter on an event, or on the newest messages, without sending anything."""
     ExplainDelivery: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ExplainDeliveryRequest, _webhook_pb2.ExplainDeliveryResponse]
@@ -69,7 +71,10 @@ class WebhookServiceStub:
     ControlReplay: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.ControlReplayRequest, _webhook_pb2.Replay]
     """Pauses, resumes or cancels a replay; what it has made due stays due."""
     StreamMessages: _grpc.UnaryStreamMultiCallable[_webhook_pb2.StreamMessagesRequest, _webhook_pb2.StreamedMessage]
-    """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged."""
+    """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged. Of one stream
+    at most 4 MiB are out at once, or one message that is larger. A process serves 32 streams of an organization and 256
+    in all; one more is refused with RESOURCE_EXHAUSTED, reason `TOO_MANY_STREAMS`.
+    """
     AckMessages: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.AckMessagesRequest, _webhook_pb2.AckMessagesResponse]
     """Tells what became of messages that were handed out."""
     CreateEventType: _grpc.UnaryUnaryMultiCallable[_webhook_pb2.CreateEventTypeRequest, _webhook_pb2.EventType]
@@ -93,7 +98,7 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     UpdateEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_pb2.UpdateEndpointRequest, _webhook_pb2.Endpoint]  # type: ignore[assignment]
     """Changes an endpoint; setting `state` to active enables a disabled one."""
     DeleteEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_pb2.DeleteEndpointRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes an endpoint; what waits for it is dropped and says so."""
+    """Deletes an endpoint at once; what waits for it is dropped within moments, and says so."""
     RotateSecret: _aio.UnaryUnaryMultiCallable[_webhook_pb2.RotateSecretRequest, _webhook_pb2.RotateSecretResponse]  # type: ignore[assignment]
     """Makes a new signing secret; the old one also signs until the grace period ends."""
     TestEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_pb2.TestEndpointRequest, _webhook_pb2.TestEndpointResponse]  # type: ignore[assignment]
@@ -103,9 +108,11 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     GetDelivery: _aio.UnaryUnaryMultiCallable[_webhook_pb2.GetDeliveryRequest, _webhook_pb2.Delivery]  # type: ignore[assignment]
     """Returns one delivery with its payload and every attempt."""
     Redeliver: _aio.UnaryUnaryMultiCallable[_webhook_pb2.RedeliverRequest, _webhook_pb2.Delivery]  # type: ignore[assignment]
-    """Sends a delivery again under the same message id, with a fresh schedule."""
+    """Sends a delivery again under the same message id, with a fresh schedule. Refused once its body is no longer kept."""
     VerifyEndpoint: _aio.UnaryUnaryMultiCallable[_webhook_pb2.VerifyEndpointRequest, _webhook_pb2.VerifyEndpointResponse]  # type: ignore[assignment]
-    """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour."""
+    """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour. An endpoint that nobody
+    required to prove it becomes `VERIFICATION_VERIFIED` too; from then on a new URL has to be proved again.
+    """
     TryFilter: _aio.UnaryUnaryMultiCallable[_webhook_pb2.TryFilterRequest, _webhook_pb2.TryFilterResponse]  # type: ignore[assignment]
     """Tries a filter on an event, or on the newest messages, without sending anything."""
     ExplainDelivery: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ExplainDeliveryRequest, _webhook_pb2.ExplainDeliveryResponse]  # type: ignore[assignment]
@@ -119,7 +126,10 @@ class WebhookServiceAsyncStub(WebhookServiceStub):
     ControlReplay: _aio.UnaryUnaryMultiCallable[_webhook_pb2.ControlReplayRequest, _webhook_pb2.Replay]  # type: ignore[assignment]
     """Pauses, resumes or cancels a replay; what it has made due stays due."""
     StreamMessages: _aio.UnaryStreamMultiCallable[_webhook_pb2.StreamMessagesRequest, _webhook_pb2.StreamedMessage]  # type: ignore[assignment]
-    """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged."""
+    """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged. Of one stream
+    at most 4 MiB are out at once, or one message that is larger. A process serves 32 streams of an organization and 256
+    in all; one more is refused with RESOURCE_EXHAUSTED, reason `TOO_MANY_STREAMS`.
+    """
     AckMessages: _aio.UnaryUnaryMultiCallable[_webhook_pb2.AckMessagesRequest, _webhook_pb2.AckMessagesResponse]  # type: ignore[assignment]
     """Tells what became of messages that were handed out."""
     CreateEventType: _aio.UnaryUnaryMultiCallable[_webhook_pb2.CreateEventTypeRequest, _webhook_pb2.EventType]  # type: ignore[assignment]
@@ -170,7 +180,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _webhook_pb2.DeleteEndpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes an endpoint; what waits for it is dropped and says so."""
+        """Deletes an endpoint at once; what waits for it is dropped within moments, and says so."""
 
     @_abc_1.abstractmethod
     def RotateSecret(
@@ -210,7 +220,7 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _webhook_pb2.RedeliverRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhook_pb2.Delivery, _abc.Awaitable[_webhook_pb2.Delivery]]:
-        """Sends a delivery again under the same message id, with a fresh schedule."""
+        """Sends a delivery again under the same message id, with a fresh schedule. Refused once its body is no longer kept."""
 
     @_abc_1.abstractmethod
     def VerifyEndpoint(
@@ -218,7 +228,9 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _webhook_pb2.VerifyEndpointRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_webhook_pb2.VerifyEndpointResponse, _abc.Awaitable[_webhook_pb2.VerifyEndpointResponse]]:
-        """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour."""
+        """Proves that an endpoint is meant to receive, and lifts the limit of one message an hour. An endpoint that nobody
+        required to prove it becomes `VERIFICATION_VERIFIED` too; from then on a new URL has to be proved again.
+        """
 
     @_abc_1.abstractmethod
     def TryFilter(
@@ -274,7 +286,10 @@ class WebhookServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _webhook_pb2.StreamMessagesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_webhook_pb2.StreamedMessage], _abc.AsyncIterator[_webhook_pb2.StreamedMessage]]:
-        """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged."""
+        """Hands out the messages of a pull endpoint as they become due; each is leased until it is acknowledged. Of one stream
+        at most 4 MiB are out at once, or one message that is larger. A process serves 32 streams of an organization and 256
+        in all; one more is refused with RESOURCE_EXHAUSTED, reason `TOO_MANY_STREAMS`.
+        """
 
     @_abc_1.abstractmethod
     def AckMessages(
