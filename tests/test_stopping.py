@@ -81,7 +81,7 @@ async def test_a_database_that_is_away_while_draining_keeps_nothing_open(
     finally:
         over.set()
     assert all(lock.closed for lock in core.locks)
-    assert core.sender._session is None
+    assert core.sender._exchanges is None
 
 
 async def test_what_cannot_be_closed_keeps_nothing_else_open(settings: Settings, clock: ManualClock) -> None:

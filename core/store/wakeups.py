@@ -26,6 +26,7 @@ class Wakeups:
         self._outgoing: set[str] = set()
         self._pending = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._own_pid = 0
 
     def event(self, *names: str) -> asyncio.Event:
         """Return a new event that is set whenever one of the names is signalled."""
@@ -70,6 +71,7 @@ class Wakeups:
                 connection = await asyncpg.connect(dsn)
                 try:
                     connection.add_termination_listener(lambda _: self._pending.set())
+                    self._own_pid = connection.get_server_pid()  # asked now: a closed connection no longer tells
                     await connection.add_listener(CHANNEL, self._heard)
                     while True:
                         await self._pending.wait()
@@ -82,6 +84,6 @@ class Wakeups:
             self._outgoing |= names
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _heard(self, connection: Any, pid: int, _channel: str, payload: str) -> None:
-        if pid != connection.get_server_pid():  # what this process said itself, its own loops know already
+    def _heard(self, _connection: Any, pid: int, _channel: str, payload: str) -> None:
+        if pid != self._own_pid:  # what this process said itself, its own loops know already
             self._set(payload.split(","))

@@ -21,12 +21,27 @@ from core.rpc.pipeline import Pipeline
 from core.store.database import Database
 from tests.databases import Databases
 from tests.gateway.serving import Gateway, method_table
+from tests.posting import Poster, posting
+from tests.running import RunningCore
 
 
 @pytest.fixture
 def database_url(tmp_path: Path, databases: Databases) -> str:
     """Return the address of one database: how rows are kept is not what these tests are about."""
     return databases.on_sqlite(tmp_path / "dripstone.db", "tables")
+
+
+@pytest.fixture
+async def shop(core: RunningCore) -> AsyncIterator[Poster]:
+    """Post events to a whole core."""
+    async with posting(core) as poster:
+        yield poster
+
+
+@pytest.fixture
+def http(shop: Poster) -> httpx2.AsyncClient:
+    """Return the bare client of `shop`."""
+    return shop.http
 
 
 @pytest.fixture

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, select, update
 
-from core.clock import ManualClock
 from core.domain.errors import DripstoneError, Invalid, NotFound, RecordMerged, TooManyIdentifiers, WrongState
 from core.domain.records.identity import MOST_IDENTIFIERS
-from core.store import consent, events, identifiers, lists, merging, record_rows, records, stragglers, unmerging
+from core.store import events, identifiers, lists, merging, record_rows, records, stragglers, unmerging
 from core.store.consent import consents
 from core.store.database import Database
 from core.store.enrollments import enrollments, trace_entries
@@ -365,32 +363,6 @@ async def test_what_was_written_for_the_merged_contact_meanwhile_follows_too(dat
     async with database.write(ORG) as tx:
         await lists.change(tx, [ListChange(ORG, "late", merged, False, "key_1")])
     assert (await standing(database, ORG))["list_members"] == before["list_members"]
-
-
-@pytest.mark.parametrize("answered", [False, True])
-async def test_an_answer_given_anew_since_stays_and_the_stricter_one_is_the_others(
-    answered: bool, database: Database, clock: ManualClock
-) -> None:
-    kept, merged = await two(database, Life(), Life(consents={("email", "news"): not answered}))
-    row = await merge_of(database, kept, merged)
-    clock.advance(timedelta(days=1))
-    async with database.write(ORG) as tx:
-        said = {"actor": "one_click", "reason": "said so", "cause": "message:msg_1"}
-        await consent.answer(tx, kept, "email", "news", answered, **said)
-    undone = await undo_of(database, row.id)
-    told = f"was given anew since the merge: it is {kept}'s, and {merged} has the stricter of both."
-    assert undone.conflicts == [f"The answer about news by email {told}"]
-    found = await _rows(database, select(consents))
-    assert {one.contact_id: one.granted for one in found} == {kept: answered, merged: False}
-
-
-async def test_many_events_that_are_kept_no_more_are_told_in_one_sentence(database: Database) -> None:
-    kept, merged = await two(database, Life(), Life(events=12))
-    row = await merge_of(database, kept, merged)
-    async with database.write(ORG) as tx:
-        await tx.run(delete(events.events).where(events.events.c.contact_id == kept))
-    (told,) = (await undo_of(database, row.id)).conflicts
-    assert told.startswith("12 events have changed or gone since the merge")
 
 
 async def test_what_comes_late_follows_through_every_merge_however_many_there_were(

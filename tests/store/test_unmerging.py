@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete, select
 
 from core.clock import ManualClock
+from core.store import consent, events
+from core.store.consent import consents
 from core.store.database import Database
 from tests.store.people import Life, standing
-from tests.store.test_merges import merge_of, two, undo_of
+from tests.store.test_merges import ORG, merge_of, two, undo_of
 
 pytestmark = pytest.mark.anyio
 
@@ -71,3 +75,30 @@ async def test_a_merge_and_its_undoing_leave_the_database_as_it_was(
     assert again.moved_counts == row.moved_counts
     await undo_of(database, again.id, org)
     assert await standing(database, org) == before
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_an_answer_given_anew_since_stays_and_the_stricter_one_is_the_others(
+    answered: bool, database: Database, clock: ManualClock
+) -> None:
+    kept, merged = await two(database, Life(), Life(consents={("email", "news"): not answered}))
+    row = await merge_of(database, kept, merged)
+    clock.advance(timedelta(days=1))
+    async with database.write(ORG) as tx:
+        said = {"actor": "one_click", "reason": "said so", "cause": "message:msg_1"}
+        await consent.answer(tx, kept, "email", "news", answered, **said)
+    undone = await undo_of(database, row.id)
+    told = f"was given anew since the merge: it is {kept}'s, and {merged} has the stricter of both."
+    assert undone.conflicts == [f"The answer about news by email {told}"]
+    async with database.read(ORG) as tx:
+        found = await tx.all(select(consents))
+    assert {one.contact_id: one.granted for one in found} == {kept: answered, merged: False}
+
+
+async def test_many_events_that_are_kept_no_more_are_told_in_one_sentence(database: Database) -> None:
+    kept, merged = await two(database, Life(), Life(events=12))
+    row = await merge_of(database, kept, merged)
+    async with database.write(ORG) as tx:
+        await tx.run(delete(events.events).where(events.events.c.contact_id == kept))
+    (told,) = (await undo_of(database, row.id)).conflicts
+    assert told.startswith("12 events have changed or gone since the merge")
