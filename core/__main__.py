@@ -1,4 +1,4 @@
-"""The command line: `dripstone serve | demo | mcp | env | keys | listen | migrate | workflow | simulate`."""
+"""The command line: `dripstone serve | demo | mcp | env | keys | listen | migrate | workflow | simulate | fake …`."""
 
 from __future__ import annotations
 
@@ -163,8 +163,14 @@ def env(data_dir: Path) -> None:
 
 
 main.add_command(keys)
+main.add_command(Later("core.commands.audit:audit", "Take the audit log out, and check it offline."))
+main.add_command(Later("core.commands.fake:fake", "Serve a stand-in for HubSpot or Salesforce."))
+main.add_command(Later("core.commands.exporting:export", "Write the records of the running core into a file."))
+main.add_command(Later("core.commands.importing:import_", "Take a file of records into the running core."), "import")
 main.add_command(Later("core.commands.listen:listen", "Forward webhooks to a URL on this machine."))
+main.add_command(Later("core.commands.model:model", "Check, try and publish scoring models."))
 main.add_command(Later("core.commands.simulate:simulate", "Try a workflow file on contacts in memory."))
+main.add_command(Later("core.commands.usage:usage", "Tell what was done and cost, by day."))
 main.add_command(Later("core.commands.workflow:workflow", "Check, compare and publish workflow files."))
 
 

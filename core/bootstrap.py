@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import importlib
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import ip_address
@@ -24,15 +24,20 @@ from core.delivery.carrier import ConnectionCarrier
 from core.delivery.dispatcher import Dispatcher
 from core.delivery.http import WebhookSender
 from core.delivery.mailer import Mailer
+from core.delivery.provider_keys import ProviderKeys
 from core.delivery.replayer import Replayer
 from core.delivery.smtp import sender_of
+from core.delivery.systems.opening import Opener
+from core.delivery.systems.syncer import Syncer
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.classify import Outcome
 from core.engine.answers import assign_owner, enroll_with
 from core.engine.driver import EnrollmentDriver
+from core.engine.importer import Importer
 from core.engine.matcher import Matcher
 from core.engine.outcomes import deliveries_ended, messages_ended
 from core.engine.scheduler import Scheduler
+from core.engine.sealer import Sealer
 from core.engine.starter import Starter
 from core.engine.ticker import Ticker
 from core.loop import Loop
@@ -44,10 +49,13 @@ from core.rpc.limits import RateLimiter
 from core.rpc.methods import Method, table
 from core.rpc.pipeline import Pipeline
 from core.rpc.server import GrpcServer
+from core.rpc.sign_in import SignIn
 from core.settings import Settings
-from core.store import migrate
+from core.store import master_keys, migrate
 from core.store.database import Database
+from core.store.master_keys import MasterKeys
 from core.store.retention import Kept
+from core.store.usage import Used
 from core.store.workflows import VersionCache
 
 if TYPE_CHECKING:
@@ -124,6 +132,14 @@ def _count_attempt(outcome: Outcome, _duration: timedelta) -> None:
     metrics.delivery_attempts_total.labels(outcome.value).inc()
 
 
+def _count_use(used: Sequence[Used]) -> None:
+    for one in used:
+        if one.count and ":" not in one.metric:
+            metrics.use_total.labels(one.subject_kind, one.metric).inc(one.count)
+        if one.cost:
+            metrics.cost_total.labels(one.subject_kind).inc(one.cost)
+
+
 @dataclass(slots=True)
 class Core:
     """A running process: its parts, its servers and its loops."""
@@ -139,9 +155,12 @@ class Core:
     matcher: Matcher
     starter: Starter
     scheduler: Scheduler
+    importer: Importer
+    sealer: Sealer
     dispatcher: Dispatcher
     mailer: Mailer
     replayer: Replayer
+    syncer: Syncer
     sender: WebhookSender
     grpc_target: str = ""
     http_url: str = ""
@@ -170,7 +189,10 @@ class Core:
         versions = VersionCache()
         driver = EnrollmentDriver(versions)
         sender = WebhookSender(Destinations(settings.allowed_destinations))
+        keys = settings.master_key_file or settings.data_dir / master_keys.FILE_NAME
+        systems = Opener(sender, MasterKeys(keys, may_make=settings.master_key_file is None))
         parts = Parts(
+            systems=systems,
             database=database,
             clock=clock,
             settings=settings,
@@ -181,8 +203,11 @@ class Core:
         driver.answer("assign_owner", assign_owner)
         driver.answer("enroll", enroll_with(driver, versions))
         driver.answer("qualify", qualify_with(parts))
-        pipeline = Pipeline(parts, Authenticator(database, clock), RateLimiter(clock, settings.requests_per_second))
-        kept = Kept(settings.keep_webhooks_days, settings.keep_events_days, settings.keep_traces_days)
+        authenticator = Authenticator(database, clock, SignIn(database, clock, ProviderKeys(sender, clock)))
+        pipeline = Pipeline(parts, authenticator, RateLimiter(clock, settings.requests_per_second))
+        kept = Kept(
+            settings.keep_webhooks_days, settings.keep_events_days, settings.keep_traces_days, settings.keep_audit_days
+        )
         return cls(
             locks=locks,
             settings=settings,
@@ -193,7 +218,9 @@ class Core:
             ticker=Ticker(database, driver),
             matcher=Matcher(database, driver, versions),
             starter=Starter(database, driver, versions),
-            scheduler=Scheduler(database, kept),
+            scheduler=Scheduler(database, kept, on_used=_count_use),
+            importer=Importer(database),
+            sealer=Sealer(database),
             dispatcher=Dispatcher(
                 database, sender, clock, on_final=deliveries_ended(driver), on_attempt=_count_attempt
             ),
@@ -206,6 +233,7 @@ class Core:
                 on_ended=messages_ended(driver),
             ),
             replayer=Replayer(database, clock),
+            syncer=Syncer(database, systems, clock, parts.draining),
             sender=sender,
         )
 
@@ -235,11 +263,15 @@ class Core:
             if not self.database.is_postgresql:
                 await self.dispatcher.recover()  # nobody else sends from this file: what is leased is a dead process's
                 await self.mailer.recover()
+                await self.syncer.recover()
             self._run_loop(Loop("dispatcher", self.dispatcher.turn, self.dispatcher.wake, self.parts.clock))
             self._run_loop(Loop("mailer", self.mailer.turn, self.mailer.wake, self.parts.clock))
             self._run_loop(Loop("replayer", self.replayer.turn, self.replayer.wake, self.parts.clock))
+            self._run_loop(Loop("syncer", self.syncer.turn, self.syncer.wake, self.parts.clock))
         if "scheduler" in roles:
             self._loop("scheduler", self.scheduler.turn, _UPKEEP_SECONDS)
+            self._loop("importer", self.importer.turn)
+            self._loop("sealer", self.sealer.turn)
         collector.look_less()
 
     def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0) -> None:

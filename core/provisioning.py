@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import select
 
 from core import ids
 from core.domain.control.scopes import AGENT_SCOPES, ALL_SCOPES, role_scopes
-from core.store import organizations as store
+from core.store import api_keys, audit, members, organizations
 from core.store.database import Database
-from core.store.transaction import EVERY_ORGANIZATION
+from core.store.transaction import EVERY_ORGANIZATION, Transaction
 
 APPROVER = "approver@example.com"
 _FIRST_ORGANIZATION_LOCK = 0x6472_6972  # any number that nobody else locks
@@ -31,12 +30,14 @@ async def create_organization(database: Database, display_name: str, timezone: s
     """Create an organization and its first keys: a service's, an agent's and an approver's."""
     org_id = ids.mint("org", database.clock.now())
     async with database.write(org_id) as tx:
-        await tx.insert(store.organizations, [_organization_row(org_id, display_name, timezone, tx.now)])
+        await _create(tx, org_id, display_name, timezone)
     return Provisioned(org_id, *[await mint(database, org_id) for mint in BOOTSTRAP_KEYS])
 
 
-def _organization_row(org_id: str, display_name: str, timezone: str, now: datetime) -> dict[str, object]:
-    return {"org_id": org_id, "display_name": display_name, "timezone": timezone, "created_at": now}
+async def _create(tx: Transaction, org_id: str, display_name: str, timezone: str) -> None:
+    row = {"org_id": org_id, "display_name": display_name, "timezone": timezone, "created_at": tx.now}
+    await tx.insert(organizations.organizations, [row])
+    await audit.by_system(tx, org_id, "CreateOrganization", subject_id=org_id, summary="created the organization")
 
 
 async def create_service_key(database: Database, org_id: str) -> str:
@@ -59,8 +60,10 @@ async def create_approver_key(database: Database, org_id: str) -> str:
             "role": "approver",
             "created_at": tx.now,
         }
-        await tx.insert(store.members, [row], on_conflict="ignore")
-        member = (await store.members_by_email(tx, [APPROVER]))[APPROVER]
+        if await tx.insert(members.members, [row], on_conflict="ignore"):
+            summary = "added the member who decides approvals"
+            await audit.by_system(tx, org_id, "CreateMember", subject_id=str(row["id"]), summary=summary)
+        member = (await members.active_by_email(tx, [APPROVER]))[APPROVER]
     return await mint_key(database, org_id, "Grace Approver", "member", member.id, role_scopes("approver"))
 
 
@@ -77,15 +80,17 @@ async def mint_key(
         key_id = ids.mint("key", tx.now)
         row = {
             "id": key_id,
-            "digest": store.digest(secret),
-            "prefix": store.shown_prefix(secret),
+            "digest": api_keys.digest(secret),
+            "prefix": api_keys.shown_prefix(secret),
             "display_name": display_name,
             "principal_kind": kind,
             "principal_id": principal_id or key_id,
             "scopes": sorted(scopes),
             "created_at": tx.now,
         }
-        await tx.insert(store.api_keys, [row])
+        await tx.insert(api_keys.api_keys, [row])
+        summary = f"minted a key for {'an agent' if kind == 'agent' else f'a {kind}'}, outside of any call"
+        await audit.by_system(tx, org_id, "CreateApiKey", subject_id=key_id, summary=summary)
     return secret
 
 
@@ -94,15 +99,17 @@ async def first_organization(database: Database, display_name: str) -> str:
     async with database.system() as tx:
         if tx.dialect == "postgresql":
             await tx.fetch("SELECT pg_advisory_xact_lock($1)", _FIRST_ORGANIZATION_LOCK)
-        row = await tx.first(select(store.organizations.c.org_id).order_by(store.organizations.c.created_at).limit(1))
+        row = await tx.first(
+            select(organizations.organizations.c.org_id).order_by(organizations.organizations.c.created_at).limit(1)
+        )
         if row is not None:
             return str(row.org_id)
         org_id = ids.mint("org", tx.now)
-        await tx.insert(store.organizations, [_organization_row(org_id, display_name, "UTC", tx.now)])
+        await _create(tx, org_id, display_name, "UTC")
     return org_id
 
 
 async def key_works(database: Database, secret: str) -> bool:
     """Tell whether a key is known and valid."""
     async with database.read(EVERY_ORGANIZATION) as tx:
-        return await store.find_key(tx, secret) is not None
+        return await api_keys.find(tx, secret) is not None

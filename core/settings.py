@@ -36,11 +36,14 @@ class Settings:
     """E-mail address to which people may write to unsubscribe, for whoever reads it; empty for none."""
     public_url: str = ""
     """Under which people reach this deployment, for links in messages; empty for where HTTP is listened on."""
+    master_key_file: Path | None = None
+    """File of the keys that credentials are sealed under; none for one in the data directory."""
     keep_webhooks_days: int = 30
     """Days that messages, deliveries and attempts of webhooks are kept; 0 for ever, here and below."""
     keep_events_days: int = 90
     keep_traces_days: int = 365
     """Days that the traces of enrollments which are over are kept."""
+    keep_audit_days: int = 0
     requests_per_second: float = 500.0
     """Limit of one API key; bursts of twice as many pass."""
     drain_seconds: float = 20.0

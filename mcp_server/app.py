@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 from dripstone.v1.client import ApiError, Client
-from mcp_server.callers import Callers, presented_key
+from mcp_server.callers import METADATA, Callers, presented_key
 from mcp_server.server import build_server
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -41,7 +41,7 @@ class Endpoint:
 
         `allowed_hosts` are Host headers to accept beside loopback's, `*` for any; `tls` is as for the typed client.
         """
-        self._client = Client(target, None, tls=tls)
+        self._client = Client(target, None, tls=tls, metadata=METADATA)
         self._allowed_hosts = tuple(allowed_hosts)
         self._toolsets = toolsets
         self._callers = Callers(self._client.with_key)

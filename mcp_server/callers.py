@@ -19,6 +19,9 @@ KEPT = 256
 
 _Kept = TypeVar("_Kept")
 
+METADATA = (("x-dripstone-surface", "mcp"),)
+"""Goes with every call, so that the core's audit log tells what came by MCP."""
+
 Connect = Callable[[str | None], Client]
 """Returns the client that speaks for a key; None is the key the process was started with."""
 

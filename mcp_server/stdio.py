@@ -6,6 +6,7 @@ import grpc
 
 from dripstone.v1 import organization_pb2
 from dripstone.v1.client import Client
+from mcp_server.callers import METADATA
 from mcp_server.server import build_server
 
 
@@ -21,7 +22,7 @@ async def answers(target: str, api_key: str, *, tls: bool | bytes | None = None,
 
 async def serve_stdio(target: str, api_key: str, *, tls: bool | bytes | None = None) -> None:
     """Connect to a core and serve it over standard input and output until the input ends."""
-    async with Client(target, api_key, tls=tls) as client:
+    async with Client(target, api_key, tls=tls, metadata=METADATA) as client:
         await run_stdio(client)
 
 

@@ -73,7 +73,9 @@ class RunningCore:
         core = self.core
         while True:
             handled = await core.starter.turn() + await core.matcher.turn() + await core.ticker.turn()
-            handled += await core.replayer.drain() + await core.dispatcher.drain() + await core.mailer.drain()
+            handled += await core.importer.turn()
+            handled += await core.replayer.drain() + await core.syncer.drain()
+            handled += await core.dispatcher.drain() + await core.mailer.drain()
             if not handled:
                 return
 

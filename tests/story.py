@@ -6,17 +6,26 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from core.demo.setting import document
-from core.store import consent, refusing, statistics
+from core.fakes.hubspot import PRIVATE_TOKEN, HubSpotFake
+from core.fakes.serving import serving
+from core.store import consent, duplicates, refusing, statistics
 from core.store.refusing import Said
 from dripstone.v1 import (
     agent_pb2,
+    agent_template_pb2,
     approval_pb2,
     connection_pb2,
+    duplicate_pb2,
     enrollment_pb2,
     event_pb2,
     organization_pb2,
+    policy_pb2,
     qualification_pb2,
     record_pb2,
+    record_type_pb2,
+    routing_pb2,
+    system_pb2,
+    transfer_pb2,
     webhook_pb2,
     workflow_pb2,
 )
@@ -86,6 +95,8 @@ class Told:
     connection_id: str
     suppression_id: str
     quarantined_id: str
+    sync_id: str
+    project_id: str
 
 
 async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
@@ -104,18 +115,32 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             )
             for name in ("ada", "bob")
         ]
+        project = await client.organization.CreateProject(
+            organization_pb2.CreateProjectRequest(project_id=f"{marker}-project", display_name=marker)
+        )
+        await client.organization.SetIdentityProvider(
+            organization_pb2.SetIdentityProviderRequest(
+                identity_provider={"issuer": f"https://{marker}.example.com", "audience": marker}
+            )
+        )
         await client.qualification.PublishScoringModel(
             qualification_pb2.PublishScoringModelRequest(model_id="default", source=document("default-model.yaml"))
         )
         workflow = await client.workflows.CreateWorkflow(
-            workflow_pb2.CreateWorkflowRequest(workflow_id=f"{marker}-flow", source=WORKFLOW, publish=True)
+            workflow_pb2.CreateWorkflowRequest(
+                workflow_id=f"{marker}-flow", source=WORKFLOW, publish=True, project_id=project.id
+            )
         )
         endpoint = await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=receiver_url))
         await client.webhooks.CreateEventType(
             webhook_pb2.CreateEventTypeRequest(name="story.told", schema={"type": "object", "required": ["email"]})
         )
+        template = agent_template_pb2.AgentTemplate(id=f"{marker}-template", display_name=marker)
+        await client.agents.PutAgentTemplate(agent_template_pb2.PutAgentTemplateRequest(template=template))
         agent = await client.agents.CreateAgent(
-            agent_pb2.CreateAgentRequest(agent_id=f"{marker}-agent", display_name=marker, workflow_id=workflow.id)
+            agent_pb2.CreateAgentRequest(
+                agent_id=f"{marker}-agent", display_name=marker, workflow_id=workflow.id, template_id=template.id
+            )
         )
         await client.events.IngestEvent(
             event_pb2.IngestEventRequest(
@@ -152,6 +177,9 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
         execution = await client.agents.Execute(
             agent_pb2.ExecuteRequest(agent_id=agent.id, type="workflow", input={"email": f"{marker}@example.com"})
         )
+        await client.agents.ReportCost(
+            agent_template_pb2.ReportCostRequest(execution_id=execution.id, model=marker, input_tokens=12, cost=0.5)
+        )
         enrolled = await client.enrollments.EnrollContacts(
             enrollment_pb2.EnrollContactsRequest(
                 workflow_id=workflow.id, contacts=[{"email": f"{marker}@example.com"}], request_id="story-2"
@@ -179,6 +207,8 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             request.contacts[0].fields.update({"job_title": job_title})
             await client.enrollments.EnrollContacts(request)
         await _merge_somebody(client, source.id, marker)
+        await _define(client, marker)
+        sync_id = await _link(core, client, marker)
         core.clock.advance(timedelta(minutes=2))
         await core.settle()
         (task,) = (await client.agents.ListAgentTasks(agent_pb2.ListAgentTasksRequest())).tasks
@@ -204,7 +234,12 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
         )
         async with core.http() as http:
             misfit = (await http.post(inbound.inbound_path, json={"says": marker})).json()
+        await _take_in_and_erase(core, client, marker)
+        await _give_away(client, marker, members[0].id, plan.lead_id)
+        await _limit(client, marker)
         keys = await client.organization.ListApiKeys(organization_pb2.ListApiKeysRequest())
+        await core.settle()  # nothing of it is left to do while others are told of
+        await core.core.sealer.turn()
         return Told(
             workflow_id=workflow.id,
             agent_id=agent.id,
@@ -225,9 +260,57 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
             list_name=f"{marker}-patient",
             replay_id=replay.id,
             quarantined_id=misfit["quarantined_id"],
+            project_id=project.id,
             connection_id=connection.id,
             suppression_id=suppression.id,
+            sync_id=sync_id,
         )
+
+
+async def _define(client: Client, marker: str) -> None:
+    """Leave a type of the organization's own with a unique field, a pipeline, and a record of each."""
+    await client.records.DefineRecordType(
+        record_type_pb2.DefineRecordTypeRequest(type="subscription", display_name=marker)
+    )
+    await client.records.DefineField(
+        record_type_pb2.DefineFieldRequest(
+            type="subscription", field={"name": "number", "kind": record_type_pb2.FIELD_KIND_STRING, "unique": True}
+        )
+    )
+    stages = [{"id": "new", "display_name": marker, "probability": 0.5}]
+    await client.records.PutPipeline(
+        record_type_pb2.PutPipelineRequest(pipeline={"id": "sales", "display_name": marker, "stages": stages})
+    )
+    for record_type, fields in (
+        ("subscription", {"name": marker, "custom": {"number": "S-1"}}),
+        ("opportunity", {"name": marker, "amount": "12.50 EUR"}),
+    ):
+        request = record_pb2.UpsertRecordRequest(type=record_type)
+        request.fields.update(fields)
+        await client.records.UpsertRecord(request)
+
+
+async def _take_in_and_erase(core: RunningCore, client: Client, marker: str) -> None:
+    """Leave an import, a pair of duplicates and somebody who was erased."""
+    lines = [f"{name}-{marker}@gmail.com" for name in ("al.an", "ala.n", "gone")]
+    made = await client.records.CreateImport(
+        transfer_pb2.CreateImportRequest(
+            format=transfer_pb2.IMPORT_FORMAT_CSV,
+            content="\n".join(["email", *lines]).encode(),
+            type="contact",
+            trigger_behaviour=transfer_pb2.TRIGGER_BEHAVIOUR_NONE,
+            start=True,
+        )
+    )
+    while await core.core.importer.turn():
+        pass
+    rows = (await client.records.ListImportRows(transfer_pb2.ListImportRowsRequest(import_id=made.id))).rows
+    await client.records.EraseContact(record_pb2.EraseContactRequest(record_id=rows[2].record_id, reason=marker))
+    await client.records.ListDuplicates(
+        duplicate_pb2.ListDuplicatesRequest(type="contact", record_id=rows[0].record_id)
+    )
+    async with core.core.database.write(core.organization.org_id) as tx:
+        await duplicates.look_further(tx)
 
 
 async def _merge_somebody(client: Client, source_id: str, marker: str) -> None:
@@ -244,3 +327,54 @@ async def _merge_somebody(client: Client, source_id: str, marker: str) -> None:
             conflict_id=conflict.id, resolution=record_pb2.CONFLICT_RESOLUTION_MERGE
         )
     )
+
+
+async def _limit(client: Client, marker: str) -> None:
+    """Leave a policy and a budget, both of which let everything pass, and a use of the budget."""
+    policy = policy_pb2.Policy(
+        id=f"{marker}-policy", description=marker, effect=policy_pb2.POLICY_EFFECT_ALLOW, when="action.count > 1000000"
+    )
+    await client.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=policy))
+    budget = policy_pb2.Budget(principal_id="service", metric="writes", daily_limit=1_000_000)
+    await client.approvals.SetBudget(policy_pb2.SetBudgetRequest(budget=budget))
+    await client.organization.UpdateOrganization(organization_pb2.UpdateOrganizationRequest(timezone="Europe/Berlin"))
+
+
+async def _give_away(client: Client, marker: str, member_id: str, lead_id: str) -> None:
+    """Leave a routing, a turn of it, and somebody's availability."""
+    await client.organization.SetMemberAvailability(
+        organization_pb2.SetMemberAvailabilityRequest(member_id=member_id, availability={"skills": [marker]})
+    )
+    source = "title: Routing\ncatch_all: {members: [ada@example.com]}"
+    await client.qualification.PublishRouting(
+        routing_pb2.PublishRoutingRequest(routing_id=f"{marker}-routing", source=source)
+    )
+    await client.qualification.AssignOwner(
+        routing_pb2.AssignOwnerRequest(lead_id=lead_id, routing_id=f"{marker}-routing")
+    )
+
+
+async def _link(core: RunningCore, client: Client, marker: str) -> str:
+    """Leave a sync with an outside system, and return its id."""
+    fake = HubSpotFake(core.clock)
+    fake.seed("contacts", [{"email": f"linked-{marker}@example.com"}])
+    mapping = {"type": "contact", "object": "contacts", "fields": [{"field": "email", "property": "email"}]}
+    mapping["fields"][0]["direction"] = system_pb2.SYNC_DIRECTION_PULL  # type: ignore[index]
+    async with serving(fake.application()) as url:
+        made = await client.connections.CreateConnection(
+            connection_pb2.CreateConnectionRequest(
+                connection=connection_pb2.Connection(
+                    display_name=marker,
+                    kind="system",
+                    system={"system": "hubspot", "base_url": url, "mappings": [mapping]},  # type: ignore[list-item]
+                )
+            )
+        )
+        await client.connections.SetCredentials(
+            system_pb2.SetCredentialsRequest(connection_id=made.id, credentials={"token": PRIVATE_TOKEN})
+        )
+        sync = await client.connections.StartSync(
+            system_pb2.StartSyncRequest(connection_id=made.id, direction=system_pb2.SYNC_DIRECTION_PULL)
+        )
+        await core.settle()
+        return sync.id

@@ -176,8 +176,15 @@ async def test_keys_are_minted_listed_and_revoked(tmp_path: Path, anyio_backend:
     code, out, _ = await _dripstone("keys", "list", "--json", *where)
     assert made["id"] in {key["id"] for key in json.loads(out)}
     assert made["secret"] not in out
+    code, out, err = await _dripstone("keys", "rotate", made["id"], "--grace", "0s", "--json", *where)
+    assert code == 0, err
+    assert json.loads(out)["secret"] not in ("", made["secret"])
+    narrow = ("--expires-in", "90d", "--hide", "contact.phone", "--write", "contact.*", "--record-type", "contact")
+    code, out, err = await _dripstone("keys", "create", "Narrow", *narrow, *where)
+    assert "--hide: contact.phone\n" in out, err
     code, out, _ = await _dripstone("keys", "list", *where)
     assert made["id"] in out
+    assert "until 20" in out
     code, out, _ = await _dripstone("keys", "revoke", made["id"], *where)
     assert code == 0
     for wrong, told in (

@@ -88,6 +88,13 @@ def serving_options(command: Any) -> Any:
                 "Default: where HTTP is listened on.",
             ),
             click.option(
+                "--master-key-file",
+                envvar="DRIPSTONE_MASTER_KEY_FILE",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help="Keys that credentials are encrypted under; or set $DRIPSTONE_MASTER_KEY. "
+                "Default: master.key in the data directory.",
+            ),
+            click.option(
                 "--keep-webhooks-days",
                 type=click.IntRange(0),
                 default=30,
@@ -107,6 +114,13 @@ def serving_options(command: Any) -> Any:
                 default=365,
                 show_default="365, 0 for ever",
                 help="Days that traces of ended enrollments are kept.",
+            ),
+            click.option(
+                "--keep-audit-days",
+                type=click.IntRange(0),
+                default=0,
+                show_default="0, for ever",
+                help="Days that the audit log is kept.",
             ),
             click.option("--insecure", is_flag=True, help="Serve plaintext also to others (behind a TLS proxy)."),
             click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
@@ -142,7 +156,9 @@ def settings_of(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Setti
         mail_from=given["mail_from"],
         unsubscribe_address=given["unsubscribe_address"],
         public_url=given["public_url"],
+        master_key_file=given["master_key_file"],
         keep_webhooks_days=given["keep_webhooks_days"],
         keep_events_days=given["keep_events_days"],
         keep_traces_days=given["keep_traces_days"],
+        keep_audit_days=given["keep_audit_days"],
     )

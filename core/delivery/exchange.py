@@ -48,6 +48,8 @@ class Request:
     body: bytes
     shown: ssl.SSLContext | None = None
     """The TLS context with the certificate to show; connections are kept apart by it."""
+    most_bytes: int = MAX_RESPONSE_BYTES
+    """Bytes of the answer that are read."""
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class Exchanges:
         verdict.reused = False
         connection = await self._connector.connect(destination.connecting, traces=[], timeout=self._timeout)
         try:
-            await _on(connection, sent, verdict, answer)
+            await _on(connection, sent, verdict, answer, request.most_bytes)
         except BaseException:
             connection.close()
             raise
@@ -118,7 +120,9 @@ class Exchanges:
         await self._connector.close()
 
 
-async def _on(connection: aiohttp.connector.Connection, sent: bytes, verdict: Verdict, answer: Answer) -> None:
+async def _on(
+    connection: aiohttp.connector.Connection, sent: bytes, verdict: Verdict, answer: Answer, most_bytes: int
+) -> None:
     protocol, transport = connection.protocol, connection.transport
     assert isinstance(protocol, Receiving)
     if transport is None:
@@ -128,8 +132,8 @@ async def _on(connection: aiohttp.connector.Connection, sent: bytes, verdict: Ve
     message, content = await protocol.read()
     answer.status_code = message.code
     answer.headers = {name.lower(): value for name, value in message.headers.items()}
-    while not content.at_eof() and len(answer.body) < MAX_RESPONSE_BYTES:
-        answer.body += await content.read(MAX_RESPONSE_BYTES - len(answer.body))
+    while not content.at_eof() and len(answer.body) < most_bytes:
+        answer.body += await content.read(most_bytes - len(answer.body))
     if content.is_eof() and content.at_eof() and not transport.get_write_buffer_size():
         connection.release()
     else:

@@ -16,7 +16,7 @@ from aiohttp.resolver import AsyncResolver
 
 from core.delivery.certificates import Certificates
 from core.delivery.deadlines import Deadlines
-from core.delivery.exchange import Answer, Exchanges, NotSendable, Request
+from core.delivery.exchange import MAX_RESPONSE_BYTES, Answer, Exchanges, NotSendable, Request
 from core.delivery.guard import Guard, Verdict, current
 from core.delivery.oauth import Tokens
 from core.delivery.receiving import Connector
@@ -71,10 +71,12 @@ class WebhookSender:
         method: str = "POST",
         certificate: ClientCertificate | None = None,
         seconds: float | None = None,
+        most_bytes: int = MAX_RESPONSE_BYTES,
     ) -> SendResult:
         """Send a body to a URL in normal form and return what came of it; raises nothing but cancellation.
 
-        `seconds` are what is left of the time for a longer exchange; `certificate` is shown to the receiver.
+        `seconds` are what is left of the time for a longer exchange; `certificate` is shown to the receiver;
+        `most_bytes` of the answer that are read.
         """
         started = time.perf_counter()
         verdict, answer = Verdict(), Answer()
@@ -83,7 +85,7 @@ class WebhookSender:
             async with asyncio.timeout(None) as limit:
                 self._deadlines.watch(limit, self.deadline_seconds if seconds is None else seconds)
                 try:
-                    request = Request(method, url, headers, body)
+                    request = Request(method, url, headers, body, most_bytes=most_bytes)
                     ruling, detail = await self._attempt(request, certificate, verdict, answer)
                 finally:
                     self._deadlines.forget(limit)

@@ -19,8 +19,9 @@ from core.delivery.smtp import SmtpSender
 from core.domain.messaging import unsubscribe
 from core.domain.steps.message import EMAIL
 from core.domain.webhooks.retry import next_attempt
-from core.store import consent, outgoing, outgoing_due
+from core.store import consent, message_budgets, outgoing, outgoing_due
 from core.store.database import Database
+from core.store.message_budgets import Held
 from core.store.outgoing import ClaimedMessage, Completion, MessageState
 from core.store.transaction import Transaction
 
@@ -112,10 +113,11 @@ class Mailer:
             token = ids.mint("lse", tx.now)
             claimed = await outgoing_due.claim(tx, limit=free, lease=self._lease, token=token, offset=self._turns)
             unwanted = await outgoing_due.unwanted(tx, claimed)
+            held = await message_budgets.held(tx, [one for one in claimed if one.id not in unwanted])
             claimed = await self._with_links(tx, claimed)
         to_send = []
         for message in claimed:
-            done = self._without_sending(message, unwanted.get(message.id, ""))
+            done = self._without_sending(message, unwanted.get(message.id, ""), held.get(message.id))
             if done is None:
                 to_send.append(message)
             else:
@@ -136,10 +138,12 @@ class Mailer:
             linked.append(replace(one, unsubscribe_url=url, text=text, html=html))
         return linked
 
-    def _without_sending(self, message: ClaimedMessage, unwanted: str) -> Completion | None:
+    def _without_sending(self, message: ClaimedMessage, unwanted: str, held: Held | None) -> Completion | None:
         """Return what becomes of a message that nobody is asked to send; None where somebody is."""
         if unwanted:
             return Completion(message, MessageState.SKIPPED, unwanted)
+        if held is not None:
+            return Completion(message, MessageState.PENDING, held.reason, held.until, tried=False)
         if message.channel == EMAIL:
             return Completion(message, MessageState.FAILED, NO_SERVER) if self._sender is None else None
         return _handed_over(message) if self._carrier is None else None

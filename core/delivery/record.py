@@ -15,7 +15,7 @@ from core.domain.webhooks import disabling
 from core.domain.webhooks.health import Attempted, after
 from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointState
 from core.domain.workflow.storable import storable
-from core.store import deliveries, delivery_order, endpoint_health, outbox
+from core.store import audit, deliveries, delivery_order, endpoint_health, outbox
 from core.store.deliveries import Emission, FinalDelivery
 from core.store.outbox import Completion, EndpointKey
 from core.store.transaction import Transaction
@@ -97,6 +97,8 @@ async def _probed(tx: Transaction, probe: Completion, rows: Mapping[EndpointKey,
     if not probe.ruling.delivered:
         return []
     await endpoint_health.enable(tx, key)
+    summary = "enabled an endpoint that answers again"
+    await audit.by_system(tx, key[0], "EnableEndpoint", subject_id=key[1], summary=summary)
     return [endpoint_news.enabled(tx, row)]
 
 

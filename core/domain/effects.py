@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Literal
 
+from core.domain.control.approval_rule import Rule
 from core.domain.frozen import frozen
 
 
@@ -41,6 +43,16 @@ class RequestApproval:
     title: str
     details: Mapping[str, Any]
     expires_at: datetime | None
+    rule: Rule = field(default_factory=Rule)
+    """Who decides."""
+
+
+@frozen
+class EscalateApproval:
+    """Ask others as well, with the same time again."""
+
+    id: str
+    expires_at: datetime
 
 
 @frozen
@@ -159,6 +171,7 @@ Effect = (
     | UpdateRecord
     | CreateRecord
     | RequestApproval
+    | EscalateApproval
     | CancelApproval
     | SendMessage
     | CreateTask

@@ -20,8 +20,9 @@ from typing import Literal
 
 from core.domain.errors import DripstoneError, invalid
 from core.domain.nearest import did_you_mean
+from core.domain.records.values import BadValue, money
 
-Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference", "any"]
+Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference", "money", "any"]
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", ":"]
 Scalar = str | int | float | bool | datetime
 
@@ -198,6 +199,9 @@ class _Parser:
             raise _bad("FILTER_OPERATOR", f"`{name.text}` is no text or list", f"Use `{name.text} = …` instead of `:`.")
         if operator.text == ":" and value == "":
             raise _bad("FILTER_VALUE", f"asks for an empty part of `{name.text}`", f"Use {name.text}:* for any value.")
+        if kind == "money" and operator.text not in ("=", "!="):
+            hint = f'Use {name.text} = "1200.50 EUR", or {name.text}:* for any amount.'
+            raise _bad("FILTER_OPERATOR", f"`{name.text}` has a currency and cannot be ordered", hint)
         if isinstance(value, bool) and operator.text not in ("=", "!=", ":"):
             raise _bad("FILTER_OPERATOR", f"`{name.text} {operator.text}` cannot order true and false", "Use = or !=.")
         return Comparison(name.text, operator.text, value, kind)  # type: ignore[arg-type]  # the lexer knows them all
@@ -272,6 +276,8 @@ def _typed(name: str, text: str, kind: Kind, *, quoted: bool) -> Scalar:
             return _instant(name, text)
         case "date":
             return _date(name, text)
+        case "money":
+            return _money(name, text)
         case _:
             return text
 
@@ -299,6 +305,13 @@ def _date(name: str, text: str) -> str:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise _bad("FILTER_VALUE", f"compares the date `{name}` with {text[:40]!r}", "Use 2026-03-02.") from None
+
+
+def _money(name: str, text: str) -> str:
+    try:
+        return money(text)
+    except BadValue:
+        raise _bad("FILTER_VALUE", f"compares the amount `{name}` with {text[:40]!r}", "Use 1200.50 EUR.") from None
 
 
 def _bad(reason: str, message: str, hint: str = "") -> DripstoneError:

@@ -7,6 +7,8 @@ import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from core.domain.records.standard import ID_PREFIXES, OBJECT_PREFIX
+
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32 in lower case: sorts like the number and reads aloud."""
 
@@ -14,9 +16,9 @@ PREFIXES = {
     "org": "organization",
     "mem": "member",
     "key": "api key",
-    "cnt": "contact",
-    "cmp": "company",
-    "lead": "lead",
+    "prj": "project",
+    **{prefix: record_type for record_type, prefix in ID_PREFIXES.items()},
+    OBJECT_PREFIX: "object of an organization's own type",
     "chg": "record change",
     "src": "source",
     "evt": "event",
@@ -38,14 +40,21 @@ PREFIXES = {
     "cch": "change of consent",
     "rpl": "replay",
     "con": "connection",
+    "syn": "sync",
+    "sit": "sync item",
+    "lse": "lease",
     "mrg": "merge",
     "idc": "identity conflict",
     "qtn": "quarantined event",
+    "imp": "import",
+    "dup": "pair of duplicates",
+    "era": "erasure",
+    "asg": "assignment",
 }
 """Every prefix and the noun it stands for."""
 
-RECORD_PREFIXES = {"contact": "cnt", "company": "cmp", "lead": "lead"}
-"""Record type to id prefix."""
+RECORD_PREFIXES = ID_PREFIXES
+"""Standard record type to id prefix."""
 
 BUCKETS = 1024
 """Number of buckets that organizations are spread over; the unit of moving data between databases."""
@@ -95,9 +104,28 @@ def minted_at(name: str) -> datetime:
     return datetime.fromtimestamp((number >> 80) / 1000, UTC)
 
 
+def entropy_of(name: str) -> int:
+    """Return the 80 bits of an id that `compose` was given.
+
+    Raises ValueError when it is not an id of ours.
+    """
+    text = name.rpartition("_")[2]
+    if len(text) != 26:
+        raise ValueError(f"not an id: {name!r}")
+    number = 0
+    for character in text[10:]:
+        number = (number << 5) | ALPHABET.index(character)
+    return number
+
+
 def bucket(org_id: str) -> int:
     """Return the bucket of an organization, 0 to 1,023."""
     return int.from_bytes(hashlib.sha256(org_id.encode()).digest()[:2]) % BUCKETS
+
+
+def record_prefix(record_type: str) -> str:
+    """Return the first part of the ids of a type's records."""
+    return RECORD_PREFIXES.get(record_type, OBJECT_PREFIX)
 
 
 def is_slug(text: str) -> bool:

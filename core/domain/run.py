@@ -132,6 +132,7 @@ class Run:
                 return None
             case Leave():
                 self._remember(node.id, decision.outputs)
+                self.withdraw()
                 self._step_note(node, "ended", decision.reason, "", decision.inputs, (), stood)
                 self._end(State.EXITED, "exited", decision.reason)
                 return None

@@ -10,7 +10,8 @@ from core.domain.enrollment import Answered, Enrollment
 from core.domain.errors import NotFound
 from core.domain.qualification import turns
 from core.engine.driver import Answer, EnrollmentDriver, Entry
-from core.store import organizations, qualification, workflows
+from core.store import members, qualification, routing_leads, workflows
+from core.store.routing_leads import Why
 from core.store.transaction import Transaction
 from core.store.workflows import VersionCache, WorkflowState
 
@@ -20,8 +21,10 @@ _OPEN = (WorkflowState.ACTIVE, WorkflowState.PAUSED)
 async def assign_owner(tx: Transaction, enrollment: Enrollment, ask: Ask) -> Answered:
     """Answer whose turn it is; many may ask at once, and each turn is given once."""
     payload = ask.payload
+    if "routing_id" in payload:
+        return await _route(tx, enrollment, ask)
     owners: Sequence[Mapping[str, Any]] = payload["owners"]
-    there = await organizations.members_by_id(tx, [owner["member"] for owner in owners])
+    there = await members.active_by_id(tx, [owner["member"] for owner in owners])
     cursor_id = f"{payload['workflow_id']}/{payload['step_id']}"
     position = await qualification.cursor(tx, cursor_id, lock=True)
     turn = turns.choose(
@@ -35,6 +38,24 @@ async def assign_owner(tx: Transaction, enrollment: Enrollment, ask: Ask) -> Ans
     await qualification.move_cursor(tx, cursor_id, turn.position)
     name = there[turn.member].display_name
     return Answered(ask.id, ok=True, outputs={"owner_id": turn.member}, reason=f"{turn.why} ({name}).")
+
+
+async def _route(tx: Transaction, enrollment: Enrollment, ask: Ask) -> Answered:
+    """Give the lead to whom a routing says, in this transaction; the machine writes nothing more of it."""
+    routing_id, lead_id = str(ask.payload["routing_id"]), str(ask.payload["lead_id"])
+    why = Why(f"workflow:{enrollment.workflow_id}", f"enrollment:{enrollment.id}/{enrollment.rev}")
+    try:
+        routed, row = await routing_leads.route(tx, routing_id, lead_id, why)
+    except NotFound as error:
+        return Answered(ask.id, ok=False, reason=error.message)
+    if row is None:
+        rules = "; ".join(routed.decision.skipped_rules)
+        return Answered(ask.id, ok=False, reason=f"Nobody can take the lead now ({rules}).", retryable=True)
+    person, rule = routed.decision.person, routed.decision.rule
+    assert person is not None
+    by = f"{routing_id}, rule {rule.id}" if rule is not None else routing_id
+    outputs = {"owner_id": person.id}
+    return Answered(ask.id, ok=True, outputs=outputs, reason=f"Gave the lead to {person.name} by {by}.")
 
 
 def enroll_with(driver: EnrollmentDriver, versions: VersionCache) -> Answer:

@@ -31,7 +31,7 @@ from core.domain.frozen import frozen
 from core.domain.trace import TraceEntry, Transition
 from core.domain.workflow import entry as entry_rules
 from core.domain.workflow.version import Version
-from core.store import claims, enrollments, entries, pausing, statistics
+from core.store import audit, claims, enrollments, entries, executions, pausing, statistics
 from core.store import facts as fact_store
 from core.store.apply import Applied, apply
 from core.store.facts import Surroundings
@@ -165,6 +165,7 @@ class EnrollmentDriver:
         paused = frozenset(t.enrollment.id for t in transitions if _is_paused(t.enrollment, around))
         applied = await apply(tx, transitions, paused)
         await self._break_circuits(tx, transitions)
+        await _settle(tx, transitions)
         return [*_told_that_nobody_listens(applied), *[await self._answered(tx, *asked) for asked in applied.asked]]
 
     async def _answered(self, tx: Transaction, enrollment: Enrollment, ask: Ask) -> Move:
@@ -186,8 +187,9 @@ class EnrollmentDriver:
             if limit is None:
                 continue
             tripped = breaker.judge(limit, await statistics.recent(tx, org, workflow, limit.of_last))
-            if tripped is not None:
-                await pausing.pause(tx, org, workflow, tripped.reason, "circuit_breaker")
+            if tripped and await pausing.pause(tx, org, workflow, tripped.reason, "circuit_breaker"):
+                said = {"summary": "paused a workflow of which too many steps failed", "reason": tripped.reason}
+                await audit.by_system(tx, org, "PauseWorkflow", subject_id=workflow, **said)
 
     async def rule_events(self, tx: Transaction, enrollment: Enrollment) -> tuple[str, ...]:
         """Return the names of events that goals and exit rules of an enrollment's version listen to."""
@@ -218,7 +220,9 @@ class EnrollmentDriver:
             withdrawn = (CancelApproval(waiting.subject),)
         elif waiting is not None and waiting.kind == "task":
             withdrawn = (CancelTask(waiting.subject),)
-        await apply(tx, [Transition(over, (entry,), (kept, *withdrawn), before=enrollment)])
+        given_up = Transition(over, (entry,), (kept, *withdrawn), before=enrollment)
+        await apply(tx, [given_up])
+        await _settle(tx, [given_up])
 
     async def enter(self, tx: Transaction, org_id: str, version: Version, wanted: Sequence[Entry]) -> list[Entered]:
         """Enroll contacts under the workflow's entry rules; one answer for each, in order.
@@ -343,6 +347,13 @@ def _entered(transition: Transition, applied: Applied) -> Entered:
 
 def _told_that_nobody_listens(applied: Applied) -> list[Move]:
     return [Move(enrollment, ended) for enrollment, ended in applied.unheard]
+
+
+async def _settle(tx: Transaction, transitions: Sequence[Transition]) -> None:
+    """See to executions that end here: what they cost, and what their agents did."""
+    over = [t.enrollment for t in transitions if t.enrollment.state.over and t.enrollment.key.startswith(EXECUTION_KEY)]
+    if over:
+        await executions.settle(tx, [(one.org_id, one.key) for one in over])
 
 
 def with_execution_event(transition: Transition) -> Transition:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Callable
@@ -80,5 +81,5 @@ def _item_writer(field: FieldDescriptor) -> Write | None:
     if field.cpp_type == FieldDescriptor.CPPTYPE_INT64:
         return str  # a JSON number would lose the end of a large one
     if field.type == FieldDescriptor.TYPE_BYTES:
-        raise ValueError(f"{field.full_name} has a type that HTTP callers cannot read yet")
+        return lambda octets: base64.b64encode(octets).decode()
     return None

@@ -8,7 +8,7 @@ from typing import Any
 
 # The http extension must be registered before the first GetOptions(); core.rpc.methods sees to it as well.
 from google.api import annotations_pb2
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from core.domain.errors import invalid
@@ -36,6 +36,10 @@ class Binding:
     query: Mapping[str, Parameter]
     etag: tuple[str, ...]
     """Where If-Match goes; empty where the request has no etag."""
+    raw_body: bool = False
+    """The field that the body fills takes its bytes as they are: the body is a file."""
+    raw_answer: str = ""
+    """The field of the answer whose bytes are the body, as they are; empty where the answer is JSON."""
 
     def request(
         self, values: tuple[str, ...], query_string: bytes, raw: bytes, key: str | None, if_match: str | None
@@ -59,6 +63,9 @@ class Binding:
         if not self.body:
             if raw.strip():
                 raise invalid("body", "NOT_ALLOWED", f"a {self.verb} here takes none", "Use query parameters.")
+            return
+        if self.raw_body:
+            setattr(request, self.body, raw)
             return
         data = body.parse(raw)
         target: Message = request if self.body == WHOLE else getattr(request, self.body)
@@ -107,7 +114,20 @@ def bindings(method: Method) -> Iterator[Binding]:
             body=each.body,
             query=_query(method.descriptor.input_type, template, each.body),
             etag=_etag(method.descriptor.input_type, each.body),
+            raw_body=_is_raw(method.descriptor.input_type, each.body),
+            raw_answer=_raw_answer(method.descriptor, each.response_body),
         )
+
+
+def _is_raw(message: Descriptor, name: str) -> bool:
+    field = message.fields_by_name.get(name)
+    return field is not None and field.type == FieldDescriptor.TYPE_BYTES and not field.is_repeated
+
+
+def _raw_answer(method: MethodDescriptor, name: str) -> str:
+    if name and not _is_raw(method.output_type, name):
+        raise ValueError(f"{method.full_name} has no field {name} of bytes that could be the body of the answer")
+    return name
 
 
 def _query(request: Descriptor, template: Template, body_field: str) -> dict[str, Parameter]:
@@ -116,6 +136,8 @@ def _query(request: Descriptor, template: Template, body_field: str) -> dict[str
     without = {*template.variables}
     if body_field:
         field = request.fields_by_name.get(body_field)
+        if _is_raw(request, body_field):
+            return query.parameters(request, frozenset({*without, body_field}))
         if field is None or field.message_type is None or field.is_repeated:
             raise ValueError(f"{request.full_name} has no message field {body_field} that a body could fill")
         without.add(body_field)
@@ -126,4 +148,6 @@ def _etag(request: Descriptor, body_field: str) -> tuple[str, ...]:
     if "etag" in request.fields_by_name:
         return ("etag",)
     inner = request.fields_by_name.get(body_field)
+    if inner is not None and inner.message_type is None:
+        return ()
     return (body_field, "etag") if inner is not None and "etag" in message_type(inner).fields_by_name else ()

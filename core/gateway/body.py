@@ -28,28 +28,31 @@ from core.gateway.values import (
 
 LARGEST = 4 * 1024 * 1024
 """Bytes of the largest accepted body."""
+LARGEST_FILE = 10 * 1024 * 1024
+"""Where the body is a file."""
 
 
 class _NotANumber(ValueError):
     pass
 
 
-async def read(request: Request) -> bytes:
-    """Return the body.
+async def read(request: Request, *, file: bool = False) -> bytes:
+    """Return the body; that of a file may be of any kind, and is not looked into.
 
     Raises BodyTooLarge as soon as that is known, and UnsupportedMediaType for anything but plain JSON in UTF-8.
     """
+    largest = LARGEST_FILE if file else LARGEST
     length = request.headers.get("content-length", "")
-    if length.isdigit() and int(length) > LARGEST:
-        raise BodyTooLarge(limit=LARGEST)
+    if length.isdigit() and int(length) > largest:
+        raise BodyTooLarge(limit=largest)
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > LARGEST:
-            raise BodyTooLarge(limit=LARGEST)
+        if size > largest:
+            raise BodyTooLarge(limit=largest)
         chunks.append(chunk)
     raw = b"".join(chunks)
-    if raw:
+    if raw and not file:
         _check_type(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))
     return raw
 

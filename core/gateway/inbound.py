@@ -35,11 +35,11 @@ from core.rpc.call import Parts
 from core.rpc.errors import InternalError
 from core.rpc.limits import RateLimiter
 from core.rpc.writing import written
+from core.store import audit, sources
 from core.store import inbound as store
-from core.store import sources
 from core.store.database import is_outage
 from core.store.inbound import Taken
-from core.store.transaction import EVERY_ORGANIZATION
+from core.store.transaction import EVERY_ORGANIZATION, Transaction
 
 PER_SECOND = handshakes.ALLOWED_PER_MINUTE / 60
 """Requests of one source; bursts of twice as many pass. As many that are not genuine are looked at of one peer."""
@@ -121,7 +121,7 @@ class Inbound:
         try:
             source = await self._source(request.path_params["token"])
             kind = verifier_of(source.verifier).kind
-            return await self._of_source(request, source)
+            return await self._of_source(request, source, reference)
         except (HTTPException, ClientDisconnect):
             raise
         except DripstoneError as error:
@@ -151,7 +151,7 @@ class Inbound:
 
         return await self._parts.under_way.to_its_end(found())
 
-    async def _of_source(self, request: Request, source: Row[Any]) -> Response:
+    async def _of_source(self, request: Request, source: Row[Any], reference: str) -> Response:
         verifier = verifier_of(source.verifier)
         if request.method == "OPTIONS":
             return _answered(handshakes.asked_before_sending(_head(request)))
@@ -168,7 +168,7 @@ class Inbound:
             admission.genuine = verifiers.verified(verifier, arrived, self._parts.clock.now())
         if answer := handshakes.answered_by_post(verifier, arrived):
             return _answered(answer)
-        taken = await self._parts.under_way.to_its_end(self._take(source, arrived))
+        taken = await self._parts.under_way.to_its_end(self._take(source, arrived, reference))
         return _told(taken, handshakes.echo(verifier, arrived))
 
     @contextmanager
@@ -204,10 +204,18 @@ class Inbound:
         except RateLimited as error:
             raise _too_fast(error) from None
 
-    async def _take(self, source: Row[Any], arrived: Arrived) -> list[Taken]:
+    async def _take(self, source: Row[Any], arrived: Arrived, reference: str) -> list[Taken]:
         async with self._reading if len(arrived.body) > SMALL_BODY else nullcontext():
             messages = await store.read(source, arrived)
-        return await written(self._parts.database, source.org_id, lambda tx: store.take(tx, source, messages))
+
+        async def taken(tx: Transaction) -> list[Taken]:
+            results = await store.take(tx, source, messages)
+            how = {"actor": f"source:{source.id}", "surface": "http", "cause": reference}
+            summary = f"took in what was posted to an inbound URL ({len(messages)} messages)"
+            await audit.by_system(tx, source.org_id, "TakeInbound", subject_id=source.id, summary=summary, **how)
+            return results
+
+        return await written(self._parts.database, source.org_id, taken)
 
 
 @dataclass(slots=True)

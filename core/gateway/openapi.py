@@ -94,7 +94,10 @@ def _operation(binding: Binding, components: Components) -> dict[str, Any]:
     }
     if method.scope != ANY_KEY:
         operation["x-required-scope"] = method.scope
-    if binding.body:
+    if binding.raw_body:
+        content = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    elif binding.body:
         schema = _body(binding, components)
         operation["requestBody"] = {
             "required": bool(schema.get("required")),
@@ -137,6 +140,9 @@ def _responses(binding: Binding, components: Components) -> dict[str, Any]:
     }
     if answer.full_name == "google.protobuf.Empty":
         return {"204": {"description": "Done."}, "default": refusal}
+    if binding.raw_answer:
+        file = {"*/*": {"schema": {"type": "string", "format": "binary"}}}
+        return {str(binding.method.http_status): {"description": "The file.", "content": file}, "default": refusal}
     kind = "application/x-ndjson" if binding.method.streaming else "application/json"
     content = {kind: {"schema": components.reference(answer)}}
     return {str(binding.method.http_status): {"description": "Done.", "content": content}, "default": refusal}

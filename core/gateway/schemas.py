@@ -68,6 +68,8 @@ class Components:
         if field.enum_type is not None:
             return {"type": "string", "enum": list(enums.short_names(field.enum_type).values())}
         schema = dict(_SCALARS[field.cpp_type])
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            return schema | {"contentEncoding": "base64"}
         if most := field.GetOptions().Extensions[options_pb2.max_length]:
             schema["maxLength"] = most
         return schema

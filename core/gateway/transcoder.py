@@ -28,6 +28,7 @@ from core.gateway import answers, body, errors
 from core.gateway.bindings import Binding, bindings
 from core.gateway.paths import Tree
 from core.rpc import metrics
+from core.rpc.audit_trail import GATEWAY, ON_BEHALF_OF
 from core.rpc.errors import InternalError, grpc_code
 from core.rpc.methods import Method
 from core.rpc.pipeline import Pipeline
@@ -37,7 +38,7 @@ _log = structlog.get_logger()
 OWNED = ("/api/", errors.BARE)
 """Prefixes under which nothing but the contract answers."""
 
-_PASSED_ON = ("authorization", "traceparent", "tracestate", "user-agent")
+_PASSED_ON = ("authorization", "traceparent", "tracestate", "user-agent", ON_BEHALF_OF)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FOUND = "dripstone.found"
 _NEAR_ENOUGH = 200
@@ -128,6 +129,7 @@ class ContractRoutes(BaseRoute):
             raise
         metadata = {name: value for name in _PASSED_ON if (value := request.headers.get(name))}
         metadata["x-request-id"] = request_id
+        metadata[GATEWAY] = "http"
         if binding.method.streaming:
             return await self._stream(binding, message, metadata, request_id)
         reply = await self._pipeline.unary(binding.method, message, metadata)
@@ -148,7 +150,7 @@ class ContractRoutes(BaseRoute):
         return binding.request(
             values,
             request.scope["query_string"],
-            await body.read(request),
+            await body.read(request, file=binding.raw_body),
             keys[0] if keys else None,
             request.headers.get("if-match"),
         )
@@ -157,6 +159,9 @@ class ContractRoutes(BaseRoute):
         """Return a stream of JSON lines; the first message is awaited, so that a refusal has a status of its own."""
         messages = self._pipeline.stream(binding.method, message, metadata)
         first = await anext(messages, None)
+        if binding.raw_answer:
+            kind = str(getattr(first, "content_type", "")) or "application/octet-stream"
+            return StreamingResponse(_bytes(first, messages, binding.raw_answer), media_type=kind)
         return StreamingResponse(_lines(first, messages, request_id), media_type="application/x-ndjson")
 
     def _refusal(
@@ -179,6 +184,16 @@ async def _lines(first: Message | None, rest: AsyncIterator[Message], request_id
         except DripstoneError as error:
             told = errors.body(error, errors.http_status(error), request_id)
             yield json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+async def _bytes(first: Message | None, rest: AsyncIterator[Message], name: str) -> AsyncGenerator[bytes, None]:
+    """Yield a file part by part. An error breaks the transfer off: a file that lacks its end must not look whole."""
+    if first is None:
+        return
+    async with aclosing(rest):  # type: ignore[type-var]
+        yield getattr(first, name)
+        async for message in rest:
+            yield getattr(message, name)
 
 
 def _allowed(found: list[tuple[dict[str, Binding], tuple[str, ...]]]) -> str:

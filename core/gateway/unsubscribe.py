@@ -30,7 +30,7 @@ from core.gateway.together import Together
 from core.rpc.call import Parts
 from core.rpc.limits import RateLimiter
 from core.rpc.writing import written
-from core.store import consent, organizations, outgoing, records, refusing
+from core.store import audit, consent, organizations, outgoing, records, refusing
 from core.store.database import is_outage
 from core.store.refusing import ONE_CLICK, PAGE, Said
 from core.store.transaction import EVERY_ORGANIZATION, Transaction
@@ -138,6 +138,10 @@ class _Page:
         async def work(tx: Transaction) -> _About:
             about = await _about(tx, link)
             await _do(tx, link, about, choice, by)
+            what = "Resubscribe" if choice == "resubscribe" else "Unsubscribe"
+            summary = f"{what.lower()}d a contact by the link of a message"
+            how = {"cause": f"message:{link.message_id}", "actor": by, "surface": "http"}
+            await audit.by_system(tx, link.org_id, what, subject_id=link.contact_id, summary=summary, **how)
             return about
 
         return await written(self._database, link.org_id, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from collections.abc import Callable
@@ -64,6 +65,15 @@ def text(value: Any, path: str, problems: Problems) -> Any:
             problems.add(path, "INVALID_TEXT", "has half of a surrogate pair", "Send the whole character.")
             return REFUSED
     return value
+
+
+def octets(value: Any, path: str, problems: Problems) -> Any:
+    """Return bytes, which JSON carries in base 64."""
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        problems.add(path, "NOT_BASE64", "is not bytes in base 64", "Encode them with the standard alphabet.")
+        return REFUSED
 
 
 def truth(value: Any, path: str, problems: Problems) -> Any:
@@ -133,8 +143,8 @@ def converter(field: FieldDescriptor) -> Convert:
     if field.enum_type is not None:
         return choice(field.enum_type)
     match field.cpp_type:
-        case FieldDescriptor.CPPTYPE_STRING if field.type == FieldDescriptor.TYPE_STRING:
-            return text
+        case FieldDescriptor.CPPTYPE_STRING:
+            return text if field.type == FieldDescriptor.TYPE_STRING else octets
         case FieldDescriptor.CPPTYPE_BOOL:
             return truth
         case FieldDescriptor.CPPTYPE_INT32:

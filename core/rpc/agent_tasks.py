@@ -11,8 +11,9 @@ from core.domain.errors import NotFound
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.rpc.listing import listed
-from core.store import claims, tasks
+from core.store import claims, tasks, usage
 from core.store.tasks import TaskState
+from core.store.usage import Used
 from dripstone.v1 import agent_pb2 as pb
 
 _FILTERED = {name: "string" for name in ("state", "workflow_id", "contact_id", "enrollment_id", "step_id")}
@@ -44,6 +45,8 @@ async def answer_agent_task(request: pb.AnswerAgentTaskRequest, call: Call) -> p
     await claims.claim_by_id(call.tx, [(call.caller.org_id, row.enrollment_id)])
     output = from_struct(request.output)
     outcome = await tasks.answer(call.tx, request.task_id, call.caller.principal_id, output)
+    if call.caller.agent_id:
+        await usage.add(call.tx, call.caller.org_id, [Used(usage.AGENT, call.caller.agent_id, "tasks", 1)])
     await call.parts.engine.ended(call.tx, [(outcome.org_id, outcome.enrollment_id, outcome.stimulus)])
     return await _read(request.task_id, call)
 

@@ -9,6 +9,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from core.clock import Clock
+from core.domain.control.key_limits import UNLIMITED, KeyLimits
+from core.domain.control.policy import Demand
+from core.rpc.rulebook import Rulebook
 from core.rpc.stream_places import StreamPlaces
 from core.rpc.under_way import UnderWay
 from core.settings import Settings
@@ -17,6 +20,7 @@ from core.store.transaction import Transaction
 
 if TYPE_CHECKING:
     from core.delivery.http import WebhookSender
+    from core.delivery.systems.opening import Opener
     from core.engine.driver import EnrollmentDriver
     from core.store.workflows import VersionCache
 
@@ -32,7 +36,16 @@ class Caller:
     display_name: str
     scopes: frozenset[str]
     key_id: str = ""
+    """Empty for a member who came with a token of the organization's provider."""
     organization_name: str = ""
+    limits: KeyLimits = UNLIMITED
+    """What narrows the key beyond its scopes."""
+    role: str = ""
+    """A member's: `admin`, `editor`, `viewer` or `approver`."""
+    agent_id: str = ""
+    """The agent that a key speaks for; empty for none."""
+    agent_state: str = ""
+    """Where that agent is: unless it is at work, its keys are refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +58,15 @@ class Parts:
     engine: EnrollmentDriver
     versions: VersionCache
     webhook_sender: WebhookSender
+    systems: Opener | None = None
+    """Opens connections to systems of record; tests of other parts have none."""
     under_way: UnderWay = field(default_factory=UnderWay)
     simulating: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """A process simulates for one caller at a time; who comes meanwhile waits, and nobody else notices."""
     streams: StreamPlaces = field(default_factory=StreamPlaces)
     """Who streams messages from this process."""
+    rulebook: Rulebook = field(default_factory=Rulebook)
+    """What binds principals: policies and budgets."""
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process is going away: streams end, nothing new begins."""
 
@@ -65,6 +82,8 @@ class Call:
     """The call's idempotency key, or the id it was given for logs."""
     metadata: Mapping[str, str]
     _tx: Transaction | None = None
+    demand: Demand | None = None
+    """The approval that a policy wants for the plan which this call applies; None for none."""
 
     @property
     def tx(self) -> Transaction:

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
 
 from core import ids
-from core.domain.control import approval as rules
-from core.domain.control.approval import PLAN_APPROVAL_LASTS, ApprovalState
+from core.domain.control.plan import Item, Weighed
 from core.domain.effects import Emit
-from core.domain.errors import ApprovalRejected, PlanStale, WrongState
+from core.domain.errors import PlanStale
 from core.domain.qualification import routing
-from core.domain.qualification.plan import PLAN_LASTS, difference
+from core.domain.qualification.claims import Claim
+from core.domain.qualification.plan import difference
 from core.domain.records.values import instant_text
+from core.rpc import plan_kinds, tier_effects
 from core.rpc.call import Call
+from core.rpc.plan_kinds import CarriedOut, PlanKind
 from core.rpc.qualifying import Model, Person, Planned, Qualification, Target, candidates, find, load_model, weigh
-from core.store import approvals, deliveries, records
+from core.store import deliveries, records, routing_leads
 from core.store import qualification as store
-from core.store.approvals import NewApproval
 from core.store.deliveries import Emission
 from core.store.records import Record
 
 KIND = "qualification"
-SUBJECT = "plan"
-USE_WITHIN = timedelta(days=1)
-"""How long after its last moment an approval of a plan can still be used."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A plan that is stored."""
-
-    id: str
-    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +34,7 @@ class Outcome:
     """What became of a commit."""
 
     qualification: Qualification
-    plan: Kept | None
+    plan: Row[Any] | None
     person: Person
     """The records, also those that the commit created."""
     applied: bool
@@ -55,19 +45,10 @@ class MadeMeanwhile(Exception):
     """The contact of an e-mail came into being between being looked for and being created."""
 
 
-async def keep(call: Call, qualification: Qualification, target: Target) -> Kept:
+async def keep(call: Call, qualification: Qualification, target: Target) -> Row[Any]:
     """Store a plan for 24 hours."""
-    plan = Kept(ids.mint("pln", call.now), call.now + PLAN_LASTS)
-    await store.keep_plan(
-        call.tx,
-        plan.id,
-        kind=KIND,
-        digest=qualification.hash,
-        body={"target": _stored(target), "effect": dict(qualification.body)},
-        by=call.caller.principal_id,
-        expires_at=plan.expires_at,
-    )
-    return plan
+    body = {"target": _stored(target), "effect": dict(qualification.body)}
+    return await plan_kinds.keep(call, KIND, _weighed(qualification), body)
 
 
 async def commit_now(call: Call, target: Target, model: Model) -> Outcome:
@@ -79,88 +60,74 @@ async def commit_now(call: Call, target: Target, model: Model) -> Outcome:
 
 
 async def _commit_now(call: Call, target: Target, model: Model) -> Outcome:
+    await _hold_turns(call, model)
     person = await find(call.tx, target, lock=True)
     qualification = await weigh(call, model, target, person, lock=True)
     if qualification.approval_reason:
         plan = await keep(call, qualification, target)
-        plan, approval_id = await _ask(call, qualification, plan)
-        return Outcome(qualification, plan, person, applied=False, approval_id=approval_id)
+        return await commit_plan(call, plan)
     return Outcome(qualification, None, await _apply(call, qualification, ""), applied=True)
 
 
-async def commit_plan(call: Call, row: Row[Any], target: Target) -> Outcome:
-    """Apply a plan exactly as it was previewed; the caller holds its row.
+async def commit_plan(call: Call, row: Row[Any]) -> Outcome:
+    """Apply a plan exactly as it was previewed, or ask for its approval; the caller holds its row.
 
-    Raises WrongState when it was applied before, PlanStale when it expired or something has changed since, and
-    ApprovalRejected when a person refused it.
+    Raises what `plan_kinds.carry_out` does.
     """
-    if row.applied_at is not None:
-        raise WrongState(kind="plan", id=row.id, state="applied", action="another commit")
-    if row.expires_at <= call.now:
-        raise PlanStale(plan_id=row.id, why=f"it expired at {instant_text(row.expires_at)}")
-    approval = await approvals.of_subject(call.tx, SUBJECT, row.id, lock=True)
-    _check_standing(approval, row, call.now)
-    qualification = await _weigh_again(call, row, target)
-    plan = Kept(row.id, row.expires_at)
-    if qualification.approval_reason:
-        if approval is None:
-            plan, approval_id = await _ask(call, qualification, plan)
-            return Outcome(qualification, plan, qualification.person, applied=False, approval_id=approval_id)
-        if approval.state == ApprovalState.PENDING:
-            return Outcome(qualification, plan, qualification.person, applied=False, approval_id=approval.id)
-        await approvals.save(call.tx, rules.use(approvals.to_domain(approval), row.hash))
-    try:
-        person = await _apply(call, qualification, row.id)
-    except MadeMeanwhile:
-        raise PlanStale(plan_id=row.id, why="the contact has been created meanwhile") from None
-    return Outcome(qualification, plan, person, applied=True, approval_id=approval.id if approval else "")
+    return _outcome(await plan_kinds.carry_out(call, row))
 
 
-def _check_standing(approval: Row[Any] | None, plan: Row[Any], now: datetime) -> None:
-    if approval is None:
-        return
-    state = ApprovalState(approval.state)
-    if state is ApprovalState.REJECTED:
-        raise ApprovalRejected(
-            approval_id=approval.id, decider_id=approval.decider_id, comment=approval.comment or "no reason given"
-        )
-    if rules.is_overdue(approvals.to_domain(approval), now):
-        state = ApprovalState.EXPIRED
-    if state in (ApprovalState.EXPIRED, ApprovalState.CANCELLED):
-        raise PlanStale(plan_id=plan.id, why=f"its approval {approval.id} is {state.value}")
+async def _hold_turns(call: Call, model: Model) -> None:
+    """Hold the turns of the model's routing, before any record: the order in which everybody holds them."""
+    if model.rules.routing_id:
+        await routing_leads.hold(call.tx)
 
 
-async def _weigh_again(call: Call, row: Row[Any], target: Target) -> Qualification:
-    """Return what the plan would do now. Raises PlanStale when that is not what was previewed."""
+def _outcome(done: CarriedOut) -> Outcome:
+    qualification: Qualification = done.weighed.found
+    person = done.result if done.applied else qualification.person
+    return Outcome(qualification, done.row, person, applied=done.applied, approval_id=done.approval_id)
+
+
+def _weighed(qualification: Qualification) -> Weighed:
+    """Return a qualification as plans are kept."""
+    return Weighed(
+        title=_title(qualification),
+        items=[
+            Item(setting.record, _who(qualification), setting.changes)
+            for setting in qualification.settings
+            if setting.changes
+        ],
+        own_hash=qualification.hash,
+        approval_reason=qualification.approval_reason,
+        details=_details(qualification),
+        found=qualification,
+    )
+
+
+async def _weigh_again(call: Call, row: Row[Any]) -> Weighed:
+    """Return what a kept plan would do now."""
     effect: Mapping[str, Any] = row.body["effect"]
+    target = stored_target(row)
     model = await load_model(call.tx, effect["model_id"], effect["model_version"])
+    await _hold_turns(call, model)
     person = await find(call.tx, target, lock=True)
     planned = Planned(effect["owner_id"], effect["owner_method"])
-    qualification = await weigh(call, model, target, person, planned=planned, lock=True)
-    if qualification.hash != row.hash:
-        raise PlanStale(plan_id=row.id, why=difference(effect, qualification.body) or "the facts have changed")
-    return qualification
+    return _weighed(await weigh(call, model, target, person, planned=planned, lock=True))
 
 
-async def _ask(call: Call, qualification: Qualification, plan: Kept) -> tuple[Kept, str]:
-    """Request the approval of a plan; the plan lasts long enough for it to be decided and used."""
-    expires_at = call.now + PLAN_APPROVAL_LASTS
-    request = NewApproval(
-        org_id=call.caller.org_id,
-        id=ids.mint("apr", call.now),
-        subject_kind=SUBJECT,
-        subject_id=plan.id,
-        title=_title(qualification),
-        subject_hash=qualification.hash,
-        requester_id=call.caller.principal_id,
-        details=_details(qualification),
-        expires_at=expires_at,
-    )
-    await approvals.create_many(call.tx, [request])
-    await deliveries.emit(call.tx, [request.announcement(call.now)])
-    plan = Kept(plan.id, expires_at + USE_WITHIN)
-    await store.extend_plan(call.tx, plan.id, plan.expires_at)
-    return plan, request.id
+def _changed(row: Row[Any], weighed: Weighed) -> str:
+    return difference(row.body["effect"], weighed.found.body)
+
+
+async def _apply_plan(call: Call, row: Row[Any], weighed: Weighed) -> Person:
+    try:
+        return await _apply(call, weighed.found, row.id)
+    except MadeMeanwhile:
+        raise PlanStale(plan_id=row.id, why="the contact has been created meanwhile") from None
+
+
+plan_kinds.register(PlanKind(KIND, "leads:qualify", _weigh_again, _apply_plan, _changed))
 
 
 def _title(qualification: Qualification) -> str:
@@ -220,16 +187,18 @@ async def _apply(call: Call, qualification: Qualification, plan_id: str) -> Pers
         lead = (await records.upsert(tx, "lead", fields, actor=actor, cause=cause)).record
     else:
         lead = (await records.update(tx, lead.id, lead_patch, actor=actor, cause=cause)).record
-    await _take_turn(call, qualification)
-    if plan_id and not await store.mark_applied(tx, plan_id):
-        raise WrongState(kind="plan", id=plan_id, state="applied", action="another commit")
+    await _take_turn(call, qualification, lead.id, cause)
+    await tier_effects.carry_out(call, qualification, contact.id, lead.id)
     await deliveries.emit(tx, [_qualified(call, qualification, contact, lead, plan_id, cause)])
     return Person(contact, lead)
 
 
-async def _take_turn(call: Call, qualification: Qualification) -> None:
-    """Move the model's turn on if it was the chosen owner's; a promise kept out of turn costs nobody theirs."""
+async def _take_turn(call: Call, qualification: Qualification, lead_id: str, cause: str) -> None:
+    """Move the turn on if it was the chosen owner's; a promise kept out of turn costs nobody theirs."""
     choice, routed = qualification.choice, qualification.model.rules.routing
+    if choice is not None and (routing_id := qualification.model.rules.routing_id):
+        await routing_leads.assign(call.tx, routing_id, lead_id, choice, actor=call.caller.principal_id, cause=cause)
+        return
     if choice is None or routed is None or choice.method != routed.method:
         return
     there = await candidates(call.tx, routed.members)
@@ -264,6 +233,7 @@ def _stored(target: Target) -> dict[str, Any]:
         "email": target.email,
         "given": dict(target.given) if target.given is not None else None,
         "as_of": target.as_of.isoformat() if target.as_of else None,
+        "claims": [{**asdict(one), "observed_at": one.observed_at.isoformat()} for one in target.claims],
     }
 
 
@@ -271,4 +241,7 @@ def stored_target(row: Row[Any]) -> Target:
     """Return whom a plan is about."""
     target: Mapping[str, Any] = row.body["target"]
     as_of = datetime.fromisoformat(target["as_of"]) if target["as_of"] else None
-    return Target(target["lead_id"], target["email"], target["given"], as_of)
+    claims = [
+        Claim(**{**one, "observed_at": datetime.fromisoformat(one["observed_at"])}) for one in target.get("claims", ())
+    ]
+    return Target(target["lead_id"], target["email"], target["given"], as_of, tuple(claims))

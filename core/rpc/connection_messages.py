@@ -28,6 +28,11 @@ FIELDS = ("display_name", "channel", "call", "result", *LIMITS)
 _STATES = {state: pb.ConnectionState.Value(f"CONNECTION_STATE_{state.name}") for state in ConnectionState}
 
 
+def state_value(row: Row[Any]) -> pb.ConnectionState.ValueType:
+    """Return the state of a connection as the contract has it."""
+    return _STATES[ConnectionState(row.state)]
+
+
 def etag(row: Row[Any]) -> str:
     """Return the version of a connection."""
     return f'"{row.rev}"'
@@ -67,6 +72,7 @@ def message_of(row: Row[Any], zone: Zone, now: datetime) -> pb.Connection:
     call = settings.call
     return pb.Connection(
         id=row.id,
+        kind=row.kind,
         display_name=settings.display_name,
         channel=settings.channel,
         call=pb.HttpCall(

@@ -14,7 +14,7 @@ from core.domain.connections import result, sample
 from core.domain.connections.call import NotRendered, Request
 from core.domain.connections.sample import Carried
 from core.domain.connections.settings import MASKED, Settings, without_secrets
-from core.domain.errors import NotFound
+from core.domain.errors import NotFound, WrongConnectionKind
 from core.domain.webhooks import authentication, classify
 from core.domain.webhooks.authentication import Authentication, ClientCertificate, OAuth2
 from core.domain.webhooks.classify import Outcome
@@ -33,6 +33,8 @@ async def test_connection(request: pb.TestConnectionRequest, call: Call) -> pb.T
         row = await connections.get(tx, request.connection_id)
         if row is None:
             raise NotFound(kind="connection", id=request.connection_id)
+        if row.kind != connections.CHANNEL:
+            raise WrongConnectionKind(connection_id=row.id, kind=row.kind, wanted=connections.CHANNEL)
         person = await records.get(tx, request.contact_id) if request.contact_id else None
         if request.contact_id and (person is None or person.type != "contact"):
             gone = await merges.kept_by(tx, request.contact_id)

@@ -1,4 +1,7 @@
-"""Handlers of ConnectionService: what carries the messages of a channel, and within which limits."""
+"""Handlers of ConnectionService: what carries the messages of a channel, and within which limits.
+
+What is particular to systems of record is in system_connections.py.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ from core import ids
 from core.domain.connections import settings as connection_settings
 from core.domain.connections.settings import Settings, Surroundings
 from core.domain.errors import ChannelTaken, Invalid, NotFound, TooManyConnections, Violation
+from core.domain.nearest import did_you_mean
 from core.domain.webhooks import authentication
-from core.rpc import changes
+from core.rpc import changes, system_connections, system_messages
 from core.rpc.call import Call
 from core.rpc.connection_messages import FIELDS, etag, merged, message_of, settings_in, state_of
-from core.store import connections, organizations
+from core.store import connections, credentials, organizations
 from core.store.connections import ConnectionState
 from dripstone.v1 import connection_pb2 as pb
 
@@ -29,6 +33,12 @@ _CHANGEABLE = (*FIELDS, "state")
 
 async def create_connection(request: pb.CreateConnectionRequest, call: Call) -> pb.Connection:
     """Add a connection; it carries its channel at once, unless it is to begin paused."""
+    kind = request.connection.kind
+    if kind == connections.SYSTEM:
+        return await system_connections.create(request, call, MAX_CONNECTIONS)
+    if kind not in ("", connections.CHANNEL):
+        hint = did_you_mean(kind, (connections.CHANNEL, connections.SYSTEM), "Use channel or system.")
+        raise Invalid(Violation("connection.kind", "UNKNOWN_KIND", "there is no such kind of connection", hint))
     settings, violations = connection_settings.check(settings_in(request.connection), FIELDS, _surroundings(call))
     if violations:
         raise Invalid(*violations)
@@ -52,18 +62,26 @@ async def list_connections(request: pb.ListConnectionsRequest, call: Call) -> pb
     """Return a page of connections, newest first."""
     rows, token = await connections.listed(call.tx, request.page_size, request.page_token)
     zone = await connections.zone(call.tx)
-    return pb.ListConnectionsResponse(
-        connections=[message_of(row, zone, call.now) for row in rows], next_page_token=token
-    )
+    signed = await credentials.which(call.tx, [row.id for row in rows if row.kind == connections.SYSTEM])
+    told = [
+        system_messages.message_of(row, signed) if row.kind == connections.SYSTEM else message_of(row, zone, call.now)
+        for row in rows
+    ]
+    return pb.ListConnectionsResponse(connections=told, next_page_token=token)
 
 
 async def update_connection(request: pb.UpdateConnectionRequest, call: Call) -> pb.Connection:
     """Change what the mask names; what waits for the connection asks again at once."""
     wanted = request.connection
-    fields = _mask(request)
     await organizations.hold(call.tx)  # of two that become active at once, the second sees the first
     row = await _get(call, wanted.id, lock=True)
+    if wanted.kind and wanted.kind != row.kind:
+        message = f"{row.id} stays a connection of kind {row.kind}"
+        raise Invalid(Violation("connection.kind", "FIXED", message, "Create another connection."))
+    if row.kind == connections.SYSTEM:
+        return await system_connections.update(request, row, call)
     changes.expect("connection", row.id, given=wanted.etag, current=etag(row))
+    fields = _mask(request)
     if not fields:
         return await _told(row, call)
     state = _state(row, wanted, fields)
@@ -84,7 +102,10 @@ async def delete_connection(request: pb.DeleteConnectionRequest, call: Call) -> 
     """Remove a connection; what waits for it goes on as if there had been none."""
     row = await _get(call, request.connection_id, lock=True)
     await connections.remove(call.tx, row.id)
-    await connections.bring_forward(call.tx, row.channel)
+    if row.kind == connections.SYSTEM:
+        await system_connections.remove(row, call)
+    else:
+        await connections.bring_forward(call.tx, row.channel)
     return Empty()
 
 
@@ -96,6 +117,8 @@ async def _get(call: Call, connection_id: str, *, lock: bool = False) -> Row[Any
 
 
 async def _told(row: Row[Any], call: Call) -> pb.Connection:
+    if row.kind == connections.SYSTEM:
+        return await system_connections.told(row, call)
     return message_of(row, await connections.zone(call.tx), call.now)
 
 

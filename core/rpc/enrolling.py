@@ -104,6 +104,7 @@ async def enter_contacts(
     entered = await call.parts.engine.enter(call.tx, call.caller.org_id, version, entries)
     for (index, found), outcome in zip(known, entered, strict=True):
         _answer(results[index], found.contact_id, outcome, path if path == "input" else f"{path}[{index}]")
+    call.tx.spend("enrollments", sum(one.outcome == pb.ENROLL_OUTCOME_ENROLLED for one in results))
     return results
 
 

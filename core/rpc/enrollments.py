@@ -17,7 +17,7 @@ from core.rpc.call import Call
 from core.rpc.convert import to_struct, to_timestamp
 from core.rpc.enrolling import enroll
 from core.rpc.listing import listed
-from core.store import agents, approvals, enrollments, paging, statistics, tasks, workflows
+from core.store import approvals, enrollments, executions, paging, statistics, tasks, workflows
 from core.store.transaction import Transaction
 from dripstone.v1 import enrollment_pb2 as pb
 
@@ -129,7 +129,7 @@ async def delete_enrollment(request: pb.DeleteEnrollmentRequest, call: Call) -> 
         await approvals.cancel(call.tx, [(call.caller.org_id, enrollment.waiting.subject)])
     if enrollment.waiting is not None and enrollment.waiting.kind == "task":
         await tasks.cancel(call.tx, [(call.caller.org_id, enrollment.waiting.subject)])
-    await agents.remove_execution_of(call.tx, enrollment.id)
+    await executions.remove_of_enrollment(call.tx, enrollment.id)
     await statistics.forget(call.tx, enrollment)
     await enrollments.remove(call.tx, enrollment.id)
     return Empty()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
-from core.rpc import ingesting
+from core.rpc import audit_trail, ingesting
 from core.rpc.call import Call
 from core.rpc.client_stream import ClientStream
 from core.rpc.writing import written
+from core.store.transaction import Transaction
 from dripstone.v1 import event_pb2 as pb
 
 _INDEXES = 2**31
@@ -33,4 +34,11 @@ async def stream_events(sent: ClientStream, call: Call) -> AsyncIterator[pb.Inge
 async def _take(batch: Sequence[pb.StreamEventsRequest], call: Call) -> list[pb.IngestResult]:
     events = [request.event for request in batch]
     actor, org_id = call.caller.principal_id, call.caller.org_id
-    return await written(call.parts.database, org_id, lambda tx: ingesting.take(tx, events, actor=actor))
+
+    async def taken(tx: Transaction) -> list[pb.IngestResult]:
+        results = await ingesting.take(tx, events, actor=actor)
+        summary = f"stream events ({len(events)} events)"
+        await audit_trail.note(tx, call, method="EventService.StreamEvents", subject_id="", summary=summary)
+        return results
+
+    return await written(call.parts.database, org_id, taken)

@@ -9,6 +9,7 @@ from sqlalchemy import Row, Select, Table
 
 from core.domain import filters, steps
 from core.domain.control.approval import ApprovalState
+from core.domain.control.plan import PlanState
 from core.domain.enrollment import State
 from core.domain.errors import Invalid, Violation
 from core.domain.filters import And, Comparison, Expression, Not, Or
@@ -16,11 +17,13 @@ from core.domain.nearest import did_you_mean
 from core.domain.webhooks.states import DeliveryState
 from core.store import (
     approvals,
+    assignments,
     dead_letters,
     deliveries,
     enrollments,
     identity_conflicts,
     paging,
+    plans,
     quarantine,
     replays,
     tasks,
@@ -30,11 +33,13 @@ from core.store.filtering import filtered
 from core.store.transaction import Transaction
 
 _VALUES: Mapping[Table, Mapping[str, Sequence[str]]] = {
+    assignments.assignments: {"state": tuple(assignments.AssignmentState)},
     approvals.approvals: {"state": tuple(ApprovalState)},
     dead_letters.dead_letters: {"state": tuple(dead_letters.LetterState), "kind": tuple(steps.BY_NAME)},
     deliveries.deliveries: {"state": tuple(DeliveryState)},
     enrollments.enrollments: {"state": tuple(State)},
     identity_conflicts.identity_conflicts: {"state": tuple(identity_conflicts.ConflictState)},
+    plans.plans: {"state": tuple(PlanState)},
     quarantine.quarantine: {"state": tuple(quarantine.QuarantineState)},
     replays.replays: {"state": tuple(replays.ReplayState)},
     tasks.agent_tasks: {"state": tuple(tasks.TaskState)},

@@ -21,6 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 from dripstone.v1 import (
     agent_pb2,
     approval_pb2,
+    audit_pb2,
     connection_pb2,
     enrollment_pb2,
     event_pb2,
@@ -33,16 +34,24 @@ from dripstone.v1 import (
 )
 
 SERVICES: tuple[tuple[Any, str], ...] = (
-    (organization_pb2, "organizations"),
-    (record_pb2, "records lists merging consent"),
+    (
+        organization_pb2,
+        "organizations members availability projects api_keys identity_providers",
+    ),
+    (
+        record_pb2,
+        "records lists merging consent record_types pipelines finding "
+        "deleting reverting bulk_updates erasing duplicates exporting importing",
+    ),
     (event_pb2, "events event_streams sources trying quarantine"),
-    (workflow_pb2, "workflows workflow_reference workflow_statistics pausing migrating simulating"),
+    (workflow_pb2, "workflows workflow_reference workflow_statistics pausing migrating simulating projects"),
     (enrollment_pb2, "enrollments dead_letters explaining"),
-    (qualification_pb2, "qualification"),
-    (agent_pb2, "agents agent_tasks"),
-    (approval_pb2, "approvals"),
+    (qualification_pb2, "qualification scoring_models backtesting batch_scoring routings assigning"),
+    (agent_pb2, "agents agent_tasks agent_templates agent_control agent_costs"),
+    (approval_pb2, "approvals plans policies budgets approval_rounds"),
+    (audit_pb2, "auditing usage"),
     (webhook_pb2, "endpoints webhooks verifying explaining_deliveries replays pulling event_types"),
-    (connection_pb2, "connections connection_tests"),
+    (connection_pb2, "connections connection_tests systems syncing"),
 )
 """Each service's contract and the modules here that have its handlers, named like the RPCs in snake case."""
 

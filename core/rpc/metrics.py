@@ -12,6 +12,18 @@ rpc_seconds = Histogram(
 transitions_total = Counter(
     "dripstone_transitions_total", "Decisions applied by the engine's loops, by loop.", ["loop"], registry=registry
 )
+use_total = Counter(
+    "dripstone_use_total",
+    "What was done, by kind of who did it and metric, as upkeep sees it.",
+    ["kind", "metric"],
+    registry=registry,
+)
+cost_total = Counter(
+    "dripstone_cost_total",
+    "Units of cost, by kind of what they are counted for, as upkeep sees it.",
+    ["kind"],
+    registry=registry,
+)
 delivery_attempts_total = Counter(
     "dripstone_delivery_attempts_total", "Webhook attempts, by outcome.", ["outcome"], registry=registry
 )

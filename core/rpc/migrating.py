@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from core import ids
+from sqlalchemy import Row
+
 from core.domain.control.digest import digest
+from core.domain.control.plan import Risk, Weighed
 from core.domain.enrollment import Cancelled, Migrated
-from core.domain.errors import NotFound, NotPublished, PlanStale, WrongState, invalid
+from core.domain.errors import ApprovalRequired, NotFound, NotPublished, PlanStale, invalid
 from core.domain.nearest import did_you_mean
 from core.domain.workflow import migration
 from core.domain.workflow.migration import EXIT, Destination
 from core.domain.workflow.version import Version
 from core.engine.driver import Move
+from core.rpc import plan_kinds
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
+from core.rpc.plan_kinds import PlanKind
 from core.store import claims, migrating, workflows
-from core.store import qualification as plans
 from dripstone.v1 import workflow_pb2 as pb
 
 KIND = "migration"
-PLAN_LASTS = timedelta(hours=24)
 _AT_ONCE = 500
 _MOVED_ON = "enrollments have moved, entered or ended since it was made"
 _SHOWN = 10
@@ -64,41 +66,43 @@ async def plan_migration(request: pb.PlanMigrationRequest, call: Call) -> pb.Mig
         "steps": dict(request.steps),
     }
     planned = await _plan(call, wanted)
-    plan_id = ids.mint("pln", call.now)
-    expires_at = call.now + PLAN_LASTS
-    await plans.keep_plan(
-        call.tx,
-        plan_id,
-        kind=KIND,
-        digest=planned.hash,
-        body=wanted,
-        by=call.caller.principal_id,
-        expires_at=expires_at,
-    )
     if request.validate_only:
         return _message(planned, "", None)  # nothing is kept, so there is nothing to apply
-    return _message(planned, plan_id, expires_at)
+    kept = await plan_kinds.keep(call, KIND, _weighed(planned), wanted)
+    return _message(planned, kept.id, kept.expires_at)
 
 
 async def apply_migration(request: pb.ApplyMigrationRequest, call: Call) -> pb.MigrationPlan:
     """Move exactly those that the plan names. Raises PlanStale when anything about them has changed since."""
-    row = await plans.get_plan(call.tx, request.plan_id, lock=True)
-    if row is None or row.kind != KIND:
-        raise NotFound(kind="migration plan", id=request.plan_id)
-    if row.applied_at is not None:
-        raise WrongState(kind="plan", id=row.id, state="applied", action="another application")
-    if row.expires_at <= call.now:
-        raise PlanStale(plan_id=row.id, why="it has expired")
-    if request.hash != row.hash:
-        raise PlanStale(plan_id=row.id, why="the hash you name is not the plan's")
-    planned = await _plan(call, row.body)
-    if planned.hash != row.hash:
-        raise PlanStale(plan_id=row.id, why=_MOVED_ON)
+    row = await plan_kinds.held(call, request.plan_id, KIND)
+    done = await plan_kinds.carry_out(call, row, seen_hash=request.hash)
+    if not done.applied:
+        raise ApprovalRequired(approval_id=done.approval_id, state="pending", action="commit the same plan")
+    return _message(done.weighed.found, row.id, row.expires_at, call.now)
+
+
+def _weighed(planned: _Planned) -> Weighed:
+    """Return a migration as plans are kept."""
+    counts = {
+        "moving": sum(len(some) for _, some in planned.moving()),
+        "staying": sum(len(some) for _, some in planned.staying()),
+    }
+    title = f"Move {counts['moving']:,} enrollments of {planned.workflow_id} to version {planned.target.number}"
+    return Weighed(title=title, counts=counts, own_hash=planned.hash, risk=Risk.MEDIUM, found=planned)
+
+
+async def _weigh_again(call: Call, row: Row[Any]) -> Weighed:
+    return _weighed(await _plan(call, row.body))
+
+
+async def _apply(call: Call, row: Row[Any], weighed: Weighed) -> None:
+    planned: _Planned = weighed.found
     for (_, _, where), enrollment_ids in planned.moving():
         for start in range(0, len(enrollment_ids), _AT_ONCE):
             await _move(call, planned, where, enrollment_ids[start : start + _AT_ONCE], row.id)
-    await plans.mark_applied(call.tx, row.id)
-    return _message(planned, row.id, row.expires_at, call.now)
+
+
+plan_kinds.register(PlanKind(KIND, "workflows:write", _weigh_again, _apply, difference=lambda row, weighed: _MOVED_ON))
 
 
 async def _move(call: Call, planned: _Planned, where: Destination, enrollment_ids: list[str], plan_id: str) -> None:

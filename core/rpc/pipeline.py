@@ -6,7 +6,6 @@ Both adapters, gRPC and HTTP, call `Pipeline.unary`, `stream` and `exchange`; no
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
@@ -18,16 +17,19 @@ import structlog
 from google.protobuf.message import Message
 
 from core import ids
-from core.domain.errors import DripstoneError, RateLimited, ScopeMissing, StoreUnavailable, TookTooLong
-from core.rpc import metrics, shape
+from core.domain.control.key_limits import UNLIMITED
+from core.domain.errors import AgentHeld, DripstoneError, RateLimited, ScopeMissing, StoreUnavailable, TookTooLong
+from core.rpc import audit_trail, hiding, metrics, narrowing, permission, shape
 from core.rpc.authentication import Authenticator
 from core.rpc.call import Call, Caller, Parts
 from core.rpc.client_stream import ClientStream
 from core.rpc.errors import InternalError, grpc_code
+from core.rpc.fingerprint import request_hash, without_secrets
 from core.rpc.limits import RateLimiter
 from core.rpc.methods import ANY_KEY, Access, Method
 from core.rpc.writing import written
-from core.store import idempotency
+from core.store import idempotency, usage
+from core.store.agents import AgentState
 from core.store.database import is_outage
 from core.store.transaction import Transaction
 
@@ -77,11 +79,13 @@ class Pipeline:
         reference = self._reference(metadata)
         with self._observed(method, reference):
             call = await self.parts.under_way.to_its_end(self._admit(method, request, metadata, reference))
+            await self.parts.under_way.to_its_end(permission.admit_outside(method, request, call))
             async with aclosing(method.handler(request, call)) as messages:
                 async for message in messages:
                     authorization = metadata.get("authorization", "")
-                    await self.parts.under_way.to_its_end(self.authenticator.caller(authorization))
-                    yield message
+                    caller = await self.parts.under_way.to_its_end(self.authenticator.caller(authorization))
+                    _authorise(method, caller)
+                    yield hiding.shown(message, call.caller.limits)
 
     async def exchange(
         self, method: Method, messages: AsyncIterable[Message], metadata: Mapping[str, str]
@@ -94,6 +98,7 @@ class Pipeline:
         reference = self._reference(metadata)
         with self._observed(method, reference):
             call = await self.parts.under_way.to_its_end(self._admit(method, None, metadata, reference))
+            await self.parts.under_way.to_its_end(permission.admit_outside(method, None, call))
             sent = ClientStream(messages, lambda: self._admit_more(method, metadata), self.parts.draining)
             async with aclosing(method.handler(sent, call)) as answers:
                 async for answer in answers:
@@ -142,10 +147,13 @@ class Pipeline:
     ) -> Call:
         """Admit a call; one without a request is admitted before it has sent anything."""
         caller = await self.authenticator.caller(metadata.get("authorization", ""))
-        self.limiter.admit(caller.key_id)
+        self.limiter.admit(caller.key_id or caller.principal_id)
         _authorise(method, caller)
         if request is not None:
             shape.check(request)
+            if caller.limits != UNLIMITED and (method.streaming or method.access is Access.OUTSIDE):
+                async with self.parts.database.read(caller.org_id) as tx:  # its handler opens its own
+                    await narrowing.judge(tx, method, request, caller)
         key: str = getattr(request, method.key_field) if method.key_field else ""
         return Call(caller, self.parts.clock.now(), self.parts, key or reference, metadata)
 
@@ -155,7 +163,7 @@ class Pipeline:
             caller = await self.parts.under_way.to_its_end(self.authenticator.caller(metadata.get("authorization", "")))
             _authorise(method, caller)
             try:
-                self.limiter.admit(caller.key_id)
+                self.limiter.admit(caller.key_id or caller.principal_id)
             except RateLimited as limited:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.parts.draining.wait(), limited.retry_after)
@@ -166,16 +174,21 @@ class Pipeline:
     async def _transact(self, method: Method, request: Message, call: Call) -> Reply:
         database = self.parts.database
         if method.access is Access.OUTSIDE:
-            return Reply(await method.handler(request, call))
+            await permission.admit_outside(method, request, call)
+            return Reply(hiding.shown(await audit_trail.outside(method, request, call), call.caller.limits))
         if method.access is Access.READ:
             async with database.read(call.caller.org_id) as tx:
-                return Reply(await method.handler(request, replace(call, _tx=tx)))
+                await narrowing.judge(tx, method, request, call.caller)
+                answer = await method.handler(request, replace(call, _tx=tx))
+                return Reply(hiding.shown(answer, call.caller.limits))
         try:
             return await written(
                 database, call.caller.org_id, lambda tx: self._write(method, request, replace(call, _tx=tx), tx)
             )
         except _DryRunOver as over:
             return Reply(over.message)
+        except permission.NeedsApproval as wanted:
+            raise await permission.ask(wanted, call) from None
 
     async def _write(self, method: Method, request: Any, call: Call, tx: Transaction) -> Reply:
         dry = bool(getattr(request, "validate_only", False))
@@ -184,10 +197,19 @@ class Pipeline:
         if key and not dry:
             answer = await idempotency.begin(tx, owner, key, request_hash(method, request))
             if answer is not None:
-                return Reply(method.response_class.FromString(answer.reply), replayed=True)
+                told = hiding.shown(method.response_class.FromString(answer.reply), call.caller.limits)
+                return Reply(told, replayed=True)
+        await narrowing.judge(tx, method, request, call.caller)
+        was = None if dry else await audit_trail.before(tx, method, request)
+        call = await permission.admit(method, request, call, tx)
         message: Message = await method.handler(request, call)
-        if dry:
-            raise _DryRunOver(message)
+        await permission.charge(call)
+        if was is None:
+            raise _DryRunOver(hiding.shown(message, call.caller.limits))
+        await audit_trail.note_call(tx, call, method, request, message, was)
+        done = {"writes": 1, **tx.spent}
+        await usage.note_call(tx, call.caller.org_id, owner, call.caller.agent_id, done)
+        hiding.shown(message, call.caller.limits)
         if key and tx.answer_is_final:
             await idempotency.finish(tx, owner, key, without_secrets(message).SerializeToString())
         elif key:
@@ -198,22 +220,10 @@ class Pipeline:
 def _authorise(method: Method, caller: Caller) -> None:
     if method.scope != ANY_KEY and method.scope not in caller.scopes:
         raise ScopeMissing(scope=method.scope, method=method.name)
-
-
-def request_hash(method: Method, request: Message) -> str:
-    """Return the hash that tells requests apart: method and content, without the key itself."""
-    content = type(request)()
-    content.CopyFrom(request)
-    content.ClearField(method.key_field)
-    serialized = content.SerializeToString(deterministic=True)
-    return hashlib.sha256(method.full_name.encode() + b"\0" + serialized).hexdigest()
-
-
-def without_secrets(message: Message) -> Message:
-    """Return a copy without the fields that the contract marks as secret; only that copy is ever stored."""
-    copy = type(message)()
-    copy.CopyFrom(message)
-    for field in copy.DESCRIPTOR.fields:
-        if field.GetOptions().debug_redact:
-            copy.ClearField(field.name)
-    return copy
+    if method.scope != ANY_KEY and caller.agent_state not in ("", AgentState.ACTIVE):
+        state = caller.agent_state.replace("_", " ")
+        raise AgentHeld(
+            agent_id=caller.agent_id, state=state, why="its keys may do nothing as long as it is not at work"
+        )
+    narrowing.authorise(method, caller.limits)
+    narrowing.refuse_streams(method, caller.limits)

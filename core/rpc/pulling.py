@@ -22,7 +22,7 @@ from core.domain.webhooks.receivers import Outgoing, Receiver
 from core.domain.webhooks.states import EndpointKind, EndpointState
 from core.engine.outcomes import deliveries_ended
 from core.rpc.call import Call
-from core.store import endpoints, organizations, pulling
+from core.store import api_keys, endpoints, members, pulling
 from core.store.endpoints import Lock
 from core.store.outbox import ClaimedDelivery, Completion
 from core.store.pulling import HandedOut, Room
@@ -133,8 +133,12 @@ class _Consumer:
 
     async def _admitted(self, tx: Transaction) -> Row[Any]:
         """Return the endpoint. Raises Unauthenticated once the key is revoked."""
-        key_id = self.call.caller.key_id
-        if key_id and not await organizations.key_is_valid(tx, key_id):
+        caller = self.call.caller
+        if caller.key_id:
+            valid = await api_keys.is_valid(tx, caller.key_id)
+        else:  # a member with a token of the provider
+            valid = caller.principal_kind != "member" or await members.get_active(tx, caller.principal_id) is not None
+        if not valid:
             raise Unauthenticated()
         return await _pull_endpoint(tx, self.endpoint_id)
 

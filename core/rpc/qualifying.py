@@ -10,12 +10,13 @@ from typing import Any
 from sqlalchemy import Row
 
 from core.domain.control.digest import digest
-from core.domain.enrollment import EventFacts, RecordFacts
-from core.domain.errors import NotFound, ScoringModelNotFound
-from core.domain.qualification import plan, routing
+from core.domain.errors import EtagMismatch, NotFound, ScoringModelNotFound
+from core.domain.qualification import claims, plan, routing
 from core.domain.qualification import score as scoring
+from core.domain.qualification.claims import Claim, Settled
+from core.domain.qualification.counterfactuals import Counterfactual, counterfactuals
 from core.domain.qualification.facts import LeadFacts, Origin
-from core.domain.qualification.model import ScoringModel
+from core.domain.qualification.model import ScoringModel, TierEffect
 from core.domain.qualification.parse import compiled
 from core.domain.qualification.plan import Setting
 from core.domain.qualification.routing import Candidate, Choice
@@ -23,10 +24,12 @@ from core.domain.qualification.score import Decision, Score
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
 from core.rpc.call import Call
-from core.store import identifiers, merges, organizations, records
+from core.store import identifiers, lead_facts, members, merges, records, routing_leads, workflows
 from core.store import qualification as store
+from core.store.lead_facts import Needs, Wanted
 from core.store.records import Record
 from core.store.transaction import Transaction
+from core.store.workflows import WorkflowState
 
 DEFAULT_MODEL = "default"
 _STATUS = {
@@ -50,6 +53,10 @@ class Target:
     """Facts to set on the contact, by dotted path."""
     as_of: datetime | None = None
     """Facts observed later are not read; None for now."""
+    claims: tuple[Claim, ...] = ()
+    """What an agent claims, checked."""
+    etag: str = ""
+    """The lead's version this is for; empty for any."""
 
     def patch(self, contact: Record | None) -> dict[str, Any]:
         """Return what the caller sets on the contact; a new one also gets its e-mail."""
@@ -95,6 +102,17 @@ class Qualification:
     lead: Setting
     body: Mapping[str, Any]
     """The plan."""
+    settled: Settled
+    """The facts it was judged by, and what became of the claims."""
+    effect: TierEffect | None = None
+    """What happens because the lead comes into its tier."""
+    obstacle: str = ""
+    """Why it is not enrolled by that; empty where nothing stands in the way."""
+
+    @property
+    def counterfactuals(self) -> tuple[Counterfactual, ...]:
+        """Return what would have to be otherwise for another tier or decision; worked out only when asked for."""
+        return counterfactuals(self.model.rules, self.settled.facts)
 
     @property
     def hash(self) -> str:
@@ -108,8 +126,11 @@ class Qualification:
 
 
 async def load_model(tx: Transaction, model_id: str, version: int = 0) -> Model:
-    """Return a compiled model, the newest version for 0. Raises NotFound."""
-    row = await model_row(tx, model_id or DEFAULT_MODEL, version)
+    """Return a compiled model, the active version for 0. Raises NotFound."""
+    model_id = model_id or DEFAULT_MODEL
+    row = await model_row(tx, model_id, version) if version else await store.get_active(tx, model_id)
+    if row is None:
+        raise await unknown_model(tx, model_id)
     return Model(row.model_id, row.version, compiled(row.source))
 
 
@@ -117,10 +138,14 @@ async def model_row(tx: Transaction, model_id: str, version: int) -> Row[Any]:
     """Return a version of a model as stored, the newest for 0. Raises NotFound, which names the models there are."""
     row = await store.get_version(tx, model_id, version)
     if row is None:
-        known = ", ".join(await store.model_ids(tx)) or "none"
-        name = f"{model_id} version {version}" if version else model_id
-        raise ScoringModelNotFound(kind="scoring model", id=name, known=known)
+        raise await unknown_model(tx, f"{model_id} version {version}" if version else model_id)
     return row
+
+
+async def unknown_model(tx: Transaction, name: str) -> ScoringModelNotFound:
+    """Return the error for a model that there is not; it names those that there are."""
+    known = ", ".join(await store.model_ids(tx)) or "none"
+    return ScoringModelNotFound(kind="scoring model", id=name, known=known)
 
 
 async def find(tx: Transaction, target: Target, *, lock: bool) -> Person:
@@ -142,11 +167,20 @@ async def find(tx: Transaction, target: Target, *, lock: bool) -> Person:
             raise await merges.kept_by(tx, contact_id) or NotFound(kind="contact", id=contact_id)
         return Person(None, None)
     if not lead_id:
-        newest = (await records.newest_leads(tx, [contact.id])).get(contact.id)
+        newest = await _newest_lead(tx, contact.id, target.as_of)
         lead_id = newest.id if newest else ""
-    if not lead_id:
-        return Person(contact, None)
-    return Person(contact, await _held(tx, lead_id) if lock else await records.get(tx, lead_id))
+    lead = None
+    if lead_id:
+        lead = await _held(tx, lead_id) if lock else await records.get(tx, lead_id)
+    if target.etag and (lead is None or lead.etag != target.etag):
+        raise EtagMismatch(kind="lead", id=lead_id or "-", current=lead.etag if lead else "-", given=target.etag)
+    return Person(contact, lead)
+
+
+async def _newest_lead(tx: Transaction, contact_id: str, as_of: datetime | None) -> Record | None:
+    if as_of is not None:
+        return await lead_facts.newest_lead_then(tx, contact_id, as_of)
+    return (await records.newest_leads(tx, [contact_id])).get(contact_id)
 
 
 async def _held(tx: Transaction, record_id: str) -> Record | None:
@@ -160,9 +194,10 @@ async def weigh(
 
     `lock` takes the model's turns for this transaction.
     """
-    facts = await _facts(call, model.rules, target, person)
+    settled = claims.settle(model.rules, await _facts(call, model.rules, target, person), target.claims)
+    facts = settled.facts
     result = scoring.score(model.rules, facts)
-    choice = await _owner(call.tx, model, person.lead, result, planned, lock=lock)
+    choice = await _owner(call.tx, model, person.lead, facts, result, planned, lock=lock)
     reason = scoring.demand(model.rules, facts, result)
     contact_fields = person.contact.fields if person.contact else {}
     lead_fields = person.lead.fields if person.lead else {}
@@ -174,6 +209,8 @@ async def weigh(
         person.lead.id if person.lead else "lead",
         _diff(lead_fields, _lead_patch(model, result, choice, lead_fields)),
     )
+    effect = model.rules.on_tier.get(result.tier) if result.tier != lead_fields.get("tier") else None
+    obstacle = await _obstacle(call.tx, effect)
     body = plan.body(
         subject={
             "contact_id": person.contact.id if person.contact else None,
@@ -185,8 +222,21 @@ async def weigh(
         choice=choice,
         approval_reason=reason,
         settings=(contact, lead),
+        claims=settled.used,
+        effect=effect,
+        obstacle=obstacle,
     )
-    return Qualification(person, model, result, choice, reason, contact, lead, body)
+    return Qualification(person, model, result, choice, reason, contact, lead, body, settled, effect, obstacle)
+
+
+async def _obstacle(tx: Transaction, effect: TierEffect | None) -> str:
+    """Return why the workflow of an effect takes nobody now; empty when it does."""
+    if effect is None or not effect.enroll:
+        return ""
+    row = await workflows.get(tx, effect.enroll)
+    if row is None:
+        return "there is no such workflow"
+    return "" if row.state in (WorkflowState.ACTIVE, WorkflowState.PAUSED) else f"it is {row.state}"
 
 
 def _diff(fields: Mapping[str, Any], patch: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -215,45 +265,36 @@ def _lead_patch(model: Model, result: Score, choice: Choice | None, lead: Mappin
 
 
 async def _facts(call: Call, rules: ScoringModel, target: Target, person: Person) -> LeadFacts:
-    until = target.as_of or call.now
-    origins: dict[str, Origin] = {}
-    contact = await _then(call.tx, "contact", person.contact, target.as_of, origins)
-    lead = await _then(call.tx, "lead", person.lead, target.as_of, origins)
-    changed = field_changes.diff(contact.fields, target.patch(person.contact))
-    if changed:
-        contact = replace(contact, fields=field_changes.apply(contact.fields, changed))
-        own = Origin(call.caller.principal_id, call.now)
-        origins |= {f"contact.{change.field}": own for change in changed}
-    found: tuple[EventFacts, ...] = ()
-    if person.contact is not None and rules.event_names:
-        since = until - rules.window
-        found = await store.contact_events(call.tx, person.contact.id, rules.event_names, since, until)
-    return LeadFacts(contact, lead, until, found, origins)
-
-
-async def _then(
-    tx: Transaction, record_type: str, record: Record | None, as_of: datetime | None, origins: dict[str, Origin]
-) -> RecordFacts:
-    """Return a record's facts, as they were at an instant where one is given, and note their origins."""
-    if record is None:
-        return RecordFacts("", record_type, {})
-    if as_of is not None and record.created_at > as_of:
-        return RecordFacts(record.id, record_type, {})
-    if as_of is not None:
-        record = await records.as_of(tx, record, as_of)
-    known = await store.field_origins(tx, record.id, as_of)
-    origins |= {f"{record_type}.{path}": origin for path, origin in known.items()}
-    return record.facts
+    wanted = Wanted(person.lead, person.contact, target.as_of or call.now, past=target.as_of is not None)
+    (facts,) = await lead_facts.load(call.tx, [wanted], Needs.of([rules], provenance=True))
+    changed = field_changes.diff(facts.contact.fields, target.patch(person.contact))
+    if not changed:
+        return facts
+    contact = replace(facts.contact, fields=field_changes.apply(facts.contact.fields, changed))
+    own = Origin(call.caller.principal_id, call.now)
+    origins = {**facts.origins, **{f"contact.{change.field}": own for change in changed}}
+    return replace(facts, contact=contact, origins=origins)
 
 
 async def _owner(
-    tx: Transaction, model: Model, lead: Record | None, result: Score, planned: Planned | None, *, lock: bool
+    tx: Transaction,
+    model: Model,
+    lead: Record | None,
+    facts: LeadFacts,
+    result: Score,
+    planned: Planned | None,
+    *,
+    lock: bool,
 ) -> Choice | None:
     if lead is not None and (owner_id := lead.fields.get("owner_id")):
-        owner = await organizations.get_member(tx, owner_id)
+        owner = await members.get_active(tx, owner_id)
         if owner is not None:
             return routing.keep(owner.id, owner.display_name)
-    if model.rules.routing is None or result.decision is not Decision.QUALIFIED:
+    if result.decision is not Decision.QUALIFIED:
+        return None
+    if model.rules.routing_id:
+        return await _routed(tx, model.rules.routing_id, facts, planned)
+    if model.rules.routing is None:
         return None
     cursor = await store.cursor(tx, model.id, lock=lock)
     there = await candidates(tx, model.rules.routing.members)
@@ -269,7 +310,18 @@ async def _owner(
     return Choice(promised.member_id, promised.display_name, planned.method, (), cursor)
 
 
+async def _routed(tx: Transaction, routing_id: str, facts: LeadFacts, planned: Planned | None) -> Choice:
+    """Return whom a routing gives the lead to; a promise is kept as long as that member can own leads."""
+    if planned is not None and not planned.owner_id:
+        return Choice("", "", planned.method, ())
+    promised = planned.owner_id if planned is not None else ""
+    choice = await routing_leads.propose(tx, routing_id, facts.contact, facts.lead, promised=promised)
+    if planned is not None and choice.member_id == planned.owner_id:
+        return replace(choice, method=planned.method)
+    return choice
+
+
 async def candidates(tx: Transaction, emails: tuple[str, ...]) -> dict[str, Candidate]:
     """Return the members among these, by e-mail."""
-    members = await organizations.members_by_email(tx, emails)
-    return {email: Candidate(row.id, email, row.display_name) for email, row in members.items()}
+    there = await members.active_by_email(tx, emails)
+    return {email: Candidate(row.id, email, row.display_name) for email, row in there.items()}

@@ -1,4 +1,4 @@
-"""Handlers of RecordService: contacts, companies and leads with their history."""
+"""Handlers of RecordService for records of every type, with their history."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy import Row
+
 from core.domain import filters
+from core.domain.articles import with_article
 from core.domain.errors import Invalid, NotFound, Violation, invalid
-from core.domain.filters import And, Comparison, Expression, Kind, Not, Or
+from core.domain.filters import And, Comparison, Expression, Not, Or
 from core.domain.nearest import did_you_mean
 from core.domain.records import identity
 from core.domain.records.changes import Change
-from core.domain.records.fields import RECORD_TYPES, STANDARD_FIELDS, validate_fields
+from core.domain.records.fields import STANDARD_FIELDS, validate_fields
 from core.domain.records.identity import Identifier
+from core.domain.records.schema import MEMBER, STANDARD, Schema, TypeSchema
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
-from core.store import identifiers, merges, organizations, records
+from core.store import identifiers, members, merges, record_pages, record_schema, records
+from core.store.record_pages import Order
 from core.store.records import Record, Written
 from core.store.transaction import Transaction
 from dripstone.v1 import record_pb2 as pb
 
-_ABOUT: Mapping[str, Kind] = {"id": "string", "create_time": "instant", "update_time": "instant", "custom.*": "any"}
 _NO_OWNER = "-"
 
 
@@ -31,28 +35,40 @@ async def get_record(request: pb.GetRecordRequest, call: Call) -> pb.Record:
 
 
 async def list_records(request: pb.ListRecordsRequest, call: Call) -> pb.ListRecordsResponse:
-    """Return a page of records of one type, newest first."""
-    record_type = _record_type(request.type)
-    kinds: dict[str, Kind] = {name: field.kind for name, field in STANDARD_FIELDS[record_type].items()}
-    where = filters.parse(request.filter, {**kinds, **_ABOUT})
-    if where is not None and record_type == "contact":
-        where = await _emails_by_identity(call.tx, where)
-    page, token = await records.page(
-        call.tx, record_type, request.page_size, request.page_token, filter_text=request.filter, where=where
+    """Return a page of records of one type, newest first unless told otherwise."""
+    schema = await record_schema.of(call.tx)
+    of = schema.of(known_type(schema, request.type))
+    where = await parsed_filter(call.tx, of, request.filter)
+    page, token = await record_pages.page(
+        call.tx,
+        of,
+        request.page_size,
+        request.page_token,
+        filter_text=request.filter,
+        where=where,
+        order=Order.read(request.order_by, of),
+        deleted=request.show_deleted,
     )
     return pb.ListRecordsResponse(records=await messages(call.tx, page), next_page_token=token)
 
 
+async def parsed_filter(tx: Transaction, of: TypeSchema, text: str) -> Expression | None:
+    """Return a filter of records of one type, None for an empty one. Raises Invalid."""
+    where = filters.parse(text, {**of.filter_kinds(), **record_pages.ABOUT})
+    return where if where is None or of.name != "contact" else await _emails_by_identity(tx, where)
+
+
 async def upsert_record(request: pb.UpsertRecordRequest, call: Call) -> pb.UpsertRecordResponse:
     """Create a record, or set fields of the one that the external reference or the e-mail names."""
-    record_type = _record_type(request.type)
-    fields, violations = validate_fields(record_type, from_struct(request.fields))
+    schema = await record_schema.of(call.tx)
+    record_type = known_type(schema, request.type)
+    fields, violations = validate_fields(record_type, from_struct(request.fields), schema=schema)
     reference = _external_ref(request, violations)
     if violations:
         raise Invalid(*violations)
-    await _check_references(call.tx, record_type, fields)
+    await check_references(call.tx, schema.of(record_type), fields)
     written = await records.upsert(
-        call.tx, record_type, fields, reference, actor=call.caller.principal_id, cause=_cause(call, request.reason)
+        call.tx, record_type, fields, reference, actor=call.caller.principal_id, cause=cause_of(call, request.reason)
     )
     return pb.UpsertRecordResponse(
         record=(await messages(call.tx, [written.record]))[0],
@@ -64,24 +80,26 @@ async def upsert_record(request: pb.UpsertRecordRequest, call: Call) -> pb.Upser
 async def update_record(request: pb.UpdateRecordRequest, call: Call) -> pb.UpdateRecordResponse:
     """Change the named fields of a record and tell what that changed."""
     record = await _get(call.tx, request.record_id)
-    fields, violations = validate_fields(record.type, from_struct(request.fields))
+    schema = await record_schema.of(call.tx)
+    of = schema.of(record.type)
+    fields, violations = validate_fields(record.type, from_struct(request.fields), schema=schema)
     if request.update_mask.paths:
-        fields, more = _masked(record.type, fields, request.update_mask.paths)
+        fields, more = _masked(of, fields, request.update_mask.paths, schema)
         violations += more
+    required = [one.name for one in of.standard.values() if one.required]
+    emptied = [name for name in required if name in fields and fields[name] is None]
+    needed = f"{with_article(record.type)} cannot be without it"
+    violations += [Violation(f"fields.{name}", "REQUIRED", needed) for name in emptied]
     if violations:
         raise Invalid(*violations)
-    required = [f"fields.{name}" for name, field in STANDARD_FIELDS[record.type].items() if field.required]
-    emptied = [path for path in required if fields.get(path.removeprefix("fields."), "") is None]
-    if emptied:
-        raise Invalid(*(Violation(path, "REQUIRED", f"a {record.type} cannot be without it") for path in emptied))
-    await _check_references(call.tx, record.type, fields)
+    await check_references(call.tx, of, fields)
     written = await records.update(
         call.tx,
         record.id,
         fields,
         expected_etag=request.etag,
         actor=call.caller.principal_id,
-        cause=_cause(call, request.reason),
+        cause=cause_of(call, request.reason),
     )
     return pb.UpdateRecordResponse(
         record=(await messages(call.tx, [written.record]))[0], changes=_changes(written, call, request.reason)
@@ -92,25 +110,30 @@ async def list_record_changes(request: pb.ListRecordChangesRequest, call: Call) 
     """Return a page of a record's history, newest first."""
     await _get(call.tx, request.record_id)
     rows, token = await records.changes_page(call.tx, request.record_id, request.page_size, request.page_token)
-    found = [
-        pb.RecordChange(
-            id=row.id,
-            record_id=row.record_id,
-            field=row.field,
-            old_value=to_value(row.old_value),
-            new_value=to_value(row.new_value),
-            actor=row.actor,
-            cause=row.cause,
-            create_time=to_timestamp(row.created_at),
-        )
-        for row in rows
-    ]
-    return pb.ListRecordChangesResponse(changes=found, next_page_token=token)
+    return pb.ListRecordChangesResponse(changes=[change_message(row) for row in rows], next_page_token=token)
+
+
+def change_message(row: Row[Any]) -> pb.RecordChange:
+    """Return a change as the contract has it; the row has the record's type."""
+    return pb.RecordChange(
+        id=row.id,
+        record_id=row.record_id,
+        field=row.field,
+        old_value=to_value(row.old_value),
+        new_value=to_value(row.new_value),
+        actor=row.actor,
+        cause=row.cause,
+        create_time=to_timestamp(row.created_at),
+        record_type=row.record_type,
+        reverted_by=row.reverted_by or "",
+    )
 
 
 async def messages(tx: Transaction, found: Sequence[Record]) -> list[pb.Record]:
     """Return records as the contract has them, with their names in other systems."""
     references = await identifiers.external_refs(tx, [record.id for record in found])
+    own = any(record.type not in STANDARD_FIELDS for record in found)
+    schema = await record_schema.of(tx) if own else STANDARD
     return [
         pb.Record(
             id=record.id,
@@ -120,6 +143,8 @@ async def messages(tx: Transaction, found: Sequence[Record]) -> list[pb.Record]:
             etag=record.etag,
             create_time=to_timestamp(record.created_at),
             update_time=to_timestamp(record.updated_at),
+            title=schema.of(record.type).title(record.fields),
+            delete_time=to_timestamp(record.deleted_at),
         )
         for record in found
     ]
@@ -132,11 +157,12 @@ async def _get(tx: Transaction, record_id: str) -> Record:
     return record
 
 
-def _record_type(text: str) -> str:
-    if text in RECORD_TYPES:
+def known_type(schema: Schema, text: str, field: str = "type") -> str:
+    """Return a type of records. Raises Invalid for one that there is not."""
+    if text in schema.types:
         return text
-    hint = did_you_mean(text, RECORD_TYPES, "Use contact, company or lead.")
-    raise invalid("type", "UNKNOWN_RECORD_TYPE", f"`{text[:40]}` is no type of record", hint)
+    hint = did_you_mean(text, schema.types, f"Use {', '.join(schema.types)}.")
+    raise invalid(field, "UNKNOWN_RECORD_TYPE", f"`{text[:40]}` is no type of record", hint)
 
 
 def _external_ref(request: pb.UpsertRecordRequest, violations: list[Violation]) -> list[Identifier]:
@@ -151,13 +177,13 @@ def _external_ref(request: pb.UpsertRecordRequest, violations: list[Violation]) 
 
 
 def _masked(
-    record_type: str, fields: Mapping[str, Any], paths: Iterable[str]
+    of: TypeSchema, fields: Mapping[str, Any], paths: Iterable[str], schema: Schema
 ) -> tuple[dict[str, Any], list[Violation]]:
     """Return the fields that a mask names; one that is named and not sent is removed."""
     chosen: dict[str, Any] = {}
     violations: list[Violation] = []
     for index, path in enumerate(paths):
-        _, problems = validate_fields(record_type, {path: None})
+        _, problems = validate_fields(of.name, {path: None}, schema=schema)
         if problems:
             violations.append(replace(problems[0], field=f"update_mask.paths[{index}]"))
             continue
@@ -166,26 +192,20 @@ def _masked(
     return chosen, violations
 
 
-async def _check_references(tx: Transaction, record_type: str, fields: Mapping[str, Any]) -> None:
+async def check_references(tx: Transaction, of: TypeSchema, fields: Mapping[str, Any]) -> None:
     """Refuse ids of records and members that are not there. Raises Invalid."""
-    wanted = {
-        name: (field.prefix, fields[name])
-        for name, field in STANDARD_FIELDS[record_type].items()
-        if field.prefix and fields.get(name) is not None
-    }
-    found: set[str] = set()
-    record_ids = [value for prefix, value in wanted.values() if prefix != "mem"]
-    if record_ids:
-        found |= set(await records.get_many(tx, record_ids))
-    for prefix, value in wanted.values():
-        if prefix == "mem" and await organizations.get_member(tx, value) is not None:
-            found.add(value)
-    missing = [(f"fields.{name}", value) for name, (_, value) in wanted.items() if value not in found]
+    wanted = {path: (kind, fields[path]) for path, kind in of.references().items() if fields.get(path) is not None}
+    named = [value for kind, value in wanted.values() if kind != MEMBER]
+    there = {one.id: one.type for one in (await records.get_many(tx, named)).values()} if named else {}
+    for kind, value in wanted.values():
+        if kind == MEMBER and await members.get_active(tx, value) is not None:
+            there[value] = MEMBER
+    missing = [(f"fields.{path}", value) for path, (kind, value) in wanted.items() if there.get(value) != kind]
     if missing:
         raise Invalid(
             *[
                 await merges.where_named(tx, field, value)
-                or Violation(field, "NOT_FOUND", f"there is no {value}", "Check the id.")
+                or Violation(field, "NOT_FOUND", f"there is no {value} of the type that it names", "Check the id.")
                 for field, value in missing
             ]
         )
@@ -207,7 +227,8 @@ async def _emails_by_identity(tx: Transaction, where: Expression) -> Expression:
     return where
 
 
-def _cause(call: Call, reason: str) -> str:
+def cause_of(call: Call, reason: str) -> str:
+    """Return what to write as the cause of a change that a caller gave a reason for."""
     return f"{call.cause} ({reason})" if reason else call.cause
 
 
@@ -220,8 +241,9 @@ def _changes(written: Written, call: Call, reason: str) -> list[pb.RecordChange]
             old_value=to_value(change.old),
             new_value=to_value(change.new),
             actor=call.caller.principal_id,
-            cause=_cause(call, reason),
+            cause=cause_of(call, reason),
             create_time=to_timestamp(written.record.updated_at),
+            record_type=written.record.type,
         )
 
     return [message(*pair) for pair in zip(written.change_ids, written.changes, strict=True)]

@@ -21,7 +21,8 @@ REPLAYED = "dripstone-replayed"
 """Trailing metadata of an answer that was given before."""
 
 _MOST_CONCURRENT_CALLS = 1_000
-_LARGEST_REQUEST = 4 * 1024 * 1024
+_LARGEST_REQUEST = 11 * 1024 * 1024
+"""In bytes: a file of an import, and what goes with it."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", _LARGEST_REQUEST),
     ("grpc.keepalive_time_ms", 30_000),

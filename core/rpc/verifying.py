@@ -21,6 +21,7 @@ from core.domain.webhooks.classify import MEANINGS, Outcome
 from core.domain.webhooks.endpoint_options import HIGHEST_RATE
 from core.domain.webhooks.receivers import Outgoing
 from core.domain.webhooks.states import EndpointKind
+from core.rpc import audit_trail
 from core.rpc.call import Call, Parts
 from core.rpc.convert import to_duration
 from core.rpc.endpoint_messages import message_of
@@ -49,7 +50,7 @@ async def test_endpoint(request: pb.TestEndpointRequest, call: Call) -> pb.TestE
     receiver = endpoints.receiver(row)
     result = await send_signed(parts.webhook_sender, receiver, Outgoing(ids.mint("msg", now), payload), now)
     if result.ruling.delivered and receivers.echoes(receiver, result.response_text):
-        await _verified(row, parts)
+        await _verified(row, call)
     return pb.TestEndpointResponse(
         ok=result.ruling.delivered,
         stage=MEANINGS[result.outcome].stage,
@@ -68,7 +69,7 @@ async def verify_endpoint(request: pb.VerifyEndpointRequest, call: Call) -> pb.V
         raise invalid("endpoint_id", "ENDPOINT_PULLS", message, "Stream its messages; there is no limit to lift.")
     handshake = request.proof == pb.VERIFICATION_PROOF_HANDSHAKE
     outcome, said, rate = await (_shake_hands(row, call.parts) if handshake else _challenge(row, call.parts))
-    if outcome is Outcome.DELIVERED and not await _verified(row, call.parts, rate):
+    if outcome is Outcome.DELIVERED and not await _verified(row, call, rate):
         outcome, said = Outcome.VERIFICATION_FAILED, "its URL was changed meanwhile"
     now_is = await _get(call, row.id)
     sentence = MEANINGS[outcome].sentence
@@ -139,15 +140,17 @@ def _per_second(per_minute: str) -> float:
     return 0
 
 
-async def _verified(row: Row[Any], parts: Parts, rate: float = 0) -> bool:
+async def _verified(row: Row[Any], call: Call, rate: float = 0) -> bool:
     """Note the proof; tell whether the endpoint still is where the proof came from."""
-    async with parts.database.write(row.org_id) as tx:
+    async with call.parts.database.write(row.org_id) as tx:
         now_is = await endpoints.get(tx, row.id, lock="change")
         if now_is is None or (now_is.url, now_is.challenge) != (row.url, row.challenge):
             return False
         if rate and not 0 < now_is.rate_per_second <= rate:
             await endpoints.change(tx, row.id, {"rate_per_second": rate})
         await endpoints.verify(tx, [(row.org_id, row.id, row.challenge)])
+        summary = "verify endpoint: it gave its proof"
+        await audit_trail.note(tx, call, method="WebhookService.VerifyEndpoint", subject_id=row.id, summary=summary)
     return True
 
 

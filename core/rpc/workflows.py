@@ -14,13 +14,27 @@ from core.domain.effects import Emit
 from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, WrongState, invalid
 from core.domain.steps.shapes import Lookups
 from core.domain.webhooks import own_types
+from core.domain.workflow import launch_gate
 from core.domain.workflow.compile import Compiled, compile_document
 from core.domain.workflow.document import from_wire, parse_source, render_source, to_wire
 from core.domain.workflow.source import check_plain
+from core.domain.workflow.version import Version
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.rpc.listing import listed
-from core.store import deliveries, endpoints, event_types, organizations, qualification, sources, workflows
+from core.store import (
+    deliveries,
+    endpoints,
+    event_types,
+    members,
+    organizations,
+    projects,
+    qualification,
+    record_schema,
+    routings,
+    sources,
+    workflows,
+)
 from core.store.deliveries import Emission
 from core.store.transaction import Transaction
 from core.store.workflows import WorkflowState
@@ -50,7 +64,12 @@ async def create_workflow(request: pb.CreateWorkflowRequest, call: Call) -> pb.W
     written = _written(request)
     workflow_id = _chosen_id(request.workflow_id, call)
     row = await workflows.create(
-        call.tx, workflow_id, title=written.title, source=written.source, document=written.document
+        call.tx,
+        workflow_id,
+        title=written.title,
+        source=written.source,
+        document=written.document,
+        project_id=await _project(request.project_id, call),
     )
     if row is None:
         raise AlreadyExists(kind="workflow", id=workflow_id)
@@ -104,7 +123,11 @@ async def get_workflow(request: pb.GetWorkflowRequest, call: Call) -> pb.Workflo
 
 async def list_workflows(request: pb.ListWorkflowsRequest, call: Call) -> pb.ListWorkflowsResponse:
     """Return a page of workflows, newest first, without their documents."""
-    rows, token = await listed(call.tx, request, workflows.listing(), workflows.workflows, _FILTERED)
+    statement = workflows.listing()
+    if request.project_id:
+        statement = statement.where(workflows.workflows.c.project_id == request.project_id)
+    table = workflows.workflows
+    rows, token = await listed(call.tx, request, statement, table, _FILTERED, within=request.project_id)
     return pb.ListWorkflowsResponse(workflows=[_summary(row) for row in rows], next_page_token=token)
 
 
@@ -173,6 +196,13 @@ async def _get(call: Call, workflow_id: str, etag: str = "") -> Row[Any]:
     return row
 
 
+async def _project(project_id: str, call: Call) -> str | None:
+    """Return the project that a new workflow goes to, held, or None. Raises NotFound."""
+    if project_id and await projects.get(call.tx, project_id, lock=True) is None:
+        raise NotFound(kind="project", id=project_id)
+    return project_id or None
+
+
 async def _compiled(document: Mapping[str, Any], call: Call, workflow_id: str = "", number: int = 0) -> Compiled:
     return compile_document(document, await lookups(call.tx), workflow_id=workflow_id, number=number)
 
@@ -183,7 +213,8 @@ async def lookups(tx: Transaction) -> Lookups:
         "endpoint_ids": (endpoints.endpoints.c.id,),
         "workflow_ids": (workflows.workflows.c.id,),
         "model_ids": (qualification.scoring_models.c.id,),
-        "member_ids": (organizations.members.c.id,),
+        "member_ids": (members.members.c.id,),
+        "routing_ids": (routings.routings.c.id,),
         "source_ids": (sources.sources.c.id, sources.sources.c.display_name),
     }
     known = {
@@ -191,19 +222,34 @@ async def lookups(tx: Transaction) -> Lookups:
         for name, wanted in columns.items()
     }
     schemas = {row.name: own_types.compiled(row.schema) for row in await event_types.newest(tx)}
-    return Lookups(**known, event_schemas={name: schema for name, schema in schemas.items() if schema is not None})
+    return Lookups(
+        **known,
+        schema=await record_schema.of(tx),
+        event_schemas={name: schema for name, schema in schemas.items() if schema is not None},
+    )
+
+
+async def _faultless(document: Mapping[str, Any], call: Call, workflow_id: str, number: int) -> Version:
+    """Return the version of a document. Raises Invalid with everything that is wrong."""
+    compiled = await _compiled(document, call, workflow_id, number)
+    if compiled.version is None:
+        raise Invalid(*[Violation(one.field, one.reason, one.message, one.hint) for one in compiled.problems])
+    return compiled.version
 
 
 async def _publish(row: Row[Any], call: Call) -> pb.Workflow:
     number = row.published_version + 1
-    compiled = await _compiled(row.draft_document, call, row.id, number)
-    if compiled.version is None:
-        raise Invalid(*[Violation(one.field, one.reason, one.message, one.hint) for one in compiled.problems])
-    row = await workflows.publish(call.tx, row, compiled.version, call.caller.principal_id)
+    document, source = row.draft_document, row.draft_source
+    version = await _faultless(document, call, row.id, number)
+    if launch_gate.is_wanted(document, await organizations.wants_gate(call.tx)):
+        document = launch_gate.with_gate(document)
+        source = render_source(document)
+        version = await _faultless(document, call, row.id, number)
+    row = await workflows.publish(call.tx, row, version, call.caller.principal_id, source=source)
     data = {"workflow_id": row.id, "version": number, "title": row.title, "actor": call.caller.principal_id}
     message = names.derive("msg", call.now, call.caller.org_id, row.id, number, "published")
     await deliveries.emit(call.tx, [Emission(call.caller.org_id, Emit(message, "workflow.published", data))])
-    return _message(row, row.draft_document, row.draft_source, number)
+    return _message(row, document, source, number)
 
 
 def _etag(row: Row[Any]) -> str:
@@ -221,6 +267,7 @@ def _summary(row: Row[Any]) -> pb.Workflow:
         update_time=to_timestamp(row.updated_at),
         pause_time=to_timestamp(row.paused_at),
         pause_reason=row.pause_reason,
+        project_id=row.project_id or "",
     )
 
 

@@ -118,6 +118,11 @@ class Outside:
 
     def _owner(self, ask: Ask) -> Answered:
         payload = ask.payload
+        if "routing_id" in payload:
+            if not self._assumptions.owners:
+                return Answered(ask.id, False, reason="Nobody is assumed to take it.")
+            routing_id = str(payload["routing_id"])
+            return Answered(ask.id, True, {"owner_id": f"whoever {routing_id} says"}, f"Given by {routing_id}.")
         owners = [(str(one["member"]), int(one["weight"])) for one in payload["owners"]]
         members = frozenset(member for member, _ in owners) if self._assumptions.owners else frozenset()
         keep = payload.get("current") if payload["method"] == "sticky" else None

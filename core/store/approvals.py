@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Index, Row, Table, and_, literal_column, select, text, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Index,
+    Row,
+    Table,
+    Text,
+    and_,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 
 from core.domain import names
-from core.domain.control.approval import Approval, ApprovalState, withdraw
+from core.domain.control.approval import Approval, ApprovalState, Rule, Vote, time_out, withdraw
+from core.domain.control.approval_rule import OnTimeout, from_plain
 from core.domain.effects import Emit, RequestApproval
 from core.domain.enrollment import Enrollment
-from core.store import deliveries
+from core.store import approval_subjects, deliveries
+from core.store.approval_subjects import Settlement
 from core.store.deliveries import Emission
 from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
@@ -36,6 +52,13 @@ approvals = Table(
     Column("created_at", Instant, nullable=False),
     Column("decided_at", Instant),
     Column("expires_at", Instant),
+    # Who decides and by when; empty for the usual rule.
+    Column("rule", Json, nullable=False),
+    # The policy that asked for it; empty for none.
+    Column("policy_id", Name, nullable=False),
+    # Who decides for whom.
+    Column("delegations", Json, nullable=False),
+    Column("escalated_at", Instant),
     Index("approvals_subject", "org_id", "subject_kind", "subject_id"),
     Index("approvals_state", "org_id", "state", "id"),
     Index(
@@ -48,9 +71,13 @@ approvals = Table(
 
 _COLUMNS = (
     *("org_id", "id", "subject_kind", "subject_id", "title", "details", "subject_hash", "state"),
-    *("requester_id", "decider_id", "comment", "created_at", "expires_at"),
+    *("requester_id", "decider_id", "comment", "created_at", "expires_at", "rule", "policy_id", "delegations"),
 )
 _CLOSED_AT_ONCE = 500
+_MOST_OF_SUBJECT = 50
+_EXPIRED = ApprovalState.EXPIRED
+STEP = "step"
+"""The kind of subject whose enrollment the engine moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +87,15 @@ class NewApproval:
     org_id: str
     id: str
     subject_kind: str
-    """`step` or `plan`."""
+    """`step`, `plan`, `call` or another kind that is registered with `approval_subjects`."""
     subject_id: str
     title: str
     subject_hash: str
     requester_id: str
     details: Mapping[str, Any] = field(default_factory=dict)
     expires_at: datetime | None = None
+    rule: Rule = field(default_factory=Rule)
+    policy_id: str = ""
 
     @classmethod
     def of_step(cls, enrollment: Enrollment, effect: RequestApproval) -> NewApproval:
@@ -74,7 +103,7 @@ class NewApproval:
         return cls(
             org_id=enrollment.org_id,
             id=effect.id,
-            subject_kind="step",
+            subject_kind=STEP,
             subject_id=enrollment.id,
             title=effect.title,
             subject_hash=f"{enrollment.id}/{enrollment.rev}",
@@ -87,6 +116,7 @@ class NewApproval:
                 "contact_id": enrollment.contact_id,
             },
             expires_at=effect.expires_at,
+            rule=effect.rule,
         )
 
     def announcement(self, now: datetime) -> Emission:
@@ -105,8 +135,8 @@ class NewApproval:
         return Emission(self.org_id, Emit(message_id, "approval.requested", data))
 
 
-def to_domain(row: Row[Any]) -> Approval:
-    """Return a row as the rules see it."""
+def to_domain(row: Row[Any], votes: Sequence[Row[Any]] = ()) -> Approval:
+    """Return a row as the rules see it, with what was voted."""
     return Approval(
         id=row.id,
         subject_kind=row.subject_kind,
@@ -119,15 +149,20 @@ def to_domain(row: Row[Any]) -> Approval:
         decider_id=row.decider_id,
         comment=row.comment,
         decided_at=row.decided_at,
+        rule=from_plain(row.rule),
+        votes=tuple(Vote(one.principal_id, one.decision == "approve") for one in votes if one.decision),
+        delegations=row.delegations,
+        escalated_at=row.escalated_at,
     )
 
 
 async def create_many(tx: Transaction, requests: Sequence[NewApproval]) -> None:
     """Write requests; each names its organization. The caller announces them."""
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (
             *(one.org_id, one.id, one.subject_kind, one.subject_id, one.title, one.details, one.subject_hash),
             *(ApprovalState.PENDING.value, one.requester_id, "", "", tx.now, one.expires_at),
+            *({} if one.rule == Rule() else one.rule.plain(), one.policy_id, {}),
         )
         for one in requests
     ]
@@ -151,6 +186,25 @@ async def of_subject(tx: Transaction, kind: str, subject_id: str, *, lock: bool 
     return await tx.first(statement.with_for_update() if lock else statement)
 
 
+async def all_of_subject(tx: Transaction, kind: str, subject_id: str, *, lock: bool = False) -> Sequence[Row[Any]]:
+    """Return the newest approvals asked for a subject, the newest first."""
+    statement = (
+        select(approvals)
+        .where(approvals.c.subject_kind == kind, approvals.c.subject_id == subject_id)
+        .order_by(approvals.c.id.desc())
+        .limit(_MOST_OF_SUBJECT)
+    )
+    return await tx.all(statement.with_for_update() if lock else statement)
+
+
+async def pending_of(tx: Transaction, kind: str, requester_id: str) -> int:
+    """Return how many approvals of a kind of subject wait for a decision that a principal asked for."""
+    a = approvals.c
+    here = (a.state == ApprovalState.PENDING.value, a.subject_kind == kind, a.requester_id == requester_id)
+    row = await tx.first(select(func.count()).select_from(approvals).where(*here))
+    return 0 if row is None else int(row[0])
+
+
 async def save(tx: Transaction, approval: Approval) -> None:
     """Write an approval's new state; the caller holds its row."""
     await tx.run(
@@ -161,6 +215,9 @@ async def save(tx: Transaction, approval: Approval) -> None:
             decider_id=approval.decider_id,
             comment=approval.comment,
             decided_at=approval.decided_at,
+            expires_at=approval.expires_at,
+            delegations=dict(approval.delegations),
+            escalated_at=approval.escalated_at,
         )
     )
 
@@ -196,6 +253,41 @@ async def cancel(tx: Transaction, ids: Sequence[tuple[str, str]]) -> int:
     return len(rows)
 
 
+async def hand_over(tx: Transaction, member_id: str, successor_id: str) -> int:
+    """Let a successor decide what was asked of a member who is gone, or nobody; return how many requests changed."""
+    mentioned = cast(approvals.c.rule, Text).contains(member_id, autoescape=True)
+    pending = approvals.c.state == ApprovalState.PENDING.value
+    named = select(approvals).where(pending, mentioned).with_for_update()
+    changed = 0
+    for row in await tx.all(named):
+        rule = from_plain(row.rule)
+        heir = () if successor_id in ("", row.requester_id) else (successor_id,)
+        after = replace(
+            rule,
+            member_ids=_without(rule.member_ids, member_id, heir),
+            escalate_to=_without(rule.escalate_to, member_id, heir),
+        )
+        if after != rule and not (after.is_open and not rule.is_open):  # named nobody means anybody
+            changed += await tx.run(update(approvals).where(approvals.c.id == row.id).values(rule=after.plain()))
+    return changed
+
+
+def _without(member_ids: tuple[str, ...], gone: str, heir: tuple[str, ...]) -> tuple[str, ...]:
+    if gone not in member_ids:
+        return member_ids
+    return tuple(dict.fromkeys((*(one for one in member_ids if one != gone), *heir)))
+
+
+async def escalate(tx: Transaction, which: Sequence[tuple[str, str, datetime]]) -> None:
+    """Ask others as well about requests `(organization, id, new last moment)` that are still open, and say so."""
+    for org, approval_id, until in which:
+        (row, *_) = await _pending(tx, these(approvals, [(org, approval_id)])) or (None,)
+        if row is not None and row.escalated_at is None:
+            later = replace(to_domain(row), escalated_at=tx.now, expires_at=until)
+            await save(tx.within(org), later)
+            await deliveries.emit(tx, [_asked_of_others(row, tx.now)])
+
+
 # Nobody is late while a workflow is paused: resuming says what becomes of them.
 _GOES_ON = text(
     "(subject_kind <> 'step' OR NOT EXISTS (SELECT 1 FROM workflows w WHERE w.org_id = approvals.org_id "
@@ -204,10 +296,41 @@ _GOES_ON = text(
 
 
 async def expire_due(tx: Transaction, now: datetime) -> int:
-    """Close requests that nobody decided in time and say so, in a system transaction; return how many."""
-    rows = await _pending(tx, and_(approvals.c.expires_at <= now, _GOES_ON))
-    await _close(tx, rows, ApprovalState.EXPIRED)
+    """Do what their rules say with requests that nobody decided in time, in a system transaction; return how many.
+
+    An enrollment's own timer decides what follows for it, so a step's approval only expires here; one that is to ask
+    others is left to the timer.
+    """
+    late = await _pending(tx, and_(approvals.c.expires_at <= now, _GOES_ON))
+    rows = [row for row in late if row.subject_kind != STEP or _is_last(row)]
+    by_state: dict[ApprovalState, list[Row[Any]]] = {}
+    for row in rows:
+        after = time_out(to_domain(row), now) if row.subject_kind != STEP else replace(to_domain(row), state=_EXPIRED)
+        by_state.setdefault(after.state, []).append(row)
+        if after.state is ApprovalState.PENDING:
+            await save(tx.within(row.org_id), after)
+            await deliveries.emit(tx, [_asked_of_others(row, now)])
+    for state, some in by_state.items():
+        if state is not ApprovalState.PENDING:
+            await _close(tx, some, state)
     return len(rows)
+
+
+def _is_last(row: Row[Any]) -> bool:
+    """Tell whether nobody else will be asked."""
+    return row.escalated_at is not None or from_plain(row.rule).on_timeout is not OnTimeout.ESCALATE
+
+
+def _asked_of_others(row: Row[Any], now: datetime) -> Emission:
+    data = {
+        "approval_id": row.id,
+        "title": row.title,
+        "subject_kind": row.subject_kind,
+        "subject_id": row.subject_id,
+        "requester_id": row.requester_id,
+        "details": {**row.details, "escalated": True},
+    }
+    return Emission(row.org_id, Emit(names.derive("msg", now, row.id, "escalated"), "approval.requested", data))
 
 
 async def _pending(tx: Transaction, which: ColumnElement[bool]) -> Sequence[Row[Any]]:
@@ -223,6 +346,13 @@ async def _pending(tx: Transaction, which: ColumnElement[bool]) -> Sequence[Row[
 async def _close(tx: Transaction, rows: Sequence[Row[Any]], state: ApprovalState) -> None:
     if not rows:
         return
-    statement = update(approvals).where(these(approvals, [(row.org_id, row.id) for row in rows]))
-    await tx.run(statement.values(state=state.value, decided_at=tx.now))
+    approved = state is ApprovalState.APPROVED
+    for at_once in (False, True):
+        some = [row for row in rows if (approved and approval_subjects.used_at_once(row.subject_kind)) is at_once]
+        if some:
+            statement = update(approvals).where(these(approvals, [(row.org_id, row.id) for row in some]))
+            kept = ApprovalState.USED if at_once else state
+            await tx.run(statement.values(state=kept.value, decided_at=tx.now))
     await announce_decision(tx, rows, state.value)
+    for row in rows:
+        await approval_subjects.settle(tx, row, Settlement(state))

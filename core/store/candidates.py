@@ -52,8 +52,15 @@ class Resolved:
     conflicts: tuple[Conflict, ...] = ()
     """Identifiers that name somebody else."""
     violation: Violation | None = None
+    also_wrong: tuple[Violation, ...] = ()
+    """Whatever else is wrong with the candidate."""
     unclaimed: tuple[Identifier, ...] = ()
     """Identifiers that do not name the record from now on, because it has as many as it may have."""
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """Return everything that is wrong with the candidate."""
+        return (() if self.violation is None else (self.violation,)) + self.also_wrong
 
     @property
     def contact_id(self) -> str:
@@ -76,6 +83,8 @@ class Batch:
     merged: dict[str, RecordMerged] = field(default_factory=dict)
     """Records that callers name and that are part of others by now."""
     held: dict[str, Record] = field(default_factory=dict)
+    erased: set[Identifier] = field(default_factory=set)
+    """Addresses of people who were erased: nobody is made who has one."""
     new: dict[str, object] = field(default_factory=dict)
     """The e-mail of each record that is being made, by its id."""
     set_at: SetAt | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from core.domain.effects import (
@@ -16,6 +17,7 @@ from core.domain.effects import (
     Effect,
     Emit,
     EmitEvent,
+    EscalateApproval,
     KeepDeadLetter,
     RequestApproval,
     SendMessage,
@@ -40,6 +42,7 @@ class _Sorted:
     creations: list[created.NewRecord] = field(default_factory=list)
     requested: list[approvals.NewApproval] = field(default_factory=list)
     withdrawn: list[tuple[str, str]] = field(default_factory=list)
+    escalated: list[tuple[str, str, datetime]] = field(default_factory=list)
     emissions: list[Emission] = field(default_factory=list)
     awaited: dict[str, Enrollment] = field(default_factory=dict)
     messages: list[outgoing.NewMessage] = field(default_factory=list)
@@ -66,6 +69,8 @@ class _Sorted:
                 self.emissions.append(request.announcement(tx.now))
             case CancelApproval():
                 self.withdrawn.append((enrollment.org_id, effect.id))
+            case EscalateApproval():
+                self.escalated.append((enrollment.org_id, effect.id, effect.expires_at))
             case Emit():
                 self.emissions.append(Emission(enrollment.org_id, effect, enrollment.id))
                 if effect.awaited:
@@ -104,6 +109,7 @@ _WRITERS: tuple[tuple[str, Callable[[Transaction, Any], Awaitable[object]]], ...
     ("creations", created.create_many),
     ("requested", approvals.create_many),
     ("withdrawn", approvals.cancel),
+    ("escalated", approvals.escalate),
     ("messages", outgoing.create_many),
     ("unsent", outgoing.withdraw),
     ("new_tasks", tasks.create_many),

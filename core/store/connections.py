@@ -1,9 +1,10 @@
-"""Connections: the calls that carry the messages of a channel, and what of their limits is used up."""
+"""Connections: the calls that carry the messages of a channel, with their limits; and outside systems of record."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +14,8 @@ from core.domain.connections.call import Call
 from core.domain.connections.limits import HELD, Limits, Usage
 from core.domain.connections.result import ResultMapping
 from core.domain.connections.settings import Settings
+from core.domain.systems import settings as system_settings
+from core.domain.systems.settings import SystemSettings
 from core.domain.webhooks import authentication
 from core.domain.workflow.zones import Zone, zone_of
 from core.store import organizations
@@ -29,14 +32,19 @@ class ConnectionState(StrEnum):
     PAUSED = "paused"
 
 
-_ACTIVE = "state = 'active'"
+_ACTIVE = "state = 'active' AND kind = 'channel'"
+
+CHANNEL, SYSTEM = "channel", "system"
+"""Kinds: what carries the messages of a channel, and what is kept in step with an outside system of record."""
 
 connections = Table(
     "connections",
     metadata,
     org_id(),
     Column("id", Name, primary_key=True),
+    Column("kind", Name, nullable=False, server_default="channel"),
     Column("display_name", Name, nullable=False),
+    # Empty for a system of record.
     Column("channel", Name, nullable=False),
     # {"method", "url", "headers", "body", "content_type"}
     Column("call", Json, nullable=False),
@@ -59,6 +67,12 @@ connections = Table(
     Column("sent", Integer, nullable=False),
     # Message id to the end of its lease, in microseconds.
     Column("calls", Json, nullable=False),
+    # Of a system of record: its settings, see core/domain/systems/settings.py; credentials have a table of their own.
+    Column("system", Json, nullable=False, server_default="{}"),
+    # How far it is in step: {"contact": {"pull": microseconds}}; when that was last so, and when it pulls by itself.
+    Column("marks", Json, nullable=False, server_default="{}"),
+    Column("synced_at", Instant),
+    Column("pull_at", Instant),
     Index(
         "connections_channel",
         "org_id",
@@ -136,6 +150,37 @@ async def create(tx: Transaction, connection_id: str, given: Settings, state: Co
     return created
 
 
+async def create_system(
+    tx: Transaction, connection_id: str, display_name: str, given: SystemSettings, state: ConnectionState
+) -> Row[Any]:
+    """Insert a connection to a system of record and return it."""
+    nothing = Settings(display_name, "", Call("", "", {}, "", ""), None, ResultMapping("", "", "", ""), Limits(0, 0, 0))
+    fields = ("display_name", "channel", "call", "result", "rate_per_second", "daily_limit", "max_in_flight")
+    about = {"id": connection_id, "state": state, "rev": 1, "created_at": tx.now, "updated_at": tx.now}
+    of_system = {"kind": SYSTEM, **system_columns(given, tx.now)}
+    await tx.insert(connections, [{**setting_columns(nothing, fields), **about, **UNUSED, **of_system}])
+    row = await get(tx, connection_id)
+    assert row is not None
+    return row
+
+
+def system(row: Row[Any]) -> SystemSettings:
+    """Return what its owner has decided about a connection to a system of record."""
+    return system_settings.from_column(row.system)
+
+
+def system_columns(given: SystemSettings, now: datetime) -> dict[str, Any]:
+    """Return settings of a system of record as columns."""
+    pulls = now + timedelta(seconds=given.pull_seconds) if given.pull_seconds else None
+    return {"system": system_settings.column(given), "pull_at": pulls}
+
+
+async def active_systems(tx: Transaction) -> Sequence[Row[Any]]:
+    """Return the active systems of record of every organization, in a system transaction."""
+    c = connections.c
+    return await tx.all(select(connections).where(c.kind == SYSTEM, c.state == ConnectionState.ACTIVE))
+
+
 async def get(tx: Transaction, connection_id: str, *, lock: bool = False) -> Row[Any] | None:
     """Return a connection, or None; `lock` holds it until the transaction ends."""
     statement = select(connections).where(connections.c.id == connection_id)
@@ -157,7 +202,9 @@ async def listed(tx: Transaction, size: int, token: str) -> tuple[Sequence[Row[A
 async def active_on(tx: Transaction, channel: str, *, but: str = "") -> Row[Any] | None:
     """Return the active connection of a channel, or None; `but` is not looked at."""
     c = connections.c
-    statement = select(connections).where(c.channel == channel, c.state == ConnectionState.ACTIVE, c.id != but)
+    statement = select(connections).where(
+        c.channel == channel, c.kind == CHANNEL, c.state == ConnectionState.ACTIVE, c.id != but
+    )
     return await tx.first(statement)
 
 
@@ -178,7 +225,7 @@ async def remove(tx: Transaction, connection_id: str) -> None:
 async def hold(tx: Transaction, channel: str) -> Carrying | None:
     """Return the connection of a channel, held until the transaction ends: the active one, else one that is paused."""
     c = connections.c
-    statement = select(connections).where(c.channel == channel)
+    statement = select(connections).where(c.channel == channel, c.kind == CHANNEL)
     row = await tx.first(statement.order_by(c.state, c.id).limit(1).with_for_update())
     return None if row is None else await _carrying(tx, row)
 

@@ -6,9 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from core.store import identifiers, record_events, unsubscribed_field
+import structlog
+
+from core.domain.records.standard import DEFAULTS
+from core.store import identifiers, own_fields, pipelines, record_events, unsubscribed_field
 from core.store.record_rows import Draft, Record, Written, save
 from core.store.transaction import Transaction
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +32,36 @@ class NewRecord:
 async def create_many(tx: Transaction, new: Iterable[NewRecord]) -> list[Written]:
     """Make records, of any organizations, and tell the organizations' endpoints.
 
-    A contact whose e-mail somebody else has is made without it.
+    A contact whose e-mail somebody else has is made without it, and so is any record without own fields that do not
+    fit.
     """
-    wanted = list(new)
+    wanted = await own_fields.left_out(tx, list(new))
     changes = [identifiers.Change(one.org_id, one.id, one.record_type, one.fields) for one in wanted]
     taken = await identifiers.claim_changed(tx, changes)
+    placed = await _placed(tx, wanted)
     drafts = []
     for one in wanted:
         draft = Draft(Record(one.org_id, one.id, one.record_type, {}, 1, tx.now, tx.now), created=True)
-        fields = {name: value for name, value in one.fields.items() if name != "email" or one.id not in taken}
-        draft.patch(fields, one.actor, one.cause)
+        fields = placed.get(one.id, one.fields)
+        fields = {name: value for name, value in fields.items() if name != "email" or one.id not in taken}
+        draft.patch({**DEFAULTS.get(one.record_type, {}), **fields}, one.actor, one.cause)
         drafts.append(draft)
     written = await save(tx, drafts)
     await record_events.announce(tx, written)
     await unsubscribed_field.heed(tx, drafts)
     return written
+
+
+async def _placed(tx: Transaction, new: Iterable[NewRecord]) -> dict[str, Mapping[str, Any]]:
+    """Return the fields of new opportunities with their stages; a stage that there is not is left out."""
+    placed: dict[str, Mapping[str, Any]] = {}
+    for one in new:
+        if one.record_type != pipelines.OPPORTUNITY:
+            continue
+        ((fields, wrong),) = await pipelines.place(tx.within(one.org_id), [({}, one.fields, "")])
+        if wrong:
+            _log.warning("a stage that there is not was left out", record=one.id, field=wrong[0].field)
+            rest = {name: value for name, value in one.fields.items() if name not in ("pipeline_id", "stage_id")}
+            ((fields, _),) = await pipelines.place(tx.within(one.org_id), [({}, rest, "")])
+        placed[one.id] = fields
+    return placed

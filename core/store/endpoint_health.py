@@ -17,7 +17,7 @@ from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.gates import GateReason
 from core.domain.webhooks.health import Health
 from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointState, Verification
-from core.store import delivery_numbers
+from core.store import audit, delivery_numbers
 from core.store.deliveries import deliveries
 from core.store.endpoints import endpoints
 from core.store.keys import these
@@ -86,6 +86,8 @@ async def disable(tx: Transaction, key: EndpointKey, reason: str) -> None:
         "updated_at": tx.now,
     }
     await _change(tx, key, values)
+    summary = "disabled an endpoint that deliveries fail to reach, or that says it is gone"
+    await audit.by_system(tx, key[0], "DisableEndpoint", subject_id=key[1], summary=summary, reason=reason)
 
 
 async def enable(tx: Transaction, key: EndpointKey) -> None:

@@ -30,7 +30,7 @@ from core.domain.webhooks.receivers import Receiver
 from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.signing import ExtraSignature, SignatureFormat, SigningKey
 from core.domain.webhooks.states import EndpointKind, EndpointState, Ordering, Verification
-from core.store import delivery_numbers
+from core.store import audit, delivery_numbers
 from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.paging import page
@@ -310,3 +310,5 @@ async def remove_expired(tx: Transaction) -> None:
     old = select(c.org_id, c.id).where(c.expires_at <= tx.now).order_by(c.expires_at).limit(REMOVED_AT_ONCE)
     for row in await tx.all(old.with_for_update(skip_locked=True)):
         await remove(tx.within(row.org_id), row.id)
+        summary = "removed a temporary endpoint that nobody streamed from"
+        await audit.by_system(tx, row.org_id, "RemoveEndpoint", subject_id=row.id, summary=summary)

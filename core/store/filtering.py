@@ -122,7 +122,7 @@ def _json_comparison(at: JsonPath, comparison: Comparison, dialect: str) -> Cond
         condition = _json_scalar(at, comparison.operator, value, dialect)
         return and_(_json_is(at, value, dialect), condition) if comparison.kind == "any" else condition
     if isinstance(value, str):
-        scalar = _contains(_json_text(at, dialect), value)
+        scalar = _contains(json_text(at, dialect), value)
     else:
         scalar = _json_scalar(at, "=", value, dialect)
     if comparison.kind != "any":
@@ -133,14 +133,15 @@ def _json_comparison(at: JsonPath, comparison: Comparison, dialect: str) -> Cond
 def _json_scalar(at: JsonPath, operator: str, value: str | float | bool, dialect: str) -> Condition:
     if dialect == "postgresql":
         if isinstance(value, str):
-            return _compare(operator, _json_text(at, dialect).collate("C"), literal(value, String))
-        return _compare(operator, _postgresql_value(at), _jsonb(value))
+            return _compare(operator, json_text(at, dialect).collate("C"), literal(value, String))
+        return _compare(operator, json_value(at), _jsonb(value))
     if isinstance(value, bool):
         return _json_type(at, dialect) == ("true" if value else "false")
-    return _compare(operator, _json_text(at, dialect), _typed_literal(value))
+    return _compare(operator, json_text(at, dialect), _typed_literal(value))
 
 
-def _json_text(at: JsonPath, dialect: str) -> ColumnElement[Any]:
+def json_text(at: JsonPath, dialect: str) -> ColumnElement[Any]:
+    """Return the text at a path: of what is no text, its JSON on PostgreSQL and its value on SQLite."""
     if dialect == "postgresql":
         return func.jsonb_extract_path_text(at.column, *at.path, type_=String())
     return func.json_extract(at.column, _sqlite_path(at))
@@ -148,7 +149,7 @@ def _json_text(at: JsonPath, dialect: str) -> ColumnElement[Any]:
 
 def _json_type(at: JsonPath, dialect: str) -> ColumnElement[Any]:
     if dialect == "postgresql":
-        return func.jsonb_typeof(_postgresql_value(at), type_=String())
+        return func.jsonb_typeof(json_value(at), type_=String())
     return func.json_type(at.column, _sqlite_path(at), type_=String())
 
 
@@ -160,7 +161,7 @@ def _json_is(at: JsonPath, value: str | float | bool, dialect: str) -> Condition
 
 def _json_has_item(at: JsonPath, value: str | float | bool, dialect: str) -> Condition:
     if dialect == "postgresql":
-        found: Condition = _postgresql_value(at).op("@>")(_jsonb([value]))
+        found: Condition = json_value(at).op("@>")(_jsonb([value]))
         return and_(_json_type(at, dialect) == "array", found)
     items = func.json_each(at.column, _sqlite_path(at)).table_valued("type", "value", name="items")
     fits: Condition = items.c.type.in_(_sqlite_types(value))
@@ -180,7 +181,8 @@ def _sqlite_path(at: JsonPath) -> str:
     return "$" + "".join(f'."{name}"' for name in at.path)
 
 
-def _postgresql_value(at: JsonPath) -> ColumnElement[Any]:
+def json_value(at: JsonPath) -> ColumnElement[Any]:
+    """Return the JSON value at a path, on PostgreSQL."""
     return func.jsonb_extract_path(at.column, *at.path, type_=JSONB())
 
 

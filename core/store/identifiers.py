@@ -156,6 +156,18 @@ async def claim_changed(tx: Transaction, changes: Iterable[Change]) -> dict[str,
     }
 
 
+async def taken_emails(tx: Transaction, changes: Iterable[Change]) -> dict[Key, str]:
+    """Return who has the e-mails that patches of contacts bring, where that is somebody else; takes nothing."""
+    wanted: dict[Key, str] = {
+        (change.org_id, change.record_type, *identifier): change.record_id
+        for change in changes
+        for identifier in identity.of_fields(change.record_type, change.patch)
+        if identifier[0] == "email"
+    }
+    there = await owners(tx, wanted)
+    return {key: owner for key, owner in there.items() if owner != wanted[key]}
+
+
 async def external_refs(tx: Transaction, record_ids: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
     """Return the names `(system, id)` of records in other systems, by record."""
     table = record_identifiers

@@ -17,6 +17,7 @@ from core.domain.records.fields import CLOSED_LEAD_STATUSES
 from core.domain.records.ingestion import IncomingEvent, ReadEvent, read
 from core.domain.records.lateness import EVENT, HISTORY
 from core.store import events, message_reports, records, sources
+from core.store.erased_people import REFUSED
 from core.store.events import NewEvent
 from core.store.message_reports import Heard
 from core.store.records import ContactCandidate, Resolved
@@ -199,12 +200,14 @@ async def _open_leads(
 
 
 def _new_event(event: ReadEvent, event_id: str, person: Resolved | None) -> NewEvent:
+    # That something happened is kept, and not to whom.
+    gone = person is not None and person.violation is not None and person.violation.reason == REFUSED.reason
     return NewEvent(
         id=event_id,
         source_id=event.source_id,
         event_type=event.event_type,
         event_name=event.event_name,
-        fields=event.fields,
+        fields={} if gone else event.fields,
         contact_id=None if person is None else person.contact_id or None,
         occurred_at=event.occurred_at,
         message_id=event.message_id,

@@ -18,12 +18,12 @@ from core.domain.records import merging as rules
 from core.domain.records.merging import Held
 from core.domain.trace import TraceEntry, Transition
 from core.store import approvals, deliveries, enrollments, statistics, tasks
-from core.store.agents import executions
 from core.store.approvals import approvals as approval_table
 from core.store.dead_letters import dead_letters
 from core.store.deliveries import Emission
 from core.store.enrollments import enrollments as table
 from core.store.enrollments import to_domain, trace_entries
+from core.store.executions import executions
 from core.store.merges import Move, packed, unpacked
 from core.store.metadata import day_of
 from core.store.tasks import agent_tasks

@@ -150,10 +150,13 @@ async def page(tx: Transaction, record_id: str, size: int, token: str) -> tuple[
 
 
 async def mark_undone(tx: Transaction, merge_id: str, by: str, conflicts: Sequence[str]) -> None:
-    """Write that a merge was taken back, and what of it could not; its moves are needed no more."""
+    """Write that a merge was taken back, and what of it could not.
+
+    Of its moves those of events stay: they tell whose events these were while it stood. The others are needed no more.
+    """
     values = {"undone_at": tx.now, "undone_by": by, "conflicts": list(conflicts)}
     await tx.run(update(merges).where(merges.c.id == merge_id).values(**values))
-    await tx.run(delete(merge_moves).where(merge_moves.c.merge_id == merge_id))
+    await tx.run(delete(merge_moves).where(merge_moves.c.merge_id == merge_id, merge_moves.c.place != "events"))
 
 
 async def standing_of(tx: Transaction, merged_ids: Iterable[str]) -> dict[str, Row[Any]]:

@@ -20,6 +20,7 @@ from core.domain.messaging.consent import Answer
 from core.domain.records import merging as rules
 from core.domain.records.changes import Change
 from core.domain.records.identity import MOST_IDENTIFIERS
+from core.domain.records.standard import plural
 from core.store import identity_conflicts, merged_enrollments, merges, record_events
 from core.store.consent import consents
 from core.store.events import events
@@ -82,7 +83,7 @@ async def merge(tx: Transaction, kept_id: str, merged_id: str, *, actor: str, ca
     filling = rules.fill(kept.type, kept.fields, merged.fields)
     _note_fields(joining, Draft(kept), filling.patch)
     await _take_identifiers(joining)
-    await WAYS[kept.type](joining)
+    await WAYS.get(kept.type, alone)(joining)
     await _go(joining)
     written = await save(tx, joining.drafts)
     await _conflicts(joining)
@@ -165,7 +166,7 @@ async def _repoint(joining: Joining, table: Table, kind: str, column: str, *cond
 
 async def _contact(joining: Joining) -> None:
     """Let everything that is a contact's follow."""
-    await _follow_fields(joining, "leads", "contact_id", records.c.contact_id)
+    await _follow_fields(joining, "contact_id", records.c.contact_id)
     for table, kind in _FOLLOWING:
         await _repoint(joining, table, kind, "contact_id")
     await _lists(joining)
@@ -177,25 +178,25 @@ async def _contact(joining: Joining) -> None:
 
 async def _company(joining: Joining) -> None:
     """Let the company's contacts follow."""
-    await _follow_fields(joining, "contacts", "company_id", records.c.company_id)
+    await _follow_fields(joining, "company_id", records.c.company_id)
 
 
-async def _lead(joining: Joining) -> None:
-    """Do nothing more: a lead has fields and identifiers alone."""
+async def alone(joining: Joining) -> None:
+    """Do nothing more: leads and the like have fields and identifiers alone."""
 
 
-WAYS = {"contact": _contact, "company": _company, "lead": _lead}
-"""What follows a record into another one, by its type."""
+WAYS = {"contact": _contact, "company": _company}
+"""What follows a record into another one, by its type; into others nothing does."""
 
 
-async def _follow_fields(joining: Joining, kind: str, path: str, column: Any) -> None:
+async def _follow_fields(joining: Joining, path: str, column: Any) -> None:
     """Let records that name the merged one in a field name the kept one."""
     tx = joining.tx
     wanted = await tx.all(select(records.c.id).where(column == joining.merged.id, records.c.deleted_at.is_(None)))
     held = await hold(tx, [(tx.org_id, row.id) for row in wanted])
     for _, record in sorted(held.items()):
         if record.fields.get(path) == joining.merged.id:
-            _note_fields(joining, Draft(record), {path: joining.kept.id}, kind)
+            _note_fields(joining, Draft(record), {path: joining.kept.id}, plural(record.type))
 
 
 async def _lists(joining: Joining) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import MetaData
 from core.store.metadata import day_of
 from core.store.transaction import Transaction
 
-PARTITIONED = ("trace_entries", "messages", "deliveries", "delivery_attempts", "events")
+PARTITIONED = ("trace_entries", "messages", "deliveries", "delivery_attempts", "events", "audit_entries")
 """Append-only history, ranged by the column `day`."""
 
 DAYS_AHEAD = 7
@@ -53,7 +53,9 @@ def finishing_statements(metadata: MetaData) -> list[str]:
     """Return what a schema made from the metadata still lacks."""
     tables = sorted(metadata.tables)
     partitioned = [default_partition(table) for table in PARTITIONED if table in tables]
-    return partitioned + isolation_statements(tables)
+    return partitioned + isolation_statements(
+        [*tables, *(f"{table}_default" for table in PARTITIONED if table in tables)]
+    )
 
 
 async def ensure_partitions(tx: Transaction, now: datetime) -> int:
@@ -76,7 +78,21 @@ async def ensure_partitions(tx: Transaction, now: datetime) -> int:
                     f"CREATE TABLE {table}_{day} PARTITION OF {table} FOR VALUES FROM ({day}) TO ({day + 1})"
                 )
                 made += 1
+    if opened := await _open_partitions(tx):
+        await driver.execute("".join(f"{one};" for one in isolation_statements(opened)))
     return made
+
+
+async def _open_partitions(tx: Transaction) -> list[str]:
+    """Return the partitions that hide nothing from who names them: the policies of their parents are not theirs."""
+    found = await tx.fetch(
+        "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
+        "JOIN pg_class parent ON parent.oid = inhparent "
+        "WHERE parent.relname = ANY($1) AND child.relkind = 'r' AND NOT child.relrowsecurity "
+        "AND child.relnamespace = current_schema()::regnamespace",
+        list(PARTITIONED),
+    )
+    return [str(name) for (name,) in found]
 
 
 async def old_partitions(tx: Transaction, table: str, before_day: int) -> list[str]:

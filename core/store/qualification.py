@@ -1,20 +1,16 @@
-"""Scoring models and their versions, plans, and whose turn it is in routing."""
+"""Scoring models and their versions, and whose turn it is in a model's own routing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Row, Table, and_, select, update
+from sqlalchemy import Column, Index, Integer, Row, Table, select, text, update
 
 from core.domain import names
-from core.domain.enrollment import EventFacts
-from core.domain.qualification.facts import Origin
-from core.store.events import events
-from core.store.metadata import Instant, Json, Name, day_of, metadata, org_id
-from core.store.paging import page
-from core.store.record_rows import record_changes
+from core.store import paging
+from core.store.events import CHANGE_OF_RECORD, events
+from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
 
 scoring_models = Table(
@@ -24,6 +20,8 @@ scoring_models = Table(
     Column("id", Name, primary_key=True),
     Column("title", Name, nullable=False),
     Column("newest_version", Integer, nullable=False),
+    # The one in use; 0 for the newest, whichever that is.
+    Column("active_version", Integer, nullable=False, server_default=text("0")),
     # A time-ordered key of the newest publication: ids are chosen by people, so they cannot order a list by age.
     Column("published", Name, nullable=False),
     Column("updated_at", Instant, nullable=False),
@@ -43,20 +41,6 @@ scoring_model_versions = Table(
     Column("created_at", Instant, nullable=False),
 )
 
-plans = Table(
-    "plans",
-    metadata,
-    org_id(),
-    Column("id", Name, primary_key=True),
-    Column("kind", Name, nullable=False),
-    Column("hash", Name, nullable=False),
-    Column("body", Json, nullable=False),
-    Column("created_by", Name, nullable=False),
-    Column("created_at", Instant, nullable=False),
-    Column("expires_at", Instant, nullable=False),
-    Column("applied_at", Instant),
-)
-
 routing_cursors = Table(
     "routing_cursors",
     metadata,
@@ -65,21 +49,33 @@ routing_cursors = Table(
     Column("position", Integer, nullable=False),
 )
 
-_EVENT_COLUMNS = ("id", "event_name", "event_type", "fields", "occurred_at", "received_at")
-_MOST_EVENTS = 500
+_LATELY = 5_000
+"""Events that are looked at to tell which names come in."""
 
 
 async def publish(
-    tx: Transaction, model_id: str, *, title: str, source: str, document: Mapping[str, Any], published_by: str
+    tx: Transaction,
+    model_id: str,
+    *,
+    title: str,
+    source: str,
+    document: Mapping[str, Any],
+    published_by: str,
+    activate: bool = True,
 ) -> Row[Any]:
-    """Add the next version of a model and return it; of two at once, one waits and gets the later number."""
+    """Add the next version of a model and return it; of two at once, one waits and gets the later number.
+
+    The first version is active whatever is said.
+    """
     fresh = {"title": title, "newest_version": 0, "published": f"{model_id}#0", "updated_at": tx.now}
+    fresh["active_version"] = 0
     await tx.insert(scoring_models, [{"id": model_id, **fresh}], on_conflict="ignore")
     model = await tx.first(select(scoring_models).where(scoring_models.c.id == model_id).with_for_update())
     assert model is not None
     version = model.newest_version + 1
     published = names.derive("mdl", tx.now, model_id, version)
     changed = {"title": title, "newest_version": version, "published": published, "updated_at": tx.now}
+    changed["active_version"] = version if activate else active_version(model) or version
     await tx.run(update(scoring_models).where(scoring_models.c.id == model_id).values(changed))
     row = {
         "model_id": model_id,
@@ -103,49 +99,57 @@ async def get_version(tx: Transaction, model_id: str, version: int = 0) -> Row[A
     return await tx.first(statement.where(table.c.version == version) if version else statement)
 
 
+async def get_model(tx: Transaction, model_id: str, *, lock: bool = False) -> Row[Any] | None:
+    """Return a model, or None; `lock` holds it until the transaction ends."""
+    statement = select(scoring_models).where(scoring_models.c.id == model_id)
+    return await tx.first(statement.with_for_update() if lock else statement)
+
+
+async def get_active(tx: Transaction, model_id: str) -> Row[Any] | None:
+    """Return the version of a model that is in use, or None."""
+    model = await get_model(tx, model_id)
+    return None if model is None else await get_version(tx, model_id, model.active_version)
+
+
+def active_version(model: Row[Any]) -> int:
+    """Return which version of a model is in use."""
+    return int(model.active_version or model.newest_version)
+
+
+async def activate(tx: Transaction, model_id: str, version: int) -> None:
+    """Make a version the one in use; the caller holds the model."""
+    where = scoring_models.c.id == model_id
+    await tx.run(update(scoring_models).where(where).values(active_version=version, updated_at=tx.now))
+
+
+async def versions_page(tx: Transaction, model_id: str, size: int, token: str) -> tuple[Sequence[Row[Any]], str]:
+    """Return a page of a model's versions, newest first, and the token of the next."""
+    table = scoring_model_versions
+    statement = select(table).where(table.c.model_id == model_id).order_by(table.c.version.desc())
+    here, size = f"versions:{model_id}", paging.page_size(size)
+    if token:
+        statement = statement.where(table.c.version < int(paging.decode_token(token, here)))
+    rows = await tx.all(statement.limit(size + 1))
+    more = len(rows) > size
+    return rows[:size], paging.encode_token(str(rows[size - 1].version), here) if more else ""
+
+
+async def recent_event_names(tx: Transaction) -> frozenset[str]:
+    """Return the names of events that came in of late."""
+    statement = select(events.c.event_name).where(events.c.event_type != CHANGE_OF_RECORD)
+    rows = await tx.all(statement.order_by(events.c.id.desc()).limit(_LATELY))
+    return frozenset(row.event_name for row in rows)
+
+
 async def list_newest(tx: Transaction, size: int, token: str) -> tuple[Sequence[Row[Any]], str]:
     """Return a page of models, the most recently published first, and the token of the next."""
     statement = select(scoring_models)
-    return await page(tx, statement, scoring_models.c.published, size, token)
+    return await paging.page(tx, statement, scoring_models.c.published, size, token)
 
 
 async def model_ids(tx: Transaction) -> list[str]:
     """Return the ids of the models there are, for hints."""
     return [row.id for row in await tx.all(select(scoring_models.c.id).order_by(scoring_models.c.id).limit(200))]
-
-
-async def keep_plan(
-    tx: Transaction, plan_id: str, *, kind: str, digest: str, body: Mapping[str, Any], by: str, expires_at: datetime
-) -> None:
-    """Store a plan."""
-    row = {
-        "id": plan_id,
-        "kind": kind,
-        "hash": digest,
-        "body": body,
-        "created_by": by,
-        "created_at": tx.now,
-        "expires_at": expires_at,
-        "applied_at": None,
-    }
-    await tx.insert(plans, [row])
-
-
-async def get_plan(tx: Transaction, plan_id: str, *, lock: bool = False) -> Row[Any] | None:
-    """Return a plan, or None; `lock` holds it until the transaction ends."""
-    statement = select(plans).where(plans.c.id == plan_id)
-    return await tx.first(statement.with_for_update() if lock else statement)
-
-
-async def extend_plan(tx: Transaction, plan_id: str, expires_at: datetime) -> None:
-    """Let a plan last longer."""
-    await tx.run(update(plans).where(plans.c.id == plan_id).values(expires_at=expires_at))
-
-
-async def mark_applied(tx: Transaction, plan_id: str) -> bool:
-    """Note that a plan is applied now and tell whether it was not before."""
-    unapplied = and_(plans.c.id == plan_id, plans.c.applied_at.is_(None))
-    return bool(await tx.run(update(plans).where(unapplied).values(applied_at=tx.now)))
 
 
 async def cursor(tx: Transaction, model_id: str, *, lock: bool = False) -> int:
@@ -162,35 +166,3 @@ async def cursor(tx: Transaction, model_id: str, *, lock: bool = False) -> int:
 async def move_cursor(tx: Transaction, model_id: str, position: int) -> None:
     """Set whose turn is next; the caller holds the cursor."""
     await tx.run(update(routing_cursors).where(routing_cursors.c.model_id == model_id).values(position=position))
-
-
-async def field_origins(tx: Transaction, record_id: str, until: datetime | None) -> dict[str, Origin]:
-    """Return who last set each field of a record and when, up to an instant where one is given, by dotted path."""
-    statement = select(record_changes.c.field, record_changes.c.actor, record_changes.c.created_at)
-    statement = statement.where(record_changes.c.record_id == record_id).order_by(record_changes.c.id)
-    if until is not None:
-        statement = statement.where(record_changes.c.created_at <= until)
-    return {row.field: Origin(row.actor, row.created_at) for row in await tx.all(statement)}
-
-
-async def contact_events(
-    tx: Transaction, contact_id: str, event_names: Iterable[str], since: datetime, until: datetime
-) -> tuple[EventFacts, ...]:
-    """Return the contact's events of these names that were received between two instants, oldest first.
-
-    Of more than 500 only the newest count: no rule's cap is that far away.
-    """
-    table = events
-    rows = await tx.all(
-        select(*(table.c[name] for name in _EVENT_COLUMNS))
-        .where(
-            table.c.contact_id == contact_id,
-            table.c.id >= names.compose("evt", since, 0),
-            table.c.day >= day_of(since),
-            table.c.event_name.in_(sorted(event_names)),
-            table.c.received_at <= until,
-        )
-        .order_by(table.c.id.desc())
-        .limit(_MOST_EVENTS)
-    )
-    return tuple(EventFacts(*row) for row in reversed(rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from core.domain import names
 from core.domain.effects import Emit
@@ -12,12 +12,19 @@ from core.store.deliveries import Emission
 from core.store.record_rows import Written
 from core.store.transaction import Transaction
 
+Triggers = Literal["all", "new", "none"]
+"""Whether workflows are told of what is written: of everything, of what is created, of nothing."""
 
-async def announce(tx: Transaction, written: Iterable[Written]) -> None:
-    """Tell the organization's endpoints and workflows which records were created and what changed in others."""
+
+async def announce(tx: Transaction, written: Iterable[Written], triggers: Triggers = "all") -> None:
+    """Tell the organization's endpoints which records were created and what changed in others, and workflows too.
+
+    `triggers` says which of it workflows are told.
+    """
     told = [item for item in written if item.created or item.changes]
     await tell_endpoints(tx, told)
-    await record_triggers.note(tx, told)
+    if triggers != "none":
+        await record_triggers.note(tx, [item for item in told if item.created or triggers == "all"])
 
 
 async def tell_endpoints(tx: Transaction, written: Iterable[Written]) -> None:

@@ -12,17 +12,44 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Row, Table, text
+from sqlalchemy import BigInteger, Column, Index, Integer, Row, Table, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
 from core.domain import names
 from core.domain.enrollment import RecordFacts
 from core.domain.frozen import copied, frozen
 from core.domain.records import changes as field_changes
-from core.domain.records import identity
+from core.domain.records import identity, words
 from core.domain.records.changes import Change
-from core.store import identifiers
+from core.domain.records.schema import STANDARD
+from core.domain.records.standard import ID_PREFIXES
+from core.store import identifiers, record_schema, record_search, unique_values
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, read_json, to_micros, write_json
 from core.store.transaction import Transaction, rows_of_json, values_by_column
+
+
+class TransactionNumber(FunctionElement[int]):
+    """The number of the running transaction: what commits later may have a smaller one, but nobody missed it then."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(TransactionNumber)
+def _counted_by_us(_element: TransactionNumber, _compiler: Any, **_: Any) -> str:
+    return "0"  # SQLite has one writer: `save` counts
+
+
+@compiles(TransactionNumber, "postgresql")
+def _counted_by_postgresql(_element: TransactionNumber, _compiler: Any, **_: Any) -> str:
+    return "(pg_current_xact_id()::text::bigint)"
+
+
+def _partial(name: str, *columns: str) -> Index:
+    condition = text(f"{next(one for one in columns if one != 'type')} IS NOT NULL")
+    return Index(name, "org_id", *columns, sqlite_where=condition, postgresql_where=condition)
+
 
 records = Table(
     "records",
@@ -32,31 +59,28 @@ records = Table(
     Column("type", Name, nullable=False),
     Column("fields", Json, nullable=False),
     Column("rev", Integer, nullable=False),
-    # Of leads: a copy of the field, so that a contact's leads are found by index.
+    # Copies of fields, so that records are found by them: under row-level security no index of what is inside a JSON
+    # value would be used.
     Column("contact_id", Name),
-    # Of contacts, for a company's contacts.
     Column("company_id", Name),
+    Column("owner_id", Name),
+    Column("status", Name),
+    Column("tier", Name),
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
+    # Set when it was deleted, merged or erased.
     Column("deleted_at", Instant),
+    # What identified it when it was deleted, as `[kind, value]`.
+    Column("freed", Json),
     Index("records_type", "org_id", "type", "id"),
-    Index(
-        "records_contact",
-        "org_id",
-        "contact_id",
-        "id",
-        sqlite_where=text("contact_id IS NOT NULL"),
-        postgresql_where=text("contact_id IS NOT NULL"),
-    ),
-    Index(
-        "records_company",
-        "org_id",
-        "company_id",
-        "id",
-        sqlite_where=text("company_id IS NOT NULL"),
-        postgresql_where=text("company_id IS NOT NULL"),
-    ),
+    _partial("records_contact", "contact_id", "type", "id"),
+    _partial("records_company", "company_id", "type", "id"),
+    _partial("records_owner", "type", "owner_id", "id"),
+    _partial("records_status", "type", "status", "id"),
+    _partial("records_tier", "type", "tier", "id"),
 )
+
+NOT_OF_ENROLLMENTS = text("(cause < 'enrollment:' OR cause > 'enrollment;')")
 
 record_changes = Table(
     "record_changes",
@@ -70,25 +94,52 @@ record_changes = Table(
     Column("actor", Name, nullable=False),
     Column("cause", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
+    # Where it stands among the organization's changes, with the id: a reader who has seen what stands before every
+    # running transaction misses nothing.
+    Column("place", BigInteger, nullable=False, server_default=TransactionNumber()),
+    # The change that took it back.
+    Column("reverted_by", Name),
     Index("record_changes_record", "org_id", "record_id", "id"),
+    Index("record_changes_place", "org_id", "place", "id"),
+    # What enrollments did is found by their contact: they write more than all others, and nobody else pays for it.
+    Index(
+        "record_changes_cause",
+        "org_id",
+        "cause",
+        "id",
+        sqlite_where=NOT_OF_ENROLLMENTS,
+        postgresql_where=NOT_OF_ENROLLMENTS,
+    ),
 )
 
-_RECORD_COLUMNS = ("org_id", "id", "type", "fields", "rev", "contact_id", "company_id", "created_at", "updated_at")
+COPIED = ("contact_id", "company_id", "owner_id", "status", "tier")
+"""Fields that are columns too."""
+_READ_COLUMNS = ("org_id", "id", "type", "fields", "rev", "created_at", "updated_at")
+_RECORD_COLUMNS = (*_READ_COLUMNS, *COPIED)
+_PLACES = (
+    "SELECT w.value, (SELECT coalesce(max(c.place), 0) + 1 FROM record_changes c WHERE c.org_id = w.value) "
+    "FROM json_each($1) w"
+)
 _CHANGE_COLUMNS = ("org_id", "id", "record_id", "field", "old_value", "new_value", "actor", "cause", "created_at")
-_UPDATE_SQLITE = (
-    "UPDATE records SET fields = ?, rev = ?, contact_id = ?, company_id = ?, updated_at = ? WHERE org_id = ? AND id = ?"
-)
-_MOVED = {"org_id": "text", "id": "text", "fields": "jsonb", "rev": "int"} | {
-    "contact_id": "text",
-    "company_id": "text",
-    "at": "bigint",
+_MOVED = {"org_id": "text", "id": "text", "fields": "jsonb", "rev": "int", "updated_at": "bigint"}
+
+
+def _update_sql(dialect: str, *, copied: bool) -> str:
+    """Return the statement that writes records; columns that did not change are left alone, for the indexes' sake."""
+    columns = ("fields", "rev", "updated_at", *(COPIED if copied else ()))
+    if dialect != "postgresql":
+        return f"UPDATE records SET {', '.join(f'{name} = ?' for name in columns)} WHERE org_id = ? AND id = ?"  # noqa: S608
+    given = rows_of_json(_MOVED | dict.fromkeys(COPIED, "text") if copied else _MOVED)
+    sets = ", ".join(f"{name} = v.{name}" for name in columns)
+    return f"UPDATE records r SET {sets} FROM {given} AS v WHERE r.org_id = v.org_id AND r.id = v.id"  # noqa: S608
+
+
+_UPDATES = {
+    (dialect, copied): _update_sql(dialect, copied=copied)
+    for dialect in ("sqlite", "postgresql")
+    for copied in (False, True)
 }
-_UPDATE_POSTGRESQL = (
-    "UPDATE records r SET fields = v.fields, rev = v.rev, contact_id = v.contact_id, "  # noqa: S608
-    "company_id = v.company_id, updated_at = v.at "
-    f"FROM {rows_of_json(_MOVED)} AS v WHERE r.org_id = v.org_id AND r.id = v.id"
-)
-_COLUMNS_OF_R = ", ".join(f"r.{name}" for name in _RECORD_COLUMNS)
+_COLUMNS_OF_R = ", ".join(f"r.{name}" for name in _READ_COLUMNS)
 _HOLD_SQLITE = (
     f"SELECT {_COLUMNS_OF_R} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608 -- names are ours
     "ON r.org_id = (w.value ->> 0) AND r.id = (w.value ->> 1) "
@@ -112,6 +163,7 @@ class Record:
     rev: int
     created_at: datetime
     updated_at: datetime
+    deleted_at: datetime | None = None
 
     @property
     def etag(self) -> str:
@@ -120,13 +172,13 @@ class Record:
 
     @property
     def contact_id(self) -> str | None:
-        """Return a lead's contact."""
-        return self.fields.get("contact_id") if self.type == "lead" else None
+        """Return the contact that it belongs to, such as a lead's."""
+        return self.fields.get("contact_id")
 
     @property
     def company_id(self) -> str | None:
-        """Return a contact's company."""
-        return self.fields.get("company_id") if self.type == "contact" else None
+        """Return the company that it belongs to, such as a contact's."""
+        return self.fields.get("company_id")
 
     @property
     def facts(self) -> RecordFacts:
@@ -171,7 +223,7 @@ class Draft:
 
 def to_record(row: Row[Any]) -> Record:
     """Return a row as a record."""
-    return Record(row.org_id, row.id, row.type, row.fields, row.rev, row.created_at, row.updated_at)
+    return Record(row.org_id, row.id, row.type, row.fields, row.rev, row.created_at, row.updated_at, row.deleted_at)
 
 
 async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Record]:
@@ -188,19 +240,52 @@ async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[s
 
 def _from_driver(row: Sequence[Any]) -> Record:
     fields = read_json(row[3]) if isinstance(row[3], str) else row[3]
-    return Record(row[0], row[1], row[2], fields, row[4], from_micros(row[7]), from_micros(row[8]))
+    return Record(row[0], row[1], row[2], fields, row[4], from_micros(row[5]), from_micros(row[6]))
 
 
 async def save(tx: Transaction, drafts: Collection[Draft]) -> list[Written]:
-    """Write drafts, their history and the identifiers that they gave up; a draft without changes writes nothing."""
+    """Write drafts, their history, their words and what identifies them; a draft without changes writes nothing.
+
+    Raises ValueTaken for a unique value that another record has.
+    """
     written = [_finished(tx, draft) for draft in drafts]
     new = [item.record for item in written if item.created]
-    moved = [item.record for item in written if item.changes and not item.created]
+    moved = [item for item in written if item.changes and not item.created]
     await tx.bulk_insert(records, _RECORD_COLUMNS, [_columns(record) for record in new])
     await _update(tx, moved)
-    await tx.bulk_insert(record_changes, _CHANGE_COLUMNS, [row for draft in drafts for row in _history(tx, draft)])
+    await _write_history(tx, [row for draft in drafts for row in _history(tx, draft)])
     await identifiers.release(tx, [key for item in written for key in _given_up(item)])
+    changed = [item for item in written if item.changes]
+    tx.spend("records", len(changed))
+    settled = [(item.record.org_id, item.record.type, item.record.id, item.changes) for item in changed]
+    await unique_values.settle(tx, settled)
+    await _find_by_words(tx, changed)
     return written
+
+
+async def _write_history(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> None:
+    if not rows or tx.dialect == "postgresql":
+        await tx.bulk_insert(record_changes, _CHANGE_COLUMNS, rows)
+        return
+    found = await tx.fetch(_PLACES, write_json(sorted({row[0] for row in rows})))
+    places: dict[str, int] = {org: place for org, place in found}
+    await tx.bulk_insert(record_changes, (*_CHANGE_COLUMNS, "place"), [(*row, places[row[0]]) for row in rows])
+
+
+async def _find_by_words(tx: Transaction, written: Sequence[Written]) -> None:
+    """Write the words of records where fields changed by which they are found."""
+    own = {item.record.org_id for item in written if item.record.type not in ID_PREFIXES}
+    schemas = await record_schema.of_many(tx, own) if own else {}
+    changed = []
+    for item in written:
+        record = item.record
+        of = schemas.get(record.org_id, STANDARD).of(record.type)
+        looked_at = of.found_by
+        if any(change.field in looked_at for change in item.changes):
+            before = {} if item.created else field_changes.as_of(record.fields, reversed(item.changes))
+            gone, new = words.difference(words.of_record(of, before), words.of_record(of, record.fields))
+            changed.append(((record.org_id, record.id), gone, new))
+    await record_search.change(tx, changed)
 
 
 def _finished(tx: Transaction, draft: Draft) -> Written:
@@ -214,20 +299,30 @@ def _author(draft: Draft) -> tuple[str, str]:
 
 
 def _columns(record: Record) -> tuple[Any, ...]:
-    copied, times = (record.contact_id, record.company_id), (record.created_at, record.updated_at)
-    return (record.org_id, record.id, record.type, record.fields, record.rev, *copied, *times)
+    about = (record.org_id, record.id, record.type, record.fields, record.rev, record.created_at, record.updated_at)
+    return (*about, *_copied(record))
 
 
-async def _update(tx: Transaction, moved: Sequence[Record]) -> None:
-    if not moved:
-        return
-    rows = [(r.org_id, r.id, r.fields, r.rev, r.contact_id, r.company_id, to_micros(r.updated_at)) for r in moved]
+def _copied(record: Record) -> tuple[Any, ...]:
+    return tuple(record.fields.get(name) for name in COPIED)
+
+
+async def _update(tx: Transaction, moved: Sequence[Written]) -> None:
+    apart: dict[bool, list[Record]] = {}
+    for item in moved:
+        apart.setdefault(any(change.field in COPIED for change in item.changes), []).append(item.record)
     driver = await tx.driver()
-    if tx.dialect == "postgresql":
-        await driver.execute(_UPDATE_POSTGRESQL, write_json(rows))
-    else:
-        values = [(write_json(fields), *rest, org, id_) for org, id_, fields, *rest in rows]
-        await driver.executemany(_UPDATE_SQLITE, values)
+    for with_copies, some in apart.items():
+        sql = _UPDATES[tx.dialect, with_copies]
+        rows = [
+            (r.org_id, r.id, r.fields, r.rev, to_micros(r.updated_at), *(_copied(r) if with_copies else ()))
+            for r in some
+        ]
+        if tx.dialect == "postgresql":
+            await driver.execute(sql, write_json(rows))
+        else:
+            values = [(write_json(fields), *rest, org, id_) for org, id_, fields, *rest in rows]
+            await driver.executemany(sql, values)
 
 
 def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:

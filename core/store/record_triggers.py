@@ -41,8 +41,8 @@ _HOPS_POSTGRESQL = (
     "FROM unnest($1::text[], $2::text[]) AS w(org_id, id) JOIN enrollments e USING (org_id, id)"
 )
 _OF_COMPANY = (
-    "SELECT id FROM records WHERE org_id = $1 AND company_id = $2 AND id > $3 AND deleted_at IS NULL "
-    "ORDER BY id LIMIT $4"
+    "SELECT id FROM records WHERE org_id = $1 AND company_id = $2 AND type = 'contact' AND id > $3 "
+    "AND deleted_at IS NULL ORDER BY id LIMIT $4"
 )
 
 

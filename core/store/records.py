@@ -11,16 +11,25 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, and_, select
 
 from core.domain.errors import EmailTaken, EtagMismatch, Invalid, NotFound
 from core.domain.filters import Expression
 from core.domain.frozen import frozen
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
-from core.domain.records.fields import STANDARD_FIELDS
-from core.store import identifiers, merges, paging, record_events, record_triggers, unsubscribed_field
-from core.store.filtering import Columns, JsonPath, to_sql
+from core.domain.records.schema import STANDARD
+from core.store import (
+    identifiers,
+    merges,
+    own_fields,
+    paging,
+    record_events,
+    record_pages,
+    record_triggers,
+    unsubscribed_field,
+)
+from core.store.filtering import Columns
 from core.store.record_rows import Draft, Record, Written, hold, record_changes, records, save, to_record
 from core.store.transaction import Transaction
 from core.store.unsubscribed_field import FIELD
@@ -67,29 +76,17 @@ async def get_many(tx: Transaction, ids: Iterable[str]) -> dict[str, Record]:
 async def page(
     tx: Transaction, record_type: str, size: int, token: str, *, filter_text: str = "", where: Expression | None = None
 ) -> tuple[list[Record], str]:
-    """Return a page of records of one type, newest first, and the next token.
+    """Return a page of records of a standard type, newest first, and the next token.
 
     `where` is what `filter_text` says.
     """
-    statement = _standing(record_type)
-    if where is not None:
-        statement = statement.where(to_sql(where, filter_columns(record_type), tx.dialect))
-    list_name = f"{record_type}|{filter_text}"
-    rows, following = await paging.page(tx, statement, records.c.id, size, token, filter_text=list_name)
-    return [to_record(row) for row in rows], following
+    of = STANDARD.of(record_type)
+    return await record_pages.page(tx, of, size, token, filter_text=filter_text, where=where)
 
 
 def filter_columns(record_type: str) -> Columns:
     """Return where a filter finds each field."""
-    paths: dict[str, Any] = {name: JsonPath(records.c.fields, (name,)) for name in STANDARD_FIELDS[record_type]}
-    columns: dict[str, Any] = {
-        "id": records.c.id,
-        "create_time": records.c.created_at,
-        "update_time": records.c.updated_at,
-    }
-    if record_type == "lead":
-        columns["contact_id"] = records.c.contact_id
-    return {**paths, **columns, "custom.*": JsonPath(records.c.fields, ("custom",))}
+    return record_pages.filter_columns(STANDARD.of(record_type))
 
 
 async def newest_leads(tx: Transaction, contact_ids: Iterable[str], org: str | None = None) -> dict[str, Record]:
@@ -111,7 +108,11 @@ async def leads_of(tx: Transaction, contact_ids: Iterable[str], org: str | None 
 
 async def changes_page(tx: Transaction, record_id: str, size: int, token: str) -> tuple[Sequence[Row[Any]], str]:
     """Return a page of a record's changes, newest first, and the next token."""
-    statement = select(record_changes).where(record_changes.c.record_id == record_id)
+    there = and_(records.c.org_id == record_changes.c.org_id, records.c.id == record_changes.c.record_id)
+    statement = select(record_changes, records.c.type.label("record_type")).select_from(
+        record_changes.join(records, there)
+    )
+    statement = statement.where(record_changes.c.record_id == record_id)
     return await paging.page(tx, statement, record_changes.c.id, size, token, filter_text=record_id)
 
 
@@ -137,14 +138,15 @@ async def update(
 ) -> Written:
     """Set fields of one record, by dotted path, and tell the organization's endpoints.
 
-    Raises NotFound, EtagMismatch when it is not at the version expected, EmailTaken, and Invalid for what overrides a
-    contact's own refusal.
+    Raises NotFound, EtagMismatch when it is not at the version expected, EmailTaken, ValueTaken, and Invalid for own
+    fields that do not fit and for what overrides a contact's own refusal.
     """
     record = (await hold(tx, [(tx.org_id, record_id)])).get((tx.org_id, record_id))
     if record is None:
         raise await merges.kept_by(tx, record_id) or NotFound(kind="record", id=record_id)
     if expected_etag and record.etag != expected_etag:
         raise EtagMismatch(kind=record.type, id=record_id, current=record.etag, given=expected_etag)
+    patch = await own_fields.checked(tx, record, patch)
     taken = await identifiers.claim_changed(tx, [identifiers.Change(tx.org_id, record_id, record.type, patch)])
     if taken:
         raise EmailTaken(owner=taken[record_id])
@@ -168,6 +170,7 @@ async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> Non
     An e-mail that another contact has is left as it was, and so is what a contact themself refused. Endpoints are not
     told, for the workflow says what it wants said; other workflows are.
     """
+    updates = await own_fields.left_out(tx, updates)
     held = await hold(tx, [(item.org_id, item.record_id) for item in updates])
     standing = [(item, held[item.org_id, item.record_id]) for item in updates if (item.org_id, item.record_id) in held]
     changes = [identifiers.Change(item.org_id, record.id, record.type, item.fields) for item, record in standing]

@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from core.store import postgresql
+from core.store import audit_chain, postgresql
 from core.store.database import Database
 from core.store.metadata import day_of
 from core.store.transaction import Transaction
@@ -33,6 +33,8 @@ class Kept:
     """Events that came in."""
     trace_days: int = 365
     """What enrollments went through; those that still run keep theirs."""
+    audit_days: int = 0
+    """The audit log; an anchor stays, by which what is left can be checked."""
 
 
 _OF_PENDING = "d.org_id = t.org_id AND d.day = t.day AND d.state = 'pending'"
@@ -44,6 +46,10 @@ _PENDING = {
     "trace_entries": (
         "EXISTS (SELECT 1 FROM enrollments e WHERE e.org_id = t.org_id AND e.id = t.enrollment_id "
         "AND e.state IN ('active', 'awaiting_approval'))"
+    ),
+    "audit_entries": (
+        "t.sequence IS NULL OR NOT EXISTS (SELECT 1 FROM audit_heads h "
+        "WHERE h.org_id = t.org_id AND h.anchor_sequence >= t.sequence)"
     ),
 }
 """Table to the condition of rows that stay; deliveries last, because the others go by them."""
@@ -60,9 +66,13 @@ async def forget(database: Database, kept: Kept) -> int:
         "deliveries": kept.webhook_days,
         "events": kept.event_days,
         "trace_entries": kept.trace_days,
+        "audit_entries": kept.audit_days,
     }
     today = day_of(database.clock.now())
     gone = 0
+    if kept.audit_days > 0:
+        async with database.system() as tx:
+            await audit_chain.anchor(tx, today - kept.audit_days)
     for table, age in days.items():
         if age > 0:
             gone += await _forget(database, table, today - age)

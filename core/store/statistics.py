@@ -17,7 +17,7 @@ from core import ids
 from core.domain import names
 from core.domain.enrollment import Enrollment
 from core.domain.trace import Transition
-from core.store.metadata import Name, from_micros, metadata, org_id
+from core.store.metadata import Name, day_of, from_micros, metadata, org_id
 from core.store.transaction import Transaction
 
 step_outcomes = Table(
@@ -33,6 +33,8 @@ step_outcomes = Table(
     Column("count", BigInteger, nullable=False),
     # Milliseconds that enrollments had stood in the step, together.
     Column("stood", BigInteger, nullable=False),
+    # Days since 1970: use is told by day.
+    Column("day", Integer, nullable=False),
     Index("step_outcomes_workflow", "org_id", "workflow_id", "id"),
 )
 
@@ -55,7 +57,7 @@ STANDING, STATE, CONVERTED, GOAL = "standing", "state", "converted", "goal"
 KEPT_UNFOLDED = 4_000
 """Rows of a workflow that stay as they are: the circuit breaker reads the last outcomes from them."""
 
-_COLUMNS = "org_id id workflow_id version step_id outcome exit count stood".split()
+_COLUMNS = "org_id id workflow_id version step_id outcome exit count stood day".split()
 _ABOUT_ENROLLMENT = frozenset({"enrollment", "engine", "step"})
 
 _AT_ONCE, _MILLISECOND = timedelta(), timedelta(milliseconds=1)
@@ -81,8 +83,9 @@ async def count(tx: Transaction, transitions: Sequence[Transition]) -> None:
     stood: defaultdict[_Key, timedelta] = defaultdict(timedelta)
     for transition in transitions:
         _count_one(transition, counts, stood)
+    day = day_of(tx.now)
     rows = [
-        (*key[:1], ids.mint("out", tx.now), *key[1:], number, stood.get(key, _AT_ONCE) // _MILLISECOND)
+        (*key[:1], ids.mint("out", tx.now), *key[1:], number, stood.get(key, _AT_ONCE) // _MILLISECOND, day)
         for key, number in counts.items()
         if number
     ]
@@ -118,7 +121,8 @@ async def forget(tx: Transaction, enrollment: Enrollment) -> None:
     """Take an enrollment that is deleted out of what stands where."""
     counts: defaultdict[_Key, int] = defaultdict(int)
     _stands(enrollment, -1, counts)
-    rows = [(*key[:1], ids.mint("out", tx.now), *key[1:], number, 0) for key, number in counts.items()]
+    day = day_of(tx.now)
+    rows = [(*key[:1], ids.mint("out", tx.now), *key[1:], number, 0, day) for key, number in counts.items()]
     await tx.bulk_insert(step_outcomes, _COLUMNS, rows)
 
 
@@ -176,10 +180,25 @@ _ADDING = (
     "count = step_statistics.count + excluded.count, stood = step_statistics.stood + excluded.stood"
 )
 _OLDER = "step_outcomes WHERE org_id = $1 AND workflow_id = $2 AND id <= $3"
-_FOLD_SQLITE = (_INTO + _SUMS.format(rows=_OLDER) + _ADDING, f"DELETE FROM {_OLDER}")  # noqa: S608 -- the text above
+IS_STEP = "step_id <> '' AND outcome IN ('ok', 'skipped', 'held', 'failed')"
+"""Rows that count steps which were taken."""
+
+_USED = (
+    "INSERT INTO usage_days (org_id, subject_kind, subject_id, day, metric, count, cost) "  # noqa: S608 -- the texts above
+    "SELECT org_id, 'workflow', workflow_id, day, 'steps', sum(count), 0 FROM {rows} " + f"AND {IS_STEP} "
+    "GROUP BY org_id, workflow_id, day ORDER BY org_id, workflow_id, day "
+    "ON CONFLICT (org_id, subject_kind, subject_id, day, metric) "
+    "DO UPDATE SET count = usage_days.count + excluded.count"
+)
+_FOLD_SQLITE = (
+    _INTO + _SUMS.format(rows=_OLDER) + _ADDING,
+    _USED.format(rows=_OLDER),
+    f"DELETE FROM {_OLDER}",  # noqa: S608 -- the text above
+)
 # One statement: a row that is committed between two would be deleted without having been counted.
 _FOLD_POSTGRESQL = (
-    f"WITH gone AS (DELETE FROM {_OLDER} RETURNING *) " + _INTO + _SUMS.format(rows="gone") + _ADDING,  # noqa: S608
+    f"WITH gone AS (DELETE FROM {_OLDER} RETURNING *), "  # noqa: S608
+    f"used AS ({_USED.format(rows='gone WHERE true')}) " + _INTO + _SUMS.format(rows="gone") + _ADDING,
 )
 
 

@@ -21,7 +21,7 @@ from core.store.enrollments import enrollments
 from core.store.events import events
 from core.store.lists import list_members
 from core.store.merges import add_moves, merge_moves, merges, standing_of
-from core.store.merging import WAYS, Joining, lock_work
+from core.store.merging import WAYS, Joining, alone, lock_work
 from core.store.outgoing import outgoing_messages
 from core.store.record_rows import records, save, to_record
 from core.store.suppressions import suppressions
@@ -95,7 +95,7 @@ async def _gather(tx: Transaction, row: Row[object]) -> int:
     if kept.deleted_at is not None and not await standing_of(tx, [kept.id]):
         return 0
     joining = Joining(tx, row.id, to_record(kept), to_record(merged), row.actor)
-    await WAYS[joining.kept.type](joining)
+    await WAYS.get(joining.kept.type, alone)(joining)
     if not joining.moves:
         return 0
     await save(tx, joining.drafts)

@@ -206,6 +206,16 @@ async def release(tx: Transaction, task_id: str, principal_id: str) -> Row[Any]:
     return await _held(tx, task_id)
 
 
+async def release_of_keys(tx: Transaction, principal_ids: Sequence[str]) -> int:
+    """Give back every task that these principals have claimed; return how many."""
+    c = agent_tasks.c
+    theirs = and_(c.state == TaskState.CLAIMED, c.claimed_by.in_(sorted(principal_ids)))
+    open_again = {"state": TaskState.OPEN.value, "claimed_by": "", "claim_expires_at": None}
+    released = await tx.run(update(agent_tasks).where(theirs).values(**open_again)) if principal_ids else 0
+    tx.wake("watch")
+    return released
+
+
 async def answer(tx: Transaction, task_id: str, principal_id: str, output: Any) -> TaskOutcome:
     """Take the answer to a task that is open or claimed by this agent; the caller moves the enrollment.
 

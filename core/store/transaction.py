@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -40,6 +40,8 @@ class Transaction:
         self.now = now
         self.dialect = connection.dialect.name
         self.wakes: set[str] = set()
+        self.spent: Counter[str] = Counter()
+        """What was done by budget metric; whoever carries out a call charges its principal in the end."""
         self.answer_is_final = True
         """False when the call could only ask for something: repeated under its key, it is carried out anew."""
         self._driver: Any = None
@@ -48,6 +50,7 @@ class Transaction:
         """Return the same transaction bound to one organization: what a loop does for an enrollment stays in there."""
         bound = Transaction(self.connection, org_id, self.now)
         bound.wakes = self.wakes
+        bound.spent = self.spent
         bound._driver = self._driver
         return bound
 
@@ -113,6 +116,10 @@ class Transaction:
             return cast(Sequence[Sequence[Any]], await driver.fetch(sql, *parameters))
         named = {f"p{number}": value for number, value in enumerate(parameters, 1)}
         return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(_sqlite_marks(sql), named))
+
+    def spend(self, metric: str, amount: int) -> None:
+        """Note that something was done of which budgets allow so much a day."""
+        self.spent[metric] += amount
 
     def wake(self, *loops: str) -> None:
         """Wake these loops once the transaction is committed."""

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Row, Table, and_, select, update
 from core.domain.errors import NotFound, WrongState
 from core.domain.records import merging as rules
 from core.domain.records.changes import Change, value_at
-from core.store import identifiers, identity_conflicts, merged_enrollments, merges, record_events
+from core.store import identifiers, identity_conflicts, merged_enrollments, merges, record_events, unique_values
 from core.store.consent import consents
 from core.store.merges import Move, unpacked
 from core.store.merging import CAUSE, MERGED_INTO, lock_work
@@ -218,3 +218,6 @@ async def _claim_own(parting: _Parting) -> None:
     taken = await identifiers.claim_changed(parting.tx, [change])
     for owner in taken.values():
         parting.conflicts.append(f"The e-mail of {record.id} is {owner}'s by now: it finds {owner}.")
+    for path, owner in (await unique_values.give_back(parting.tx, record, parting.row.kept_id)).items():
+        parting.drafts[record.id].patch({path: None}, parting.actor, parting.cause)
+        parting.conflicts.append(f"{path} of {record.id} is unique, and {owner} has its value by now: it is removed.")

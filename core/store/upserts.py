@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from core import ids
 from core.domain import names
-from core.domain.errors import EmailTaken, Invalid, TooManyIdentifiers, Violation
+from core.domain.errors import EmailTaken, TooManyIdentifiers, Violation
 from core.domain.records import identity
 from core.domain.records.fields import missing_fields
 from core.domain.records.identity import MOST_IDENTIFIERS, Conflict, Identifier
-from core.store import automatic_merges, identifiers, identity_conflicts, merges, record_events, unsubscribed_field
+from core.domain.records.standard import DEFAULTS
+from core.store import (
+    automatic_merges,
+    erased_people,
+    fitting,
+    identifiers,
+    identity_conflicts,
+    merges,
+    record_events,
+    unsubscribed_field,
+)
 from core.store.candidates import Batch
 from core.store.candidates import ContactCandidate as ContactCandidate
 from core.store.candidates import Resolved as Resolved
 from core.store.identity_conflicts import Seen
-from core.store.late_fields import set_since
+from core.store.record_events import Triggers
 from core.store.record_rows import Draft, Record, Written, save
 from core.store.transaction import StaleEnrollment, Transaction
 
@@ -40,11 +49,14 @@ class _Plan:
     target: str = ""
     conflicts: tuple[Conflict, ...] = ()
     violation: Violation | None = None
+    also_wrong: Sequence[Violation] = ()
     link_only: bool = False
     """The record is the one meant, but what the candidate says is not believed."""
     other_email: bool = False
     """The e-mail is another one of the record's own: it found the record, and the main one stays."""
     unclaimed: list[Identifier] = field(default_factory=list)
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """What the candidate says, with own fields as they are stored."""
 
 
 async def resolve_contacts(
@@ -68,24 +80,30 @@ async def upsert(
 ) -> Written:
     """Create a record, or set fields of the one that the identifiers or the e-mail name.
 
-    Raises Invalid and EmailTaken.
+    Raises Invalid, EmailTaken and ValueTaken.
     """
     candidate = ContactCandidate(fields, tuple(identifiers), path="fields")
     resolved = (await resolve(tx, record_type, [candidate], actor=actor, cause=cause))[0]
-    if resolved.violation is not None:
-        if resolved.violation.reason == "EMAIL_TAKEN":
-            raise EmailTaken(owner=resolved.conflicts[0].record_id)
-        raise Invalid(resolved.violation)
-    assert resolved.record is not None
+    if resolved.record is None:
+        raise fitting.refusal(record_type, resolved)
     return Written(resolved.record, resolved.changes, resolved.created)
 
 
 async def resolve(
-    tx: Transaction, record_type: str, candidates: Sequence[ContactCandidate], *, actor: str, cause: str = ""
+    tx: Transaction,
+    record_type: str,
+    candidates: Sequence[ContactCandidate],
+    *,
+    actor: str,
+    cause: str = "",
+    triggers: Triggers = "all",
 ) -> list[Resolved]:
-    """Find or make a record of one type for each candidate; see `resolve_contacts`."""
+    """Find or make a record of one type for each candidate; see `resolve_contacts`.
+
+    `triggers` says which of it workflows are told.
+    """
     batch = Batch(tx, record_type)
-    plans = [_Plan(candidate, _identifiers(record_type, candidate)) for candidate in candidates]
+    plans = [_Plan(one, _identifiers(record_type, one), fields=one.fields) for one in candidates]
     wanted = {identifier for plan in plans for identifier in plan.identifiers}
     batch.seen = await batch.owners(wanted)
     if record_type == "contact" and await automatic_merges.join(tx, _told(batch, plans, cause), actor):
@@ -93,15 +111,18 @@ async def resolve(
     batch.known = dict(batch.seen)
     await batch.hold({*batch.known.values(), *(plan.candidate.contact_id for plan in plans)})
     await _confirm(batch, plans)
+    if record_type == "contact":
+        batch.erased = await erased_people.among(tx, wanted - set(batch.known))
     for plan in plans:
         _aim(batch, plan)
     await _check_grants(batch, plans)
     await _claim(batch, plans)
-    await _look_back(batch, plans)
+    await fitting.fit(batch, plans)
+    await fitting.look_back(batch, plans)
     drafts: dict[str, Draft] = {}
     answers = [_write(batch, drafts, plan, actor, cause) for plan in plans]
     written = {item.record.id: item for item in await save(tx, drafts.values())}
-    await record_events.announce(tx, written.values())
+    await record_events.announce(tx, written.values(), triggers)
     await unsubscribed_field.heed(tx, drafts.values())
     await identity_conflicts.note(
         tx, [one for plan, answer in zip(plans, answers, strict=True) for one in _seen(batch, plan, answer, cause)]
@@ -196,6 +217,9 @@ def _aim(batch: Batch, plan: _Plan) -> None:
 
 
 def _may_be_made(batch: Batch, plan: _Plan) -> bool:
+    if gone := next((one for one in plan.identifiers if one in batch.erased), None):
+        plan.violation = replace(erased_people.REFUSED, field=_at(plan, gone[0]))
+        return False
     missing = missing_fields(batch.record_type, plan.candidate.fields, plan.candidate.path)
     if plan.candidate.known:
         message = f"no {batch.record_type} is known by what is given"
@@ -210,7 +234,7 @@ def _may_be_made(batch: Batch, plan: _Plan) -> bool:
 
 
 def _new_record(batch: Batch, email: object) -> str:
-    record_id = ids.mint(names.RECORD_PREFIXES[batch.record_type], batch.tx.now)
+    record_id = ids.mint(names.record_prefix(batch.record_type), batch.tx.now)
     batch.new[record_id] = email
     return record_id
 
@@ -330,7 +354,7 @@ async def _follow(batch: Batch, plan: _Plan, beaten: Mapping[Identifier, str]) -
 
 def _write(batch: Batch, drafts: dict[str, Draft], plan: _Plan, actor: str, cause: str) -> Resolved:
     if plan.violation is not None:
-        return Resolved(conflicts=plan.conflicts, violation=plan.violation)
+        return Resolved(conflicts=plan.conflicts, violation=plan.violation, also_wrong=tuple(plan.also_wrong))
     tx, target = batch.tx, plan.target
     draft, created = drafts.get(target), False
     if draft is None:
@@ -341,39 +365,17 @@ def _write(batch: Batch, drafts: dict[str, Draft], plan: _Plan, actor: str, caus
         if record is None:
             record = Record(tx.org_id, target, batch.record_type, {}, 1, tx.now, tx.now)
         draft = drafts[target] = Draft(record, created)
-    fields = {**plan.candidate.initial, **plan.candidate.fields} if created else plan.candidate.fields
+    fields = plan.fields
+    if created:
+        fields = {**DEFAULTS.get(batch.record_type, {}), **plan.candidate.initial, **fields}
     if not created:
-        fields = _still_so(batch, plan, draft, fields)
+        fields = fitting.still_so(batch, plan, draft.record, fields)
     if plan.other_email:
         fields = {name: value for name, value in fields.items() if name != "email"}
     changes = () if plan.link_only else draft.patch(fields, actor, plan.candidate.cause or cause)
     if batch.set_at is not None:
         batch.set_at.setdefault(target, {}).update((one.field, plan.candidate.as_of or tx.now) for one in changes)
     return Resolved(draft.record, created, changes, plan.conflicts, unclaimed=tuple(plan.unclaimed))
-
-
-async def _look_back(batch: Batch, plans: Sequence[_Plan]) -> None:
-    """Learn what happened since, where something is said late."""
-    earliest: dict[str, datetime] = {}
-    fields: set[str] = set()
-    for plan in plans:
-        at = plan.candidate.as_of
-        if at is not None and plan.target in batch.held:
-            earliest[plan.target] = min(at, earliest.get(plan.target, at))
-            fields.update(plan.candidate.fields)
-    if any(plan.candidate.as_of is not None for plan in plans):
-        batch.set_at = await set_since(batch.tx, earliest, fields)
-
-
-def _still_so(batch: Batch, plan: _Plan, draft: Draft, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what is set of what a candidate says: what comes late does not undo what happened since."""
-    at = plan.candidate.as_of
-    if plan.candidate.fills:
-        return {name: value for name, value in fields.items() if draft.record.fields.get(name) in (None, "")}
-    if at is None or batch.set_at is None:
-        return fields
-    known = batch.set_at.get(plan.target, {})
-    return {name: value for name, value in fields.items() if known.get(name, at) <= at}
 
 
 def _final(answer: Resolved, written: Mapping[str, Written]) -> Resolved:

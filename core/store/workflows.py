@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -44,6 +44,8 @@ workflows = Table(
     # When it last went on: the circuit breaker looks at what happened since.
     Column("resumed_at", Instant),
     Column("pause_reason", Name, nullable=False),
+    # NULL for none.
+    Column("project_id", Name),
     # The engine asks with every batch which workflows are paused.
     Index(
         "workflows_paused",
@@ -51,6 +53,14 @@ workflows = Table(
         "id",
         sqlite_where=text("state = 'paused'"),
         postgresql_where=text("state = 'paused'"),
+    ),
+    Index(
+        "workflows_project",
+        "org_id",
+        "project_id",
+        "id",
+        sqlite_where=text("project_id IS NOT NULL"),
+        postgresql_where=text("project_id IS NOT NULL"),
     ),
 )
 
@@ -68,7 +78,13 @@ workflow_versions = Table(
 
 
 async def create(
-    tx: Transaction, workflow_id: str, *, title: str, source: str, document: Mapping[str, Any]
+    tx: Transaction,
+    workflow_id: str,
+    *,
+    title: str,
+    source: str,
+    document: Mapping[str, Any],
+    project_id: str | None = None,
 ) -> Row[Any] | None:
     """Insert a draft and return it; None when the id is taken."""
     row = {
@@ -82,6 +98,7 @@ async def create(
         "created_at": tx.now,
         "updated_at": tx.now,
         "pause_reason": "",
+        "project_id": project_id,
     }
     if not await tx.insert(workflows, [row], on_conflict="ignore"):
         return None
@@ -92,6 +109,22 @@ async def get(tx: Transaction, workflow_id: str, *, lock: bool = False) -> Row[A
     """Return a workflow with its draft, or None; `lock` keeps others from changing it meanwhile."""
     statement = select(workflows).where(workflows.c.id == workflow_id)
     return await tx.first(statement.with_for_update() if lock else statement)
+
+
+async def known(tx: Transaction, workflow_ids: Collection[str]) -> set[str]:
+    """Return those of these ids that name a workflow."""
+    return {row.id for row in await tx.all(select(workflows.c.id).where(workflows.c.id.in_(sorted(workflow_ids))))}
+
+
+async def titles(tx: Transaction, workflow_ids: Collection[str]) -> dict[str, str]:
+    """Return what workflows are called, by id."""
+    c = workflows.c
+    return {row.id: row.title for row in await tx.all(select(c.id, c.title).where(c.id.in_(sorted(workflow_ids))))}
+
+
+async def move(tx: Transaction, workflow_id: str, project_id: str | None) -> Row[Any]:
+    """Put a workflow into a project, or into none, and return it."""
+    return await _change(tx, workflow_id, {"project_id": project_id})
 
 
 async def is_paused(tx: Transaction, workflow_id: str) -> bool:
@@ -112,13 +145,18 @@ async def update_draft(
     return await _change(tx, workflow_id, {"title": title, "draft_source": source, "draft_document": document})
 
 
-async def publish(tx: Transaction, draft: Row[Any], version: Version, published_by: str) -> Row[Any]:
-    """Write a version, make it the newest, let it listen and fire, and return the workflow; a paused one stays so."""
+async def publish(
+    tx: Transaction, draft: Row[Any], version: Version, published_by: str, *, source: str = ""
+) -> Row[Any]:
+    """Write a version, make it the newest, let it listen and fire, and return the workflow; a paused one stays so.
+
+    `source` is the version's, where it is another than the draft's.
+    """
     row = {
         "workflow_id": draft.id,
         "version": version.number,
-        "document": draft.draft_document,
-        "source": draft.draft_source,
+        "document": version.document,
+        "source": source or draft.draft_source,
         "published_by": published_by,
         "created_at": tx.now,
     }

@@ -21,9 +21,13 @@ METHODS: list[MethodDescriptor] = [
     for service in contract.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
-MESSAGES: list[Descriptor] = [
-    message for contract, _ in CONTRACTS for message in contract.DESCRIPTOR.message_types_by_name.values()
-]
+FILES = {
+    file.name: file
+    for contract, _ in CONTRACTS
+    for file in (contract.DESCRIPTOR, *contract.DESCRIPTOR.dependencies)
+    if file.name.startswith("dripstone/")
+}
+MESSAGES: list[Descriptor] = [message for file in FILES.values() for message in file.message_types_by_name.values()]
 EVERY_METHOD = pytest.mark.parametrize(
     "method", METHODS, ids=lambda method: method.full_name.removeprefix("dripstone.v1.")
 )
@@ -88,7 +92,9 @@ def test_every_scope_opens_something() -> None:
 @EVERY_METHOD
 def test_a_method_says_how_it_touches_the_store(method: MethodDescriptor) -> None:
     assert access(method) != options_pb2.ACCESS_UNSPECIFIED
-    reads = method.name.startswith(("Get", "List", "Watch", "Explain", "Validate", "Why", "Try", "Export"))
+    reads = method.name.startswith(
+        ("Get", "List", "Watch", "Explain", "Validate", "Why", "Try", "Export", "Find", "Backtest", "Score")
+    )
     assert reads == (access(method) == options_pb2.ACCESS_READ)
     if method.server_streaming:
         assert (access(method) != options_pb2.ACCESS_READ) == (method.name in STREAMS_THAT_DO_SOMETHING)
@@ -164,7 +170,7 @@ def test_times_end_in_time_and_lists_are_plural(message: Descriptor) -> None:
         if kind == "google.protobuf.Timestamp":
             assert field.name.endswith("time") or field.name in ("until", "as_of")
         if field.is_repeated:
-            assert field.name.endswith("s") or field.name in ("missing", "skipped", "quarantined")
+            assert field.name.endswith("s") or field.name in ("missing", "skipped", "quarantined", "evidence")
 
 
 def test_every_exception_still_excepts_something() -> None:

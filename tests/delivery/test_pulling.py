@@ -17,7 +17,7 @@ from core.domain.enrollment import DeliveryEnded
 from core.domain.errors import EndpointNotPull, GoingAway, Invalid, NotFound, Unauthenticated
 from core.domain.webhooks import signing
 from core.domain.webhooks.retry import DELAYS, Preset
-from core.store import endpoints, organizations
+from core.store import api_keys, endpoints
 from tests.delivery.calling import Calls
 from tests.delivery.conftest import ORG, SECRET
 from tests.delivery.consuming import Pulling, take
@@ -199,14 +199,14 @@ async def test_a_stream_ends_when_the_process_goes_away(pulling, outbox):
 async def test_a_stream_ends_when_its_key_is_revoked_and_takes_nothing_with_it(pulling, outbox):
     await provisioning.create_service_key(outbox.database, ORG)
     async with outbox.database.read(ORG) as tx:
-        ((key,), _) = await organizations.list_keys(tx, 10, "")
+        ((key,), _) = await api_keys.listed(tx, 10, "")
     pulling.calls.key_id = key.id
     endpoint_id = await pulling.endpoint()
     stream = await pulling.stream(endpoint_id)
     waiting = asyncio.create_task(take(stream))
     await pulling.idle()
     async with outbox.database.write(ORG) as tx:
-        await organizations.revoke_key(tx, key.id, outbox.clock.now())
+        await api_keys.revoke(tx, key.id)
     await pulling.emit()
     with pytest.raises(Unauthenticated):
         await waiting

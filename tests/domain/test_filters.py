@@ -162,3 +162,50 @@ def test_no_text_makes_the_parser_fail_in_another_way(text: str) -> None:
         parse(text, FIELDS)
     except Invalid:
         return
+
+
+_PIECES = st.sampled_from(
+    [
+        "tier",
+        "score",
+        "custom.x",
+        "price",
+        "AND",
+        "OR",
+        "NOT",
+        "(",
+        ")",
+        "=",
+        "!=",
+        "<=",
+        ":",
+        "*",
+        '"',
+        "'a'",
+        '"1 EUR"',
+        " ",
+        "7",
+    ]
+)
+
+
+@given(
+    st.text(max_size=60) | st.lists(_PIECES, max_size=25).map(" ".join) | st.lists(_PIECES, max_size=25).map("".join)
+)
+def test_whatever_is_written_is_read_or_refused_with_a_position(text: str) -> None:
+    try:
+        expression = parse(text, {**FIELDS, "price": "money"})
+    except Invalid as refused:
+        (violation,) = refused.violations
+        reason = violation.reason
+    else:
+        reason = "FILTER"
+        assert expression is None or parse(to_text(expression), {**FIELDS, "price": "money"}) == expression
+    assert reason.startswith(("FILTER", "UNKNOWN_FILTER_FIELD"))
+
+
+def test_amounts_are_compared_in_the_form_in_which_they_are_stored() -> None:
+    assert parse("price = '1200.5 eur'", {"price": "money"}) == Comparison("price", "=", "1200.50 EUR", "money")
+    for wrong in ("price > '1 EUR'", "price = 7"):
+        with pytest.raises(Invalid):
+            parse(wrong, {"price": "money"})

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from core.domain import machine
+from core.domain.control.approval_rule import OnTimeout, Rule
 from core.domain.effects import CancelApproval, Emit, RequestApproval, UpdateRecord
 from core.domain.enrollment import (
     ApprovalDecided,
@@ -169,7 +170,8 @@ def test_an_approval_is_asked_for() -> None:
     transition = entered(compiled(APPROVAL))
     request = transition.effects[1]
     assert isinstance(request, RequestApproval)
-    assert request == RequestApproval(request.id, "Offer for ada@example.com?", {"tier": "B"}, START + DAY)
+    rule = Rule(sla=DAY, on_timeout=OnTimeout.GO_TO_STEP)  # where the step's exit leads
+    assert request == RequestApproval(request.id, "Offer for ada@example.com?", {"tier": "B"}, START + DAY, rule)
     assert transition.enrollment.state is State.AWAITING_APPROVAL
     assert transition.enrollment.waiting == Waiting("approval", request.id, START)
     assert transition.enrollment.due_at == START + DAY

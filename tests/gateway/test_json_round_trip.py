@@ -46,7 +46,7 @@ def scalars(field: FieldDescriptor) -> st.SearchStrategy[Any]:
         return st.sampled_from([value.number for value in field.enum_type.values])
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING:
-            return texts
+            return st.binary(max_size=12) if field.type == FieldDescriptor.TYPE_BYTES else texts
         case FieldDescriptor.CPPTYPE_BOOL:
             return st.booleans()
         case FieldDescriptor.CPPTYPE_INT32:

@@ -12,11 +12,11 @@ from sqlalchemy import func, select
 
 from core import ids
 from core.clock import ManualClock
-from core.rpc import approvals, qualification
+from core.rpc import approvals, qualification, scoring_models
 from core.rpc.call import Call, Caller, Parts
 from core.rpc.convert import from_value, to_struct
 from core.settings import Settings
-from core.store import organizations, records
+from core.store import members, records
 from core.store.database import Database
 from dripstone.v1 import approval_pb2, qualification_pb2
 
@@ -70,25 +70,29 @@ class Service:
     clock: ManualClock
     engine: Engine = field(default_factory=Engine)
 
+    @property
+    def parts(self) -> Parts:
+        """Return the parts of the process that handlers use."""
+        settings = Settings(database_url="", data_dir=Path())
+        return Parts(self.database, self.clock, settings, self.engine, None, None)  # type: ignore[arg-type]
+
     async def __call__(
         self, handler: Callable[[Any, Call], Awaitable[Any]], request: Message, *, by: str = AGENT, org: str = ORG
     ) -> Any:
-        settings = Settings(database_url="", data_dir=Path())
-        parts = Parts(self.database, self.clock, settings, self.engine, None, None)  # type: ignore[arg-type]
         caller = Caller(org, by, "agent", by, frozenset())
         async with self.database.write(org) as tx:
-            return await handler(request, Call(caller, tx.now, parts, ids.mint("req", tx.now), {}, tx))
+            return await handler(request, Call(caller, tx.now, self.parts, ids.mint("req", tx.now), {}, tx))
 
     async def prepare(self) -> None:
         async with self.database.write(ORG) as tx:
             for name in ("ada", "bob"):
                 member = {"id": f"mem_{name}", "email": f"{name}@example.com", "display_name": name.title()}
-                await tx.insert(organizations.members, [{**member, "role": "editor", "created_at": tx.now}])
+                await tx.insert(members.members, [{**member, "role": "editor", "created_at": tx.now}])
         await self.publish(MODEL)
 
     async def publish(self, source: str, model_id: str = "default") -> qualification_pb2.ScoringModel:
         request = qualification_pb2.PublishScoringModelRequest(model_id=model_id, source=source)
-        return await self(qualification.publish_scoring_model, request)
+        return await self(scoring_models.publish_scoring_model, request)
 
     async def contact(self, email: str, **fields: Any) -> str:
         async with self.database.write(ORG) as tx:

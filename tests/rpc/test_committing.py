@@ -12,8 +12,8 @@ from sqlalchemy import delete
 
 from core.clock import ManualClock
 from core.domain.errors import ApprovalRejected, DripstoneError, Invalid, NotFound, PlanStale, WrongState
-from core.rpc import qualification
-from core.store import organizations
+from core.rpc import scoring_models
+from core.store import members
 from core.store.database import Database
 from dripstone.v1 import qualification_pb2 as pb
 from tests.announcements import announced, listen
@@ -107,7 +107,7 @@ async def test_a_plan_expires_after_a_day(service: Service, clock: ManualClock) 
 
 async def test_a_new_version_of_the_model_leaves_plans_as_they_are(service: Service) -> None:
     plan = await service.preview(email="new@example.com", fields=WARM)
-    source = (await service(qualification.get_scoring_model, pb.GetScoringModelRequest(model_id="default"))).source
+    source = (await service(scoring_models.get_scoring_model, pb.GetScoringModelRequest(model_id="default"))).source
     await service.publish(source.replace("points: 40", "points: 50"))
     done = await service.commit(plan_id=plan.plan_id)
     assert (done.model_version, done.score) == (1, 60)
@@ -261,7 +261,7 @@ async def test_a_lead_whose_owner_has_left_is_routed_again(service: Service, dat
     done = await service.commit(email="new@example.com", fields=WARM)
     assert done.owner.member_id == "mem_ada"
     async with database.write(ORG) as tx:
-        await tx.run(delete(organizations.members).where(organizations.members.c.id == "mem_ada"))
+        await tx.run(delete(members.members).where(members.members.c.id == "mem_ada"))
     again = await service.commit(lead_id=done.lead_id)
     assert (again.owner.member_id, again.owner.method) == ("mem_bob", "round_robin")
     assert (await service.fields_of(done.lead_id))["owner_id"] == "mem_bob"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
@@ -21,6 +20,7 @@ from core.rpc.methods import Access
 from core.store.database import Database
 from core.store.metadata import metadata
 from core.store.transaction import EVERY_ORGANIZATION
+from tests.contract.filling import filled
 from tests.receiver import Receiver
 from tests.running import RunningCore, running
 from tests.story import Told, tell
@@ -82,70 +82,6 @@ async def test_a_session_that_names_no_organization_sees_nothing(
             assert rows == []
 
 
-OMITTED = {
-    "WhyNotRequest": {"email"},
-    "RedriveDeadLettersRequest": {"workflow_id"},
-    "RedriveQuarantinedRequest": {"source_id"},
-    "CreateSourceRequest": {"verifier", "mapping"},
-    "SimulateWorkflowRequest": {"source", "after", "horizon", "recorded", "assumptions", "events", "start_time"},
-    "SimulatedContacts": {"records", "made_up", "sample_size"},
-    "ChangeListMembersRequest": {"remove_contact_ids"},
-}
-"""Fields that would have a request refused before it reaches anything: they say the same thing in another way."""
-
-
-def _filled(descriptor: Descriptor, request: Message, ids: dict[str, str]) -> None:
-    """Fill a request with the first organization's ids wherever a name fits, and with plain values elsewhere."""
-    for field in descriptor.fields:
-        if field.name in (
-            "request_id",
-            "idempotency_key",
-            "validate_only",
-            "page_token",
-            "resume_token",
-            "filter",
-            "etag",
-            *OMITTED.get(descriptor.name, ()),
-        ):
-            continue
-        value = _value(field, ids)
-        if field.message_type is not None:
-            if field.message_type.full_name == "google.protobuf.Struct":
-                target = getattr(request, field.name)
-                target.update({"email": "b@example.com", "first_name": "B"})
-            elif not field.message_type.full_name.startswith("google.protobuf") and not _is_map(field):
-                nested = getattr(request, field.name)
-                _filled(field.message_type, nested.add() if field.is_repeated else nested, ids)
-        elif field.is_repeated:
-            if field.name != "scopes":
-                getattr(request, field.name).append(value)
-        else:
-            setattr(request, field.name, value)
-
-
-def _is_map(field: FieldDescriptor) -> bool:
-    return field.message_type is not None and field.message_type.GetOptions().map_entry
-
-
-def _value(field: FieldDescriptor, ids: dict[str, str]) -> Any:
-    if field.enum_type is not None:
-        return field.enum_type.values[1].number
-    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        known = {
-            "record_id": ids["contact_id"],
-            "id": ids["endpoint_id"],
-            "url": "https://example.com/",
-            "add_contact_ids": ids["contact_id"],
-            "contact_ids": ids["contact_id"],
-            "dead_letter_ids": ids["dead_letter_id"],
-            "quarantined_ids": ids["quarantined_id"],
-            "list": ids["list_name"],
-            "type": "workflow",
-        }
-        return {**ids, **known}.get(field.name, "b@example.com" if field.name == "email" else "x")
-    return False if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL else 1
-
-
 async def _alone(request: Message) -> AsyncIterator[Message]:
     yield request
 
@@ -177,8 +113,7 @@ async def test_no_method_shows_or_changes_anything_of_another_organization(
     given = set(ids.values()) - {"default"}
     # Reads first: what the second organization makes under the same chosen ids is its own.
     for method in sorted(core.core.methods, key=lambda method: method.access is not Access.READ):
-        request = method.request_class()
-        _filled(method.descriptor.input_type, request, ids)
+        request = filled(method, ids)
         answer = await _call(core, method, request, other.api_key)
         for told_by_the_caller in sorted(given, key=len, reverse=True):
             if told_by_the_caller in str(request):

@@ -55,6 +55,7 @@ def test_those_are_the_lists_that_have_states() -> None:
         "EnrollmentService.RedriveDeadLetters",
         "AgentService.ListAgentTasks",
         "ApprovalService.ListApprovals",
+        "ApprovalService.ListPlans",
         "WebhookService.ListDeliveries",
         "WebhookService.ListReplays",
     ]

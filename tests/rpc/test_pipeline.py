@@ -164,6 +164,7 @@ async def test_health_and_reflection_answer_without_a_key(core: RunningCore) -> 
         for noun in (
             "Agent",
             "Approval",
+            "Audit",
             "Connection",
             "Enrollment",
             "Event",

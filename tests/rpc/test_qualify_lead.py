@@ -10,7 +10,7 @@ import pytest
 from core import ids
 from core.clock import ManualClock
 from core.domain.errors import Invalid, NotFound
-from core.rpc import qualification
+from core.rpc import scoring_models
 from core.rpc.convert import from_value, to_timestamp
 from core.store import events
 from core.store.database import Database
@@ -96,7 +96,7 @@ async def test_a_fact_observed_after_the_instant_is_not_read(service: Service, c
 
 
 async def test_who_is_not_a_member_is_passed_over_with_a_reason(service: Service) -> None:
-    source = (await service(qualification.get_scoring_model, pb.GetScoringModelRequest(model_id="default"))).source
+    source = (await service(scoring_models.get_scoring_model, pb.GetScoringModelRequest(model_id="default"))).source
     await service.publish(source.replace("[ada@example.com,", "[gone@example.com,"), "other")
     plan = await service.preview(email="new@example.com", fields=WARM, model_id="other")
     assert plan.owner.member_id == "mem_bob"
@@ -141,15 +141,15 @@ async def test_what_is_not_there_is_not_found(service: Service, values: dict[str
 
 async def test_models_are_published_read_and_listed(service: Service, clock: ManualClock) -> None:
     clock.advance(timedelta(seconds=1))
-    source = (await service(qualification.get_scoring_model, pb.GetScoringModelRequest(model_id="default"))).source
+    source = (await service(scoring_models.get_scoring_model, pb.GetScoringModelRequest(model_id="default"))).source
     second = await service.publish(source.replace("title: Inbound", "title: Second"))
     assert (second.id, second.version, second.title) == ("default", 2, "Second")
-    first = await service(qualification.get_scoring_model, pb.GetScoringModelRequest(model_id="default", version=1))
+    first = await service(scoring_models.get_scoring_model, pb.GetScoringModelRequest(model_id="default", version=1))
     assert (first.title, first.source) == ("Inbound", source)
-    listed = await service(qualification.list_scoring_models, pb.ListScoringModelsRequest())
+    listed = await service(scoring_models.list_scoring_models, pb.ListScoringModelsRequest())
     assert [(one.id, one.version, one.source) for one in listed.scoring_models] == [("default", 2, "")]
     with pytest.raises(NotFound):
-        await service(qualification.get_scoring_model, pb.GetScoringModelRequest(model_id="default", version=9))
+        await service(scoring_models.get_scoring_model, pb.GetScoringModelRequest(model_id="default", version=9))
     with pytest.raises(Invalid):
         await service.publish(source, "Not an id")
     with pytest.raises(Invalid):

@@ -12,12 +12,12 @@ from sqlalchemy import select
 from core import ids
 from core.domain import names
 from core.store import events, lists, records
-from core.store.agents import executions
 from core.store.consent import consents
 from core.store.database import Database
 from core.store.dead_letters import dead_letters
 from core.store.enrollments import enrollments
 from core.store.events import NewEvent
+from core.store.executions import executions
 from core.store.lists import ListChange
 from core.store.metadata import metadata
 from core.store.outgoing import outgoing_messages

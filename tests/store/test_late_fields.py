@@ -29,7 +29,7 @@ def _row(record_id: str, field: str, minutes: int, number: int = 0) -> tuple[obj
 
 async def _write(database: Database, *rows: tuple[object, ...]) -> None:
     async with database.system() as tx:
-        columns = [column.name for column in record_changes.c]
+        columns = "org_id id record_id field old_value new_value actor cause created_at".split()
         await tx.bulk_insert(record_changes, columns, rows)
 
 

@@ -10,7 +10,6 @@ import pytest
 from core.clock import ManualClock
 from core.store import qualification
 from core.store.database import Database
-from tests.conftest import START
 
 pytestmark = pytest.mark.anyio
 
@@ -49,23 +48,6 @@ async def test_models_are_listed_by_their_newest_publication(database: Database,
         rows, token = await qualification.list_newest(tx, 2, "")
         rest, end = await qualification.list_newest(tx, 2, token)
     assert ([row.id for row in rows], [row.id for row in rest], end) == (["alpha", "gamma"], ["beta"], "")
-
-
-async def test_a_plan_is_kept_and_applied_once(database: Database) -> None:
-    expires = START + timedelta(hours=24)
-    async with database.write(ORG) as tx:
-        await qualification.keep_plan(
-            tx, "pln_1", kind="qualification", digest="sha256:a", body={"score": 80}, by="key_1", expires_at=expires
-        )
-    async with database.write(ORG) as tx:
-        row = await qualification.get_plan(tx, "pln_1", lock=True)
-        assert row is not None
-        assert (row.hash, row.body, row.expires_at, row.applied_at) == ("sha256:a", {"score": 80}, expires, None)
-        await qualification.extend_plan(tx, "pln_1", expires + timedelta(days=3))
-        assert await qualification.mark_applied(tx, "pln_1")
-        assert not await qualification.mark_applied(tx, "pln_1")
-    async with database.read("org_b") as tx:
-        assert await qualification.get_plan(tx, "pln_1") is None
 
 
 async def test_concurrent_turns_are_all_different(database: Database) -> None:

@@ -1,15 +1,19 @@
-"""An approval's life: asked for, decided by a second principal, used once for exactly what was approved."""
+"""An approval's life: asked for, decided by others than who asked, used once for exactly what was approved."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 
+from core.domain.control.approval_rule import Mode, OnTimeout, Rule
 from core.domain.errors import ApprovalMismatch, PermissionDenied, WrongState
 
-PLAN_APPROVAL_LASTS = timedelta(days=3)
-"""How long the approval of a plan can be decided."""
+__all__ = ["Approval", "ApprovalState", "Mode", "OnTimeout", "Party", "Rule", "Vote"]
+
+Electors = frozenset[str] | None
+"""Members that a rule names, by themselves or by their roles; None where it names nobody."""
 
 
 class ApprovalState(StrEnum):
@@ -24,16 +28,43 @@ class ApprovalState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Vote:
+    """What one of those asked said."""
+
+    principal_id: str
+    approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A principal and those behind it."""
+
+    id: str
+    kind: str = "member"
+    """`member`, `service` or `agent`."""
+    behind: frozenset[str] = frozenset()
+    """Who minted its key or deployed it, and who is behind those."""
+
+    def is_same_as(self, requester: Party) -> bool:
+        """Tell whether its decision would be the requester's own.
+
+        A requester's agents and keys speak for it; an agent also never decides what another agent of the same
+        deployer asks. Who deployed an agent may decide what the agent asks: that is a person looking at it.
+        """
+        if self.id == requester.id or requester.id in self.behind:
+            return True
+        return self.kind == "agent" and bool(self.behind & requester.behind)
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
-    """A decision that a second principal must take."""
+    """A decision that others than its requester must take."""
 
     id: str
     subject_kind: str
-    """`step` or `plan`."""
     subject_id: str
-    """The enrollment, or the plan."""
     subject_hash: str
-    """Hash of what is approved; it is approved for nothing else."""
+    """What is approved; an approval is good for nothing else."""
     requester_id: str
     """Who asked, and therefore cannot decide."""
     created_at: datetime
@@ -42,6 +73,11 @@ class Approval:
     decider_id: str = ""
     comment: str = ""
     decided_at: datetime | None = None
+    rule: Rule = field(default_factory=Rule)
+    votes: tuple[Vote, ...] = ()
+    delegations: Mapping[str, str] = field(default_factory=dict)
+    """Who decides for whom."""
+    escalated_at: datetime | None = None
 
 
 def is_overdue(approval: Approval, now: datetime) -> bool:
@@ -50,24 +86,134 @@ def is_overdue(approval: Approval, now: datetime) -> bool:
     return pending and approval.expires_at is not None and approval.expires_at <= now
 
 
-def decide(
-    approval: Approval, *, decider_id: str, approved: bool, comment: str, now: datetime, subject_hash: str = ""
-) -> Approval:
-    """Return the approval as decided; `subject_hash` is of what the decider saw, where that is known.
+def holder(approval: Approval, elector: str) -> str:
+    """Return who decides for an elector: itself, or the last of those to whom its decision was handed."""
+    seen = {elector}
+    while (following := approval.delegations.get(elector)) is not None and following not in seen:
+        seen.add(elector := following)
+    return elector
 
-    Raises PermissionDenied for the principal that asked, WrongState for a second or late decision, ApprovalMismatch
-    when the decider saw something else.
-    """
+
+def stands_for(approval: Approval, electors: Electors, principal_id: str) -> tuple[str, ...]:
+    """Return for whom a principal decides, itself included where it may decide by itself; empty where it may not."""
+    if electors is None:
+        others = [who for who in approval.delegations if holder(approval, who) == principal_id]
+        own = [] if principal_id in approval.delegations else [principal_id]
+        return (*own, *others)
+    return tuple(sorted(who for who in electors if holder(approval, who) == principal_id))
+
+
+def missing(approval: Approval, electors: Electors) -> int:
+    """Return how many votes are still missing; 0 once decided."""
     if approval.state is not ApprovalState.PENDING:
-        raise WrongState(kind="approval", id=approval.id, state=approval.state.value, action="a decision")
-    if is_overdue(approval, now):
-        raise WrongState(kind="approval", id=approval.id, state=ApprovalState.EXPIRED.value, action="a decision")
-    if decider_id == approval.requester_id:
-        raise PermissionDenied(principal=decider_id, why="it asked for this approval, so another principal must decide")
+        return 0
+    approving = {vote.principal_id for vote in approval.votes if vote.approved}
+    match approval.rule.mode:
+        case Mode.ANY:
+            return 0 if approving else 1
+        case Mode.QUORUM:
+            return max(0, approval.rule.required_count - len(approving))
+        case Mode.ALL:
+            asked = {holder(approval, who) for who in electors} if electors else {""}
+            return len(asked - approving)
+
+
+def _is_lost(approval: Approval, electors: Electors) -> bool:
+    """Tell whether the rejections so far leave no way to agree."""
+    rejecting = {vote.principal_id for vote in approval.votes if not vote.approved}
+    if not rejecting or approval.rule.mode is not Mode.QUORUM:
+        return bool(rejecting)
+    if electors is None:
+        return len(rejecting) >= approval.rule.required_count
+    able = {holder(approval, who) for who in electors} - rejecting
+    return len(able) < approval.rule.required_count
+
+
+def may_decide(approval: Approval, decider: Party, requester: Party, electors: Electors, now: datetime) -> str:
+    """Return why a principal may not decide now, as a clause; empty when it may."""
+    if decider.is_same_as(requester):
+        own = "it asked for this approval" if decider.id == requester.id else "it acts for who asked for this approval"
+        return f"{own}, so another principal must decide"
+    if any(vote.principal_id == decider.id for vote in approval.votes):
+        return "it has voted on this approval already"
+    if decider.id in approval.delegations:
+        return f"it has handed its decision to {holder(approval, decider.id)}"
+    if not stands_for(approval, electors, decider.id):
+        roles = " or ".join(approval.rule.roles)
+        whom = f"members with the role {roles}" if roles and not approval.rule.member_ids else "others"
+        return f"{whom} were asked to decide this approval"
+    return ""
+
+
+def decide(
+    approval: Approval,
+    decider: Party,
+    *,
+    approved: bool,
+    comment: str,
+    now: datetime,
+    requester: Party | None = None,
+    electors: Electors = None,
+    subject_hash: str = "",
+) -> Approval:
+    """Return the approval with one more vote: decided, or still pending when more must agree.
+
+    `requester` is who asked with those behind it, where that is known; `subject_hash` is of what the decider saw.
+
+    Raises PermissionDenied for who asked, who was not asked and who voted before, WrongState for a late decision,
+    ApprovalMismatch when the decider saw something else.
+    """
+    _check_pending(approval, now, "a decision")
+    if why := may_decide(approval, decider, requester or Party(approval.requester_id), electors, now):
+        raise PermissionDenied(principal=decider.id, why=why)
     if subject_hash and subject_hash != approval.subject_hash:
         raise ApprovalMismatch(approval_id=approval.id)
-    state = ApprovalState.APPROVED if approved else ApprovalState.REJECTED
-    return replace(approval, state=state, decider_id=decider_id, comment=comment, decided_at=now)
+    voted = replace(approval, votes=(*approval.votes, Vote(decider.id, approved)))
+    if approved and not missing(voted, electors):
+        return _closed(voted, ApprovalState.APPROVED, decider.id, comment, now)
+    if not approved and _is_lost(voted, electors):
+        return _closed(voted, ApprovalState.REJECTED, decider.id, comment, now)
+    return voted
+
+
+def delegate(
+    approval: Approval,
+    decider: Party,
+    to: Party,
+    *,
+    now: datetime,
+    requester: Party | None = None,
+    electors: Electors = None,
+) -> Approval:
+    """Return the approval with one's own decision handed to another.
+
+    Raises PermissionDenied for who may not decide, and for who asked or would hand it back in a ring.
+    """
+    _check_pending(approval, now, "handing it on")
+    asked = requester or Party(approval.requester_id)
+    if why := may_decide(approval, decider, asked, electors, now):
+        raise PermissionDenied(principal=decider.id, why=why)
+    if to.is_same_as(asked):
+        raise PermissionDenied(principal=to.id, why="it asked for this approval, or acts for who did")
+    handed = replace(approval, delegations={**approval.delegations, decider.id: to.id})
+    if to.id == decider.id or holder(approval, to.id) == decider.id:
+        raise PermissionDenied(principal=to.id, why=f"its own decision is with {decider.id}")
+    return handed
+
+
+def time_out(approval: Approval, now: datetime) -> Approval:
+    """Return an overdue approval as its rule wants it: expired, approved, or asked of others as well."""
+    if not is_overdue(approval, now):
+        return approval
+    match approval.rule.on_timeout:
+        case OnTimeout.ESCALATE if approval.escalated_at is None:
+            return replace(approval, escalated_at=now, expires_at=now + approval.rule.sla)
+        case OnTimeout.APPROVE:
+            return _closed(approval, ApprovalState.APPROVED, "", "Nobody decided in time, and its rule says so.", now)
+        case OnTimeout.CANCEL:
+            return _closed(approval, ApprovalState.CANCELLED, "", "", now)
+        case _:
+            return _closed(approval, ApprovalState.EXPIRED, "", "", now)
 
 
 def use(approval: Approval, subject_hash: str) -> Approval:
@@ -88,3 +234,14 @@ def withdraw(approval: Approval, now: datetime) -> Approval:
         return approval
     state = ApprovalState.EXPIRED if is_overdue(approval, now) else ApprovalState.CANCELLED
     return replace(approval, state=state, decided_at=now)
+
+
+def _check_pending(approval: Approval, now: datetime, action: str) -> None:
+    if approval.state is not ApprovalState.PENDING:
+        raise WrongState(kind="approval", id=approval.id, state=approval.state.value, action=action)
+    if is_overdue(approval, now):
+        raise WrongState(kind="approval", id=approval.id, state=ApprovalState.EXPIRED.value, action=action)
+
+
+def _closed(approval: Approval, state: ApprovalState, decider_id: str, comment: str, now: datetime) -> Approval:
+    return replace(approval, state=state, decider_id=decider_id, comment=comment, decided_at=now)

@@ -12,6 +12,7 @@ SCOPES: Mapping[str, str] = {
     "agents:write": "Deploy agents.",
     "approvals:decide": "Approve or reject what others ask for.",
     "approvals:read": "See what waits for a decision and what was decided.",
+    "audit:read": "See the audit log and check its chain.",
     "connections:read": "See the connections that carry messages.",
     "connections:write": "Create, change and test connections.",
     "enrollments:read": "See enrollments, their traces and why they stand where they stand.",
@@ -21,16 +22,28 @@ SCOPES: Mapping[str, str] = {
     "events:write": "Send events in.",
     "executions:read": "See executions.",
     "executions:write": "Execute agents and workflows.",
-    "keys:admin": "Mint, list and revoke API keys.",
+    "keys:admin": "Mint, change, rotate and revoke API keys; set the identity provider.",
+    "leads:assign": "Give leads to owners, accept and decline them.",
     "leads:qualify": "Qualify leads: preview and commit.",
     "models:read": "See scoring models.",
     "models:write": "Publish scoring models.",
-    "organization:read": "See the organization and its members.",
-    "organization:write": "Add members.",
+    "organization:read": "See the organization, its members and its projects.",
+    "organization:write": "Add, change and remove members; change projects and the organization itself.",
+    "plans:apply": "Apply and cancel plans.",
+    "plans:read": "See plans and what they change.",
+    "policies:admin": "Set policies and budgets.",
+    "policies:read": "See policies and budgets.",
+    "records:erase": "Erase people for good.",
+    "records:export": "Take records out in bulk.",
+    "records:import": "Take files of records in.",
     "records:read": "See contacts, companies, leads and their history.",
     "records:write": "Create and change contacts, companies and leads.",
+    "routing:read": "See routings, assignments and who is available.",
+    "routing:write": "Publish routings, say who is available.",
+    "schema:write": "Define record types, fields and pipelines.",
     "tasks:read": "See the tasks that workflows hand to agents.",
     "tasks:write": "Claim, answer and release tasks.",
+    "usage:read": "See what was done and what it cost.",
     "webhooks:read": "See endpoints, deliveries and event types.",
     "webhooks:write": "Create and change endpoints, rotate their secrets, redeliver.",
     "workflows:read": "See workflows and step kinds.",
@@ -50,12 +63,15 @@ AGENT_SCOPES = READ_SCOPES | {
 }
 """What an agent's key gets unless told: works with records and workflows, decides and administers nothing."""
 
-SERVICE_SCOPES = ALL_SCOPES - {"approvals:decide", "keys:admin", "organization:write"}
+_OF_ADMINS = frozenset({"approvals:decide", "keys:admin", "organization:write", "policies:admin"})
+"""What says who may do what, and the decisions of people: whoever is held by it must not change it."""
+
+SERVICE_SCOPES = ALL_SCOPES - _OF_ADMINS
 """What a service's key gets unless told: everything but deciding and administering."""
 
 _ROLES: Mapping[str, frozenset[str]] = {
     "admin": ALL_SCOPES,
-    "editor": ALL_SCOPES - {"approvals:decide", "keys:admin", "organization:write"},
+    "editor": ALL_SCOPES - _OF_ADMINS,
     "viewer": READ_SCOPES,
     "approver": READ_SCOPES | {"approvals:decide"},
 }

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from core.domain.errors import Invalid, Violation
 from core.domain.workflow.expression_text import mentions
+from core.domain.workflow.expression_tree import Tree
+from core.domain.workflow.expression_values import dig
 from core.domain.workflow.expressions import Environment, Expression
 
 _STRING = re.compile(
@@ -23,6 +25,11 @@ _PATH = r"[A-Za-z_][\w.]*"
 _PRESENCE = re.compile(
     rf"(?<![\w.])has\s*\(\s*{_PATH}\s*\)|{_PATH}\s*[!=]=\s*null\b|\bnull\s*[!=]=\s*{_PATH}(?!\s*[\w.(])"
 )
+_PLAIN = frozenset({str, int, float, bool})
+_MOST_KNOWN = 256
+"""Verdicts that a condition keeps."""
+_LONGEST_KNOWN = 200
+"""Characters of a text by which a verdict is kept."""
 _NEGATED = re.compile(rf"!\s*(?:\(|{_PATH}\s*(?:\(|$))")
 
 
@@ -82,6 +89,8 @@ class Condition:
     """As the author wrote it."""
     _whole: Expression
     _root: _Leaf | _Join
+    _known: dict[Any, Verdict] = field(default_factory=dict, compare=False, repr=False)
+    """Verdicts by what was looked at: most leads look alike to a condition."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -90,10 +99,37 @@ class Condition:
 
     def judge(self, values: Mapping[str, Any]) -> Verdict:
         """Return what it comes to; `values` maps variable names to plain values, absent means unknown."""
+        key = self._key(values)
+        if key is not None and (known := self._known.get(key)) is not None:
+            return known
         inputs = self._whole.evaluate(values).inputs
         value = self._root.evaluate(values)
         missing = tuple(dict.fromkeys(self._root.unknown(values))) if value is None else ()
-        return Verdict(value, inputs, missing)
+        verdict = Verdict(value, inputs, missing)
+        if key is not None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = verdict
+        return verdict
+
+    @property
+    def tree(self) -> Tree:
+        """Return what it is made of."""
+        return self._whole.tree
+
+    def _key(self, values: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """Return what it looks at, or None where that is too much to compare; 1, 1.0 and true are three things."""
+        key: list[Any] = []
+        for mention in self._whole.mentions:
+            value = values.get(mention.variable)
+            if mention.keys and value is not None:
+                value = dig(value, mention.keys)
+            if value is not None and type(value) not in _PLAIN:
+                return None
+            if type(value) is str and len(value) > _LONGEST_KNOWN:
+                return None
+            key += (type(value), value)
+        return tuple(key)
 
 
 def check(text: str, environment: Environment, path: str) -> tuple[Condition | None, Sequence[Violation]]:

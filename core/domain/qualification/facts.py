@@ -8,15 +8,19 @@ from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import EventFacts, RecordFacts
+from core.domain.frozen import frozen
+from core.domain.qualification.model import Freshness
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Origin:
     """Where a fact came from."""
 
     source: str
     """A principal, an enrollment, an event; empty when nobody wrote it down."""
     observed_at: datetime | None
+    claimed: bool = False
+    """It is an agent's claim."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,13 @@ class Fact:
     """None when it is not known."""
     source: str = ""
     observed_at: datetime | None = None
+    claimed: bool = False
+    """It is an agent's claim."""
+    stale: bool = False
+    """It is older than the model takes for fresh."""
+
+
+_ALWAYS_FRESH = Freshness()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,7 @@ class LeadFacts:
     as_of: datetime
     """Nothing observed later is in here."""
     events: tuple[EventFacts, ...] = ()
-    """The contact's events, oldest first."""
+    """The contact's events, in any order."""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     """Where fields came from, by path, such as `contact.country` or `contact.custom.plan`."""
 
@@ -51,11 +62,20 @@ class LeadFacts:
             known[f"{name}.id"] = record.id or None
         return known
 
-    def fact(self, path: str, value: Any, event: EventFacts | None = None) -> Fact:
+    def fact(
+        self, path: str, value: Any, event: EventFacts | None = None, freshness: Freshness = _ALWAYS_FRESH
+    ) -> Fact:
         """Return a value with its origin; a path in `event` comes from the event."""
         if path.startswith("event.") and event is not None:
             return Fact(path, value, f"event:{event.id}", event.received_at)
         origin = self.origins.get(path)
         if value is None or origin is None:
             return Fact(path, value)
-        return Fact(path, value, origin.source, origin.observed_at)
+        stale = is_stale(path, origin.observed_at, self.as_of, freshness)
+        return Fact(path, value, origin.source, origin.observed_at, origin.claimed, stale)
+
+
+def is_stale(path: str, observed_at: datetime | None, as_of: datetime, freshness: Freshness) -> bool:
+    """Tell whether a fact of this age is too old; one of which nobody knows the age is not."""
+    limit = freshness.limit(path)
+    return limit is not None and observed_at is not None and as_of - observed_at > limit

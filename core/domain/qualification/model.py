@@ -13,6 +13,7 @@ from typing import Any, Literal
 from core.domain.qualification.condition import Condition
 
 GroupName = Literal["fit", "engagement", "disqualify"]
+Judgement = Literal["qualified", "nurture", "disqualified"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +28,22 @@ class Rule:
     event: str = ""
     """Name of the event an engagement rule counts."""
     each: bool = False
-    """Every matching event gives points, not only the first."""
+    """Every matching event gives points, not only the newest."""
     most: int = 0
     """Points it gives at most."""
+    window: timedelta = timedelta()
+    """How far back events count."""
+    at_least: int = 1
+    """Matching events without which it gives nothing."""
+    half_life: timedelta | None = None
+    """The age at which half of the points are left; None for points that stay."""
 
     @property
     def text(self) -> str:
         """Return its condition as a reader wants to see it."""
         condition = self.when.text if self.when else ""
-        return " and ".join(part for part in (f"event {self.event}" if self.event else "", condition) if part)
+        often = f"{self.at_least} times " if self.at_least > 1 else ""
+        return " and ".join(part for part in (f"{often}event {self.event}" if self.event else "", condition) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +61,26 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """A grade, from a score upwards."""
+    """A grade, from so many points upwards."""
 
     name: str
     start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Tiers by fit and engagement together; each list of grades has the highest first, the last begins at 0."""
+
+    fit: tuple[Tier, ...]
+    engagement: tuple[Tier, ...]
+    cells: tuple[tuple[str, ...], ...]
+    """The tier of each grade of fit, and in it of each grade of engagement."""
+
+    def tier(self, fit: int, engagement: int) -> str:
+        """Return the tier of these points."""
+        row = next(index for index, grade in enumerate(self.fit) if fit >= grade.start)
+        column = next(index for index, grade in enumerate(self.engagement) if engagement >= grade.start)
+        return self.cells[row][column]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +101,38 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class Freshness:
+    """How old a fact may be before it counts as stale."""
+
+    usual: timedelta | None = None
+    """None for facts that never go stale."""
+    by_path: Mapping[str, timedelta] = field(default_factory=dict)
+
+    def limit(self, path: str) -> timedelta | None:
+        """Return how old the fact at a path may be, or None for any age."""
+        return self.by_path.get(path, self.usual)
+
+
+@dataclass(frozen=True, slots=True)
+class TierEffect:
+    """What happens when a lead comes into a tier."""
+
+    enroll: str = ""
+    """The workflow its contact is enrolled in."""
+    event: str = ""
+    """The event that is noted about its contact."""
+
+
+@dataclass(frozen=True, slots=True)
 class ScoringModel:
     """A compiled scoring model."""
 
     title: str
     qualified_at: int
+    """The score from which a lead is qualified; 0 where tiers say it."""
     nurture_at: int
     tiers: tuple[Tier, ...]
-    """Highest first; the last begins at 0."""
+    """By the score, highest first, the last begins at 0; empty where a matrix gives tiers."""
     fit: Group
     engagement: Group
     window: timedelta
@@ -94,8 +142,80 @@ class ScoringModel:
     approval: Demand | None = None
     on_qualified: Mapping[str, Any] = field(default_factory=dict)
     """Further lead fields that a qualified lead gets, by dotted path."""
+    cap: int | None = None
+    """What fit and engagement give together at most."""
+    matrix: Matrix | None = None
+    qualified_tiers: frozenset[str] = frozenset()
+    """Tiers that are qualified; where there are any, `qualified_at` says nothing."""
+    nurture_tiers: frozenset[str] | None = None
+    """Tiers that are nurtured; None for all others."""
+    freshness: Freshness = field(default_factory=Freshness)
+    min_confidence: float = 0.7
+    """From where on an agent's claim counts."""
+    on_tier: Mapping[str, TierEffect] = field(default_factory=dict)
+    routing_id: str = ""
+    """The routing that gives qualified leads their owner, in place of `routing`."""
 
     @property
     def event_names(self) -> frozenset[str]:
         """Return the names of the events it counts."""
         return frozenset(rule.event for rule in self.engagement.rules)
+
+    @property
+    def longest_window(self) -> timedelta:
+        """Return how far back any of its rules looks."""
+        return max((rule.window for rule in self.engagement.rules), default=self.window)
+
+    @property
+    def reachable(self) -> int:
+        """Return the points it gives at most."""
+        most = self.fit.reachable + self.engagement.reachable
+        return most if self.cap is None else min(most, self.cap)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return every rule, in the order of the document: first those that give points."""
+        return (*self.fit.rules, *self.engagement.rules, *self.disqualify)
+
+    @property
+    def tier_names(self) -> tuple[str, ...]:
+        """Return every tier once, the best first."""
+        if self.matrix is None:
+            return tuple(tier.name for tier in self.tiers)
+        # By distance from the best corner: A2 and B1 come before B2.
+        cells = [
+            (row + column, row, name)
+            for row, names in enumerate(self.matrix.cells)
+            for column, name in enumerate(names)
+        ]
+        return tuple(dict.fromkeys(name for _, _, name in sorted(cells)))
+
+    @property
+    def reads_ages(self) -> bool:
+        """Tell whether it matters when a fact was observed."""
+        ages = self.freshness.usual is not None or bool(self.freshness.by_path)
+        return ages or any(rule.half_life is not None for rule in self.fit.rules)
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Return the path of every fact of a record that its rules look at, such as `contact.custom.plan`."""
+        read = (path for rule in self.rules if rule.when is not None for path in rule.when.paths)
+        return frozenset(path for path in read if not path.startswith("event."))
+
+    def tier(self, fit: int, engagement: int) -> str:
+        """Return the tier of a lead with these points."""
+        if self.matrix is not None:
+            return self.matrix.tier(fit, engagement)
+        return next(tier.name for tier in self.tiers if fit + engagement >= tier.start)
+
+    def judge(self, fit: int, engagement: int) -> Judgement:
+        """Return what becomes of a lead with these points."""
+        if self.qualified_tiers:
+            tier = self.tier(fit, engagement)
+            if tier in self.qualified_tiers:
+                return "qualified"
+            return "nurture" if self.nurture_tiers is None or tier in self.nurture_tiers else "disqualified"
+        total = fit + engagement
+        if total >= self.qualified_at:
+            return "qualified"
+        return "nurture" if total >= self.nurture_at else "disqualified"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
+from core.domain.qualification.claims import Claim
+from core.domain.qualification.model import TierEffect
 from core.domain.qualification.routing import Choice
 from core.domain.qualification.score import Score
 from core.domain.records.changes import Change
-
-PLAN_LASTS = timedelta(hours=24)
-"""How long a previewed plan can be committed."""
 
 _WORDS = {
     "lead_id": "the lead",
@@ -22,8 +20,11 @@ _WORDS = {
     "approval_reason": "the demand for an approval",
     "contributions": "what the rules give",
     "changes": "what would be set",
+    "claims": "the claims that count",
+    "enrolls_in": "the workflow it enrolls in",
+    "notes_event": "the event it notes",
 }
-_WIDE = frozenset({"contributions", "changes"})
+_WIDE = frozenset({"contributions", "changes", "claims"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ def body(
     choice: Choice | None,
     approval_reason: str,
     settings: Iterable[Setting],
+    claims: Sequence[Claim] = (),
+    effect: TierEffect | None = None,
+    obstacle: str = "",
 ) -> dict[str, Any]:
     """Return what a commit would do; `subject` says to whom. Instants of the call are no part of it."""
     return {
@@ -60,7 +64,14 @@ def body(
         "owner_method": choice.method if choice else "",
         "approval_reason": approval_reason,
         "changes": [[one.record, change.field, change.old, change.new] for one in settings for change in one.changes],
+        "claims": [[one.path, one.value, one.source, one.confidence] for one in sorted(claims, key=_path)],
+        "enrolls_in": effect.enroll if effect and not obstacle else "",
+        "notes_event": effect.event if effect else "",
     }
+
+
+def _path(claim: Claim) -> str:
+    return claim.path
 
 
 def difference(planned: Mapping[str, Any], present: Mapping[str, Any]) -> str:

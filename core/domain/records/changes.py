@@ -66,7 +66,7 @@ def as_of(fields: Mapping[str, Any], newer: Iterable[Change]) -> dict[str, Any]:
 def _steps(fields: Mapping[str, Any], path: str, new: Any) -> Iterable[Change]:
     if "." not in path:
         old = fields.get(path)
-        if not _same(old, new):
+        if not same(old, new):
             yield Change(path, old, new)
         return
     names = path.split(".")
@@ -80,11 +80,12 @@ def _steps(fields: Mapping[str, Any], path: str, new: Any) -> Iterable[Change]:
             yield Change(above, value, None)
             break
     old = value_at(fields, path)
-    if not _same(old, new):
+    if not same(old, new):
         yield Change(path, old, new)
 
 
-def _same(old: Any, new: Any) -> bool:
+def same(old: Any, new: Any) -> bool:
+    """Tell whether two values are the same in JSON."""
     # 1, 1.0 and True are equal in Python and three different things in JSON.
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 

@@ -1,22 +1,28 @@
-"""The fields that contacts, companies and leads have, and the check that every write of a record passes.
+"""The check that every write of a record passes: which fields there are, and in which form values are stored.
 
 A record's fields are one flat mapping of standard fields plus the object `custom`, which is the organization's own.
-Everything that changes a record speaks of dotted paths: `tier`, `custom.plan`.
+Everything that changes a record speaks of dotted paths: `tier`, `custom.plan`. Without a schema, the organization is
+taken to have defined nothing: what is written is checked once more against its own where it is stored.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from core.domain.articles import with_article
 from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
-from core.domain.records import values
+from core.domain.records import definitions, values
+from core.domain.records.schema import STANDARD, Schema, TypeSchema
+from core.domain.records.standard import CLOSED_LEAD_STATUSES as CLOSED_LEAD_STATUSES
+from core.domain.records.standard import DECISIONS as DECISIONS
+from core.domain.records.standard import LEAD_STATUSES as LEAD_STATUSES
+from core.domain.records.standard import RECORD_TYPES as RECORD_TYPES
+from core.domain.records.standard import STANDARD_FIELDS as STANDARD_FIELDS
+from core.domain.records.standard import Field as Field
 from core.domain.records.values import BadValue
-
-Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference"]
 
 MOST_CUSTOM_FIELDS = 200
 DEEPEST_CUSTOM = 3
@@ -25,117 +31,42 @@ MOST_LIST_ITEMS = 100
 _CUSTOM_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A standard field."""
-
-    name: str
-    kind: Kind
-    description: str
-    required: bool = False
-    """A new record must have it."""
-    max_length: int = 200
-    """In characters, for text."""
-    writable: bool = True
-    """False for what only the core itself sets."""
-    choices: tuple[str, ...] = ()
-    """The only values there are; empty when there are others."""
-    prefix: str = ""
-    """For a reference: the prefix of the ids it takes."""
-
-
-def _named(*fields: Field) -> dict[str, Field]:
-    return {field.name: field for field in fields}
-
-
-LEAD_STATUSES = ("new", "working", "nurture", "qualified", "disqualified", "converted", "closed")
-CLOSED_LEAD_STATUSES = frozenset({"disqualified", "converted", "closed"})
-"""A contact with a lead of another status than these gets no second one from an event."""
-
-DECISIONS = ("qualified", "nurture", "disqualified", "needs_info", "needs_approval")
-
-STANDARD_FIELDS: Mapping[str, Mapping[str, Field]] = {
-    "contact": _named(
-        Field("email", "string", "E-mail address; unique among contacts.", max_length=320),
-        Field("first_name", "string", "Given name."),
-        Field("last_name", "string", "Family name."),
-        Field("phone", "string", "Phone number; with a leading + it also identifies the person.", max_length=40),
-        Field("company_name", "string", "Name of the employer, as the person gave it."),
-        Field("company_id", "reference", "The company's record.", prefix="cmp"),
-        Field("job_title", "string", "Position, such as `VP Marketing`."),
-        Field("industry", "string", "Industry of the employer."),
-        Field("country", "string", "Country, by preference its two-letter code."),
-        Field("city", "string", "City."),
-        Field("employees", "integer", "Number of people at the employer."),
-        Field("annual_revenue", "number", "Yearly revenue of the employer."),
-        Field("website", "string", "Web address of the employer.", max_length=2048),
-        Field("timezone", "string", "IANA time zone, such as `Europe/Berlin`; waits and quiet hours use it."),
-        Field("language", "string", "Language tag, such as `en-GB`.", max_length=35),
-        Field("lifecycle_stage", "string", "Where the person is on the way to a customer.", max_length=50),
-        Field("source", "string", "Where the person came from."),
-        Field("owner_id", "reference", "The member who is responsible.", prefix="mem"),
-        Field("unsubscribed", "boolean", "True when the person wants no more messages."),
-    ),
-    "company": _named(
-        Field("name", "string", "Name.", required=True),
-        Field("domain", "string", "Main domain, such as `example.com`.", max_length=253),
-        Field("website", "string", "Web address.", max_length=2048),
-        Field("phone", "string", "Phone number.", max_length=40),
-        Field("industry", "string", "Industry."),
-        Field("country", "string", "Country, by preference its two-letter code."),
-        Field("city", "string", "City."),
-        Field("employees", "integer", "Number of people."),
-        Field("annual_revenue", "number", "Yearly revenue."),
-        Field("timezone", "string", "IANA time zone."),
-        Field("owner_id", "reference", "The member who is responsible.", prefix="mem"),
-        Field("source", "string", "Where it came from."),
-    ),
-    "lead": _named(
-        Field("contact_id", "reference", "The person.", required=True, prefix="cnt"),
-        Field("status", "string", "Where it stands.", choices=LEAD_STATUSES),
-        Field("score", "integer", "Points in all."),
-        Field("fit", "integer", "Points for who the person is."),
-        Field("engagement", "integer", "Points for what the person did."),
-        Field("tier", "string", "Grade by score, such as `A`.", max_length=20),
-        Field("decision", "string", "What the last qualification decided.", choices=DECISIONS),
-        Field("owner_id", "reference", "The member who is responsible.", prefix="mem"),
-        Field("source", "string", "Where it came from."),
-        Field("lead_ref", "string", "The sender's own name of this lead."),
-        Field("model_id", "string", "The scoring model of the last qualification.", writable=False),
-        Field("model_version", "integer", "Its version.", writable=False),
-        Field("qualified_at", "instant", "When it was last qualified.", writable=False),
-    ),
-}
-"""Record type to its standard fields, by name."""
-
-RECORD_TYPES = tuple(STANDARD_FIELDS)
-
-
-def check_path(record_type: str, path: str, field_path: str) -> Violation | None:
+def check_path(record_type: str, path: str, field_path: str, schema: Schema = STANDARD) -> Violation | None:
     """Return what is wrong with the path of a field, or None; `field_path` is where the caller wrote it."""
+    of = schema.of(record_type)
     head, _, rest = path.partition(".")
     if head == "custom" and rest:
-        keys = rest.split(".")
-        bad = next((key for key in keys if not _CUSTOM_KEY.fullmatch(key)), None)
-        if bad is not None:
-            return _bad_key(field_path, bad)
-        if len(keys) > DEEPEST_CUSTOM:
-            return _too_deep(field_path)
+        return _check_custom_path(of, rest, field_path)
+    if not rest and path in of.standard:
         return None
-    known = STANDARD_FIELDS[record_type]
-    if not rest and path in known:
-        return None
+    named = [*of.standard, *(one.path for one in of.live), "custom"]
     hint = f"Put your own fields under custom, such as custom.{_as_key(path)}."
-    return Violation(
-        field_path,
-        "UNKNOWN_FIELD",
-        f"a {record_type} has no field `{path[:80]}`",
-        did_you_mean(path, [*known, "custom"], hint),
-    )
+    message = f"{with_article(record_type)} has no field `{path[:80]}`"
+    return Violation(field_path, "UNKNOWN_FIELD", message, did_you_mean(path, named, hint))
+
+
+def _check_custom_path(of: TypeSchema, below: str, field_path: str) -> Violation | None:
+    keys = below.split(".")
+    bad = next((key for key in keys if not _CUSTOM_KEY.fullmatch(key)), None)
+    if bad is not None:
+        return _bad_key(field_path, bad)
+    if len(keys) > DEEPEST_CUSTOM:
+        return _too_deep(field_path)
+    if keys[0] in of.custom:
+        if len(keys) > 1:
+            message = f"custom.{keys[0]} is one value, not an object"
+            return Violation(field_path, "WRONG_TYPE", message, f"Set custom.{keys[0]} itself.")
+        return None
+    if of.own:
+        names = [one.path for one in of.live]
+        message = f"{with_article(of.name)} has no field `custom.{keys[0]}`"
+        hint = did_you_mean(f"custom.{keys[0]}", names, "Define it first with DefineField.")
+        return Violation(field_path, "UNKNOWN_FIELD", message, hint)
+    return None
 
 
 def validate_fields(
-    record_type: str, fields: Mapping[str, Any], path_prefix: str = "fields"
+    record_type: str, fields: Mapping[str, Any], path_prefix: str = "fields", schema: Schema = STANDARD
 ) -> tuple[dict[str, Any], list[Violation]]:
     """Return the fields as dotted paths to values in their stored form, and everything that is wrong with them.
 
@@ -143,53 +74,83 @@ def validate_fields(
     """
     accepted: dict[str, Any] = {}
     violations: list[Violation] = []
-    known = STANDARD_FIELDS[record_type]
+    known = schema.of(record_type).standard
     for name, value in sorted(fields.items()):  # the contract's maps have no order
         if name in known and known[name].writable:
             try:
-                accepted[name] = normalise(record_type, name, value)
+                accepted[name] = normalise(record_type, name, value, schema)
             except BadValue as bad:
-                at = f"{path_prefix}.{name}" if path_prefix else name
-                violations.append(Violation(at, bad.reason, bad.message, bad.hint))
+                violations.append(_unfit(path_prefix, name, bad))
             continue
         if name == "custom" and not isinstance(value, Mapping):
             if value is None:
                 accepted[name] = None
             else:
-                at = f"{path_prefix}.custom" if path_prefix else "custom"
+                at = _at(path_prefix, "custom")
                 violations.append(Violation(at, "WRONG_TYPE", "must be an object", 'Send it like {"plan": "pro"}.'))
             continue
         for path, leaf in _leaves(name, value):
-            at = f"{path_prefix}.{path}" if path_prefix else path
-            problem = check_path(record_type, path, at) or _check_writable(record_type, path, at)
+            at = _at(path_prefix, path)
+            problem = check_path(record_type, path, at, schema) or _check_writable(known, path, at)
             if problem is None:
                 try:
-                    accepted[path] = normalise(record_type, path, leaf)
+                    accepted[path] = normalise(record_type, path, leaf, schema)
                 except BadValue as bad:
-                    problem = Violation(at, bad.reason, bad.message, bad.hint)
+                    problem = _unfit(path_prefix, path, bad)
             if problem is not None:
                 violations.append(problem)
     if sum(path.startswith("custom.") for path in accepted) > MOST_CUSTOM_FIELDS:
-        at = f"{path_prefix}.custom" if path_prefix else "custom"
+        at = _at(path_prefix, "custom")
         violations.append(Violation(at, "TOO_MANY_FIELDS", f"has more than {MOST_CUSTOM_FIELDS} fields"))
     return accepted, violations
 
 
-def missing_fields(record_type: str, fields: Mapping[str, Any], path_prefix: str = "fields") -> list[Violation]:
+def fit_custom(
+    record_type: str, patch: Mapping[str, Any], path_prefix: str, schema: Schema, *, cleared: bool = True
+) -> tuple[dict[str, Any], list[Violation]]:
+    """Return a patch of dotted paths with its own fields as they are stored, and what is wrong with those.
+
+    With `cleared`, a field that every new record must have cannot be taken away. What is in order stays as it is.
+    """
+    of = schema.of(record_type)
+    fitted = dict(patch)
+    violations = []
+    for path, value in patch.items():
+        if not path.startswith("custom."):
+            if path == "custom" and value is None and cleared:
+                violations += [_needed(of, one.path, path_prefix) for one in of.live if one.required]
+            continue
+        problem = _check_custom_path(of, path[len("custom.") :], _at(path_prefix, path)) if value is not None else None
+        definition = of.definition(path)
+        if problem is None and definition is not None and path == definition.path:
+            try:
+                fitted[path] = definitions.read(definition, value)
+            except BadValue as bad:
+                problem = _unfit(path_prefix, path, bad)
+            else:
+                if cleared and definition.required and fitted[path] is None and not definition.archived:
+                    problem = _needed(of, path, path_prefix)
+        if problem is not None:
+            violations.append(problem)
+            del fitted[path]
+    return fitted, violations
+
+
+def missing_fields(
+    record_type: str, fields: Mapping[str, Any], path_prefix: str = "fields", schema: Schema = STANDARD
+) -> list[Violation]:
     """Return a violation for each field that a new record must have and these lack."""
+    of = schema.of(record_type)
+    standard = [(one.name, one.description) for one in of.standard.values() if one.required]
+    own = [(one.path, one.description) for one in of.live if one.required]
     return [
-        Violation(
-            f"{path_prefix}.{field.name}" if path_prefix else field.name,
-            "REQUIRED",
-            f"a new {record_type} needs it",
-            field.description,
-        )
-        for field in STANDARD_FIELDS[record_type].values()
-        if field.required and fields.get(field.name) is None
+        Violation(_at(path_prefix, path), "REQUIRED", f"a new {record_type} needs it", description)
+        for path, description in standard + own
+        if fields.get(path) is None
     ]
 
 
-def normalise(record_type: str, path: str, value: Any) -> Any:
+def normalise(record_type: str, path: str, value: Any, schema: Schema = STANDARD) -> Any:
     """Return one value as it is stored; empty text and null are None, which removes the field.
 
     Raises BadValue.
@@ -197,8 +158,9 @@ def normalise(record_type: str, path: str, value: Any) -> Any:
     if value is None:
         return None
     if path.startswith("custom."):
-        return _custom_value(value)
-    field = STANDARD_FIELDS[record_type][path]
+        definition = schema.of(record_type).definition(path)
+        return _custom_value(value) if definition is None else definitions.read(definition, value)
+    field = schema.of(record_type).standard[path]
     if isinstance(value, str) and not value.strip():
         return None
     stored = (values.BY_NAME.get(path) or values.BY_KIND[field.kind])(value)
@@ -212,6 +174,18 @@ def normalise(record_type: str, path: str, value: Any) -> Any:
     return stored
 
 
+def _at(path_prefix: str, path: str) -> str:
+    return f"{path_prefix}.{path}" if path_prefix else path
+
+
+def _unfit(path_prefix: str, path: str, bad: BadValue) -> Violation:
+    return Violation(_at(path_prefix, path), bad.reason, bad.message, bad.hint)
+
+
+def _needed(of: TypeSchema, path: str, path_prefix: str) -> Violation:
+    return Violation(_at(path_prefix, path), "REQUIRED", f"{with_article(of.name)} cannot be without it")
+
+
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     nested = isinstance(value, Mapping) and (path == "custom" or path.startswith("custom."))
     if not nested:
@@ -219,7 +193,7 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     elif path.count(".") > DEEPEST_CUSTOM:
         yield path, None  # its depth is refused, whatever is in it
     else:
-        for key, item in value.items():
+        for key, item in sorted(value.items(), key=lambda pair: str(pair[0])):
             yield from _leaves(f"{path}.{key}", item)
 
 
@@ -242,10 +216,12 @@ def _custom_value(value: Any) -> Any:
     raise BadValue("WRONG_TYPE", "is not a JSON value", "Send text, a number, true, false or a list of them.")
 
 
-def _check_writable(record_type: str, path: str, at: str) -> Violation | None:
-    field = STANDARD_FIELDS[record_type].get(path)
+def _check_writable(known: Mapping[str, Field], path: str, at: str) -> Violation | None:
+    field = known.get(path)
     if field is None or field.writable:
         return None
+    if field.name in ("probability", "status"):
+        return Violation(at, "READ_ONLY_FIELD", "follows the stage", "Leave it out; set stage_id.")
     return Violation(at, "READ_ONLY_FIELD", "is set by qualification alone", "Leave it out; call QualifyLead.")
 
 

@@ -7,15 +7,18 @@ import re
 import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from functools import cache, lru_cache
 from typing import Any
 
+import ada_url
 from email_validator import EmailNotValidError, validate_email
 
 Scalar = str | int | float | bool
 
 _LARGEST_INTEGER = 2**63 - 1
 _PHONE = re.compile(r"[+0-9() ./x#*-]{5,40}", re.IGNORECASE)
+_MONEY = re.compile(r"([+-]?\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]{3})", re.ASCII)
 
 
 class BadValue(Exception):
@@ -134,6 +137,40 @@ def timezone(value: object) -> str:
     return text
 
 
+def money(value: object) -> str:
+    """Return an amount with its currency, such as `1200.50 EUR`: no cents, or two digits of them at least."""
+    found = _MONEY.fullmatch(" ".join(string(value).split()))
+    if found is None:
+        raise BadValue("NOT_MONEY", f"{_shown(value)} is no amount with a currency", "Send it like 1200.50 EUR.")
+    return money_text(Decimal(found.group(1)), found.group(2).upper())
+
+
+def money_text(amount: Decimal, currency: str) -> str:
+    """Return an amount in the one form in which it is stored."""
+    whole, _, part = f"{amount:f}".partition(".")
+    part = part.rstrip("0")
+    text = f"{whole}.{part:0<2}" if part else whole
+    return f"{'0' if text == '-0' else text.lstrip('+')} {currency}"
+
+
+def split_money(text: str) -> tuple[Decimal, str]:
+    """Return a stored amount and its currency."""
+    amount, _, currency = text.partition(" ")
+    return Decimal(amount), currency
+
+
+def url(value: object) -> str:
+    """Return a web address in normal form."""
+    text = string(value)
+    try:
+        parsed = ada_url.URL(text)
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.protocol not in ("http:", "https:") or not parsed.hostname:
+        raise BadValue("NOT_A_URL", f"{_shown(text)} is no web address", "Send one like https://example.com.")
+    return str(parsed.href)
+
+
 @cache
 def zone_names() -> frozenset[str]:
     """Return every IANA name there is."""
@@ -148,6 +185,7 @@ BY_KIND: dict[str, Callable[[Any], Scalar]] = {
     "boolean": boolean,
     "instant": instant,
     "date": day,
+    "money": money,
 }
 """What reads a value of each kind."""
 

@@ -140,6 +140,8 @@ class Step:
     """Exits that it has only where the author writes them."""
     required_exits: ClassVar[tuple[str, ...]] = ()
     """Exits that must be led somewhere on purpose, because the following step would be a surprise."""
+    required_unless: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Settings, and the values with which it has none of these exits."""
     fallbacks: ClassVar[Mapping[str, str]] = {}
     """Exit that takes the way of another exit when it has none of its own."""
     undone: ClassVar[str] = ""
@@ -156,6 +158,10 @@ class Step:
     def its_exits(self) -> tuple[str, ...]:
         """Return the exits it has as configured."""
         return self.exits
+
+    def its_required_exits(self) -> tuple[str, ...]:
+        """Return the exits that must be led somewhere on purpose as it is configured."""
+        return self.required_exits
 
     def needs(self) -> frozenset[str]:
         """Return what it reads beyond contact, lead and its expressions: `company`, `consent`, `lists`, `sent`."""

@@ -1,10 +1,11 @@
-"""The step that makes a lead for the contact, or a company."""
+"""The step that makes a record about the contact, such as a lead or a task, or a company."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from core.domain.articles import with_article
 from core.domain.effects import CreateRecord
 from core.domain.names import RECORD_PREFIXES
 from core.domain.records.fields import missing_fields, validate_fields
@@ -12,16 +13,19 @@ from core.domain.steps.base import Context, Decision, Fail, Go, Step, setting
 from core.domain.steps.shapes import RecordFields, Scope, Text
 from core.domain.workflow.values import Value
 
-RECORDS = ("lead", "company")
+RECORDS = ("lead", "company", "opportunity", "activity", "task", "note")
 """Contacts come in with events and enrollments, where it is known whether they are there already."""
 
 
 @dataclass(frozen=True, slots=True)
 class Create(Step):
-    """Makes a lead for the contact, or a company."""
+    """Makes a record about the contact, such as a lead or a task, or a company."""
 
     kind: ClassVar = "create"
-    summary: ClassVar = "Makes a new lead of the contact, which is then the one in hand, or a company."
+    summary: ClassVar = (
+        "Makes a new lead of the contact, which is then the one in hand; an opportunity, activity, task or note about "
+        "the contact; or a company."
+    )
     outputs: ClassVar = {"record_id": "string"}
 
     fields: Annotated[dict[str, Value], setting(RecordFields(), "Field paths and their values.", key="set")]
@@ -30,15 +34,15 @@ class Create(Step):
     def check(self, scope: Scope, path: str) -> None:
         """Report fields that the record does not have, and those it lacks."""
         RecordFields().check(self.record, self.fields, scope, f"{path}.set")
-        if self.record == "lead" and "contact_id" in self.fields:
-            message = "a new lead belongs to the contact who is enrolled"
+        if self.record != "company" and "contact_id" in self.fields:
+            message = f"{with_article(f'new {self.record}')} belongs to the contact who is enrolled"
             scope.add(f"{path}.set.contact_id", "READ_ONLY_FIELD", message, "Leave it out.")
         given: dict[str, Any] = dict.fromkeys(self.fields, True)
         scope.problems += missing_fields(self.record, {"contact_id": True, **given}, f"{path}.set")
 
     def begin(self, context: Context) -> Decision:
         """Compute the values and make the record; a value that is not known leaves its field out."""
-        chosen: dict[str, Any] = {"contact_id": context.enrollment.contact_id} if self.record == "lead" else {}
+        chosen: dict[str, Any] = {} if self.record == "company" else {"contact_id": context.enrollment.contact_id}
         inputs: dict[str, Any] = {}
         gaps: list[str] = []
         for name, value in self.fields.items():

@@ -69,7 +69,7 @@ class HtmlText:
 class Reference:
     """The id of something that the organization has."""
 
-    noun: Literal["workflow", "model", "member"]
+    noun: Literal["workflow", "model", "member", "routing"]
     hint: str
 
     def schema(self) -> dict[str, Any]:
@@ -90,6 +90,7 @@ class Reference:
 WORKFLOW = Reference("workflow", "Write the id of a workflow; list the workflows to see what there is.")
 MODEL = Reference("model", "Write the id of a scoring model; list the models to see what there is.")
 MEMBER = Reference("member", "Write the id of a member, such as mem_….")
+ROUTING = Reference("routing", "Write the id of a routing; list the routings to see what there is.")
 
 
 @dataclass(frozen=True, slots=True)

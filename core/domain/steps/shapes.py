@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
 from core.domain.records import fields as records
+from core.domain.records.schema import STANDARD, Schema
 from core.domain.webhooks import event_types
 from core.domain.workflow import durations, json_schemas, templates, values
 from core.domain.workflow.calendar import Calendar
@@ -33,7 +34,10 @@ class Lookups:
     workflow_ids: frozenset[str] | None = None
     model_ids: frozenset[str] | None = None
     member_ids: frozenset[str] | None = None
+    routing_ids: frozenset[str] | None = None
     source_ids: frozenset[str] | None = None
+    schema: Schema = STANDARD
+    """What records look like in the organization."""
     event_schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
     """What the data of the organization's own event types must look like."""
 
@@ -244,16 +248,17 @@ class RecordFields:
         """Report fields that the record does not have, and values that they do not take."""
         for name, value in chosen.items():
             literal = not isinstance(value.written, Expression | Template | dict | list)
-            _, problems = records.validate_fields(record_type, {name: value.written if literal else None}, path)
+            given = {name: value.written if literal else None}
+            _, problems = records.validate_fields(record_type, given, path, scope.lookups.schema)
             scope.problems += problems
             standard = records.STANDARD_FIELDS[record_type].get(name)
             if standard and isinstance(value.written, dict | list):
-                message = f"{name} holds {spoken(standard.kind)}, neither a map nor a list"
+                message = f"{name} holds {spoken(standard.expression_kind)}, neither a map nor a list"
                 scope.add(f"{path}.{name}", "WRONG_TYPE", message, "Only custom fields hold these.")
             if not problems and standard and isinstance(value.written, Expression):
                 kind = value.written.kind
-                if not fits(kind, standard.kind):
-                    message = f"this comes to {spoken(kind)}, but {name} holds {spoken(standard.kind)}"
+                if not fits(kind, standard.expression_kind):
+                    message = f"this comes to {spoken(kind)}, but {name} holds {spoken(standard.expression_kind)}"
                     scope.add(
                         f"{path}.{name}.cel", "EXPRESSION_TYPE", message, "Convert it, as with string(…) or int(…)."
                     )

@@ -35,9 +35,10 @@ def _data(required: Mapping[str, Any], optional: Mapping[str, Any] | None = None
     return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
 
 
-_RECORD = {"record_id": ID, "record_type": {"enum": ["contact", "company", "lead"]}}
+_RECORD = {"record_id": ID, "record_type": ID}
 _CAUSE = {"actor": TEXT, "cause": TEXT}
 _CHANGE = _data({"field": ID}, {"old_value": {}, "new_value": {}})
+_ROUTED = {"routing_id": TEXT, "rule_id": TEXT, "response_due_at": TEXT}
 _ENROLLMENT = {"enrollment_id": ID, "workflow_id": ID, "contact_id": ID}
 _POSITION = {"version": INTEGER, "key": TEXT, "step_id": TEXT}
 _APPROVAL = {"approval_id": ID, "title": TEXT}
@@ -94,6 +95,21 @@ EVENT_TYPES: tuple[EventType, ...] = (
             },
             {"owner_id": TEXT, "model_id": TEXT, "model_version": INTEGER, "plan_id": TEXT, **_CAUSE},
         ),
+    ),
+    EventType(
+        "lead.assigned",
+        1,
+        "A lead was given to a member: by a routing, by somebody, or because another one did not respond in time.",
+        _data(
+            {"lead_id": ID, "assignment_id": ID, "member_id": ID, "method": ID},
+            {**_ROUTED, "contact_id": TEXT, "previous_assignment_id": TEXT, **_CAUSE},
+        ),
+    ),
+    EventType(
+        "lead.assignment_overdue",
+        1,
+        "A lead waits for a person: its owner did not respond in time or gave it back, and nobody else got it.",
+        _data({"lead_id": ID, "assignment_id": ID, "member_id": ID, "reason": ID}, {**_ROUTED, "cause": TEXT}),
     ),
     EventType("enrollment.created", 1, "A contact entered a workflow.", _data(_ENROLLMENT, {**_POSITION, **_CAUSE})),
     EventType("enrollment.completed", 1, "An enrollment reached its end.", _data(_ENROLLMENT, _POSITION)),

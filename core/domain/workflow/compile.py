@@ -43,12 +43,13 @@ def compile_document(
 ) -> Compiled:
     """Return the version that a document describes, or everything that is wrong with it."""
     lookups = lookups or Lookups()
-    outer = Scope(trigger_environment(), lookups)
+    own: Any = {"custom": lookups.schema.custom_kinds}
+    outer = Scope(trigger_environment(**own), lookups)
     head.check_texts(document, outer)
     names = head.declared(document, outer)
     declared: Any = {"variables": names.variables, "event_fields": names.event_fields}
     if declared["variables"] or declared["event_fields"]:
-        outer.environment = trigger_environment(**declared)
+        outer.environment = trigger_environment(**declared, **own)
     calendars = head.calendars_of(document, outer)
     outer.calendars = calendars
     reentry, interval = head.reentry_of(document, outer)
@@ -58,7 +59,8 @@ def compile_document(
     quiet_hours = head.quiet_hours_of(document, outer)
     caps = head.frequency_caps_of(document, outer)
     breaker = head.breaker_of(document, outer)
-    body = Scope(step_environment(_outputs(document.get("steps")), **declared), lookups, calendars=calendars)
+    head.check_gate(document, outer)
+    body = Scope(step_environment(_outputs(document.get("steps")), **declared, **own), lookups, calendars=calendars)
     rules = head.rules_of(document, body)
     nodes = _steps(document.get("steps"), body)
     problems = sorted((*outer.problems, *body.problems), key=lambda problem: _position(problem, list(document)))

@@ -27,6 +27,7 @@ DOCUMENT_KEYS = (
     "quiet_hours",
     "frequency_caps",
     "circuit_breaker",
+    "require_default_approval_gate",
     "triggers",
     "steps",
 )

@@ -6,6 +6,7 @@ specification). Only the few fields that are needed are read: what is called on 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,6 +25,8 @@ class Tree:
     """What it is made of; of a loop its range, start, condition, step and result."""
     names: tuple[str, ...] = field(default=())
     """Of a loop: what it calls an item, and what it calls its intermediate result."""
+    value: bool | float | None = None
+    """A constant number or truth value."""
 
 
 _Fields = dict[int, list[int | bytes]]
@@ -38,8 +41,7 @@ def read_tree(serialised: bytes) -> Tree:
 def _tree(raw: int | bytes) -> Tree:
     node = _message(raw)
     if 3 in node:
-        constant = _message(node[3][0])
-        return Tree("text", _text(constant[6][0])) if 6 in constant else Tree("constant")
+        return _constant(_message(node[3][0]))
     if 4 in node:
         return Tree("name", _string(_message(node[4][0]), 1))
     if 5 in node:
@@ -56,6 +58,19 @@ def _tree(raw: int | bytes) -> Tree:
     loop = _message(node[9][0])
     parts = tuple(_tree(loop[at][0]) for at in (2, 4, 5, 6, 7))
     return Tree("loop", parts=parts, names=(_string(loop, 1), _string(loop, 3)))
+
+
+def _constant(raw: _Fields) -> Tree:
+    if 6 in raw:
+        return Tree("text", _text(raw[6][0]))
+    value: bool | float | None = None
+    if 2 in raw:
+        value = bool(raw[2][0])
+    elif 3 in raw and isinstance(number := raw[3][0], int):
+        value = number - (1 << 64) if number >> 63 else number
+    elif 5 in raw and isinstance(number := raw[5][0], bytes):
+        value = struct.unpack("<d", number)[0]
+    return Tree("constant", value=value)
 
 
 def read_mentions(tree: Tree, variables: frozenset[str]) -> tuple[Mention, ...]:

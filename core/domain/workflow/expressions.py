@@ -119,6 +119,11 @@ class Expression:
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
 
+    @property
+    def tree(self) -> Tree:
+        """Return what it is made of."""
+        return self._tree
+
     def evaluate(self, values: Mapping[str, Any]) -> Result:
         """Return what the expression comes to; `values` maps variable names to plain values, absent means unknown."""
         given: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from core.domain.names import is_slug
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import zone_names
 from core.domain.steps.shapes import IDENTIFIER, Condition, Duration, EventName, Scope, Text
-from core.domain.workflow import calendar, frequency, quiet_hours
+from core.domain.workflow import calendar, frequency, launch_gate, quiet_hours
 from core.domain.workflow.document import DOCUMENT_KEYS, REENTRY
 from core.domain.workflow.expressions import Expression, Kind
 from core.domain.workflow.version import Breaker, Entry, Reentry, Rule
@@ -223,6 +223,13 @@ def breaker_of(document: Mapping[str, Any], scope: Scope) -> Breaker | None:
         scope.add("circuit_breaker.of_last", "OUT_OF_RANGE", "of_last must be from 10 to 1,000", hint)
         of_last = 50
     return Breaker(float(percent), of_last)
+
+
+def check_gate(document: Mapping[str, Any], scope: Scope) -> None:
+    """Report what is neither yes nor no to the question whether publication puts an approval first."""
+    raw = document.get(launch_gate.KEY)
+    if raw is not None and not isinstance(raw, bool):
+        scope.add(launch_gate.KEY, "WRONG_TYPE", "this must be true or false", "Write true or false.")
 
 
 def calendars_of(document: Mapping[str, Any], scope: Scope) -> dict[str, calendar.Calendar]:

@@ -139,6 +139,7 @@ def _head() -> dict[str, Any]:
             "description": "How many messages a contact gets at most, counting those of every workflow.",
         },
         "circuit_breaker": _breaker(),
+        "require_default_approval_gate": dict(_GATE),
         "steps": {
             "type": "array",
             "minItems": 1,
@@ -158,6 +159,12 @@ def _closed(says: str, properties: Mapping[str, Any], *required: str) -> dict[st
         **({"required": list(required)} if required else {}),
         "additionalProperties": False,
     }
+
+
+_GATE: Mapping[str, Any] = {
+    "type": "boolean",
+    "description": "Whether publication puts an approval before the first step; what the organization says by default.",
+}
 
 
 def _kinds(says: str) -> dict[str, Any]:
@@ -253,8 +260,33 @@ def _step_of(kind: type[base.Step]) -> dict[str, Any]:
         **{key: schema for key, schema in config["properties"].items() if key in own},
         **after,
     }
-    needed = ["id", "kind", *config["required"], *(["exits"] if kind.required_exits else [])]
-    return {**config, "description": kind.summary, "properties": properties, "required": needed}
+    needed = ["id", "kind", *config["required"], *(["exits"] if _always(kind) else [])]
+    return {
+        **config,
+        "description": kind.summary,
+        "properties": properties,
+        "required": needed,
+        **_required_exits_unless(kind),
+    }
+
+
+def _always(kind: type[base.Step]) -> bool:
+    """Tell whether some of its exits must be written, however it is configured."""
+    return bool(kind.required_exits) and not kind.required_unless
+
+
+def _required_exits_unless(kind: type[base.Step]) -> dict[str, Any]:
+    """Return the part of a schema that asks for exits, where that depends on the configuration."""
+    if not kind.required_unless:
+        return {}
+    spared = [
+        {"properties": {key: {"enum": list(values)}}, "required": [key]} for key, values in kind.required_unless.items()
+    ]
+    asked = {
+        "required": ["exits"],
+        "properties": {"exits": {"required": list(kind.required_exits), "description": "Where its exits lead."}},
+    }
+    return {"if": {"not": {"anyOf": spared}}, "then": asked}
 
 
 def _exits(kind: type[base.Step]) -> dict[str, Any]:
@@ -264,7 +296,7 @@ def _exits(kind: type[base.Step]) -> dict[str, Any]:
         "type": "object",
         "description": says if kind.exits else "It has none.",
         "properties": {name: _ref("target") for name in named},
-        **({"required": list(kind.required_exits)} if kind.required_exits else {}),
+        **({"required": list(kind.required_exits)} if _always(kind) else {}),
         "additionalProperties": _ref("target") if "*" in kind.exits else False,
     }
 

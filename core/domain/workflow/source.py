@@ -20,6 +20,7 @@ LARGEST = 262_144
 """In bytes."""
 DEEPEST = 20
 MOST_NODES = 20_000
+_MANY_OPENERS = 500
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}\Z")
@@ -105,6 +106,7 @@ def check_plain(value: Any, field: str, depth: int = 0) -> None:
 
 def _yaml(text: str, field: str) -> Any:
     try:
+        _check_depth(text, field)
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
@@ -113,6 +115,23 @@ def _yaml(text: str, field: str) -> Any:
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise _syntax(error, field) from None
     return _Reader(field).read(root, 0)
+
+
+def _check_depth(text: str, field: str) -> None:
+    """Refuse bottomless nesting before nodes are made: that is done by recursion in C, and would end the process.
+
+    Nesting by indentation alone takes a square of its depth in blanks, so it needs no look.
+    """
+    if sum(text.count(opener) for opener in "[{-?") < _MANY_OPENERS:
+        return
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST + 1:
+                raise _too_deep(field)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 class _Reader:

@@ -9,7 +9,8 @@ from core.domain import filters
 from core.domain.errors import Invalid
 from core.domain.names import is_slug
 from core.domain.nearest import did_you_mean
-from core.domain.records.fields import RECORD_TYPES, STANDARD_FIELDS, check_path
+from core.domain.records.fields import STANDARD_FIELDS, check_path
+from core.domain.records.standard import KNOWN_TO_WORKFLOWS
 from core.domain.workflow import cron
 from core.domain.workflow import time_notation as notation
 from core.domain.workflow.expressions import Environment, Expression
@@ -82,7 +83,7 @@ def trigger_schema() -> dict[str, Any]:
     audience = _object({"filter": {"type": "string", "maxLength": filters.LONGEST}, "list": name})
     about = {"when": cel, "key": cel}
     record = {
-        "record": {"enum": list(RECORD_TYPES)},
+        "record": {"enum": list(KNOWN_TO_WORKFLOWS)},
         "on": {"enum": list(MOMENTS)},
         "fields": {"type": "array", "minItems": 1, "maxItems": MOST_FIELDS, "items": name},
         "when": cel,
@@ -176,9 +177,10 @@ def _source(raw: Mapping[str, Any], scope: Scope, path: str) -> SourceTrigger:
 
 
 def _record(raw: Mapping[str, Any], scope: Scope, path: str) -> RecordTrigger | None:
-    record = _choice(raw["record"], RECORD_TYPES, "record", scope, f"{path}.record")
+    record = _choice(raw["record"], KNOWN_TO_WORKFLOWS, "record", scope, f"{path}.record")
     on = _choice(raw.get("on", "either"), MOMENTS, "moment", scope, f"{path}.on")
-    when = _optional(raw.get("when"), record_environment(), scope, f"{path}.when", "boolean")
+    known = record_environment(custom=scope.lookups.schema.custom_kinds)
+    when = _optional(raw.get("when"), known, scope, f"{path}.when", "boolean")
     fields = _fields(raw.get("fields"), record, scope, f"{path}.fields")
     if not record or not on:
         return None
@@ -316,4 +318,4 @@ def _expression(
 def _segment_environment() -> Environment:
     """Return what a segment may name: records alone, since only their changes let somebody enter it."""
     known = record_environment().variables
-    return Environment({name: kind for name, kind in known.items() if name.partition(".")[0] in RECORD_TYPES})
+    return Environment({name: kind for name, kind in known.items() if name.partition(".")[0] in KNOWN_TO_WORKFLOWS})

@@ -40,15 +40,16 @@ _ABOUT: Mapping[str, Kind] = {
 }
 
 Custom = Mapping[str, Mapping[str, Kind]]
-"""Record type to its declared own fields; a type without any keeps `custom` as a map of anything."""
+"""Record type to its defined own fields; what nobody defined is in `custom`, a map of anything."""
 
 
 def record_variables(record_type: str, custom: Mapping[str, Kind] | None = None) -> dict[str, Kind]:
     """Return the names of a record's fields, such as `contact.email`; `custom` declares its own fields."""
     fields: dict[str, Kind] = {
-        f"{record_type}.{name}": field.kind for name, field in STANDARD_FIELDS[record_type].items()
+        f"{record_type}.{name}": field.expression_kind for name, field in STANDARD_FIELDS[record_type].items()
     }
-    return {f"{record_type}.id": "string", **fields, **_named(f"{record_type}.custom", custom)}
+    own: dict[str, Kind] = {f"{record_type}.custom.{name}": kind for name, kind in (custom or {}).items()}
+    return {f"{record_type}.id": "string", **fields, f"{record_type}.custom": "map", **own}
 
 
 def step_environment(

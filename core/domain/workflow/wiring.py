@@ -80,7 +80,7 @@ def exits_of(step: base.Step, written: Mapping[str, str], following: str, scope:
             scope.add(place, "UNKNOWN_EXIT", why, hint)
     exits: dict[str, str] = {}
     for name in own:
-        if name in step.required_exits and name not in written:
+        if name in step.its_required_exits() and name not in written:
             hint = f"Name a step, or {END}; it would lead to the following step otherwise."
             scope.add(f"{path}.exits.{name}", "MISSING_EXIT", f"say where {name} leads", hint)
         fallback = written.get(step.fallbacks.get(name, ""), following)

@@ -95,6 +95,7 @@ def test_a_contribution_shows_its_inputs_with_their_origin() -> None:
             25,
             25,
             (Fact("contact.employees", 120, "key_1", NOW - timedelta(days=1)),),
+            25,
         ),
         Contribution(
             "pricing",
@@ -106,6 +107,7 @@ def test_a_contribution_shows_its_inputs_with_their_origin() -> None:
                 Fact("event.name", "pricing.viewed", "event:evt_pricing.viewed_0", NOW),
                 Fact("event.fields.plan", "pro", "event:evt_pricing.viewed_0", NOW),
             ),
+            5,
         ),
     )
 

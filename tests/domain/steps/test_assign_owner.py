@@ -84,9 +84,26 @@ def test_without_a_lead_there_is_nothing_to_give() -> None:
         ({"among": ["mem_x"]}, "among[0]", "UNKNOWN_MEMBER"),
         ({"owner": "mem_x"}, "owner", "UNKNOWN_MEMBER"),
         ({"owner": "mem_a", "method": "lottery"}, "method", "UNKNOWN_VALUE"),
+        ({"routing": "inbuond"}, "routing", "UNKNOWN_ROUTING"),
+        ({"routing": "inbound", "owner": "mem_a"}, "routing", "CONFLICT"),
     ],
 )
 def test_what_is_wrong_with_owners_is_told(config: dict[str, Any], path: str, reason: str) -> None:
-    lookups = Lookups(member_ids=frozenset({"mem_a", "mem_b"}))
+    lookups = Lookups(member_ids=frozenset({"mem_a", "mem_b"}), routing_ids=frozenset({"inbound"}))
     problems = compile_document({"steps": [{"id": "a", "kind": "assign_owner", **config}]}, lookups).problems
     assert [(one.field, one.reason) for one in problems] == [(f"steps[0].{path}", reason)]
+
+
+def test_a_routing_is_asked_about_the_lead_and_the_answer_is_written_already() -> None:
+    version = compiled("steps: [{id: give, kind: assign_owner, routing: inbound}]")
+    asks = entered(version)
+    (ask,) = (one for one in asks.effects if isinstance(one, Ask))
+    assert ask.payload == {
+        "routing_id": "inbound",
+        "lead_id": "lead_1",
+        "workflow_id": "nurture",
+        "step_id": "give",
+    }
+    answered = moved(version, asks.enrollment, Answered(ask.id, True, {"owner_id": "mem_b"}, "Given to Bob."), START)
+    assert (given(answered), told(answered)[0][2]) == ([], "Given to Bob.")
+    assert answered.enrollment.outputs["give"] == {"owner_id": "mem_b"}

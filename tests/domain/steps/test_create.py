@@ -65,3 +65,13 @@ def test_a_value_that_the_field_does_not_take_fails_the_step() -> None:
 def test_what_is_wrong_with_a_new_record_is_told(config: dict[str, Any], path: str, reason: str) -> None:
     problems = compile_document({"steps": [{"id": "a", "kind": "create", **config}]}).problems
     assert [(one.field, one.reason) for one in problems] == [(f"steps[0].{path}", reason)]
+
+
+def test_a_task_is_about_the_contact_who_is_enrolled() -> None:
+    version = compiled("steps: [{id: make, kind: create, record: task, set: {title: 'Call {{ contact.first_name }}'}}]")
+    (made,) = (one for one in entered(version, known(first_name="Ada")).effects if isinstance(one, CreateRecord))
+    assert (made.record_type, made.id[:5], made.fields) == (
+        "task",
+        "todo_",
+        {"contact_id": "cnt_1", "title": "Call Ada"},
+    )

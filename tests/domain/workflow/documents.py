@@ -36,6 +36,7 @@ HEAD: dict[str, list[Any]] = {
         [{"at_most": 3, "per": "7d", "channel": "email", "otherwise": "skip"}],
     ],
     "circuit_breaker": ["off", {"percent": 5.5, "of_last": 20}, {}],
+    "require_default_approval_gate": [True, False],
     "triggers": [
         [{"event": "form.submitted", "when": "event.fields.x == 1", "key": "event.id"}],
         [{"source": "stripe", "event": "invoice.paid"}, {"record": "lead", "on": "changed", "fields": ["tier"]}],

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.domain.records.definitions import Definition, FieldKind
+from core.domain.records.schema import build
 from core.domain.steps.shapes import Lookups
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.source import parse
@@ -254,3 +256,19 @@ def test_no_document_makes_compile_raise(document: dict[str, Any]) -> None:
 def test_no_configuration_makes_compile_raise(kind: str, config: dict[str, Any]) -> None:
     compiled = compile_document({"steps": [{"id": "a", "kind": kind, **config}]})
     assert (compiled.version is None) == bool(compiled.problems)
+
+
+def test_defined_fields_have_their_kinds_and_others_are_taken_as_they_come() -> None:
+    plan = Definition("plan", FieldKind.CHOICE, choices=("free", "pro"))
+    schema = build(1, (), [("contact", plan), ("contact", Definition("seats", FieldKind.INTEGER))])
+    text = """
+title: Typed
+steps:
+  - {id: only, kind: filter, when: contact.custom.plan == 3 && contact.custom.other == 3}
+  - {id: mark, kind: update, set: {custom.plan: gold, custom.seats: {cel: contact.custom.seats + 1}, custom.free: 1}}
+"""
+    assert _problems(text, Lookups(schema=schema)) == [
+        ("steps[0].when", "EXPRESSION_TYPE"),
+        ("steps[1].set.custom.plan", "UNKNOWN_VALUE"),
+    ]
+    assert _problems(text, Lookups()) == []

@@ -90,7 +90,6 @@ def test_a_template_uses_the_same_names(text: str, rendered: str) -> None:
     [
         ("vars.discuont", "Did you mean vars.discount?"),
         ("event.fields.amuont", "Did you mean event.fields.amount?"),
-        ("contact.custom.plam", "Did you mean contact.custom.plan?"),
         ("vars", "Name a value in it, such as vars.discount."),
     ],
 )

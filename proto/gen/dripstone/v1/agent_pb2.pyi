@@ -93,6 +93,42 @@ AGENT_TASK_STATE_CANCELLED: AgentTaskState.ValueType  # 5
 """The enrollment no longer needs it."""
 Global___AgentTaskState: _TypeAlias = AgentTaskState  # noqa: Y015
 
+class _AgentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AgentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AGENT_STATE_UNSPECIFIED: _AgentState.ValueType  # 0
+    """Not said."""
+    AGENT_STATE_PENDING_APPROVAL: _AgentState.ValueType  # 1
+    """Waiting to be allowed."""
+    AGENT_STATE_ACTIVE: _AgentState.ValueType  # 2
+    """At work."""
+    AGENT_STATE_PAUSED: _AgentState.ValueType  # 3
+    """Held."""
+    AGENT_STATE_STOPPED: _AgentState.ValueType  # 4
+    """Ended for good."""
+    AGENT_STATE_REJECTED: _AgentState.ValueType  # 5
+    """Not allowed."""
+
+class AgentState(_AgentState, metaclass=_AgentStateEnumTypeWrapper):
+    """Where an agent is."""
+
+AGENT_STATE_UNSPECIFIED: AgentState.ValueType  # 0
+"""Not said."""
+AGENT_STATE_PENDING_APPROVAL: AgentState.ValueType  # 1
+"""Waiting to be allowed."""
+AGENT_STATE_ACTIVE: AgentState.ValueType  # 2
+"""At work."""
+AGENT_STATE_PAUSED: AgentState.ValueType  # 3
+"""Held."""
+AGENT_STATE_STOPPED: AgentState.ValueType  # 4
+"""Ended for good."""
+AGENT_STATE_REJECTED: AgentState.ValueType  # 5
+"""Not allowed."""
+Global___AgentState: _TypeAlias = AgentState  # noqa: Y015
+
 @_typing.final
 class Agent(_message.Message):
     """A deployed agent."""
@@ -103,15 +139,35 @@ class Agent(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    STATE_REASON_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, chosen at creation or `agt_…`."""
     display_name: _builtins.str
     """Name to show."""
     workflow_id: _builtins.str
     """The workflow it runs."""
+    template_id: _builtins.str
+    """The template; empty for none."""
+    template_version: _builtins.int
+    """Its version."""
+    state: Global___AgentState.ValueType
+    """Where it is."""
+    approval_id: _builtins.str
+    """The approval it waits for or was allowed by."""
+    state_reason: _builtins.str
+    """Why it is paused or stopped, and by whom."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was deployed."""
+
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys that speak for it."""
 
     def __init__(
         self,
@@ -120,10 +176,16 @@ class Agent(_message.Message):
         display_name: _builtins.str = ...,
         workflow_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        template_id: _builtins.str = ...,
+        template_version: _builtins.int = ...,
+        state: Global___AgentState.ValueType = ...,
+        approval_id: _builtins.str = ...,
+        state_reason: _builtins.str = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "id", b"id", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "create_time", b"create_time", "display_name", b"display_name", "id", b"id", "key_ids", b"key_ids", "state", b"state", "state_reason", b"state_reason", "template_id", b"template_id", "template_version", b"template_version", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -147,6 +209,10 @@ class Execution(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    TOKENS_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `exe_…`."""
     agent_id: _builtins.str
@@ -163,6 +229,12 @@ class Execution(_message.Message):
     """State."""
     error: _builtins.str
     """Why it failed."""
+    cost: _builtins.float
+    """Units of cost: declared costs of steps and messages, and what was reported."""
+    tokens: _builtins.int
+    """Tokens reported."""
+    principal_id: _builtins.str
+    """Who executed it."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """The payload."""
@@ -179,6 +251,10 @@ class Execution(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended."""
 
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExecutionStep]:
+        """Steps taken, oldest first. Empty in lists."""
+
     def __init__(
         self,
         *,
@@ -194,10 +270,14 @@ class Execution(_message.Message):
         error: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        cost: _builtins.float = ...,
+        tokens: _builtins.int = ...,
+        steps: _abc.Iterable[Global___ExecutionStep] | None = ...,
+        principal_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "input", b"input", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "contact_id", b"contact_id", "create_time", b"create_time", "end_time", b"end_time", "enrollment_id", b"enrollment_id", "error", b"error", "id", b"id", "input", b"input", "result", b"result", "state", b"state", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "contact_id", b"contact_id", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "enrollment_id", b"enrollment_id", "error", b"error", "id", b"id", "input", b"input", "principal_id", b"principal_id", "result", b"result", "state", b"state", "steps", b"steps", "tokens", b"tokens", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,16 +294,19 @@ class CreateAgentRequest(_message.Message):
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """Id of your choice; empty for a minted one."""
     display_name: _builtins.str
     """Name to show."""
     workflow_id: _builtins.str
-    """The workflow it runs; published."""
+    """The workflow it runs, published; empty for the template's."""
     request_id: _builtins.str
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    template_id: _builtins.str
+    """The template; empty for none."""
     def __init__(
         self,
         *,
@@ -232,10 +315,11 @@ class CreateAgentRequest(_message.Message):
         workflow_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        template_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "display_name", b"display_name", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "display_name", b"display_name", "request_id", b"request_id", "template_id", b"template_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -744,3 +828,89 @@ class ReleaseAgentTaskRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReleaseAgentTaskRequest: _TypeAlias = ReleaseAgentTaskRequest  # noqa: Y015
+
+@_typing.final
+class StopAgentResponse(_message.Message):
+    """What was stopped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    RELEASED_COUNT_FIELD_NUMBER: _builtins.int
+    REVOKED_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    cancelled_count: _builtins.int
+    """Executions that were cancelled."""
+    released_count: _builtins.int
+    """Tasks that were given back."""
+    revoked_key_count: _builtins.int
+    """Keys that were revoked."""
+    @_builtins.property
+    def agent(self) -> Global___Agent:
+        """The agent."""
+
+    def __init__(
+        self,
+        *,
+        agent: Global___Agent | None = ...,
+        cancelled_count: _builtins.int = ...,
+        released_count: _builtins.int = ...,
+        revoked_key_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "cancelled_count", b"cancelled_count", "released_count", b"released_count", "revoked_key_count", b"revoked_key_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopAgentResponse: _TypeAlias = StopAgentResponse  # noqa: Y015
+
+@_typing.final
+class ExecutionStep(_message.Message):
+    """A step that an execution took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    kind: _builtins.str
+    """Its kind."""
+    outcome: _builtins.str
+    """How it ended."""
+    reason: _builtins.str
+    """Why."""
+    cost: _builtins.float
+    """Units of cost."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def logs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the step logged."""
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        cost: _builtins.float = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        logs: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "create_time", b"create_time", "kind", b"kind", "logs", b"logs", "outcome", b"outcome", "reason", b"reason", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExecutionStep: _TypeAlias = ExecutionStep  # noqa: Y015

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from dripstone.v1 import agent_pb2 as dripstone_dot_v1_dot_agent__pb2
+from dripstone.v1 import agent_template_pb2 as dripstone_dot_v1_dot_agent__template__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -95,6 +96,51 @@ class AgentServiceStub:
                 request_serializer=dripstone_dot_v1_dot_agent__pb2.ListExecutionsRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_agent__pb2.ListExecutionsResponse.FromString,
                 _registered_method=True)
+        self.PutAgentTemplate = channel.unary_unary(
+                '/dripstone.v1.AgentService/PutAgentTemplate',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.PutAgentTemplateRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__template__pb2.AgentTemplate.FromString,
+                _registered_method=True)
+        self.GetAgentTemplate = channel.unary_unary(
+                '/dripstone.v1.AgentService/GetAgentTemplate',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.GetAgentTemplateRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__template__pb2.AgentTemplate.FromString,
+                _registered_method=True)
+        self.ListAgentTemplates = channel.unary_unary(
+                '/dripstone.v1.AgentService/ListAgentTemplates',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.ListAgentTemplatesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__template__pb2.ListAgentTemplatesResponse.FromString,
+                _registered_method=True)
+        self.PauseAgent = channel.unary_unary(
+                '/dripstone.v1.AgentService/PauseAgent',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.PauseAgentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.Agent.FromString,
+                _registered_method=True)
+        self.ResumeAgent = channel.unary_unary(
+                '/dripstone.v1.AgentService/ResumeAgent',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.ResumeAgentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.Agent.FromString,
+                _registered_method=True)
+        self.StopAgent = channel.unary_unary(
+                '/dripstone.v1.AgentService/StopAgent',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.StopAgentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.StopAgentResponse.FromString,
+                _registered_method=True)
+        self.GetAgentMetrics = channel.unary_unary(
+                '/dripstone.v1.AgentService/GetAgentMetrics',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.GetAgentMetricsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__template__pb2.AgentMetrics.FromString,
+                _registered_method=True)
+        self.CancelExecution = channel.unary_unary(
+                '/dripstone.v1.AgentService/CancelExecution',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.CancelExecutionRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.Execution.FromString,
+                _registered_method=True)
+        self.ReportCost = channel.unary_unary(
+                '/dripstone.v1.AgentService/ReportCost',
+                request_serializer=dripstone_dot_v1_dot_agent__template__pb2.ReportCostRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_agent__pb2.Execution.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -185,6 +231,69 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PutAgentTemplate(self, request, context):
+        """Creates a template or makes it new; deployed agents keep what they were deployed with.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgentTemplate(self, request, context):
+        """Returns a template.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAgentTemplates(self, request, context):
+        """Lists templates, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseAgent(self, request, context):
+        """Pauses an agent: nothing new runs, and its keys are refused; workflows that it has begun go on up to its tasks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeAgent(self, request, context):
+        """Lets a paused agent go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopAgent(self, request, context):
+        """The kill switch: cancels everything under way, revokes the agent's keys, for good.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgentMetrics(self, request, context):
+        """Returns what an agent did, how it ended and what it cost.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelExecution(self, request, context):
+        """Cancels an execution.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportCost(self, request, context):
+        """Reports tokens and cost that an outside agent spent on an execution.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -247,6 +356,51 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListExecutions,
                     request_deserializer=dripstone_dot_v1_dot_agent__pb2.ListExecutionsRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_agent__pb2.ListExecutionsResponse.SerializeToString,
+            ),
+            'PutAgentTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutAgentTemplate,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.PutAgentTemplateRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__template__pb2.AgentTemplate.SerializeToString,
+            ),
+            'GetAgentTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgentTemplate,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.GetAgentTemplateRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__template__pb2.AgentTemplate.SerializeToString,
+            ),
+            'ListAgentTemplates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgentTemplates,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.ListAgentTemplatesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__template__pb2.ListAgentTemplatesResponse.SerializeToString,
+            ),
+            'PauseAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseAgent,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.PauseAgentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.Agent.SerializeToString,
+            ),
+            'ResumeAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeAgent,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.ResumeAgentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.Agent.SerializeToString,
+            ),
+            'StopAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopAgent,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.StopAgentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.StopAgentResponse.SerializeToString,
+            ),
+            'GetAgentMetrics': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgentMetrics,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.GetAgentMetricsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__template__pb2.AgentMetrics.SerializeToString,
+            ),
+            'CancelExecution': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelExecution,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.CancelExecutionRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.Execution.SerializeToString,
+            ),
+            'ReportCost': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportCost,
+                    request_deserializer=dripstone_dot_v1_dot_agent__template__pb2.ReportCostRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_agent__pb2.Execution.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +728,249 @@ class AgentService:
             '/dripstone.v1.AgentService/ListExecutions',
             dripstone_dot_v1_dot_agent__pb2.ListExecutionsRequest.SerializeToString,
             dripstone_dot_v1_dot_agent__pb2.ListExecutionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutAgentTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/PutAgentTemplate',
+            dripstone_dot_v1_dot_agent__template__pb2.PutAgentTemplateRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__template__pb2.AgentTemplate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgentTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/GetAgentTemplate',
+            dripstone_dot_v1_dot_agent__template__pb2.GetAgentTemplateRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__template__pb2.AgentTemplate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgentTemplates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/ListAgentTemplates',
+            dripstone_dot_v1_dot_agent__template__pb2.ListAgentTemplatesRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__template__pb2.ListAgentTemplatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/PauseAgent',
+            dripstone_dot_v1_dot_agent__template__pb2.PauseAgentRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.Agent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/ResumeAgent',
+            dripstone_dot_v1_dot_agent__template__pb2.ResumeAgentRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.Agent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/StopAgent',
+            dripstone_dot_v1_dot_agent__template__pb2.StopAgentRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.StopAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgentMetrics(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/GetAgentMetrics',
+            dripstone_dot_v1_dot_agent__template__pb2.GetAgentMetricsRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__template__pb2.AgentMetrics.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelExecution(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/CancelExecution',
+            dripstone_dot_v1_dot_agent__template__pb2.CancelExecutionRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.Execution.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportCost(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AgentService/ReportCost',
+            dripstone_dot_v1_dot_agent__template__pb2.ReportCostRequest.SerializeToString,
+            dripstone_dot_v1_dot_agent__pb2.Execution.FromString,
             options,
             channel_credentials,
             insecure,

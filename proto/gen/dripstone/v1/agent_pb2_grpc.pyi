@@ -5,6 +5,7 @@ Deployed agents and their executions: one run of a workflow on a payload, with i
 
 from collections import abc as _abc
 from dripstone.v1 import agent_pb2 as _agent_pb2
+from dripstone.v1 import agent_template_pb2 as _agent_template_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -57,6 +58,24 @@ class AgentServiceStub:
     """Returns one execution with its state and result as they are now."""
     ListExecutions: _grpc.UnaryUnaryMultiCallable[_agent_pb2.ListExecutionsRequest, _agent_pb2.ListExecutionsResponse]
     """Lists executions, newest first."""
+    PutAgentTemplate: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.PutAgentTemplateRequest, _agent_template_pb2.AgentTemplate]
+    """Creates a template or makes it new; deployed agents keep what they were deployed with."""
+    GetAgentTemplate: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.GetAgentTemplateRequest, _agent_template_pb2.AgentTemplate]
+    """Returns a template."""
+    ListAgentTemplates: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.ListAgentTemplatesRequest, _agent_template_pb2.ListAgentTemplatesResponse]
+    """Lists templates, newest first."""
+    PauseAgent: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.PauseAgentRequest, _agent_pb2.Agent]
+    """Pauses an agent: nothing new runs, and its keys are refused; workflows that it has begun go on up to its tasks."""
+    ResumeAgent: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.ResumeAgentRequest, _agent_pb2.Agent]
+    """Lets a paused agent go on."""
+    StopAgent: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.StopAgentRequest, _agent_pb2.StopAgentResponse]
+    """The kill switch: cancels everything under way, revokes the agent's keys, for good."""
+    GetAgentMetrics: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.GetAgentMetricsRequest, _agent_template_pb2.AgentMetrics]
+    """Returns what an agent did, how it ended and what it cost."""
+    CancelExecution: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.CancelExecutionRequest, _agent_pb2.Execution]
+    """Cancels an execution."""
+    ReportCost: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.ReportCostRequest, _agent_pb2.Execution]
+    """Reports tokens and cost that an outside agent spent on an execution."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -87,6 +106,24 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Returns one execution with its state and result as they are now."""
     ListExecutions: _aio.UnaryUnaryMultiCallable[_agent_pb2.ListExecutionsRequest, _agent_pb2.ListExecutionsResponse]  # type: ignore[assignment]
     """Lists executions, newest first."""
+    PutAgentTemplate: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.PutAgentTemplateRequest, _agent_template_pb2.AgentTemplate]  # type: ignore[assignment]
+    """Creates a template or makes it new; deployed agents keep what they were deployed with."""
+    GetAgentTemplate: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.GetAgentTemplateRequest, _agent_template_pb2.AgentTemplate]  # type: ignore[assignment]
+    """Returns a template."""
+    ListAgentTemplates: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.ListAgentTemplatesRequest, _agent_template_pb2.ListAgentTemplatesResponse]  # type: ignore[assignment]
+    """Lists templates, newest first."""
+    PauseAgent: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.PauseAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
+    """Pauses an agent: nothing new runs, and its keys are refused; workflows that it has begun go on up to its tasks."""
+    ResumeAgent: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.ResumeAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
+    """Lets a paused agent go on."""
+    StopAgent: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.StopAgentRequest, _agent_pb2.StopAgentResponse]  # type: ignore[assignment]
+    """The kill switch: cancels everything under way, revokes the agent's keys, for good."""
+    GetAgentMetrics: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.GetAgentMetricsRequest, _agent_template_pb2.AgentMetrics]  # type: ignore[assignment]
+    """Returns what an agent did, how it ended and what it cost."""
+    CancelExecution: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.CancelExecutionRequest, _agent_pb2.Execution]  # type: ignore[assignment]
+    """Cancels an execution."""
+    ReportCost: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.ReportCostRequest, _agent_pb2.Execution]  # type: ignore[assignment]
+    """Reports tokens and cost that an outside agent spent on an execution."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Agents and executions."""
@@ -186,5 +223,77 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_pb2.ListExecutionsResponse, _abc.Awaitable[_agent_pb2.ListExecutionsResponse]]:
         """Lists executions, newest first."""
+
+    @_abc_1.abstractmethod
+    def PutAgentTemplate(
+        self,
+        request: _agent_template_pb2.PutAgentTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_template_pb2.AgentTemplate, _abc.Awaitable[_agent_template_pb2.AgentTemplate]]:
+        """Creates a template or makes it new; deployed agents keep what they were deployed with."""
+
+    @_abc_1.abstractmethod
+    def GetAgentTemplate(
+        self,
+        request: _agent_template_pb2.GetAgentTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_template_pb2.AgentTemplate, _abc.Awaitable[_agent_template_pb2.AgentTemplate]]:
+        """Returns a template."""
+
+    @_abc_1.abstractmethod
+    def ListAgentTemplates(
+        self,
+        request: _agent_template_pb2.ListAgentTemplatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_template_pb2.ListAgentTemplatesResponse, _abc.Awaitable[_agent_template_pb2.ListAgentTemplatesResponse]]:
+        """Lists templates, newest first."""
+
+    @_abc_1.abstractmethod
+    def PauseAgent(
+        self,
+        request: _agent_template_pb2.PauseAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
+        """Pauses an agent: nothing new runs, and its keys are refused; workflows that it has begun go on up to its tasks."""
+
+    @_abc_1.abstractmethod
+    def ResumeAgent(
+        self,
+        request: _agent_template_pb2.ResumeAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Agent, _abc.Awaitable[_agent_pb2.Agent]]:
+        """Lets a paused agent go on."""
+
+    @_abc_1.abstractmethod
+    def StopAgent(
+        self,
+        request: _agent_template_pb2.StopAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.StopAgentResponse, _abc.Awaitable[_agent_pb2.StopAgentResponse]]:
+        """The kill switch: cancels everything under way, revokes the agent's keys, for good."""
+
+    @_abc_1.abstractmethod
+    def GetAgentMetrics(
+        self,
+        request: _agent_template_pb2.GetAgentMetricsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_template_pb2.AgentMetrics, _abc.Awaitable[_agent_template_pb2.AgentMetrics]]:
+        """Returns what an agent did, how it ended and what it cost."""
+
+    @_abc_1.abstractmethod
+    def CancelExecution(
+        self,
+        request: _agent_template_pb2.CancelExecutionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Execution, _abc.Awaitable[_agent_pb2.Execution]]:
+        """Cancels an execution."""
+
+    @_abc_1.abstractmethod
+    def ReportCost(
+        self,
+        request: _agent_template_pb2.ReportCostRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_pb2.Execution, _abc.Awaitable[_agent_pb2.Execution]]:
+        """Reports tokens and cost that an outside agent spent on an execution."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

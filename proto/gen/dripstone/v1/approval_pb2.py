@@ -23,13 +23,16 @@ _sym_db = _symbol_database.Default()
 
 
 from dripstone.v1 import options_pb2 as dripstone_dot_v1_dot_options__pb2
+from dripstone.v1 import plan_pb2 as dripstone_dot_v1_dot_plan__pb2
+from dripstone.v1 import policy_pb2 as dripstone_dot_v1_dot_policy__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64ripstone/v1/approval.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x03\n\x08\x41pproval\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0csubject_kind\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12(\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0csubject_hash\x18\x06 \x01(\t\x12*\n\x05state\x18\x07 \x01(\x0e\x32\x1b.dripstone.v1.ApprovalState\x12\x14\n\x0crequester_id\x18\x08 \x01(\t\x12\x12\n\ndecider_id\x18\t \x01(\t\x12\x0f\n\x07\x63omment\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x63ide_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"/\n\x12GetApprovalRequest\x12\x19\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"T\n\x14ListApprovalsRequest\x12\x15\n\x06\x66ilter\x18\x01 \x01(\tB\x05\xd8\xb5\x18\xe8\x07\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x15ListApprovalsResponse\x12)\n\tapprovals\x18\x01 \x03(\x0b\x32\x16.dripstone.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xca\x01\n\x15\x44\x65\x63ideApprovalRequest\x12\x19\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1e.dripstone.v1.ApprovalDecisionB\x04\xe2\x41\x01\x02\x12\x16\n\x07\x63omment\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x14\n\x0csubject_hash\x18\x04 \x01(\t\x12\x19\n\nrequest_id\x18\x05 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08*\xd8\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x1b\n\x17\x41PPROVAL_STATE_REJECTED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x17\n\x13\x41PPROVAL_STATE_USED\x10\x05\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x06*r\n\x10\x41pprovalDecision\x12!\n\x1d\x41PPROVAL_DECISION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41PPROVAL_DECISION_APPROVE\x10\x01\x12\x1c\n\x18\x41PPROVAL_DECISION_REJECT\x10\x02\x32\xc1\x03\n\x0f\x41pprovalService\x12\x86\x01\n\x0bGetApproval\x12 .dripstone.v1.GetApprovalRequest\x1a\x16.dripstone.v1.Approval\"=\x8a\xb5\x18\x0e\x61pprovals:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02!\x12\x1f/api/v1/approvals/{approval_id}\x12\x89\x01\n\rListApprovals\x12\".dripstone.v1.ListApprovalsRequest\x1a#.dripstone.v1.ListApprovalsResponse\"/\x8a\xb5\x18\x0e\x61pprovals:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/approvals\x12\x98\x01\n\x0e\x44\x65\x63ideApproval\x12#.dripstone.v1.DecideApprovalRequest\x1a\x16.dripstone.v1.Approval\"I\x8a\xb5\x18\x10\x61pprovals:decide\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02+\"&/api/v1/approvals/{approval_id}/decide:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64ripstone/v1/approval.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x17\x64ripstone/v1/plan.proto\x1a\x19\x64ripstone/v1/policy.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x04\n\x08\x41pproval\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0csubject_kind\x18\x02 \x01(\t\x12\x12\n\nsubject_id\x18\x03 \x01(\t\x12\r\n\x05title\x18\x04 \x01(\t\x12(\n\x07\x64\x65tails\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x14\n\x0csubject_hash\x18\x06 \x01(\t\x12*\n\x05state\x18\x07 \x01(\x0e\x32\x1b.dripstone.v1.ApprovalState\x12\x14\n\x0crequester_id\x18\x08 \x01(\t\x12\x12\n\ndecider_id\x18\t \x01(\t\x12\x0f\n\x07\x63omment\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65\x63ide_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04rule\x18\x0e \x01(\x0b\x32\x1a.dripstone.v1.ApprovalRule\x12)\n\x05votes\x18\x0f \x03(\x0b\x32\x1a.dripstone.v1.ApprovalVote\x12\x19\n\x11\x61pprovals_missing\x18\x10 \x01(\x05\x12\x14\n\x0c\x64\x65legate_ids\x18\x11 \x03(\t\x12\x31\n\rescalate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11\x63\x61ller_may_decide\x18\x13 \x01(\x08\x12\x11\n\tpolicy_id\x18\x14 \x01(\t\"/\n\x12GetApprovalRequest\x12\x19\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"T\n\x14ListApprovalsRequest\x12\x15\n\x06\x66ilter\x18\x01 \x01(\tB\x05\xd8\xb5\x18\xe8\x07\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"[\n\x15ListApprovalsResponse\x12)\n\tapprovals\x18\x01 \x03(\x0b\x32\x16.dripstone.v1.Approval\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xca\x01\n\x15\x44\x65\x63ideApprovalRequest\x12\x19\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1e.dripstone.v1.ApprovalDecisionB\x04\xe2\x41\x01\x02\x12\x16\n\x07\x63omment\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x14\n\x0csubject_hash\x18\x04 \x01(\t\x12\x19\n\nrequest_id\x18\x05 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x06 \x01(\x08\"~\n\x16\x43ommentApprovalRequest\x12\x19\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x04text\x18\x02 \x01(\tB\t\xe2\x41\x01\x02\xd8\xb5\x18\xd0\x0f\x12\x19\n\nrequest_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\x97\x01\n\x17\x44\x65legateApprovalRequest\x12\x19\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tmember_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x16\n\x07\x63omment\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x19\n\nrequest_id\x18\x04 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\"d\n\x15\x43\x61ncelApprovalRequest\x12\x19\n\x0b\x61pproval_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\nrequest_id\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xae\x01\n\x0c\x41pprovalVote\x12\x14\n\x0cprincipal_id\x18\x01 \x01(\t\x12\x30\n\x08\x64\x65\x63ision\x18\x02 \x01(\x0e\x32\x1e.dripstone.v1.ApprovalDecision\x12\x0f\n\x07\x63omment\x18\x03 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xd8\x01\n\rApprovalState\x12\x1e\n\x1a\x41PPROVAL_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41PPROVAL_STATE_PENDING\x10\x01\x12\x1b\n\x17\x41PPROVAL_STATE_APPROVED\x10\x02\x12\x1b\n\x17\x41PPROVAL_STATE_REJECTED\x10\x03\x12\x1a\n\x16\x41PPROVAL_STATE_EXPIRED\x10\x04\x12\x17\n\x13\x41PPROVAL_STATE_USED\x10\x05\x12\x1c\n\x18\x41PPROVAL_STATE_CANCELLED\x10\x06*r\n\x10\x41pprovalDecision\x12!\n\x1d\x41PPROVAL_DECISION_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x41PPROVAL_DECISION_APPROVE\x10\x01\x12\x1c\n\x18\x41PPROVAL_DECISION_REJECT\x10\x02\x32\x9a\x13\n\x0f\x41pprovalService\x12\x86\x01\n\x0bGetApproval\x12 .dripstone.v1.GetApprovalRequest\x1a\x16.dripstone.v1.Approval\"=\x8a\xb5\x18\x0e\x61pprovals:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02!\x12\x1f/api/v1/approvals/{approval_id}\x12\x89\x01\n\rListApprovals\x12\".dripstone.v1.ListApprovalsRequest\x1a#.dripstone.v1.ListApprovalsResponse\"/\x8a\xb5\x18\x0e\x61pprovals:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x13\x12\x11/api/v1/approvals\x12\x98\x01\n\x0e\x44\x65\x63ideApproval\x12#.dripstone.v1.DecideApprovalRequest\x1a\x16.dripstone.v1.Approval\"I\x8a\xb5\x18\x10\x61pprovals:decide\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02+\"&/api/v1/approvals/{approval_id}/decide:\x01*\x12n\n\x07GetPlan\x12\x1c.dripstone.v1.GetPlanRequest\x1a\x12.dripstone.v1.Plan\"1\x8a\xb5\x18\nplans:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/plans/{plan_id}\x12u\n\tListPlans\x12\x1e.dripstone.v1.ListPlansRequest\x1a\x1f.dripstone.v1.ListPlansResponse\"\'\x8a\xb5\x18\nplans:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/plans\x12\x91\x01\n\rListPlanItems\x12\".dripstone.v1.ListPlanItemsRequest\x1a#.dripstone.v1.ListPlanItemsResponse\"7\x8a\xb5\x18\nplans:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/plans/{plan_id}/items\x12|\n\tApplyPlan\x12\x1e.dripstone.v1.ApplyPlanRequest\x1a\x12.dripstone.v1.Plan\";\x8a\xb5\x18\x0bplans:apply\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\"\"\x1d/api/v1/plans/{plan_id}/apply:\x01*\x12\x7f\n\nCancelPlan\x12\x1f.dripstone.v1.CancelPlanRequest\x1a\x12.dripstone.v1.Plan\"<\x8a\xb5\x18\x0bplans:apply\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02#\"\x1e/api/v1/plans/{plan_id}/cancel:\x01*\x12t\n\tPutPolicy\x12\x1e.dripstone.v1.PutPolicyRequest\x1a\x14.dripstone.v1.Policy\"1\x8a\xb5\x18\x0epolicies:admin\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x15\"\x10/api/v1/policies:\x01*\x12|\n\tGetPolicy\x12\x1e.dripstone.v1.GetPolicyRequest\x1a\x14.dripstone.v1.Policy\"9\x8a\xb5\x18\rpolicies:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1e\x12\x1c/api/v1/policies/{policy_id}\x12\x84\x01\n\x0cListPolicies\x12!.dripstone.v1.ListPoliciesRequest\x1a\".dripstone.v1.ListPoliciesResponse\"-\x8a\xb5\x18\rpolicies:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/policies\x12\x85\x01\n\x0c\x44\x65letePolicy\x12!.dripstone.v1.DeletePolicyRequest\x1a\x16.google.protobuf.Empty\":\x8a\xb5\x18\x0epolicies:admin\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1e*\x1c/api/v1/policies/{policy_id}\x12\x8a\x01\n\rExplainPolicy\x12\".dripstone.v1.ExplainPolicyRequest\x1a\x1b.dripstone.v1.PolicyVerdict\"8\x8a\xb5\x18\rpolicies:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1d\"\x18/api/v1/policies/explain:\x01*\x12s\n\tSetBudget\x12\x1e.dripstone.v1.SetBudgetRequest\x1a\x14.dripstone.v1.Budget\"0\x8a\xb5\x18\x0epolicies:admin\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/budgets:\x01*\x12\x80\x01\n\x0bListBudgets\x12 .dripstone.v1.ListBudgetsRequest\x1a!.dripstone.v1.ListBudgetsResponse\",\x8a\xb5\x18\rpolicies:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/budgets\x12\x9a\x01\n\x0f\x43ommentApproval\x12$.dripstone.v1.CommentApprovalRequest\x1a\x16.dripstone.v1.Approval\"I\x8a\xb5\x18\x0e\x61pprovals:read\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02-\"(/api/v1/approvals/{approval_id}/comments:\x01*\x12\x9e\x01\n\x10\x44\x65legateApproval\x12%.dripstone.v1.DelegateApprovalRequest\x1a\x16.dripstone.v1.Approval\"K\x8a\xb5\x18\x10\x61pprovals:decide\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02-\"(/api/v1/approvals/{approval_id}/delegate:\x01*\x12\x96\x01\n\x0e\x43\x61ncelApproval\x12#.dripstone.v1.CancelApprovalRequest\x1a\x16.dripstone.v1.Approval\"G\x8a\xb5\x18\x0e\x61pprovals:read\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02+\"&/api/v1/approvals/{approval_id}/cancel:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,26 +51,82 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DECIDEAPPROVALREQUEST'].fields_by_name['comment']._serialized_options = b'\330\265\030\320\017'
   _globals['_DECIDEAPPROVALREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_DECIDEAPPROVALREQUEST'].fields_by_name['request_id']._serialized_options = b'\330\265\030\310\001'
+  _globals['_COMMENTAPPROVALREQUEST'].fields_by_name['approval_id']._loaded_options = None
+  _globals['_COMMENTAPPROVALREQUEST'].fields_by_name['approval_id']._serialized_options = b'\342A\001\002'
+  _globals['_COMMENTAPPROVALREQUEST'].fields_by_name['text']._loaded_options = None
+  _globals['_COMMENTAPPROVALREQUEST'].fields_by_name['text']._serialized_options = b'\342A\001\002\330\265\030\320\017'
+  _globals['_COMMENTAPPROVALREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_COMMENTAPPROVALREQUEST'].fields_by_name['request_id']._serialized_options = b'\330\265\030\310\001'
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['approval_id']._loaded_options = None
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['approval_id']._serialized_options = b'\342A\001\002'
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['member_id']._loaded_options = None
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['member_id']._serialized_options = b'\342A\001\002'
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['comment']._loaded_options = None
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['comment']._serialized_options = b'\330\265\030\320\017'
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELEGATEAPPROVALREQUEST'].fields_by_name['request_id']._serialized_options = b'\330\265\030\310\001'
+  _globals['_CANCELAPPROVALREQUEST'].fields_by_name['approval_id']._loaded_options = None
+  _globals['_CANCELAPPROVALREQUEST'].fields_by_name['approval_id']._serialized_options = b'\342A\001\002'
+  _globals['_CANCELAPPROVALREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CANCELAPPROVALREQUEST'].fields_by_name['request_id']._serialized_options = b'\330\265\030\310\001'
   _globals['_APPROVALSERVICE'].methods_by_name['GetApproval']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['GetApproval']._serialized_options = b'\212\265\030\016approvals:read\220\265\030\001\202\323\344\223\002!\022\037/api/v1/approvals/{approval_id}'
   _globals['_APPROVALSERVICE'].methods_by_name['ListApprovals']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['ListApprovals']._serialized_options = b'\212\265\030\016approvals:read\220\265\030\001\202\323\344\223\002\023\022\021/api/v1/approvals'
   _globals['_APPROVALSERVICE'].methods_by_name['DecideApproval']._loaded_options = None
   _globals['_APPROVALSERVICE'].methods_by_name['DecideApproval']._serialized_options = b'\212\265\030\020approvals:decide\220\265\030\002\202\323\344\223\002+\"&/api/v1/approvals/{approval_id}/decide:\001*'
-  _globals['_APPROVALSTATE']._serialized_start=1029
-  _globals['_APPROVALSTATE']._serialized_end=1245
-  _globals['_APPROVALDECISION']._serialized_start=1247
-  _globals['_APPROVALDECISION']._serialized_end=1361
-  _globals['_APPROVAL']._serialized_start=200
-  _globals['_APPROVAL']._serialized_end=593
-  _globals['_GETAPPROVALREQUEST']._serialized_start=595
-  _globals['_GETAPPROVALREQUEST']._serialized_end=642
-  _globals['_LISTAPPROVALSREQUEST']._serialized_start=644
-  _globals['_LISTAPPROVALSREQUEST']._serialized_end=728
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=730
-  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=821
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=824
-  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1026
-  _globals['_APPROVALSERVICE']._serialized_start=1364
-  _globals['_APPROVALSERVICE']._serialized_end=1813
+  _globals['_APPROVALSERVICE'].methods_by_name['GetPlan']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['GetPlan']._serialized_options = b'\212\265\030\nplans:read\220\265\030\001\202\323\344\223\002\031\022\027/api/v1/plans/{plan_id}'
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPlans']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPlans']._serialized_options = b'\212\265\030\nplans:read\220\265\030\001\202\323\344\223\002\017\022\r/api/v1/plans'
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPlanItems']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPlanItems']._serialized_options = b'\212\265\030\nplans:read\220\265\030\001\202\323\344\223\002\037\022\035/api/v1/plans/{plan_id}/items'
+  _globals['_APPROVALSERVICE'].methods_by_name['ApplyPlan']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ApplyPlan']._serialized_options = b'\212\265\030\013plans:apply\220\265\030\002\202\323\344\223\002\"\"\035/api/v1/plans/{plan_id}/apply:\001*'
+  _globals['_APPROVALSERVICE'].methods_by_name['CancelPlan']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['CancelPlan']._serialized_options = b'\212\265\030\013plans:apply\220\265\030\002\202\323\344\223\002#\"\036/api/v1/plans/{plan_id}/cancel:\001*'
+  _globals['_APPROVALSERVICE'].methods_by_name['PutPolicy']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['PutPolicy']._serialized_options = b'\212\265\030\016policies:admin\220\265\030\002\202\323\344\223\002\025\"\020/api/v1/policies:\001*'
+  _globals['_APPROVALSERVICE'].methods_by_name['GetPolicy']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['GetPolicy']._serialized_options = b'\212\265\030\rpolicies:read\220\265\030\001\202\323\344\223\002\036\022\034/api/v1/policies/{policy_id}'
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPolicies']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ListPolicies']._serialized_options = b'\212\265\030\rpolicies:read\220\265\030\001\202\323\344\223\002\022\022\020/api/v1/policies'
+  _globals['_APPROVALSERVICE'].methods_by_name['DeletePolicy']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['DeletePolicy']._serialized_options = b'\212\265\030\016policies:admin\220\265\030\002\202\323\344\223\002\036*\034/api/v1/policies/{policy_id}'
+  _globals['_APPROVALSERVICE'].methods_by_name['ExplainPolicy']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ExplainPolicy']._serialized_options = b'\212\265\030\rpolicies:read\220\265\030\001\202\323\344\223\002\035\"\030/api/v1/policies/explain:\001*'
+  _globals['_APPROVALSERVICE'].methods_by_name['SetBudget']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['SetBudget']._serialized_options = b'\212\265\030\016policies:admin\220\265\030\002\202\323\344\223\002\024\"\017/api/v1/budgets:\001*'
+  _globals['_APPROVALSERVICE'].methods_by_name['ListBudgets']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['ListBudgets']._serialized_options = b'\212\265\030\rpolicies:read\220\265\030\001\202\323\344\223\002\021\022\017/api/v1/budgets'
+  _globals['_APPROVALSERVICE'].methods_by_name['CommentApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['CommentApproval']._serialized_options = b'\212\265\030\016approvals:read\220\265\030\002\202\323\344\223\002-\"(/api/v1/approvals/{approval_id}/comments:\001*'
+  _globals['_APPROVALSERVICE'].methods_by_name['DelegateApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['DelegateApproval']._serialized_options = b'\212\265\030\020approvals:decide\220\265\030\002\202\323\344\223\002-\"(/api/v1/approvals/{approval_id}/delegate:\001*'
+  _globals['_APPROVALSERVICE'].methods_by_name['CancelApproval']._loaded_options = None
+  _globals['_APPROVALSERVICE'].methods_by_name['CancelApproval']._serialized_options = b'\212\265\030\016approvals:read\220\265\030\002\202\323\344\223\002+\"&/api/v1/approvals/{approval_id}/cancel:\001*'
+  _globals['_APPROVALSTATE']._serialized_start=1902
+  _globals['_APPROVALSTATE']._serialized_end=2118
+  _globals['_APPROVALDECISION']._serialized_start=2120
+  _globals['_APPROVALDECISION']._serialized_end=2234
+  _globals['_APPROVAL']._serialized_start=281
+  _globals['_APPROVAL']._serialized_end=905
+  _globals['_GETAPPROVALREQUEST']._serialized_start=907
+  _globals['_GETAPPROVALREQUEST']._serialized_end=954
+  _globals['_LISTAPPROVALSREQUEST']._serialized_start=956
+  _globals['_LISTAPPROVALSREQUEST']._serialized_end=1040
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_start=1042
+  _globals['_LISTAPPROVALSRESPONSE']._serialized_end=1133
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_start=1136
+  _globals['_DECIDEAPPROVALREQUEST']._serialized_end=1338
+  _globals['_COMMENTAPPROVALREQUEST']._serialized_start=1340
+  _globals['_COMMENTAPPROVALREQUEST']._serialized_end=1466
+  _globals['_DELEGATEAPPROVALREQUEST']._serialized_start=1469
+  _globals['_DELEGATEAPPROVALREQUEST']._serialized_end=1620
+  _globals['_CANCELAPPROVALREQUEST']._serialized_start=1622
+  _globals['_CANCELAPPROVALREQUEST']._serialized_end=1722
+  _globals['_APPROVALVOTE']._serialized_start=1725
+  _globals['_APPROVALVOTE']._serialized_end=1899
+  _globals['_APPROVALSERVICE']._serialized_start=2237
+  _globals['_APPROVALSERVICE']._serialized_end=4695
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 Decisions that a second principal must take: single use, bound to what they approve."""
 
 from collections import abc as _abc
+from dripstone.v1 import policy_pb2 as _policy_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
@@ -104,6 +105,13 @@ class Approval(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    VOTES_FIELD_NUMBER: _builtins.int
+    APPROVALS_MISSING_FIELD_NUMBER: _builtins.int
+    DELEGATE_IDS_FIELD_NUMBER: _builtins.int
+    ESCALATE_TIME_FIELD_NUMBER: _builtins.int
+    CALLER_MAY_DECIDE_FIELD_NUMBER: _builtins.int
+    POLICY_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `apr_…`."""
     subject_kind: _builtins.str
@@ -122,6 +130,12 @@ class Approval(_message.Message):
     """Principal that decided."""
     comment: _builtins.str
     """What the decider said."""
+    approvals_missing: _builtins.int
+    """Votes still missing; 0 once decided."""
+    caller_may_decide: _builtins.bool
+    """Whether the caller may decide it now."""
+    policy_id: _builtins.str
+    """The policy that asked for it; empty for none."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """What a person needs to decide."""
@@ -137,6 +151,22 @@ class Approval(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it expires undecided."""
+
+    @_builtins.property
+    def rule(self) -> _policy_pb2.ApprovalRule:
+        """Who decides and by when."""
+
+    @_builtins.property
+    def votes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ApprovalVote]:
+        """Votes and remarks, oldest first."""
+
+    @_builtins.property
+    def delegate_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Members that decide for others."""
+
+    @_builtins.property
+    def escalate_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was escalated; unset for not."""
 
     def __init__(
         self,
@@ -154,10 +184,17 @@ class Approval(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        rule: _policy_pb2.ApprovalRule | None = ...,
+        votes: _abc.Iterable[Global___ApprovalVote] | None = ...,
+        approvals_missing: _builtins.int = ...,
+        delegate_ids: _abc.Iterable[_builtins.str] | None = ...,
+        escalate_time: _timestamp_pb2.Timestamp | None = ...,
+        caller_may_decide: _builtins.bool = ...,
+        policy_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "details", b"details", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "details", b"details", "escalate_time", b"escalate_time", "expire_time", b"expire_time", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decider_id", b"decider_id", "details", b"details", "expire_time", b"expire_time", "id", b"id", "requester_id", b"requester_id", "state", b"state", "subject_hash", b"subject_hash", "subject_id", b"subject_id", "subject_kind", b"subject_kind", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_missing", b"approvals_missing", "caller_may_decide", b"caller_may_decide", "comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decider_id", b"decider_id", "delegate_ids", b"delegate_ids", "details", b"details", "escalate_time", b"escalate_time", "expire_time", b"expire_time", "id", b"id", "policy_id", b"policy_id", "requester_id", b"requester_id", "rule", b"rule", "state", b"state", "subject_hash", b"subject_hash", "subject_id", b"subject_id", "subject_kind", b"subject_kind", "title", b"title", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -284,3 +321,145 @@ class DecideApprovalRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecideApprovalRequest: _TypeAlias = DecideApprovalRequest  # noqa: Y015
+
+@_typing.final
+class CommentApprovalRequest(_message.Message):
+    """Adds a remark without deciding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """The approval."""
+    text: _builtins.str
+    """The remark."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "request_id", b"request_id", "text", b"text", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommentApprovalRequest: _TypeAlias = CommentApprovalRequest  # noqa: Y015
+
+@_typing.final
+class DelegateApprovalRequest(_message.Message):
+    """Hands one's own decision to another member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """The approval."""
+    member_id: _builtins.str
+    """Who decides instead; never the requester."""
+    comment: _builtins.str
+    """Why."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "comment", b"comment", "member_id", b"member_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DelegateApprovalRequest: _TypeAlias = DelegateApprovalRequest  # noqa: Y015
+
+@_typing.final
+class CancelApprovalRequest(_message.Message):
+    """Takes one's own request back; an admin may take back any."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    approval_id: _builtins.str
+    """The approval."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        approval_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelApprovalRequest: _TypeAlias = CancelApprovalRequest  # noqa: Y015
+
+@_typing.final
+class ApprovalVote(_message.Message):
+    """What one of those asked said."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    principal_id: _builtins.str
+    """Who."""
+    decision: Global___ApprovalDecision.ValueType
+    """What; unset for a remark."""
+    comment: _builtins.str
+    """What was said."""
+    on_behalf_of: _builtins.str
+    """Who delegated to them."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        principal_id: _builtins.str = ...,
+        decision: Global___ApprovalDecision.ValueType = ...,
+        comment: _builtins.str = ...,
+        on_behalf_of: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "create_time", b"create_time", "decision", b"decision", "on_behalf_of", b"on_behalf_of", "principal_id", b"principal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalVote: _TypeAlias = ApprovalVote  # noqa: Y015

@@ -4,6 +4,9 @@ import grpc
 import warnings
 
 from dripstone.v1 import approval_pb2 as dripstone_dot_v1_dot_approval__pb2
+from dripstone.v1 import plan_pb2 as dripstone_dot_v1_dot_plan__pb2
+from dripstone.v1 import policy_pb2 as dripstone_dot_v1_dot_policy__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -50,6 +53,81 @@ class ApprovalServiceStub:
                 request_serializer=dripstone_dot_v1_dot_approval__pb2.DecideApprovalRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
                 _registered_method=True)
+        self.GetPlan = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/GetPlan',
+                request_serializer=dripstone_dot_v1_dot_plan__pb2.GetPlanRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+                _registered_method=True)
+        self.ListPlans = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/ListPlans',
+                request_serializer=dripstone_dot_v1_dot_plan__pb2.ListPlansRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_plan__pb2.ListPlansResponse.FromString,
+                _registered_method=True)
+        self.ListPlanItems = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/ListPlanItems',
+                request_serializer=dripstone_dot_v1_dot_plan__pb2.ListPlanItemsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_plan__pb2.ListPlanItemsResponse.FromString,
+                _registered_method=True)
+        self.ApplyPlan = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/ApplyPlan',
+                request_serializer=dripstone_dot_v1_dot_plan__pb2.ApplyPlanRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+                _registered_method=True)
+        self.CancelPlan = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/CancelPlan',
+                request_serializer=dripstone_dot_v1_dot_plan__pb2.CancelPlanRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+                _registered_method=True)
+        self.PutPolicy = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/PutPolicy',
+                request_serializer=dripstone_dot_v1_dot_policy__pb2.PutPolicyRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_policy__pb2.Policy.FromString,
+                _registered_method=True)
+        self.GetPolicy = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/GetPolicy',
+                request_serializer=dripstone_dot_v1_dot_policy__pb2.GetPolicyRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_policy__pb2.Policy.FromString,
+                _registered_method=True)
+        self.ListPolicies = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/ListPolicies',
+                request_serializer=dripstone_dot_v1_dot_policy__pb2.ListPoliciesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_policy__pb2.ListPoliciesResponse.FromString,
+                _registered_method=True)
+        self.DeletePolicy = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/DeletePolicy',
+                request_serializer=dripstone_dot_v1_dot_policy__pb2.DeletePolicyRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.ExplainPolicy = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/ExplainPolicy',
+                request_serializer=dripstone_dot_v1_dot_policy__pb2.ExplainPolicyRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_policy__pb2.PolicyVerdict.FromString,
+                _registered_method=True)
+        self.SetBudget = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/SetBudget',
+                request_serializer=dripstone_dot_v1_dot_policy__pb2.SetBudgetRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_policy__pb2.Budget.FromString,
+                _registered_method=True)
+        self.ListBudgets = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/ListBudgets',
+                request_serializer=dripstone_dot_v1_dot_policy__pb2.ListBudgetsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_policy__pb2.ListBudgetsResponse.FromString,
+                _registered_method=True)
+        self.CommentApproval = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/CommentApproval',
+                request_serializer=dripstone_dot_v1_dot_approval__pb2.CommentApprovalRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
+                _registered_method=True)
+        self.DelegateApproval = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/DelegateApproval',
+                request_serializer=dripstone_dot_v1_dot_approval__pb2.DelegateApprovalRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
+                _registered_method=True)
+        self.CancelApproval = channel.unary_unary(
+                '/dripstone.v1.ApprovalService/CancelApproval',
+                request_serializer=dripstone_dot_v1_dot_approval__pb2.CancelApprovalRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
+                _registered_method=True)
 
 
 class ApprovalServiceServicer:
@@ -77,6 +155,111 @@ class ApprovalServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPlan(self, request, context):
+        """Returns a plan.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPlans(self, request, context):
+        """Lists plans, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPlanItems(self, request, context):
+        """Lists what a plan changes, record by record, and what it leaves out and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyPlan(self, request, context):
+        """Applies a plan exactly as previewed, or refuses with PLAN_STALE; asks for the approval that policy wants.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelPlan(self, request, context):
+        """Ends a plan that was not applied.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutPolicy(self, request, context):
+        """Creates a policy or makes it new; checked whole before it is in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPolicy(self, request, context):
+        """Returns one policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPolicies(self, request, context):
+        """Lists policies in the order in which they are asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePolicy(self, request, context):
+        """Deletes a policy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainPolicy(self, request, context):
+        """Tells what the policies in force, or a given draft, say of a call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBudget(self, request, context):
+        """Sets how much a principal, or every principal of a kind, may do a day.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListBudgets(self, request, context):
+        """Lists budgets with what is used of them today.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CommentApproval(self, request, context):
+        """Adds a remark without deciding.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DelegateApproval(self, request, context):
+        """Hands one's own decision to another member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelApproval(self, request, context):
+        """Takes one's own request back; an admin may take back any.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ApprovalServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +276,81 @@ def add_ApprovalServiceServicer_to_server(servicer, server):
             'DecideApproval': grpc.unary_unary_rpc_method_handler(
                     servicer.DecideApproval,
                     request_deserializer=dripstone_dot_v1_dot_approval__pb2.DecideApprovalRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_approval__pb2.Approval.SerializeToString,
+            ),
+            'GetPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPlan,
+                    request_deserializer=dripstone_dot_v1_dot_plan__pb2.GetPlanRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_plan__pb2.Plan.SerializeToString,
+            ),
+            'ListPlans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlans,
+                    request_deserializer=dripstone_dot_v1_dot_plan__pb2.ListPlansRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_plan__pb2.ListPlansResponse.SerializeToString,
+            ),
+            'ListPlanItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlanItems,
+                    request_deserializer=dripstone_dot_v1_dot_plan__pb2.ListPlanItemsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_plan__pb2.ListPlanItemsResponse.SerializeToString,
+            ),
+            'ApplyPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyPlan,
+                    request_deserializer=dripstone_dot_v1_dot_plan__pb2.ApplyPlanRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_plan__pb2.Plan.SerializeToString,
+            ),
+            'CancelPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelPlan,
+                    request_deserializer=dripstone_dot_v1_dot_plan__pb2.CancelPlanRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_plan__pb2.Plan.SerializeToString,
+            ),
+            'PutPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutPolicy,
+                    request_deserializer=dripstone_dot_v1_dot_policy__pb2.PutPolicyRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_policy__pb2.Policy.SerializeToString,
+            ),
+            'GetPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPolicy,
+                    request_deserializer=dripstone_dot_v1_dot_policy__pb2.GetPolicyRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_policy__pb2.Policy.SerializeToString,
+            ),
+            'ListPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPolicies,
+                    request_deserializer=dripstone_dot_v1_dot_policy__pb2.ListPoliciesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_policy__pb2.ListPoliciesResponse.SerializeToString,
+            ),
+            'DeletePolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePolicy,
+                    request_deserializer=dripstone_dot_v1_dot_policy__pb2.DeletePolicyRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ExplainPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainPolicy,
+                    request_deserializer=dripstone_dot_v1_dot_policy__pb2.ExplainPolicyRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_policy__pb2.PolicyVerdict.SerializeToString,
+            ),
+            'SetBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBudget,
+                    request_deserializer=dripstone_dot_v1_dot_policy__pb2.SetBudgetRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_policy__pb2.Budget.SerializeToString,
+            ),
+            'ListBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBudgets,
+                    request_deserializer=dripstone_dot_v1_dot_policy__pb2.ListBudgetsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_policy__pb2.ListBudgetsResponse.SerializeToString,
+            ),
+            'CommentApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.CommentApproval,
+                    request_deserializer=dripstone_dot_v1_dot_approval__pb2.CommentApprovalRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_approval__pb2.Approval.SerializeToString,
+            ),
+            'DelegateApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.DelegateApproval,
+                    request_deserializer=dripstone_dot_v1_dot_approval__pb2.DelegateApprovalRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_approval__pb2.Approval.SerializeToString,
+            ),
+            'CancelApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelApproval,
+                    request_deserializer=dripstone_dot_v1_dot_approval__pb2.CancelApprovalRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_approval__pb2.Approval.SerializeToString,
             ),
     }
@@ -177,6 +435,411 @@ class ApprovalService:
             target,
             '/dripstone.v1.ApprovalService/DecideApproval',
             dripstone_dot_v1_dot_approval__pb2.DecideApprovalRequest.SerializeToString,
+            dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/GetPlan',
+            dripstone_dot_v1_dot_plan__pb2.GetPlanRequest.SerializeToString,
+            dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/ListPlans',
+            dripstone_dot_v1_dot_plan__pb2.ListPlansRequest.SerializeToString,
+            dripstone_dot_v1_dot_plan__pb2.ListPlansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlanItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/ListPlanItems',
+            dripstone_dot_v1_dot_plan__pb2.ListPlanItemsRequest.SerializeToString,
+            dripstone_dot_v1_dot_plan__pb2.ListPlanItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/ApplyPlan',
+            dripstone_dot_v1_dot_plan__pb2.ApplyPlanRequest.SerializeToString,
+            dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/CancelPlan',
+            dripstone_dot_v1_dot_plan__pb2.CancelPlanRequest.SerializeToString,
+            dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/PutPolicy',
+            dripstone_dot_v1_dot_policy__pb2.PutPolicyRequest.SerializeToString,
+            dripstone_dot_v1_dot_policy__pb2.Policy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/GetPolicy',
+            dripstone_dot_v1_dot_policy__pb2.GetPolicyRequest.SerializeToString,
+            dripstone_dot_v1_dot_policy__pb2.Policy.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/ListPolicies',
+            dripstone_dot_v1_dot_policy__pb2.ListPoliciesRequest.SerializeToString,
+            dripstone_dot_v1_dot_policy__pb2.ListPoliciesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/DeletePolicy',
+            dripstone_dot_v1_dot_policy__pb2.DeletePolicyRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/ExplainPolicy',
+            dripstone_dot_v1_dot_policy__pb2.ExplainPolicyRequest.SerializeToString,
+            dripstone_dot_v1_dot_policy__pb2.PolicyVerdict.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/SetBudget',
+            dripstone_dot_v1_dot_policy__pb2.SetBudgetRequest.SerializeToString,
+            dripstone_dot_v1_dot_policy__pb2.Budget.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/ListBudgets',
+            dripstone_dot_v1_dot_policy__pb2.ListBudgetsRequest.SerializeToString,
+            dripstone_dot_v1_dot_policy__pb2.ListBudgetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CommentApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/CommentApproval',
+            dripstone_dot_v1_dot_approval__pb2.CommentApprovalRequest.SerializeToString,
+            dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DelegateApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/DelegateApproval',
+            dripstone_dot_v1_dot_approval__pb2.DelegateApprovalRequest.SerializeToString,
+            dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ApprovalService/CancelApproval',
+            dripstone_dot_v1_dot_approval__pb2.CancelApprovalRequest.SerializeToString,
             dripstone_dot_v1_dot_approval__pb2.Approval.FromString,
             options,
             channel_credentials,

@@ -5,6 +5,9 @@ Decisions that a second principal must take: single use, bound to what they appr
 
 from collections import abc as _abc
 from dripstone.v1 import approval_pb2 as _approval_pb2
+from dripstone.v1 import plan_pb2 as _plan_pb2
+from dripstone.v1 import policy_pb2 as _policy_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -39,6 +42,36 @@ class ApprovalServiceStub:
     """Lists approvals, newest first."""
     DecideApproval: _grpc.UnaryUnaryMultiCallable[_approval_pb2.DecideApprovalRequest, _approval_pb2.Approval]
     """Approves or rejects. The principal that asked is refused, and so is a second decision."""
+    GetPlan: _grpc.UnaryUnaryMultiCallable[_plan_pb2.GetPlanRequest, _plan_pb2.Plan]
+    """Returns a plan."""
+    ListPlans: _grpc.UnaryUnaryMultiCallable[_plan_pb2.ListPlansRequest, _plan_pb2.ListPlansResponse]
+    """Lists plans, newest first."""
+    ListPlanItems: _grpc.UnaryUnaryMultiCallable[_plan_pb2.ListPlanItemsRequest, _plan_pb2.ListPlanItemsResponse]
+    """Lists what a plan changes, record by record, and what it leaves out and why."""
+    ApplyPlan: _grpc.UnaryUnaryMultiCallable[_plan_pb2.ApplyPlanRequest, _plan_pb2.Plan]
+    """Applies a plan exactly as previewed, or refuses with PLAN_STALE; asks for the approval that policy wants."""
+    CancelPlan: _grpc.UnaryUnaryMultiCallable[_plan_pb2.CancelPlanRequest, _plan_pb2.Plan]
+    """Ends a plan that was not applied."""
+    PutPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.PutPolicyRequest, _policy_pb2.Policy]
+    """Creates a policy or makes it new; checked whole before it is in force."""
+    GetPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyRequest, _policy_pb2.Policy]
+    """Returns one policy."""
+    ListPolicies: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]
+    """Lists policies in the order in which they are asked."""
+    DeletePolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _empty_pb2.Empty]
+    """Deletes a policy."""
+    ExplainPolicy: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ExplainPolicyRequest, _policy_pb2.PolicyVerdict]
+    """Tells what the policies in force, or a given draft, say of a call."""
+    SetBudget: _grpc.UnaryUnaryMultiCallable[_policy_pb2.SetBudgetRequest, _policy_pb2.Budget]
+    """Sets how much a principal, or every principal of a kind, may do a day."""
+    ListBudgets: _grpc.UnaryUnaryMultiCallable[_policy_pb2.ListBudgetsRequest, _policy_pb2.ListBudgetsResponse]
+    """Lists budgets with what is used of them today."""
+    CommentApproval: _grpc.UnaryUnaryMultiCallable[_approval_pb2.CommentApprovalRequest, _approval_pb2.Approval]
+    """Adds a remark without deciding."""
+    DelegateApproval: _grpc.UnaryUnaryMultiCallable[_approval_pb2.DelegateApprovalRequest, _approval_pb2.Approval]
+    """Hands one's own decision to another member."""
+    CancelApproval: _grpc.UnaryUnaryMultiCallable[_approval_pb2.CancelApprovalRequest, _approval_pb2.Approval]
+    """Takes one's own request back; an admin may take back any."""
 
 @_typing.type_check_only
 class ApprovalServiceAsyncStub(ApprovalServiceStub):
@@ -51,6 +84,36 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     """Lists approvals, newest first."""
     DecideApproval: _aio.UnaryUnaryMultiCallable[_approval_pb2.DecideApprovalRequest, _approval_pb2.Approval]  # type: ignore[assignment]
     """Approves or rejects. The principal that asked is refused, and so is a second decision."""
+    GetPlan: _aio.UnaryUnaryMultiCallable[_plan_pb2.GetPlanRequest, _plan_pb2.Plan]  # type: ignore[assignment]
+    """Returns a plan."""
+    ListPlans: _aio.UnaryUnaryMultiCallable[_plan_pb2.ListPlansRequest, _plan_pb2.ListPlansResponse]  # type: ignore[assignment]
+    """Lists plans, newest first."""
+    ListPlanItems: _aio.UnaryUnaryMultiCallable[_plan_pb2.ListPlanItemsRequest, _plan_pb2.ListPlanItemsResponse]  # type: ignore[assignment]
+    """Lists what a plan changes, record by record, and what it leaves out and why."""
+    ApplyPlan: _aio.UnaryUnaryMultiCallable[_plan_pb2.ApplyPlanRequest, _plan_pb2.Plan]  # type: ignore[assignment]
+    """Applies a plan exactly as previewed, or refuses with PLAN_STALE; asks for the approval that policy wants."""
+    CancelPlan: _aio.UnaryUnaryMultiCallable[_plan_pb2.CancelPlanRequest, _plan_pb2.Plan]  # type: ignore[assignment]
+    """Ends a plan that was not applied."""
+    PutPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.PutPolicyRequest, _policy_pb2.Policy]  # type: ignore[assignment]
+    """Creates a policy or makes it new; checked whole before it is in force."""
+    GetPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.GetPolicyRequest, _policy_pb2.Policy]  # type: ignore[assignment]
+    """Returns one policy."""
+    ListPolicies: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListPoliciesRequest, _policy_pb2.ListPoliciesResponse]  # type: ignore[assignment]
+    """Lists policies in the order in which they are asked."""
+    DeletePolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.DeletePolicyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a policy."""
+    ExplainPolicy: _aio.UnaryUnaryMultiCallable[_policy_pb2.ExplainPolicyRequest, _policy_pb2.PolicyVerdict]  # type: ignore[assignment]
+    """Tells what the policies in force, or a given draft, say of a call."""
+    SetBudget: _aio.UnaryUnaryMultiCallable[_policy_pb2.SetBudgetRequest, _policy_pb2.Budget]  # type: ignore[assignment]
+    """Sets how much a principal, or every principal of a kind, may do a day."""
+    ListBudgets: _aio.UnaryUnaryMultiCallable[_policy_pb2.ListBudgetsRequest, _policy_pb2.ListBudgetsResponse]  # type: ignore[assignment]
+    """Lists budgets with what is used of them today."""
+    CommentApproval: _aio.UnaryUnaryMultiCallable[_approval_pb2.CommentApprovalRequest, _approval_pb2.Approval]  # type: ignore[assignment]
+    """Adds a remark without deciding."""
+    DelegateApproval: _aio.UnaryUnaryMultiCallable[_approval_pb2.DelegateApprovalRequest, _approval_pb2.Approval]  # type: ignore[assignment]
+    """Hands one's own decision to another member."""
+    CancelApproval: _aio.UnaryUnaryMultiCallable[_approval_pb2.CancelApprovalRequest, _approval_pb2.Approval]  # type: ignore[assignment]
+    """Takes one's own request back; an admin may take back any."""
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
     """Approvals."""
@@ -78,5 +141,125 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_approval_pb2.Approval, _abc.Awaitable[_approval_pb2.Approval]]:
         """Approves or rejects. The principal that asked is refused, and so is a second decision."""
+
+    @_abc_1.abstractmethod
+    def GetPlan(
+        self,
+        request: _plan_pb2.GetPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plan_pb2.Plan, _abc.Awaitable[_plan_pb2.Plan]]:
+        """Returns a plan."""
+
+    @_abc_1.abstractmethod
+    def ListPlans(
+        self,
+        request: _plan_pb2.ListPlansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plan_pb2.ListPlansResponse, _abc.Awaitable[_plan_pb2.ListPlansResponse]]:
+        """Lists plans, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListPlanItems(
+        self,
+        request: _plan_pb2.ListPlanItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plan_pb2.ListPlanItemsResponse, _abc.Awaitable[_plan_pb2.ListPlanItemsResponse]]:
+        """Lists what a plan changes, record by record, and what it leaves out and why."""
+
+    @_abc_1.abstractmethod
+    def ApplyPlan(
+        self,
+        request: _plan_pb2.ApplyPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plan_pb2.Plan, _abc.Awaitable[_plan_pb2.Plan]]:
+        """Applies a plan exactly as previewed, or refuses with PLAN_STALE; asks for the approval that policy wants."""
+
+    @_abc_1.abstractmethod
+    def CancelPlan(
+        self,
+        request: _plan_pb2.CancelPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plan_pb2.Plan, _abc.Awaitable[_plan_pb2.Plan]]:
+        """Ends a plan that was not applied."""
+
+    @_abc_1.abstractmethod
+    def PutPolicy(
+        self,
+        request: _policy_pb2.PutPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.Policy, _abc.Awaitable[_policy_pb2.Policy]]:
+        """Creates a policy or makes it new; checked whole before it is in force."""
+
+    @_abc_1.abstractmethod
+    def GetPolicy(
+        self,
+        request: _policy_pb2.GetPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.Policy, _abc.Awaitable[_policy_pb2.Policy]]:
+        """Returns one policy."""
+
+    @_abc_1.abstractmethod
+    def ListPolicies(
+        self,
+        request: _policy_pb2.ListPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListPoliciesResponse, _abc.Awaitable[_policy_pb2.ListPoliciesResponse]]:
+        """Lists policies in the order in which they are asked."""
+
+    @_abc_1.abstractmethod
+    def DeletePolicy(
+        self,
+        request: _policy_pb2.DeletePolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a policy."""
+
+    @_abc_1.abstractmethod
+    def ExplainPolicy(
+        self,
+        request: _policy_pb2.ExplainPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.PolicyVerdict, _abc.Awaitable[_policy_pb2.PolicyVerdict]]:
+        """Tells what the policies in force, or a given draft, say of a call."""
+
+    @_abc_1.abstractmethod
+    def SetBudget(
+        self,
+        request: _policy_pb2.SetBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.Budget, _abc.Awaitable[_policy_pb2.Budget]]:
+        """Sets how much a principal, or every principal of a kind, may do a day."""
+
+    @_abc_1.abstractmethod
+    def ListBudgets(
+        self,
+        request: _policy_pb2.ListBudgetsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_policy_pb2.ListBudgetsResponse, _abc.Awaitable[_policy_pb2.ListBudgetsResponse]]:
+        """Lists budgets with what is used of them today."""
+
+    @_abc_1.abstractmethod
+    def CommentApproval(
+        self,
+        request: _approval_pb2.CommentApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_pb2.Approval, _abc.Awaitable[_approval_pb2.Approval]]:
+        """Adds a remark without deciding."""
+
+    @_abc_1.abstractmethod
+    def DelegateApproval(
+        self,
+        request: _approval_pb2.DelegateApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_pb2.Approval, _abc.Awaitable[_approval_pb2.Approval]]:
+        """Hands one's own decision to another member."""
+
+    @_abc_1.abstractmethod
+    def CancelApproval(
+        self,
+        request: _approval_pb2.CancelApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_approval_pb2.Approval, _abc.Awaitable[_approval_pb2.Approval]]:
+        """Takes one's own request back; an admin may take back any."""
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,6 +25,7 @@ from google.protobuf.message import Message
 from dripstone.v1 import (
     agent_pb2_grpc,
     approval_pb2_grpc,
+    audit_pb2_grpc,
     connection_pb2_grpc,
     enrollment_pb2_grpc,
     event_pb2_grpc,
@@ -45,6 +46,7 @@ __all__ = [
 if TYPE_CHECKING:
     from dripstone.v1.agent_pb2_grpc import AgentServiceAsyncStub
     from dripstone.v1.approval_pb2_grpc import ApprovalServiceAsyncStub
+    from dripstone.v1.audit_pb2_grpc import AuditServiceAsyncStub
     from dripstone.v1.connection_pb2_grpc import ConnectionServiceAsyncStub
     from dripstone.v1.enrollment_pb2_grpc import EnrollmentServiceAsyncStub
     from dripstone.v1.event_pb2_grpc import EventServiceAsyncStub
@@ -62,7 +64,7 @@ REPLAYED = "dripstone-replayed"
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
-_FILES = "agent approval connection enrollment event organization qualification record webhook workflow".split()
+_FILES = "agent approval audit connection enrollment event organization qualification record webhook workflow".split()
 _RETRY = {
     "maxAttempts": 4,
     "initialBackoff": "0.1s",
@@ -83,11 +85,13 @@ class Client:
         *,
         tls: bool | bytes | None = None,
         deadline: float = DEADLINE,
+        metadata: Metadata = (),
     ) -> None:
         """Describe the connection; entering the context opens it.
 
         `tls` is None for plaintext (loopback only, unless DRIPSTONE_INSECURE=1), True for the system's root
-        certificates, or root certificates as PEM. `deadline` is in seconds. Raises ValueError for plaintext beyond.
+        certificates, or root certificates as PEM. `deadline` is in seconds. `metadata` goes with every call, such as
+        `(("x-on-behalf-of", "mem_…"),)` for the audit log. Raises ValueError for plaintext beyond.
         """
         if not tls and not is_loopback(target) and os.environ.get("DRIPSTONE_INSECURE") != "1":
             raise ValueError(
@@ -97,6 +101,7 @@ class Client:
         self.target = target
         self.deadline = deadline
         self._api_key = api_key
+        self._metadata = tuple(metadata)
         self._tls = tls
         self._channel: grpc.aio.Channel | None = None
 
@@ -130,7 +135,7 @@ class Client:
         """Return a client that speaks for another key over this one's channel, which this one keeps and closes."""
         other = Client.__new__(Client)
         other.target, other.deadline, other._tls = self.target, self.deadline, self._tls
-        other._api_key, other._channel = api_key, self._opened
+        other._api_key, other._channel, other._metadata = api_key, self._opened, self._metadata
         return other
 
     @cached_property
@@ -174,6 +179,11 @@ class Client:
         return webhook_pb2_grpc.WebhookServiceStub(self._door)
 
     @cached_property
+    def audit(self) -> AuditServiceAsyncStub:
+        """The audit log, use and cost."""
+        return audit_pb2_grpc.AuditServiceStub(self._door)
+
+    @cached_property
     def connections(self) -> ConnectionServiceAsyncStub:
         """Connections that carry messages."""
         return connection_pb2_grpc.ConnectionServiceStub(self._door)
@@ -195,7 +205,7 @@ class Client:
 
     @cached_property
     def _door(self) -> grpc.aio.Channel:
-        return cast(grpc.aio.Channel, _Door(self._opened, self._api_key, self.deadline))
+        return cast(grpc.aio.Channel, _Door(self._opened, self._api_key, self.deadline, self._metadata))
 
 
 class _Door:
@@ -205,9 +215,9 @@ class _Door:
     keys share one channel.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, api_key: str | None, deadline: float) -> None:
+    def __init__(self, channel: grpc.aio.Channel, api_key: str | None, deadline: float, metadata: Metadata) -> None:
         self._channel = channel
-        self._metadata = (("authorization", f"Bearer {api_key}"),) if api_key else ()
+        self._metadata = (*((("authorization", f"Bearer {api_key}"),) if api_key else ()), *metadata)
         self._deadline = deadline
 
     def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:

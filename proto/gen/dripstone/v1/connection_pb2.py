@@ -23,6 +23,8 @@ _sym_db = _symbol_database.Default()
 
 
 from dripstone.v1 import options_pb2 as dripstone_dot_v1_dot_options__pb2
+from dripstone.v1 import system_pb2 as dripstone_dot_v1_dot_system__pb2
+from dripstone.v1 import transfer_pb2 as dripstone_dot_v1_dot_transfer__pb2
 from dripstone.v1 import webhook_pb2 as dripstone_dot_v1_dot_webhook__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
@@ -32,7 +34,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64ripstone/v1/connection.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x1a\x64ripstone/v1/webhook.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x96\x03\n\nConnection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\x07\x63hannel\x18\x03 \x01(\tB\x04\xd8\xb5\x18\x32\x12$\n\x04\x63\x61ll\x18\x04 \x01(\x0b\x32\x16.dripstone.v1.HttpCall\x12+\n\x06result\x18\x05 \x01(\x0b\x32\x1b.dripstone.v1.ResultMapping\x12\x17\n\x0frate_per_second\x18\x06 \x01(\x01\x12\x13\n\x0b\x64\x61ily_limit\x18\x07 \x01(\x05\x12\x15\n\rmax_in_flight\x18\x08 \x01(\x05\x12,\n\x05state\x18\t \x01(\x0e\x32\x1d.dripstone.v1.ConnectionState\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsent_today\x18\r \x01(\x05\"\xf6\x01\n\x08HttpCall\x12\x14\n\x06method\x18\x01 \x01(\tB\x04\xd8\xb5\x18\n\x12\x12\n\x03url\x18\x02 \x01(\tB\x05\xd8\xb5\x18\x80\x10\x12\x34\n\x07headers\x18\x03 \x03(\x0b\x32#.dripstone.v1.HttpCall.HeadersEntry\x12\x14\n\x04\x62ody\x18\x04 \x01(\tB\x06\xd8\xb5\x18\x80\x80\x01\x12\x1a\n\x0c\x63ontent_type\x18\x05 \x01(\tB\x04\xd8\xb5\x18\x64\x12(\n\x04\x61uth\x18\x06 \x01(\x0b\x32\x1a.dripstone.v1.EndpointAuth\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\rResultMapping\x12\x13\n\x04sent\x18\x01 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x18\n\tretryable\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x19\n\nmessage_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x14\n\x05\x65rror\x18\x04 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\"\x7f\n\x17\x43reateConnectionRequest\x12\x32\n\nconnection\x18\x01 \x01(\x0b\x32\x18.dripstone.v1.ConnectionB\x04\xe2\x41\x01\x02\x12\x19\n\nrequest_id\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"3\n\x14GetConnectionRequest\x12\x1b\n\rconnection_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x16ListConnectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x17ListConnectionsResponse\x12-\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x18.dripstone.v1.Connection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\x17UpdateConnectionRequest\x12\x32\n\nconnection\x18\x01 \x01(\x0b\x32\x18.dripstone.v1.ConnectionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x19\n\nrequest_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"h\n\x17\x44\x65leteConnectionRequest\x12\x1b\n\rconnection_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\nrequest_id\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"~\n\x15TestConnectionRequest\x12\x1b\n\rconnection_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\ncontact_id\x18\x02 \x01(\t\x12\x11\n\x02to\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xf4\x03\x12\x13\n\x04text\x18\x04 \x01(\tB\x05\xd8\xb5\x18\x88\'\x12\x0c\n\x04send\x18\x05 \x01(\x08\"\xaf\x02\n\x16TestConnectionResponse\x12\x14\n\x0crequest_line\x18\x01 \x01(\t\x12\x42\n\x07headers\x18\x02 \x03(\x0b\x32\x31.dripstone.v1.TestConnectionResponse.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\x12\n\n\x02ok\x18\x04 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x05 \x01(\x05\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x13\n\x0bstatus_code\x18\x07 \x01(\x05\x12\x10\n\x08response\x18\x08 \x01(\t\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*m\n\x0f\x43onnectionState\x12 \n\x1c\x43ONNECTION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43ONNECTION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17\x43ONNECTION_STATE_PAUSED\x10\x02\x32\xc9\x07\n\x11\x43onnectionService\x12\x9a\x01\n\x10\x43reateConnection\x12%.dripstone.v1.CreateConnectionRequest\x1a\x18.dripstone.v1.Connection\"E\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x98\xb5\x18\xc9\x01\x82\xd3\xe4\x93\x02!\"\x13/api/v1/connections:\nconnection\x12\x92\x01\n\rGetConnection\x12\".dripstone.v1.GetConnectionRequest\x1a\x18.dripstone.v1.Connection\"C\x8a\xb5\x18\x10\x63onnections:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02%\x12#/api/v1/connections/{connection_id}\x12\x93\x01\n\x0fListConnections\x12$.dripstone.v1.ListConnectionsRequest\x1a%.dripstone.v1.ListConnectionsResponse\"3\x8a\xb5\x18\x10\x63onnections:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/connections\x12\xa5\x01\n\x10UpdateConnection\x12%.dripstone.v1.UpdateConnectionRequest\x1a\x18.dripstone.v1.Connection\"P\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x31\x32#/api/v1/connections/{connection.id}:\nconnection\x12\x97\x01\n\x10\x44\x65leteConnection\x12%.dripstone.v1.DeleteConnectionRequest\x1a\x16.google.protobuf.Empty\"D\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02%*#/api/v1/connections/{connection_id}\x12\xa9\x01\n\x0eTestConnection\x12#.dripstone.v1.TestConnectionRequest\x1a$.dripstone.v1.TestConnectionResponse\"L\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x03\x82\xd3\xe4\x93\x02-\"(/api/v1/connections/{connection_id}/test:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64ripstone/v1/connection.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x19\x64ripstone/v1/system.proto\x1a\x1b\x64ripstone/v1/transfer.proto\x1a\x1a\x64ripstone/v1/webhook.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x04\n\nConnection\x12\n\n\x02id\x18\x01 \x01(\t\x12\x1b\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\x07\x63hannel\x18\x03 \x01(\tB\x04\xd8\xb5\x18\x32\x12$\n\x04\x63\x61ll\x18\x04 \x01(\x0b\x32\x16.dripstone.v1.HttpCall\x12+\n\x06result\x18\x05 \x01(\x0b\x32\x1b.dripstone.v1.ResultMapping\x12\x17\n\x0frate_per_second\x18\x06 \x01(\x01\x12\x13\n\x0b\x64\x61ily_limit\x18\x07 \x01(\x05\x12\x15\n\rmax_in_flight\x18\x08 \x01(\x05\x12,\n\x05state\x18\t \x01(\x0e\x32\x1d.dripstone.v1.ConnectionState\x12\x0c\n\x04\x65tag\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsent_today\x18\r \x01(\x05\x12\x12\n\x04kind\x18\x0e \x01(\tB\x04\xd8\xb5\x18(\x12,\n\x06system\x18\x0f \x01(\x0b\x32\x1c.dripstone.v1.SystemSettings\x12\x17\n\x0fhas_credentials\x18\x10 \x01(\x08\x12\x32\n\x0elast_sync_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf6\x01\n\x08HttpCall\x12\x14\n\x06method\x18\x01 \x01(\tB\x04\xd8\xb5\x18\n\x12\x12\n\x03url\x18\x02 \x01(\tB\x05\xd8\xb5\x18\x80\x10\x12\x34\n\x07headers\x18\x03 \x03(\x0b\x32#.dripstone.v1.HttpCall.HeadersEntry\x12\x14\n\x04\x62ody\x18\x04 \x01(\tB\x06\xd8\xb5\x18\x80\x80\x01\x12\x1a\n\x0c\x63ontent_type\x18\x05 \x01(\tB\x04\xd8\xb5\x18\x64\x12(\n\x04\x61uth\x18\x06 \x01(\x0b\x32\x1a.dripstone.v1.EndpointAuth\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"o\n\rResultMapping\x12\x13\n\x04sent\x18\x01 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x18\n\tretryable\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x19\n\nmessage_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x14\n\x05\x65rror\x18\x04 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\"\x7f\n\x17\x43reateConnectionRequest\x12\x32\n\nconnection\x18\x01 \x01(\x0b\x32\x18.dripstone.v1.ConnectionB\x04\xe2\x41\x01\x02\x12\x19\n\nrequest_id\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"3\n\x14GetConnectionRequest\x12\x1b\n\rconnection_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"?\n\x16ListConnectionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"a\n\x17ListConnectionsResponse\x12-\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x18.dripstone.v1.Connection\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\x17UpdateConnectionRequest\x12\x32\n\nconnection\x18\x01 \x01(\x0b\x32\x18.dripstone.v1.ConnectionB\x04\xe2\x41\x01\x02\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x19\n\nrequest_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"h\n\x17\x44\x65leteConnectionRequest\x12\x1b\n\rconnection_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\nrequest_id\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"~\n\x15TestConnectionRequest\x12\x1b\n\rconnection_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\ncontact_id\x18\x02 \x01(\t\x12\x11\n\x02to\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xf4\x03\x12\x13\n\x04text\x18\x04 \x01(\tB\x05\xd8\xb5\x18\x88\'\x12\x0c\n\x04send\x18\x05 \x01(\x08\"\xaf\x02\n\x16TestConnectionResponse\x12\x14\n\x0crequest_line\x18\x01 \x01(\t\x12\x42\n\x07headers\x18\x02 \x03(\x0b\x32\x31.dripstone.v1.TestConnectionResponse.HeadersEntry\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\x12\n\n\x02ok\x18\x04 \x01(\x08\x12\x0c\n\x04\x63ode\x18\x05 \x01(\x05\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x13\n\x0bstatus_code\x18\x07 \x01(\x05\x12\x10\n\x08response\x18\x08 \x01(\t\x12+\n\x08\x64uration\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa9\x02\n\x0eSystemSettings\x12\x14\n\x06system\x18\x01 \x01(\tB\x04\xd8\xb5\x18(\x12\x17\n\x08\x62\x61se_url\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xd0\x0f\x12\x31\n\x08mappings\x18\x03 \x03(\x0b\x32\x19.dripstone.v1.TypeMappingB\x04\xe0\xb5\x18\x14\x12-\n\npull_every\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cpush_changes\x18\x05 \x01(\x08\x12\x35\n\noperations\x18\x06 \x03(\x0b\x32\x1b.dripstone.v1.HttpOperationB\x04\xe0\xb5\x18\x14\x12\x39\n\x11trigger_behaviour\x18\x07 \x01(\x0e\x32\x1e.dripstone.v1.TriggerBehaviour\"\xbc\x01\n\rHttpOperation\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18(\x12\x16\n\x04type\x18\x02 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18(\x12*\n\x04\x63\x61ll\x18\x03 \x01(\x0b\x32\x16.dripstone.v1.HttpCallB\x04\xe2\x41\x01\x02\x12\x1b\n\x0crecords_path\x18\x04 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x1a\n\x0b\x63ursor_path\x18\x05 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x16\n\x07id_path\x18\x06 \x01(\tB\x05\xd8\xb5\x18\xc8\x01*m\n\x0f\x43onnectionState\x12 \n\x1c\x43ONNECTION_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43ONNECTION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17\x43ONNECTION_STATE_PAUSED\x10\x02\x32\xcb\x0f\n\x11\x43onnectionService\x12\x9a\x01\n\x10\x43reateConnection\x12%.dripstone.v1.CreateConnectionRequest\x1a\x18.dripstone.v1.Connection\"E\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x98\xb5\x18\xc9\x01\x82\xd3\xe4\x93\x02!\"\x13/api/v1/connections:\nconnection\x12\x92\x01\n\rGetConnection\x12\".dripstone.v1.GetConnectionRequest\x1a\x18.dripstone.v1.Connection\"C\x8a\xb5\x18\x10\x63onnections:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02%\x12#/api/v1/connections/{connection_id}\x12\x93\x01\n\x0fListConnections\x12$.dripstone.v1.ListConnectionsRequest\x1a%.dripstone.v1.ListConnectionsResponse\"3\x8a\xb5\x18\x10\x63onnections:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/connections\x12\xa5\x01\n\x10UpdateConnection\x12%.dripstone.v1.UpdateConnectionRequest\x1a\x18.dripstone.v1.Connection\"P\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x31\x32#/api/v1/connections/{connection.id}:\nconnection\x12\x97\x01\n\x10\x44\x65leteConnection\x12%.dripstone.v1.DeleteConnectionRequest\x1a\x16.google.protobuf.Empty\"D\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02%*#/api/v1/connections/{connection_id}\x12\xa9\x01\n\x0eTestConnection\x12#.dripstone.v1.TestConnectionRequest\x1a$.dripstone.v1.TestConnectionResponse\"L\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x03\x82\xd3\xe4\x93\x02-\"(/api/v1/connections/{connection_id}/test:\x01*\x12\xa4\x01\n\x0eSetCredentials\x12#.dripstone.v1.SetCredentialsRequest\x1a\x18.dripstone.v1.Connection\"S\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x34\"//api/v1/connections/{connection_id}/credentials:\x01*\x12\xad\x01\n\x0f\x43heckConnection\x12$.dripstone.v1.CheckConnectionRequest\x1a%.dripstone.v1.CheckConnectionResponse\"M\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x03\x82\xd3\xe4\x93\x02.\")/api/v1/connections/{connection_id}/check:\x01*\x12\x93\x01\n\tStartSync\x12\x1e.dripstone.v1.StartSyncRequest\x1a\x12.dripstone.v1.Sync\"R\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x98\xb5\x18\xc9\x01\x82\xd3\xe4\x93\x02.\")/api/v1/connections/{connection_id}/syncs:\x01*\x12\x85\x01\n\nCancelSync\x12\x1f.dripstone.v1.CancelSyncRequest\x1a\x12.dripstone.v1.Sync\"B\x8a\xb5\x18\x11\x63onnections:write\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02#\"\x1e/api/v1/syncs/{sync_id}/cancel:\x01*\x12t\n\x07GetSync\x12\x1c.dripstone.v1.GetSyncRequest\x1a\x12.dripstone.v1.Sync\"7\x8a\xb5\x18\x10\x63onnections:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/syncs/{sync_id}\x12{\n\tListSyncs\x12\x1e.dripstone.v1.ListSyncsRequest\x1a\x1f.dripstone.v1.ListSyncsResponse\"-\x8a\xb5\x18\x10\x63onnections:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/syncs\x12\x97\x01\n\rListSyncItems\x12\".dripstone.v1.ListSyncItemsRequest\x1a#.dripstone.v1.ListSyncItemsResponse\"=\x8a\xb5\x18\x10\x63onnections:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/syncs/{sync_id}/itemsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTION'].fields_by_name['display_name']._serialized_options = b'\330\265\030\310\001'
   _globals['_CONNECTION'].fields_by_name['channel']._loaded_options = None
   _globals['_CONNECTION'].fields_by_name['channel']._serialized_options = b'\330\265\0302'
+  _globals['_CONNECTION'].fields_by_name['kind']._loaded_options = None
+  _globals['_CONNECTION'].fields_by_name['kind']._serialized_options = b'\330\265\030('
   _globals['_HTTPCALL_HEADERSENTRY']._loaded_options = None
   _globals['_HTTPCALL_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_HTTPCALL'].fields_by_name['method']._loaded_options = None
@@ -83,6 +87,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TESTCONNECTIONREQUEST'].fields_by_name['text']._serialized_options = b'\330\265\030\210\''
   _globals['_TESTCONNECTIONRESPONSE_HEADERSENTRY']._loaded_options = None
   _globals['_TESTCONNECTIONRESPONSE_HEADERSENTRY']._serialized_options = b'8\001'
+  _globals['_SYSTEMSETTINGS'].fields_by_name['system']._loaded_options = None
+  _globals['_SYSTEMSETTINGS'].fields_by_name['system']._serialized_options = b'\330\265\030('
+  _globals['_SYSTEMSETTINGS'].fields_by_name['base_url']._loaded_options = None
+  _globals['_SYSTEMSETTINGS'].fields_by_name['base_url']._serialized_options = b'\330\265\030\320\017'
+  _globals['_SYSTEMSETTINGS'].fields_by_name['mappings']._loaded_options = None
+  _globals['_SYSTEMSETTINGS'].fields_by_name['mappings']._serialized_options = b'\340\265\030\024'
+  _globals['_SYSTEMSETTINGS'].fields_by_name['operations']._loaded_options = None
+  _globals['_SYSTEMSETTINGS'].fields_by_name['operations']._serialized_options = b'\340\265\030\024'
+  _globals['_HTTPOPERATION'].fields_by_name['name']._loaded_options = None
+  _globals['_HTTPOPERATION'].fields_by_name['name']._serialized_options = b'\342A\001\002\330\265\030('
+  _globals['_HTTPOPERATION'].fields_by_name['type']._loaded_options = None
+  _globals['_HTTPOPERATION'].fields_by_name['type']._serialized_options = b'\342A\001\002\330\265\030('
+  _globals['_HTTPOPERATION'].fields_by_name['call']._loaded_options = None
+  _globals['_HTTPOPERATION'].fields_by_name['call']._serialized_options = b'\342A\001\002'
+  _globals['_HTTPOPERATION'].fields_by_name['records_path']._loaded_options = None
+  _globals['_HTTPOPERATION'].fields_by_name['records_path']._serialized_options = b'\330\265\030\310\001'
+  _globals['_HTTPOPERATION'].fields_by_name['cursor_path']._loaded_options = None
+  _globals['_HTTPOPERATION'].fields_by_name['cursor_path']._serialized_options = b'\330\265\030\310\001'
+  _globals['_HTTPOPERATION'].fields_by_name['id_path']._loaded_options = None
+  _globals['_HTTPOPERATION'].fields_by_name['id_path']._serialized_options = b'\330\265\030\310\001'
   _globals['_CONNECTIONSERVICE'].methods_by_name['CreateConnection']._loaded_options = None
   _globals['_CONNECTIONSERVICE'].methods_by_name['CreateConnection']._serialized_options = b'\212\265\030\021connections:write\220\265\030\002\230\265\030\311\001\202\323\344\223\002!\"\023/api/v1/connections:\nconnection'
   _globals['_CONNECTIONSERVICE'].methods_by_name['GetConnection']._loaded_options = None
@@ -95,34 +119,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTIONSERVICE'].methods_by_name['DeleteConnection']._serialized_options = b'\212\265\030\021connections:write\220\265\030\002\202\323\344\223\002%*#/api/v1/connections/{connection_id}'
   _globals['_CONNECTIONSERVICE'].methods_by_name['TestConnection']._loaded_options = None
   _globals['_CONNECTIONSERVICE'].methods_by_name['TestConnection']._serialized_options = b'\212\265\030\021connections:write\220\265\030\003\202\323\344\223\002-\"(/api/v1/connections/{connection_id}/test:\001*'
-  _globals['_CONNECTIONSTATE']._serialized_start=2130
-  _globals['_CONNECTIONSTATE']._serialized_end=2239
-  _globals['_CONNECTION']._serialized_start=295
-  _globals['_CONNECTION']._serialized_end=701
-  _globals['_HTTPCALL']._serialized_start=704
-  _globals['_HTTPCALL']._serialized_end=950
-  _globals['_HTTPCALL_HEADERSENTRY']._serialized_start=904
-  _globals['_HTTPCALL_HEADERSENTRY']._serialized_end=950
-  _globals['_RESULTMAPPING']._serialized_start=952
-  _globals['_RESULTMAPPING']._serialized_end=1063
-  _globals['_CREATECONNECTIONREQUEST']._serialized_start=1065
-  _globals['_CREATECONNECTIONREQUEST']._serialized_end=1192
-  _globals['_GETCONNECTIONREQUEST']._serialized_start=1194
-  _globals['_GETCONNECTIONREQUEST']._serialized_end=1245
-  _globals['_LISTCONNECTIONSREQUEST']._serialized_start=1247
-  _globals['_LISTCONNECTIONSREQUEST']._serialized_end=1310
-  _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=1312
-  _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=1409
-  _globals['_UPDATECONNECTIONREQUEST']._serialized_start=1412
-  _globals['_UPDATECONNECTIONREQUEST']._serialized_end=1588
-  _globals['_DELETECONNECTIONREQUEST']._serialized_start=1590
-  _globals['_DELETECONNECTIONREQUEST']._serialized_end=1694
-  _globals['_TESTCONNECTIONREQUEST']._serialized_start=1696
-  _globals['_TESTCONNECTIONREQUEST']._serialized_end=1822
-  _globals['_TESTCONNECTIONRESPONSE']._serialized_start=1825
-  _globals['_TESTCONNECTIONRESPONSE']._serialized_end=2128
-  _globals['_TESTCONNECTIONRESPONSE_HEADERSENTRY']._serialized_start=904
-  _globals['_TESTCONNECTIONRESPONSE_HEADERSENTRY']._serialized_end=950
-  _globals['_CONNECTIONSERVICE']._serialized_start=2242
-  _globals['_CONNECTIONSERVICE']._serialized_end=3211
+  _globals['_CONNECTIONSERVICE'].methods_by_name['SetCredentials']._loaded_options = None
+  _globals['_CONNECTIONSERVICE'].methods_by_name['SetCredentials']._serialized_options = b'\212\265\030\021connections:write\220\265\030\002\202\323\344\223\0024\"//api/v1/connections/{connection_id}/credentials:\001*'
+  _globals['_CONNECTIONSERVICE'].methods_by_name['CheckConnection']._loaded_options = None
+  _globals['_CONNECTIONSERVICE'].methods_by_name['CheckConnection']._serialized_options = b'\212\265\030\021connections:write\220\265\030\003\202\323\344\223\002.\")/api/v1/connections/{connection_id}/check:\001*'
+  _globals['_CONNECTIONSERVICE'].methods_by_name['StartSync']._loaded_options = None
+  _globals['_CONNECTIONSERVICE'].methods_by_name['StartSync']._serialized_options = b'\212\265\030\021connections:write\220\265\030\002\230\265\030\311\001\202\323\344\223\002.\")/api/v1/connections/{connection_id}/syncs:\001*'
+  _globals['_CONNECTIONSERVICE'].methods_by_name['CancelSync']._loaded_options = None
+  _globals['_CONNECTIONSERVICE'].methods_by_name['CancelSync']._serialized_options = b'\212\265\030\021connections:write\220\265\030\002\202\323\344\223\002#\"\036/api/v1/syncs/{sync_id}/cancel:\001*'
+  _globals['_CONNECTIONSERVICE'].methods_by_name['GetSync']._loaded_options = None
+  _globals['_CONNECTIONSERVICE'].methods_by_name['GetSync']._serialized_options = b'\212\265\030\020connections:read\220\265\030\001\202\323\344\223\002\031\022\027/api/v1/syncs/{sync_id}'
+  _globals['_CONNECTIONSERVICE'].methods_by_name['ListSyncs']._loaded_options = None
+  _globals['_CONNECTIONSERVICE'].methods_by_name['ListSyncs']._serialized_options = b'\212\265\030\020connections:read\220\265\030\001\202\323\344\223\002\017\022\r/api/v1/syncs'
+  _globals['_CONNECTIONSERVICE'].methods_by_name['ListSyncItems']._loaded_options = None
+  _globals['_CONNECTIONSERVICE'].methods_by_name['ListSyncItems']._serialized_options = b'\212\265\030\020connections:read\220\265\030\001\202\323\344\223\002\037\022\035/api/v1/syncs/{sync_id}/items'
+  _globals['_CONNECTIONSTATE']._serialized_start=2820
+  _globals['_CONNECTIONSTATE']._serialized_end=2929
+  _globals['_CONNECTION']._serialized_start=351
+  _globals['_CONNECTION']._serialized_end=900
+  _globals['_HTTPCALL']._serialized_start=903
+  _globals['_HTTPCALL']._serialized_end=1149
+  _globals['_HTTPCALL_HEADERSENTRY']._serialized_start=1103
+  _globals['_HTTPCALL_HEADERSENTRY']._serialized_end=1149
+  _globals['_RESULTMAPPING']._serialized_start=1151
+  _globals['_RESULTMAPPING']._serialized_end=1262
+  _globals['_CREATECONNECTIONREQUEST']._serialized_start=1264
+  _globals['_CREATECONNECTIONREQUEST']._serialized_end=1391
+  _globals['_GETCONNECTIONREQUEST']._serialized_start=1393
+  _globals['_GETCONNECTIONREQUEST']._serialized_end=1444
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_start=1446
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_end=1509
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=1511
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=1608
+  _globals['_UPDATECONNECTIONREQUEST']._serialized_start=1611
+  _globals['_UPDATECONNECTIONREQUEST']._serialized_end=1787
+  _globals['_DELETECONNECTIONREQUEST']._serialized_start=1789
+  _globals['_DELETECONNECTIONREQUEST']._serialized_end=1893
+  _globals['_TESTCONNECTIONREQUEST']._serialized_start=1895
+  _globals['_TESTCONNECTIONREQUEST']._serialized_end=2021
+  _globals['_TESTCONNECTIONRESPONSE']._serialized_start=2024
+  _globals['_TESTCONNECTIONRESPONSE']._serialized_end=2327
+  _globals['_TESTCONNECTIONRESPONSE_HEADERSENTRY']._serialized_start=1103
+  _globals['_TESTCONNECTIONRESPONSE_HEADERSENTRY']._serialized_end=1149
+  _globals['_SYSTEMSETTINGS']._serialized_start=2330
+  _globals['_SYSTEMSETTINGS']._serialized_end=2627
+  _globals['_HTTPOPERATION']._serialized_start=2630
+  _globals['_HTTPOPERATION']._serialized_end=2818
+  _globals['_CONNECTIONSERVICE']._serialized_start=2932
+  _globals['_CONNECTIONSERVICE']._serialized_end=4927
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,8 @@ isort:skip_file
 Connections: how messages on channels other than e-mail leave, as declared HTTP calls."""
 
 from collections import abc as _abc
+from dripstone.v1 import system_pb2 as _system_pb2
+from dripstone.v1 import transfer_pb2 as _transfer_pb2
 from dripstone.v1 import webhook_pb2 as _webhook_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -66,6 +68,10 @@ class Connection(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     SENT_TODAY_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    HAS_CREDENTIALS_FIELD_NUMBER: _builtins.int
+    LAST_SYNC_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `con_…`."""
     display_name: _builtins.str
@@ -84,6 +90,10 @@ class Connection(_message.Message):
     """Version of this resource."""
     sent_today: _builtins.int
     """Messages sent today."""
+    kind: _builtins.str
+    """`channel` for one that carries messages, `system` for an outside system of record; empty for `channel`."""
+    has_credentials: _builtins.bool
+    """Whether credentials are stored. Only in answers."""
     @_builtins.property
     def call(self) -> Global___HttpCall:
         """The call."""
@@ -99,6 +109,14 @@ class Connection(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def system(self) -> Global___SystemSettings:
+        """For `system`: what it is and how records correspond."""
+
+    @_builtins.property
+    def last_sync_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was last in step. Only in answers."""
 
     def __init__(
         self,
@@ -116,10 +134,14 @@ class Connection(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         sent_today: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        system: Global___SystemSettings | None = ...,
+        has_credentials: _builtins.bool = ...,
+        last_sync_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "create_time", b"create_time", "result", b"result", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "create_time", b"create_time", "last_sync_time", b"last_sync_time", "result", b"result", "system", b"system", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "channel", b"channel", "create_time", b"create_time", "daily_limit", b"daily_limit", "display_name", b"display_name", "etag", b"etag", "id", b"id", "max_in_flight", b"max_in_flight", "rate_per_second", b"rate_per_second", "result", b"result", "sent_today", b"sent_today", "state", b"state", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "channel", b"channel", "create_time", b"create_time", "daily_limit", b"daily_limit", "display_name", b"display_name", "etag", b"etag", "has_credentials", b"has_credentials", "id", b"id", "kind", b"kind", "last_sync_time", b"last_sync_time", "max_in_flight", b"max_in_flight", "rate_per_second", b"rate_per_second", "result", b"result", "sent_today", b"sent_today", "state", b"state", "system", b"system", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -516,3 +538,99 @@ class TestConnectionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TestConnectionResponse: _TypeAlias = TestConnectionResponse  # noqa: Y015
+
+@_typing.final
+class SystemSettings(_message.Message):
+    """What outside system, and how records correspond."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYSTEM_FIELD_NUMBER: _builtins.int
+    BASE_URL_FIELD_NUMBER: _builtins.int
+    MAPPINGS_FIELD_NUMBER: _builtins.int
+    PULL_EVERY_FIELD_NUMBER: _builtins.int
+    PUSH_CHANGES_FIELD_NUMBER: _builtins.int
+    OPERATIONS_FIELD_NUMBER: _builtins.int
+    TRIGGER_BEHAVIOUR_FIELD_NUMBER: _builtins.int
+    system: _builtins.str
+    """`hubspot`, `salesforce` or `http`."""
+    base_url: _builtins.str
+    """Its address; empty for HubSpot's own."""
+    push_changes: _builtins.bool
+    """Pushes by itself what changes here."""
+    trigger_behaviour: _transfer_pb2.TriggerBehaviour.ValueType
+    """Whether workflows start by what is pulled; unset for none."""
+    @_builtins.property
+    def mappings(self) -> _containers.RepeatedCompositeFieldContainer[_system_pb2.TypeMapping]:
+        """Which types correspond."""
+
+    @_builtins.property
+    def pull_every(self) -> _duration_pb2.Duration:
+        """Pulls by itself so often; unset for never, at least a minute."""
+
+    @_builtins.property
+    def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___HttpOperation]:
+        """For `http`: the calls."""
+
+    def __init__(
+        self,
+        *,
+        system: _builtins.str = ...,
+        base_url: _builtins.str = ...,
+        mappings: _abc.Iterable[_system_pb2.TypeMapping] | None = ...,
+        pull_every: _duration_pb2.Duration | None = ...,
+        push_changes: _builtins.bool = ...,
+        operations: _abc.Iterable[Global___HttpOperation] | None = ...,
+        trigger_behaviour: _transfer_pb2.TriggerBehaviour.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["pull_every", b"pull_every"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "mappings", b"mappings", "operations", b"operations", "pull_every", b"pull_every", "push_changes", b"push_changes", "system", b"system", "trigger_behaviour", b"trigger_behaviour"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SystemSettings: _TypeAlias = SystemSettings  # noqa: Y015
+
+@_typing.final
+class HttpOperation(_message.Message):
+    """A call of a generic HTTP interface."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
+    RECORDS_PATH_FIELD_NUMBER: _builtins.int
+    CURSOR_PATH_FIELD_NUMBER: _builtins.int
+    ID_PATH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """`upsert`, `get`, `list`, `delete`."""
+    type: _builtins.str
+    """The record type."""
+    records_path: _builtins.str
+    """Where a list has its records, a JSON pointer."""
+    cursor_path: _builtins.str
+    """Where it has its cursor."""
+    id_path: _builtins.str
+    """Where a record has its id."""
+    @_builtins.property
+    def call(self) -> Global___HttpCall:
+        """The call; texts are Liquid over `record`, `cursor`, `since`."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: _builtins.str = ...,
+        call: Global___HttpCall | None = ...,
+        records_path: _builtins.str = ...,
+        cursor_path: _builtins.str = ...,
+        id_path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "cursor_path", b"cursor_path", "id_path", b"id_path", "name", b"name", "records_path", b"records_path", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HttpOperation: _TypeAlias = HttpOperation  # noqa: Y015

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from dripstone.v1 import connection_pb2 as dripstone_dot_v1_dot_connection__pb2
+from dripstone.v1 import system_pb2 as dripstone_dot_v1_dot_system__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -66,6 +67,41 @@ class ConnectionServiceStub:
                 request_serializer=dripstone_dot_v1_dot_connection__pb2.TestConnectionRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_connection__pb2.TestConnectionResponse.FromString,
                 _registered_method=True)
+        self.SetCredentials = channel.unary_unary(
+                '/dripstone.v1.ConnectionService/SetCredentials',
+                request_serializer=dripstone_dot_v1_dot_system__pb2.SetCredentialsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_connection__pb2.Connection.FromString,
+                _registered_method=True)
+        self.CheckConnection = channel.unary_unary(
+                '/dripstone.v1.ConnectionService/CheckConnection',
+                request_serializer=dripstone_dot_v1_dot_system__pb2.CheckConnectionRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_system__pb2.CheckConnectionResponse.FromString,
+                _registered_method=True)
+        self.StartSync = channel.unary_unary(
+                '/dripstone.v1.ConnectionService/StartSync',
+                request_serializer=dripstone_dot_v1_dot_system__pb2.StartSyncRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_system__pb2.Sync.FromString,
+                _registered_method=True)
+        self.CancelSync = channel.unary_unary(
+                '/dripstone.v1.ConnectionService/CancelSync',
+                request_serializer=dripstone_dot_v1_dot_system__pb2.CancelSyncRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_system__pb2.Sync.FromString,
+                _registered_method=True)
+        self.GetSync = channel.unary_unary(
+                '/dripstone.v1.ConnectionService/GetSync',
+                request_serializer=dripstone_dot_v1_dot_system__pb2.GetSyncRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_system__pb2.Sync.FromString,
+                _registered_method=True)
+        self.ListSyncs = channel.unary_unary(
+                '/dripstone.v1.ConnectionService/ListSyncs',
+                request_serializer=dripstone_dot_v1_dot_system__pb2.ListSyncsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_system__pb2.ListSyncsResponse.FromString,
+                _registered_method=True)
+        self.ListSyncItems = channel.unary_unary(
+                '/dripstone.v1.ConnectionService/ListSyncItems',
+                request_serializer=dripstone_dot_v1_dot_system__pb2.ListSyncItemsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_system__pb2.ListSyncItemsResponse.FromString,
+                _registered_method=True)
 
 
 class ConnectionServiceServicer:
@@ -114,6 +150,55 @@ class ConnectionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetCredentials(self, request, context):
+        """Stores credentials, encrypted; they are never shown again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckConnection(self, request, context):
+        """Signs in to the outside system and compares the mapping with what it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartSync(self, request, context):
+        """Begins to bring both sides in step: durable work that goes on after a crash.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelSync(self, request, context):
+        """Stops a sync after the batch under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSync(self, request, context):
+        """Returns a sync with its progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSyncs(self, request, context):
+        """Lists syncs, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSyncItems(self, request, context):
+        """Lists what became of each record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ConnectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +231,41 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
                     servicer.TestConnection,
                     request_deserializer=dripstone_dot_v1_dot_connection__pb2.TestConnectionRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_connection__pb2.TestConnectionResponse.SerializeToString,
+            ),
+            'SetCredentials': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCredentials,
+                    request_deserializer=dripstone_dot_v1_dot_system__pb2.SetCredentialsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_connection__pb2.Connection.SerializeToString,
+            ),
+            'CheckConnection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckConnection,
+                    request_deserializer=dripstone_dot_v1_dot_system__pb2.CheckConnectionRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_system__pb2.CheckConnectionResponse.SerializeToString,
+            ),
+            'StartSync': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartSync,
+                    request_deserializer=dripstone_dot_v1_dot_system__pb2.StartSyncRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_system__pb2.Sync.SerializeToString,
+            ),
+            'CancelSync': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelSync,
+                    request_deserializer=dripstone_dot_v1_dot_system__pb2.CancelSyncRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_system__pb2.Sync.SerializeToString,
+            ),
+            'GetSync': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSync,
+                    request_deserializer=dripstone_dot_v1_dot_system__pb2.GetSyncRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_system__pb2.Sync.SerializeToString,
+            ),
+            'ListSyncs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSyncs,
+                    request_deserializer=dripstone_dot_v1_dot_system__pb2.ListSyncsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_system__pb2.ListSyncsResponse.SerializeToString,
+            ),
+            'ListSyncItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSyncItems,
+                    request_deserializer=dripstone_dot_v1_dot_system__pb2.ListSyncItemsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_system__pb2.ListSyncItemsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -311,6 +431,195 @@ class ConnectionService:
             '/dripstone.v1.ConnectionService/TestConnection',
             dripstone_dot_v1_dot_connection__pb2.TestConnectionRequest.SerializeToString,
             dripstone_dot_v1_dot_connection__pb2.TestConnectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCredentials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ConnectionService/SetCredentials',
+            dripstone_dot_v1_dot_system__pb2.SetCredentialsRequest.SerializeToString,
+            dripstone_dot_v1_dot_connection__pb2.Connection.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckConnection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ConnectionService/CheckConnection',
+            dripstone_dot_v1_dot_system__pb2.CheckConnectionRequest.SerializeToString,
+            dripstone_dot_v1_dot_system__pb2.CheckConnectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ConnectionService/StartSync',
+            dripstone_dot_v1_dot_system__pb2.StartSyncRequest.SerializeToString,
+            dripstone_dot_v1_dot_system__pb2.Sync.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ConnectionService/CancelSync',
+            dripstone_dot_v1_dot_system__pb2.CancelSyncRequest.SerializeToString,
+            dripstone_dot_v1_dot_system__pb2.Sync.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSync(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ConnectionService/GetSync',
+            dripstone_dot_v1_dot_system__pb2.GetSyncRequest.SerializeToString,
+            dripstone_dot_v1_dot_system__pb2.Sync.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSyncs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ConnectionService/ListSyncs',
+            dripstone_dot_v1_dot_system__pb2.ListSyncsRequest.SerializeToString,
+            dripstone_dot_v1_dot_system__pb2.ListSyncsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSyncItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.ConnectionService/ListSyncItems',
+            dripstone_dot_v1_dot_system__pb2.ListSyncItemsRequest.SerializeToString,
+            dripstone_dot_v1_dot_system__pb2.ListSyncItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

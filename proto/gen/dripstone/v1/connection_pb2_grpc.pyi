@@ -5,6 +5,7 @@ Connections: how messages on channels other than e-mail leave, as declared HTTP 
 
 from collections import abc as _abc
 from dripstone.v1 import connection_pb2 as _connection_pb2
+from dripstone.v1 import system_pb2 as _system_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -46,6 +47,20 @@ class ConnectionServiceStub:
     """Deletes a connection; messages on its channel are then handed over as `message.requested`."""
     TestConnection: _grpc.UnaryUnaryMultiCallable[_connection_pb2.TestConnectionRequest, _connection_pb2.TestConnectionResponse]
     """Shows the request that a sample message makes and, where asked to, sends it once."""
+    SetCredentials: _grpc.UnaryUnaryMultiCallable[_system_pb2.SetCredentialsRequest, _connection_pb2.Connection]
+    """Stores credentials, encrypted; they are never shown again."""
+    CheckConnection: _grpc.UnaryUnaryMultiCallable[_system_pb2.CheckConnectionRequest, _system_pb2.CheckConnectionResponse]
+    """Signs in to the outside system and compares the mapping with what it has."""
+    StartSync: _grpc.UnaryUnaryMultiCallable[_system_pb2.StartSyncRequest, _system_pb2.Sync]
+    """Begins to bring both sides in step: durable work that goes on after a crash."""
+    CancelSync: _grpc.UnaryUnaryMultiCallable[_system_pb2.CancelSyncRequest, _system_pb2.Sync]
+    """Stops a sync after the batch under way."""
+    GetSync: _grpc.UnaryUnaryMultiCallable[_system_pb2.GetSyncRequest, _system_pb2.Sync]
+    """Returns a sync with its progress."""
+    ListSyncs: _grpc.UnaryUnaryMultiCallable[_system_pb2.ListSyncsRequest, _system_pb2.ListSyncsResponse]
+    """Lists syncs, newest first."""
+    ListSyncItems: _grpc.UnaryUnaryMultiCallable[_system_pb2.ListSyncItemsRequest, _system_pb2.ListSyncItemsResponse]
+    """Lists what became of each record."""
 
 @_typing.type_check_only
 class ConnectionServiceAsyncStub(ConnectionServiceStub):
@@ -64,6 +79,20 @@ class ConnectionServiceAsyncStub(ConnectionServiceStub):
     """Deletes a connection; messages on its channel are then handed over as `message.requested`."""
     TestConnection: _aio.UnaryUnaryMultiCallable[_connection_pb2.TestConnectionRequest, _connection_pb2.TestConnectionResponse]  # type: ignore[assignment]
     """Shows the request that a sample message makes and, where asked to, sends it once."""
+    SetCredentials: _aio.UnaryUnaryMultiCallable[_system_pb2.SetCredentialsRequest, _connection_pb2.Connection]  # type: ignore[assignment]
+    """Stores credentials, encrypted; they are never shown again."""
+    CheckConnection: _aio.UnaryUnaryMultiCallable[_system_pb2.CheckConnectionRequest, _system_pb2.CheckConnectionResponse]  # type: ignore[assignment]
+    """Signs in to the outside system and compares the mapping with what it has."""
+    StartSync: _aio.UnaryUnaryMultiCallable[_system_pb2.StartSyncRequest, _system_pb2.Sync]  # type: ignore[assignment]
+    """Begins to bring both sides in step: durable work that goes on after a crash."""
+    CancelSync: _aio.UnaryUnaryMultiCallable[_system_pb2.CancelSyncRequest, _system_pb2.Sync]  # type: ignore[assignment]
+    """Stops a sync after the batch under way."""
+    GetSync: _aio.UnaryUnaryMultiCallable[_system_pb2.GetSyncRequest, _system_pb2.Sync]  # type: ignore[assignment]
+    """Returns a sync with its progress."""
+    ListSyncs: _aio.UnaryUnaryMultiCallable[_system_pb2.ListSyncsRequest, _system_pb2.ListSyncsResponse]  # type: ignore[assignment]
+    """Lists syncs, newest first."""
+    ListSyncItems: _aio.UnaryUnaryMultiCallable[_system_pb2.ListSyncItemsRequest, _system_pb2.ListSyncItemsResponse]  # type: ignore[assignment]
+    """Lists what became of each record."""
 
 class ConnectionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Outside systems that carry messages."""
@@ -115,5 +144,61 @@ class ConnectionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_connection_pb2.TestConnectionResponse, _abc.Awaitable[_connection_pb2.TestConnectionResponse]]:
         """Shows the request that a sample message makes and, where asked to, sends it once."""
+
+    @_abc_1.abstractmethod
+    def SetCredentials(
+        self,
+        request: _system_pb2.SetCredentialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_connection_pb2.Connection, _abc.Awaitable[_connection_pb2.Connection]]:
+        """Stores credentials, encrypted; they are never shown again."""
+
+    @_abc_1.abstractmethod
+    def CheckConnection(
+        self,
+        request: _system_pb2.CheckConnectionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.CheckConnectionResponse, _abc.Awaitable[_system_pb2.CheckConnectionResponse]]:
+        """Signs in to the outside system and compares the mapping with what it has."""
+
+    @_abc_1.abstractmethod
+    def StartSync(
+        self,
+        request: _system_pb2.StartSyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.Sync, _abc.Awaitable[_system_pb2.Sync]]:
+        """Begins to bring both sides in step: durable work that goes on after a crash."""
+
+    @_abc_1.abstractmethod
+    def CancelSync(
+        self,
+        request: _system_pb2.CancelSyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.Sync, _abc.Awaitable[_system_pb2.Sync]]:
+        """Stops a sync after the batch under way."""
+
+    @_abc_1.abstractmethod
+    def GetSync(
+        self,
+        request: _system_pb2.GetSyncRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.Sync, _abc.Awaitable[_system_pb2.Sync]]:
+        """Returns a sync with its progress."""
+
+    @_abc_1.abstractmethod
+    def ListSyncs(
+        self,
+        request: _system_pb2.ListSyncsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.ListSyncsResponse, _abc.Awaitable[_system_pb2.ListSyncsResponse]]:
+        """Lists syncs, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListSyncItems(
+        self,
+        request: _system_pb2.ListSyncItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.ListSyncItemsResponse, _abc.Awaitable[_system_pb2.ListSyncItemsResponse]]:
+        """Lists what became of each record."""
 
 def add_ConnectionServiceServicer_to_server(servicer: ConnectionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,6 +5,8 @@ The tenant, its people and the keys by which programs act for it."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -59,7 +61,7 @@ class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType],
     ROLE_ADMIN: _Role.ValueType  # 1
     """Everything."""
     ROLE_EDITOR: _Role.ValueType  # 2
-    """Everything but keys and members."""
+    """Everything but keys, members, policies and decisions."""
     ROLE_VIEWER: _Role.ValueType  # 3
     """Reads."""
     ROLE_APPROVER: _Role.ValueType  # 4
@@ -73,12 +75,36 @@ ROLE_UNSPECIFIED: Role.ValueType  # 0
 ROLE_ADMIN: Role.ValueType  # 1
 """Everything."""
 ROLE_EDITOR: Role.ValueType  # 2
-"""Everything but keys and members."""
+"""Everything but keys, members, policies and decisions."""
 ROLE_VIEWER: Role.ValueType  # 3
 """Reads."""
 ROLE_APPROVER: Role.ValueType  # 4
 """Reads and decides approvals."""
 Global___Role: _TypeAlias = Role  # noqa: Y015
+
+class _MemberState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBER_STATE_UNSPECIFIED: _MemberState.ValueType  # 0
+    """Not said."""
+    MEMBER_STATE_ACTIVE: _MemberState.ValueType  # 1
+    """Yes."""
+    MEMBER_STATE_REMOVED: _MemberState.ValueType  # 2
+    """No longer; the name stays in history."""
+
+class MemberState(_MemberState, metaclass=_MemberStateEnumTypeWrapper):
+    """Whether a person is there."""
+
+MEMBER_STATE_UNSPECIFIED: MemberState.ValueType  # 0
+"""Not said."""
+MEMBER_STATE_ACTIVE: MemberState.ValueType  # 1
+"""Yes."""
+MEMBER_STATE_REMOVED: MemberState.ValueType  # 2
+"""No longer; the name stays in history."""
+Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
 
 @_typing.final
 class Caller(_message.Message):
@@ -92,6 +118,9 @@ class Caller(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     SCOPES_FIELD_NUMBER: _builtins.int
     ORGANIZATION_NAME_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    SIGN_IN_FIELD_NUMBER: _builtins.int
     organization_id: _builtins.str
     """Id of the caller's organization."""
     principal_id: _builtins.str
@@ -102,9 +131,17 @@ class Caller(_message.Message):
     """Name to show."""
     organization_name: _builtins.str
     """Name of the organization."""
+    role: _builtins.str
+    """The member's role: `admin`, `editor`, `viewer` or `approver`; empty for programs."""
+    sign_in: _builtins.str
+    """`key` or `openid_connect`."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Scopes of the key, sorted."""
+
+    @_builtins.property
+    def limits(self) -> Global___KeyLimits:
+        """What narrows the key beyond its scopes."""
 
     def __init__(
         self,
@@ -115,10 +152,13 @@ class Caller(_message.Message):
         display_name: _builtins.str = ...,
         scopes: _abc.Iterable[_builtins.str] | None = ...,
         organization_name: _builtins.str = ...,
+        limits: Global___KeyLimits | None = ...,
+        role: _builtins.str = ...,
+        sign_in: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "organization_id", b"organization_id", "organization_name", b"organization_name", "principal_id", b"principal_id", "principal_kind", b"principal_kind", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "limits", b"limits", "organization_id", b"organization_id", "organization_name", b"organization_name", "principal_id", b"principal_id", "principal_kind", b"principal_kind", "role", b"role", "scopes", b"scopes", "sign_in", b"sign_in"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -134,12 +174,21 @@ class Organization(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     TIMEZONE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    COST_CURRENCY_FIELD_NUMBER: _builtins.int
+    REQUIRE_DEFAULT_APPROVAL_GATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `org_…`."""
     display_name: _builtins.str
     """Name to show."""
     timezone: _builtins.str
     """IANA time zone used where neither contact nor workflow has one."""
+    etag: _builtins.str
+    """Version of this resource."""
+    cost_currency: _builtins.str
+    """What units of cost are, such as `EUR`."""
+    require_default_approval_gate: _builtins.bool
+    """Every workflow that does not say otherwise begins with an approval."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created."""
@@ -151,10 +200,13 @@ class Organization(_message.Message):
         display_name: _builtins.str = ...,
         timezone: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+        cost_currency: _builtins.str = ...,
+        require_default_approval_gate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "id", b"id", "timezone", b"timezone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_currency", b"cost_currency", "create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "id", b"id", "require_default_approval_gate", b"require_default_approval_gate", "timezone", b"timezone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,6 +223,9 @@ class Member(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `mem_…`."""
     email: _builtins.str
@@ -179,9 +234,17 @@ class Member(_message.Message):
     """Name to show."""
     role: Global___Role.ValueType
     """What the person may do."""
+    state: Global___MemberState.ValueType
+    """Whether the person is there."""
+    etag: _builtins.str
+    """Version of this resource."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the person was added."""
+
+    @_builtins.property
+    def last_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """Last call, accurate to an hour."""
 
     def __init__(
         self,
@@ -191,10 +254,13 @@ class Member(_message.Message):
         display_name: _builtins.str = ...,
         role: Global___Role.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___MemberState.ValueType = ...,
+        etag: _builtins.str = ...,
+        last_seen_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "email", b"email", "id", b"id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "email", b"email", "etag", b"etag", "id", b"id", "last_seen_time", b"last_seen_time", "role", b"role", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,6 +282,10 @@ class ApiKey(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SECRET_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `key_…`."""
     display_name: _builtins.str
@@ -226,6 +296,10 @@ class ApiKey(_message.Message):
     """What kind of principal it speaks for."""
     principal_id: _builtins.str
     """The principal: the member, or the key itself."""
+    etag: _builtins.str
+    """Version of this resource."""
+    agent_id: _builtins.str
+    """The agent it speaks for; empty for none."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it may do, such as `enrollments:write`."""
@@ -246,6 +320,14 @@ class ApiKey(_message.Message):
     def last_use_time(self) -> _timestamp_pb2.Timestamp:
         """Last use, accurate to a minute."""
 
+    @_builtins.property
+    def limits(self) -> Global___KeyLimits:
+        """What narrows it beyond its scopes."""
+
+    @_builtins.property
+    def previous_secret_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """When the secret before the last rotation stops working."""
+
     def __init__(
         self,
         *,
@@ -259,10 +341,14 @@ class ApiKey(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
+        limits: Global___KeyLimits | None = ...,
+        etag: _builtins.str = ...,
+        previous_secret_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        agent_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "last_use_time", b"last_use_time", "limits", b"limits", "previous_secret_expire_time", b"previous_secret_expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "id", b"id", "last_use_time", b"last_use_time", "prefix", b"prefix", "principal_id", b"principal_id", "principal_kind", b"principal_kind", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "id", b"id", "last_use_time", b"last_use_time", "limits", b"limits", "prefix", b"prefix", "previous_secret_expire_time", b"previous_secret_expire_time", "principal_id", b"principal_id", "principal_kind", b"principal_kind", "revoke_time", b"revoke_time", "scopes", b"scopes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -407,6 +493,8 @@ class CreateApiKeyRequest(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
     display_name: _builtins.str
     """Name to show."""
     principal_kind: Global___PrincipalKind.ValueType
@@ -417,6 +505,8 @@ class CreateApiKeyRequest(_message.Message):
     """Idempotency key of this call. A replay answers without the secret."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    agent_id: _builtins.str
+    """The agent it speaks for, for agent keys; its template's limits hold. Empty for an agent of its own."""
     @_builtins.property
     def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it may do. The caller can grant only what it holds itself."""
@@ -424,6 +514,10 @@ class CreateApiKeyRequest(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it stops working; unset for never."""
+
+    @_builtins.property
+    def limits(self) -> Global___KeyLimits:
+        """What narrows it beyond its scopes; never wider than the caller's own."""
 
     def __init__(
         self,
@@ -435,10 +529,12 @@ class CreateApiKeyRequest(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        limits: Global___KeyLimits | None = ...,
+        agent_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "expire_time", b"expire_time", "member_id", b"member_id", "principal_kind", b"principal_kind", "request_id", b"request_id", "scopes", b"scopes", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "display_name", b"display_name", "expire_time", b"expire_time", "limits", b"limits", "member_id", b"member_id", "principal_kind", b"principal_kind", "request_id", b"request_id", "scopes", b"scopes", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -551,3 +647,818 @@ class RevokeApiKeyRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeApiKeyRequest: _TypeAlias = RevokeApiKeyRequest  # noqa: Y015
+
+@_typing.final
+class UpdateOrganizationRequest(_message.Message):
+    """Changes the organization's name or time zone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    COST_CURRENCY_FIELD_NUMBER: _builtins.int
+    REQUIRE_DEFAULT_APPROVAL_GATE_FIELD_NUMBER: _builtins.int
+    display_name: _builtins.str
+    """New name; empty to keep."""
+    timezone: _builtins.str
+    """New IANA time zone; empty to keep."""
+    etag: _builtins.str
+    """The version this change was made for."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    cost_currency: _builtins.str
+    """What units of cost are; empty to keep."""
+    require_default_approval_gate: _builtins.bool
+    """Whether every workflow that does not say otherwise begins with an approval."""
+    def __init__(
+        self,
+        *,
+        display_name: _builtins.str = ...,
+        timezone: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        cost_currency: _builtins.str = ...,
+        require_default_approval_gate: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_require_default_approval_gate", b"_require_default_approval_gate", "require_default_approval_gate", b"require_default_approval_gate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_require_default_approval_gate", b"_require_default_approval_gate", "cost_currency", b"cost_currency", "display_name", b"display_name", "etag", b"etag", "request_id", b"request_id", "require_default_approval_gate", b"require_default_approval_gate", "timezone", b"timezone", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__require_default_approval_gate: _TypeAlias = _typing.Literal["require_default_approval_gate"]  # noqa: Y015
+    _WhichOneofArgType__require_default_approval_gate: _TypeAlias = _typing.Literal["_require_default_approval_gate", b"_require_default_approval_gate"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__require_default_approval_gate) -> _WhichOneofReturnType__require_default_approval_gate | None: ...
+
+Global___UpdateOrganizationRequest: _TypeAlias = UpdateOrganizationRequest  # noqa: Y015
+
+@_typing.final
+class GetMemberRequest(_message.Message):
+    """Returns one person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.str
+    """The member."""
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_id", b"member_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMemberRequest: _TypeAlias = GetMemberRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMemberRequest(_message.Message):
+    """Changes a person's name or role. The last admin keeps the role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.str
+    """The member."""
+    display_name: _builtins.str
+    """New name; empty to keep."""
+    role: Global___Role.ValueType
+    """New role; unset to keep. Keys of the person lose what the new role does not have, at once."""
+    etag: _builtins.str
+    """The version this change was made for."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        role: Global___Role.ValueType = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "etag", b"etag", "member_id", b"member_id", "request_id", b"request_id", "role", b"role", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMemberRequest: _TypeAlias = UpdateMemberRequest  # noqa: Y015
+
+@_typing.final
+class RemoveMemberRequest(_message.Message):
+    """Removes a person: keys stop working, open approvals and leads go to whom you name; the name stays in history."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    REASSIGN_TO_MEMBER_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.str
+    """The member."""
+    reassign_to_member_id: _builtins.str
+    """Who gets the person's records and pending decisions; empty leaves the records without owner."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.str = ...,
+        reassign_to_member_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_id", b"member_id", "reassign_to_member_id", b"reassign_to_member_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveMemberRequest: _TypeAlias = RemoveMemberRequest  # noqa: Y015
+
+@_typing.final
+class SetMemberAvailabilityRequest(_message.Message):
+    """Sets when and how much a person can take on; routing reads it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    AVAILABILITY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.str
+    """The member."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def availability(self) -> Global___MemberAvailability:
+        """The new availability, whole."""
+
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.str = ...,
+        availability: Global___MemberAvailability | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "member_id", b"member_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetMemberAvailabilityRequest: _TypeAlias = SetMemberAvailabilityRequest  # noqa: Y015
+
+@_typing.final
+class GetMemberAvailabilityRequest(_message.Message):
+    """Returns when and how much a person can take on, and what is taken today."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.str
+    """The member."""
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_id", b"member_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMemberAvailabilityRequest: _TypeAlias = GetMemberAvailabilityRequest  # noqa: Y015
+
+@_typing.final
+class CreateProjectRequest(_message.Message):
+    """Creates a project, which groups workflows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    """Id of your choice; empty for a minted one."""
+    display_name: _builtins.str
+    """Name to show."""
+    description: _builtins.str
+    """What it is for."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "project_id", b"project_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateProjectRequest: _TypeAlias = CreateProjectRequest  # noqa: Y015
+
+@_typing.final
+class GetProjectRequest(_message.Message):
+    """Returns one project."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    """The project."""
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProjectRequest: _TypeAlias = GetProjectRequest  # noqa: Y015
+
+@_typing.final
+class ListProjectsRequest(_message.Message):
+    """Lists projects, newest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Projects per page; 0 for 50, at most 500."""
+    page_token: _builtins.str
+    """Token from the previous page."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProjectsRequest: _TypeAlias = ListProjectsRequest  # noqa: Y015
+
+@_typing.final
+class UpdateProjectRequest(_message.Message):
+    """Changes a project."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    """The project."""
+    display_name: _builtins.str
+    """New name; empty to keep."""
+    description: _builtins.str
+    """New description; empty to keep."""
+    etag: _builtins.str
+    """The version this change was made for."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "display_name", b"display_name", "etag", b"etag", "project_id", b"project_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateProjectRequest: _TypeAlias = UpdateProjectRequest  # noqa: Y015
+
+@_typing.final
+class DeleteProjectRequest(_message.Message):
+    """Deletes a project that has no workflow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    project_id: _builtins.str
+    """The project."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        project_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteProjectRequest: _TypeAlias = DeleteProjectRequest  # noqa: Y015
+
+@_typing.final
+class UpdateApiKeyRequest(_message.Message):
+    """Changes a key's name, expiry or limits; in force within 30 seconds on every process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_ID_FIELD_NUMBER: _builtins.int
+    API_KEY_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    api_key_id: _builtins.str
+    """The key."""
+    etag: _builtins.str
+    """The version this change was made for."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def api_key(self) -> Global___ApiKey:
+        """The new values of `display_name`, `expire_time`, `scopes`, `limits`."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """Fields to change; empty for those that are set."""
+
+    def __init__(
+        self,
+        *,
+        api_key_id: _builtins.str = ...,
+        api_key: Global___ApiKey | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        etag: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "api_key_id", b"api_key_id", "etag", b"etag", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateApiKeyRequest: _TypeAlias = UpdateApiKeyRequest  # noqa: Y015
+
+@_typing.final
+class RotateApiKeyRequest(_message.Message):
+    """Gives a key a new secret; the old one works until the grace is over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_ID_FIELD_NUMBER: _builtins.int
+    GRACE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    api_key_id: _builtins.str
+    """The key."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def grace(self) -> _duration_pb2.Duration:
+        """How long the old secret still works; unset for 24 hours, at most 7 days, 0 ends it at once."""
+
+    def __init__(
+        self,
+        *,
+        api_key_id: _builtins.str = ...,
+        grace: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grace", b"grace"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key_id", b"api_key_id", "grace", b"grace", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateApiKeyRequest: _TypeAlias = RotateApiKeyRequest  # noqa: Y015
+
+@_typing.final
+class SetIdentityProviderRequest(_message.Message):
+    """Lets members sign in with tokens of an OpenID Connect provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IDENTITY_PROVIDER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    @_builtins.property
+    def identity_provider(self) -> Global___IdentityProvider:
+        """The provider, whole."""
+
+    def __init__(
+        self,
+        *,
+        identity_provider: Global___IdentityProvider | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["identity_provider", b"identity_provider"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["identity_provider", b"identity_provider", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetIdentityProviderRequest: _TypeAlias = SetIdentityProviderRequest  # noqa: Y015
+
+@_typing.final
+class GetIdentityProviderRequest(_message.Message):
+    """Returns the OpenID Connect provider of the organization."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetIdentityProviderRequest: _TypeAlias = GetIdentityProviderRequest  # noqa: Y015
+
+@_typing.final
+class DeleteIdentityProviderRequest(_message.Message):
+    """Ends signing in by OpenID Connect; keys go on working."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteIdentityProviderRequest: _TypeAlias = DeleteIdentityProviderRequest  # noqa: Y015
+
+@_typing.final
+class Project(_message.Message):
+    """Groups workflows inside the organization."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    WORKFLOW_COUNT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id, chosen at creation or `prj_…`."""
+    display_name: _builtins.str
+    """Name to show."""
+    description: _builtins.str
+    """What it is for."""
+    workflow_count: _builtins.int
+    """Workflows in it."""
+    etag: _builtins.str
+    """Version of this resource."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was created."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        workflow_count: _builtins.int = ...,
+        etag: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "description", b"description", "display_name", b"display_name", "etag", b"etag", "id", b"id", "workflow_count", b"workflow_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Project: _TypeAlias = Project  # noqa: Y015
+
+@_typing.final
+class ListProjectsResponse(_message.Message):
+    """A page of projects."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROJECTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def projects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Project]:
+        """The projects."""
+
+    def __init__(
+        self,
+        *,
+        projects: _abc.Iterable[Global___Project] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "projects", b"projects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProjectsResponse: _TypeAlias = ListProjectsResponse  # noqa: Y015
+
+@_typing.final
+class KeyLimits(_message.Message):
+    """What narrows a key beyond its scopes; empty lists narrow nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHODS_FIELD_NUMBER: _builtins.int
+    RECORD_TYPES_FIELD_NUMBER: _builtins.int
+    WRITABLE_FIELDS_FIELD_NUMBER: _builtins.int
+    HIDDEN_FIELDS_FIELD_NUMBER: _builtins.int
+    WORKFLOW_IDS_FIELD_NUMBER: _builtins.int
+    PROJECT_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these methods, such as `RecordService.UpdateRecord`."""
+
+    @_builtins.property
+    def record_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only records of these types."""
+
+    @_builtins.property
+    def writable_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these fields are written, such as `contact.tier` or `lead.custom.plan`; `contact.*` for all of a type."""
+
+    @_builtins.property
+    def hidden_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """These fields are neither shown nor written, nor may a filter name them."""
+
+    @_builtins.property
+    def workflow_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these workflows are enrolled in, executed, paused or changed."""
+
+    @_builtins.property
+    def project_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only workflows of these projects."""
+
+    def __init__(
+        self,
+        *,
+        methods: _abc.Iterable[_builtins.str] | None = ...,
+        record_types: _abc.Iterable[_builtins.str] | None = ...,
+        writable_fields: _abc.Iterable[_builtins.str] | None = ...,
+        hidden_fields: _abc.Iterable[_builtins.str] | None = ...,
+        workflow_ids: _abc.Iterable[_builtins.str] | None = ...,
+        project_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hidden_fields", b"hidden_fields", "methods", b"methods", "project_ids", b"project_ids", "record_types", b"record_types", "workflow_ids", b"workflow_ids", "writable_fields", b"writable_fields"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyLimits: _TypeAlias = KeyLimits  # noqa: Y015
+
+@_typing.final
+class MemberAvailability(_message.Message):
+    """When and how much a person can take on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKING_HOURS_FIELD_NUMBER: _builtins.int
+    ABSENCES_FIELD_NUMBER: _builtins.int
+    TIMEZONE_FIELD_NUMBER: _builtins.int
+    DAILY_CAPACITY_FIELD_NUMBER: _builtins.int
+    OPEN_CAPACITY_FIELD_NUMBER: _builtins.int
+    TERRITORIES_FIELD_NUMBER: _builtins.int
+    SKILLS_FIELD_NUMBER: _builtins.int
+    ASSIGNED_TODAY_FIELD_NUMBER: _builtins.int
+    OPEN_LEADS_FIELD_NUMBER: _builtins.int
+    CALENDAR_FIELD_NUMBER: _builtins.int
+    timezone: _builtins.str
+    """IANA time zone; empty for the organization's."""
+    daily_capacity: _builtins.int
+    """Most leads a day, in that zone; 0 for no limit."""
+    open_capacity: _builtins.int
+    """Most leads that are open at once; 0 for no limit."""
+    assigned_today: _builtins.int
+    """Leads got today. Only in answers."""
+    open_leads: _builtins.int
+    """Leads open now. Only in answers."""
+    calendar: _builtins.str
+    """Holidays: a country as `DE` or `US-CA`; empty for none."""
+    @_builtins.property
+    def working_hours(self) -> _containers.RepeatedCompositeFieldContainer[Global___WorkingHours]:
+        """In the person's zone; empty for always."""
+
+    @_builtins.property
+    def absences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Absence]:
+        """Out of office."""
+
+    @_builtins.property
+    def territories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Territories the person covers, as routing rules name them."""
+
+    @_builtins.property
+    def skills(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the person can do, as routing rules name it."""
+
+    def __init__(
+        self,
+        *,
+        working_hours: _abc.Iterable[Global___WorkingHours] | None = ...,
+        absences: _abc.Iterable[Global___Absence] | None = ...,
+        timezone: _builtins.str = ...,
+        daily_capacity: _builtins.int = ...,
+        open_capacity: _builtins.int = ...,
+        territories: _abc.Iterable[_builtins.str] | None = ...,
+        skills: _abc.Iterable[_builtins.str] | None = ...,
+        assigned_today: _builtins.int = ...,
+        open_leads: _builtins.int = ...,
+        calendar: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absences", b"absences", "assigned_today", b"assigned_today", "calendar", b"calendar", "daily_capacity", b"daily_capacity", "open_capacity", b"open_capacity", "open_leads", b"open_leads", "skills", b"skills", "territories", b"territories", "timezone", b"timezone", "working_hours", b"working_hours"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberAvailability: _TypeAlias = MemberAvailability  # noqa: Y015
+
+@_typing.final
+class WorkingHours(_message.Message):
+    """Hours of one day of the week."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAY_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    day: _builtins.str
+    """`monday` … `sunday`."""
+    start: _builtins.str
+    """As `09:00`."""
+    end: _builtins.str
+    """As `17:30`; later than `start`."""
+    def __init__(
+        self,
+        *,
+        day: _builtins.str = ...,
+        start: _builtins.str = ...,
+        end: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkingHours: _TypeAlias = WorkingHours  # noqa: Y015
+
+@_typing.final
+class Absence(_message.Message):
+    """Time out of office."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why, for explanations."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant away."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """First instant back."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "reason", b"reason", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Absence: _TypeAlias = Absence  # noqa: Y015
+
+@_typing.final
+class IdentityProvider(_message.Message):
+    """Who vouches for members that come with a bearer token instead of a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ISSUER_FIELD_NUMBER: _builtins.int
+    AUDIENCE_FIELD_NUMBER: _builtins.int
+    JWKS_URI_FIELD_NUMBER: _builtins.int
+    EMAIL_CLAIM_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    issuer: _builtins.str
+    """The `iss` of its tokens, an https URL."""
+    audience: _builtins.str
+    """The `aud` that a token must carry. Issuer and audience together name the organization, and no other has the same two."""
+    jwks_uri: _builtins.str
+    """Where its public keys are; empty to find it by `{issuer}/.well-known/openid-configuration`."""
+    email_claim: _builtins.str
+    """The claim with the member's e-mail; empty for `email`, which then must be verified."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was set."""
+
+    def __init__(
+        self,
+        *,
+        issuer: _builtins.str = ...,
+        audience: _builtins.str = ...,
+        jwks_uri: _builtins.str = ...,
+        email_claim: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audience", b"audience", "create_time", b"create_time", "email_claim", b"email_claim", "issuer", b"issuer", "jwks_uri", b"jwks_uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IdentityProvider: _TypeAlias = IdentityProvider  # noqa: Y015

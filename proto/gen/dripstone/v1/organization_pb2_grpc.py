@@ -71,6 +71,86 @@ class OrganizationServiceStub:
                 request_serializer=dripstone_dot_v1_dot_organization__pb2.RevokeApiKeyRequest.SerializeToString,
                 response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
                 _registered_method=True)
+        self.UpdateOrganization = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/UpdateOrganization',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.UpdateOrganizationRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.Organization.FromString,
+                _registered_method=True)
+        self.GetMember = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/GetMember',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.GetMemberRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.Member.FromString,
+                _registered_method=True)
+        self.UpdateMember = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/UpdateMember',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.UpdateMemberRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.Member.FromString,
+                _registered_method=True)
+        self.RemoveMember = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/RemoveMember',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.RemoveMemberRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.Member.FromString,
+                _registered_method=True)
+        self.SetMemberAvailability = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/SetMemberAvailability',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.SetMemberAvailabilityRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.MemberAvailability.FromString,
+                _registered_method=True)
+        self.GetMemberAvailability = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/GetMemberAvailability',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.GetMemberAvailabilityRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.MemberAvailability.FromString,
+                _registered_method=True)
+        self.CreateProject = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/CreateProject',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.CreateProjectRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.Project.FromString,
+                _registered_method=True)
+        self.GetProject = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/GetProject',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.GetProjectRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.Project.FromString,
+                _registered_method=True)
+        self.ListProjects = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/ListProjects',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.ListProjectsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.ListProjectsResponse.FromString,
+                _registered_method=True)
+        self.UpdateProject = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/UpdateProject',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.UpdateProjectRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.Project.FromString,
+                _registered_method=True)
+        self.DeleteProject = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/DeleteProject',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.DeleteProjectRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.UpdateApiKey = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/UpdateApiKey',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.UpdateApiKeyRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.ApiKey.FromString,
+                _registered_method=True)
+        self.RotateApiKey = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/RotateApiKey',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.RotateApiKeyRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.CreateApiKeyResponse.FromString,
+                _registered_method=True)
+        self.SetIdentityProvider = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/SetIdentityProvider',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.SetIdentityProviderRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.IdentityProvider.FromString,
+                _registered_method=True)
+        self.GetIdentityProvider = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/GetIdentityProvider',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.GetIdentityProviderRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_organization__pb2.IdentityProvider.FromString,
+                _registered_method=True)
+        self.DeleteIdentityProvider = channel.unary_unary(
+                '/dripstone.v1.OrganizationService/DeleteIdentityProvider',
+                request_serializer=dripstone_dot_v1_dot_organization__pb2.DeleteIdentityProviderRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class OrganizationServiceServicer:
@@ -126,6 +206,118 @@ class OrganizationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateOrganization(self, request, context):
+        """Changes the organization's name or time zone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMember(self, request, context):
+        """Returns one person.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMember(self, request, context):
+        """Changes a person's name or role. The last admin keeps the role.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveMember(self, request, context):
+        """Removes a person: keys stop working, open approvals and leads go to whom you name; the name stays in history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetMemberAvailability(self, request, context):
+        """Sets when and how much a person can take on; routing reads it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetMemberAvailability(self, request, context):
+        """Returns when and how much a person can take on, and what is taken today.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateProject(self, request, context):
+        """Creates a project, which groups workflows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProject(self, request, context):
+        """Returns one project.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListProjects(self, request, context):
+        """Lists projects, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateProject(self, request, context):
+        """Changes a project.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteProject(self, request, context):
+        """Deletes a project that has no workflow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateApiKey(self, request, context):
+        """Changes a key's name, expiry or limits; in force within 30 seconds on every process.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateApiKey(self, request, context):
+        """Gives a key a new secret; the old one works until the grace is over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetIdentityProvider(self, request, context):
+        """Lets members sign in with tokens of an OpenID Connect provider.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetIdentityProvider(self, request, context):
+        """Returns the OpenID Connect provider of the organization.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteIdentityProvider(self, request, context):
+        """Ends signing in by OpenID Connect; keys go on working.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OrganizationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +354,86 @@ def add_OrganizationServiceServicer_to_server(servicer, server):
             'RevokeApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RevokeApiKey,
                     request_deserializer=dripstone_dot_v1_dot_organization__pb2.RevokeApiKeyRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'UpdateOrganization': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateOrganization,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.UpdateOrganizationRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.Organization.SerializeToString,
+            ),
+            'GetMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMember,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.GetMemberRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.Member.SerializeToString,
+            ),
+            'UpdateMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMember,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.UpdateMemberRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.Member.SerializeToString,
+            ),
+            'RemoveMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveMember,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.RemoveMemberRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.Member.SerializeToString,
+            ),
+            'SetMemberAvailability': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetMemberAvailability,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.SetMemberAvailabilityRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.MemberAvailability.SerializeToString,
+            ),
+            'GetMemberAvailability': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMemberAvailability,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.GetMemberAvailabilityRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.MemberAvailability.SerializeToString,
+            ),
+            'CreateProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateProject,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.CreateProjectRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.Project.SerializeToString,
+            ),
+            'GetProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProject,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.GetProjectRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.Project.SerializeToString,
+            ),
+            'ListProjects': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProjects,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.ListProjectsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.ListProjectsResponse.SerializeToString,
+            ),
+            'UpdateProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateProject,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.UpdateProjectRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.Project.SerializeToString,
+            ),
+            'DeleteProject': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteProject,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.DeleteProjectRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'UpdateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateApiKey,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.UpdateApiKeyRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.ApiKey.SerializeToString,
+            ),
+            'RotateApiKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateApiKey,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.RotateApiKeyRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'SetIdentityProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetIdentityProvider,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.SetIdentityProviderRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.IdentityProvider.SerializeToString,
+            ),
+            'GetIdentityProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetIdentityProvider,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.GetIdentityProviderRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_organization__pb2.IdentityProvider.SerializeToString,
+            ),
+            'DeleteIdentityProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteIdentityProvider,
+                    request_deserializer=dripstone_dot_v1_dot_organization__pb2.DeleteIdentityProviderRequest.FromString,
                     response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
@@ -354,6 +626,438 @@ class OrganizationService:
             target,
             '/dripstone.v1.OrganizationService/RevokeApiKey',
             dripstone_dot_v1_dot_organization__pb2.RevokeApiKeyRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateOrganization(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/UpdateOrganization',
+            dripstone_dot_v1_dot_organization__pb2.UpdateOrganizationRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.Organization.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/GetMember',
+            dripstone_dot_v1_dot_organization__pb2.GetMemberRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.Member.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/UpdateMember',
+            dripstone_dot_v1_dot_organization__pb2.UpdateMemberRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.Member.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/RemoveMember',
+            dripstone_dot_v1_dot_organization__pb2.RemoveMemberRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.Member.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetMemberAvailability(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/SetMemberAvailability',
+            dripstone_dot_v1_dot_organization__pb2.SetMemberAvailabilityRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.MemberAvailability.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMemberAvailability(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/GetMemberAvailability',
+            dripstone_dot_v1_dot_organization__pb2.GetMemberAvailabilityRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.MemberAvailability.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/CreateProject',
+            dripstone_dot_v1_dot_organization__pb2.CreateProjectRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.Project.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/GetProject',
+            dripstone_dot_v1_dot_organization__pb2.GetProjectRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.Project.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProjects(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/ListProjects',
+            dripstone_dot_v1_dot_organization__pb2.ListProjectsRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.ListProjectsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/UpdateProject',
+            dripstone_dot_v1_dot_organization__pb2.UpdateProjectRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.Project.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/DeleteProject',
+            dripstone_dot_v1_dot_organization__pb2.DeleteProjectRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/UpdateApiKey',
+            dripstone_dot_v1_dot_organization__pb2.UpdateApiKeyRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.ApiKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateApiKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/RotateApiKey',
+            dripstone_dot_v1_dot_organization__pb2.RotateApiKeyRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetIdentityProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/SetIdentityProvider',
+            dripstone_dot_v1_dot_organization__pb2.SetIdentityProviderRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.IdentityProvider.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetIdentityProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/GetIdentityProvider',
+            dripstone_dot_v1_dot_organization__pb2.GetIdentityProviderRequest.SerializeToString,
+            dripstone_dot_v1_dot_organization__pb2.IdentityProvider.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteIdentityProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.OrganizationService/DeleteIdentityProvider',
+            dripstone_dot_v1_dot_organization__pb2.DeleteIdentityProviderRequest.SerializeToString,
             google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,

@@ -48,6 +48,38 @@ class OrganizationServiceStub:
     """Lists keys, newest first, without their secrets."""
     RevokeApiKey: _grpc.UnaryUnaryMultiCallable[_organization_pb2.RevokeApiKeyRequest, _empty_pb2.Empty]
     """Revokes a key; calls with it fail within 30 seconds on every process."""
+    UpdateOrganization: _grpc.UnaryUnaryMultiCallable[_organization_pb2.UpdateOrganizationRequest, _organization_pb2.Organization]
+    """Changes the organization's name or time zone."""
+    GetMember: _grpc.UnaryUnaryMultiCallable[_organization_pb2.GetMemberRequest, _organization_pb2.Member]
+    """Returns one person."""
+    UpdateMember: _grpc.UnaryUnaryMultiCallable[_organization_pb2.UpdateMemberRequest, _organization_pb2.Member]
+    """Changes a person's name or role. The last admin keeps the role."""
+    RemoveMember: _grpc.UnaryUnaryMultiCallable[_organization_pb2.RemoveMemberRequest, _organization_pb2.Member]
+    """Removes a person: keys stop working, open approvals and leads go to whom you name; the name stays in history."""
+    SetMemberAvailability: _grpc.UnaryUnaryMultiCallable[_organization_pb2.SetMemberAvailabilityRequest, _organization_pb2.MemberAvailability]
+    """Sets when and how much a person can take on; routing reads it."""
+    GetMemberAvailability: _grpc.UnaryUnaryMultiCallable[_organization_pb2.GetMemberAvailabilityRequest, _organization_pb2.MemberAvailability]
+    """Returns when and how much a person can take on, and what is taken today."""
+    CreateProject: _grpc.UnaryUnaryMultiCallable[_organization_pb2.CreateProjectRequest, _organization_pb2.Project]
+    """Creates a project, which groups workflows."""
+    GetProject: _grpc.UnaryUnaryMultiCallable[_organization_pb2.GetProjectRequest, _organization_pb2.Project]
+    """Returns one project."""
+    ListProjects: _grpc.UnaryUnaryMultiCallable[_organization_pb2.ListProjectsRequest, _organization_pb2.ListProjectsResponse]
+    """Lists projects, newest first."""
+    UpdateProject: _grpc.UnaryUnaryMultiCallable[_organization_pb2.UpdateProjectRequest, _organization_pb2.Project]
+    """Changes a project."""
+    DeleteProject: _grpc.UnaryUnaryMultiCallable[_organization_pb2.DeleteProjectRequest, _empty_pb2.Empty]
+    """Deletes a project that has no workflow."""
+    UpdateApiKey: _grpc.UnaryUnaryMultiCallable[_organization_pb2.UpdateApiKeyRequest, _organization_pb2.ApiKey]
+    """Changes a key's name, expiry or limits; in force within 30 seconds on every process."""
+    RotateApiKey: _grpc.UnaryUnaryMultiCallable[_organization_pb2.RotateApiKeyRequest, _organization_pb2.CreateApiKeyResponse]
+    """Gives a key a new secret; the old one works until the grace is over."""
+    SetIdentityProvider: _grpc.UnaryUnaryMultiCallable[_organization_pb2.SetIdentityProviderRequest, _organization_pb2.IdentityProvider]
+    """Lets members sign in with tokens of an OpenID Connect provider."""
+    GetIdentityProvider: _grpc.UnaryUnaryMultiCallable[_organization_pb2.GetIdentityProviderRequest, _organization_pb2.IdentityProvider]
+    """Returns the OpenID Connect provider of the organization."""
+    DeleteIdentityProvider: _grpc.UnaryUnaryMultiCallable[_organization_pb2.DeleteIdentityProviderRequest, _empty_pb2.Empty]
+    """Ends signing in by OpenID Connect; keys go on working."""
 
 @_typing.type_check_only
 class OrganizationServiceAsyncStub(OrganizationServiceStub):
@@ -68,6 +100,38 @@ class OrganizationServiceAsyncStub(OrganizationServiceStub):
     """Lists keys, newest first, without their secrets."""
     RevokeApiKey: _aio.UnaryUnaryMultiCallable[_organization_pb2.RevokeApiKeyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Revokes a key; calls with it fail within 30 seconds on every process."""
+    UpdateOrganization: _aio.UnaryUnaryMultiCallable[_organization_pb2.UpdateOrganizationRequest, _organization_pb2.Organization]  # type: ignore[assignment]
+    """Changes the organization's name or time zone."""
+    GetMember: _aio.UnaryUnaryMultiCallable[_organization_pb2.GetMemberRequest, _organization_pb2.Member]  # type: ignore[assignment]
+    """Returns one person."""
+    UpdateMember: _aio.UnaryUnaryMultiCallable[_organization_pb2.UpdateMemberRequest, _organization_pb2.Member]  # type: ignore[assignment]
+    """Changes a person's name or role. The last admin keeps the role."""
+    RemoveMember: _aio.UnaryUnaryMultiCallable[_organization_pb2.RemoveMemberRequest, _organization_pb2.Member]  # type: ignore[assignment]
+    """Removes a person: keys stop working, open approvals and leads go to whom you name; the name stays in history."""
+    SetMemberAvailability: _aio.UnaryUnaryMultiCallable[_organization_pb2.SetMemberAvailabilityRequest, _organization_pb2.MemberAvailability]  # type: ignore[assignment]
+    """Sets when and how much a person can take on; routing reads it."""
+    GetMemberAvailability: _aio.UnaryUnaryMultiCallable[_organization_pb2.GetMemberAvailabilityRequest, _organization_pb2.MemberAvailability]  # type: ignore[assignment]
+    """Returns when and how much a person can take on, and what is taken today."""
+    CreateProject: _aio.UnaryUnaryMultiCallable[_organization_pb2.CreateProjectRequest, _organization_pb2.Project]  # type: ignore[assignment]
+    """Creates a project, which groups workflows."""
+    GetProject: _aio.UnaryUnaryMultiCallable[_organization_pb2.GetProjectRequest, _organization_pb2.Project]  # type: ignore[assignment]
+    """Returns one project."""
+    ListProjects: _aio.UnaryUnaryMultiCallable[_organization_pb2.ListProjectsRequest, _organization_pb2.ListProjectsResponse]  # type: ignore[assignment]
+    """Lists projects, newest first."""
+    UpdateProject: _aio.UnaryUnaryMultiCallable[_organization_pb2.UpdateProjectRequest, _organization_pb2.Project]  # type: ignore[assignment]
+    """Changes a project."""
+    DeleteProject: _aio.UnaryUnaryMultiCallable[_organization_pb2.DeleteProjectRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Deletes a project that has no workflow."""
+    UpdateApiKey: _aio.UnaryUnaryMultiCallable[_organization_pb2.UpdateApiKeyRequest, _organization_pb2.ApiKey]  # type: ignore[assignment]
+    """Changes a key's name, expiry or limits; in force within 30 seconds on every process."""
+    RotateApiKey: _aio.UnaryUnaryMultiCallable[_organization_pb2.RotateApiKeyRequest, _organization_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
+    """Gives a key a new secret; the old one works until the grace is over."""
+    SetIdentityProvider: _aio.UnaryUnaryMultiCallable[_organization_pb2.SetIdentityProviderRequest, _organization_pb2.IdentityProvider]  # type: ignore[assignment]
+    """Lets members sign in with tokens of an OpenID Connect provider."""
+    GetIdentityProvider: _aio.UnaryUnaryMultiCallable[_organization_pb2.GetIdentityProviderRequest, _organization_pb2.IdentityProvider]  # type: ignore[assignment]
+    """Returns the OpenID Connect provider of the organization."""
+    DeleteIdentityProvider: _aio.UnaryUnaryMultiCallable[_organization_pb2.DeleteIdentityProviderRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Ends signing in by OpenID Connect; keys go on working."""
 
 class OrganizationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Organizations, members and API keys."""
@@ -127,5 +191,133 @@ class OrganizationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Revokes a key; calls with it fail within 30 seconds on every process."""
+
+    @_abc_1.abstractmethod
+    def UpdateOrganization(
+        self,
+        request: _organization_pb2.UpdateOrganizationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.Organization, _abc.Awaitable[_organization_pb2.Organization]]:
+        """Changes the organization's name or time zone."""
+
+    @_abc_1.abstractmethod
+    def GetMember(
+        self,
+        request: _organization_pb2.GetMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.Member, _abc.Awaitable[_organization_pb2.Member]]:
+        """Returns one person."""
+
+    @_abc_1.abstractmethod
+    def UpdateMember(
+        self,
+        request: _organization_pb2.UpdateMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.Member, _abc.Awaitable[_organization_pb2.Member]]:
+        """Changes a person's name or role. The last admin keeps the role."""
+
+    @_abc_1.abstractmethod
+    def RemoveMember(
+        self,
+        request: _organization_pb2.RemoveMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.Member, _abc.Awaitable[_organization_pb2.Member]]:
+        """Removes a person: keys stop working, open approvals and leads go to whom you name; the name stays in history."""
+
+    @_abc_1.abstractmethod
+    def SetMemberAvailability(
+        self,
+        request: _organization_pb2.SetMemberAvailabilityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.MemberAvailability, _abc.Awaitable[_organization_pb2.MemberAvailability]]:
+        """Sets when and how much a person can take on; routing reads it."""
+
+    @_abc_1.abstractmethod
+    def GetMemberAvailability(
+        self,
+        request: _organization_pb2.GetMemberAvailabilityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.MemberAvailability, _abc.Awaitable[_organization_pb2.MemberAvailability]]:
+        """Returns when and how much a person can take on, and what is taken today."""
+
+    @_abc_1.abstractmethod
+    def CreateProject(
+        self,
+        request: _organization_pb2.CreateProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.Project, _abc.Awaitable[_organization_pb2.Project]]:
+        """Creates a project, which groups workflows."""
+
+    @_abc_1.abstractmethod
+    def GetProject(
+        self,
+        request: _organization_pb2.GetProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.Project, _abc.Awaitable[_organization_pb2.Project]]:
+        """Returns one project."""
+
+    @_abc_1.abstractmethod
+    def ListProjects(
+        self,
+        request: _organization_pb2.ListProjectsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.ListProjectsResponse, _abc.Awaitable[_organization_pb2.ListProjectsResponse]]:
+        """Lists projects, newest first."""
+
+    @_abc_1.abstractmethod
+    def UpdateProject(
+        self,
+        request: _organization_pb2.UpdateProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.Project, _abc.Awaitable[_organization_pb2.Project]]:
+        """Changes a project."""
+
+    @_abc_1.abstractmethod
+    def DeleteProject(
+        self,
+        request: _organization_pb2.DeleteProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Deletes a project that has no workflow."""
+
+    @_abc_1.abstractmethod
+    def UpdateApiKey(
+        self,
+        request: _organization_pb2.UpdateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.ApiKey, _abc.Awaitable[_organization_pb2.ApiKey]]:
+        """Changes a key's name, expiry or limits; in force within 30 seconds on every process."""
+
+    @_abc_1.abstractmethod
+    def RotateApiKey(
+        self,
+        request: _organization_pb2.RotateApiKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.CreateApiKeyResponse, _abc.Awaitable[_organization_pb2.CreateApiKeyResponse]]:
+        """Gives a key a new secret; the old one works until the grace is over."""
+
+    @_abc_1.abstractmethod
+    def SetIdentityProvider(
+        self,
+        request: _organization_pb2.SetIdentityProviderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.IdentityProvider, _abc.Awaitable[_organization_pb2.IdentityProvider]]:
+        """Lets members sign in with tokens of an OpenID Connect provider."""
+
+    @_abc_1.abstractmethod
+    def GetIdentityProvider(
+        self,
+        request: _organization_pb2.GetIdentityProviderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_organization_pb2.IdentityProvider, _abc.Awaitable[_organization_pb2.IdentityProvider]]:
+        """Returns the OpenID Connect provider of the organization."""
+
+    @_abc_1.abstractmethod
+    def DeleteIdentityProvider(
+        self,
+        request: _organization_pb2.DeleteIdentityProviderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Ends signing in by OpenID Connect; keys go on working."""
 
 def add_OrganizationServiceServicer_to_server(servicer: OrganizationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

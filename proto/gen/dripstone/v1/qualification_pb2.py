@@ -23,13 +23,16 @@ _sym_db = _symbol_database.Default()
 
 
 from dripstone.v1 import options_pb2 as dripstone_dot_v1_dot_options__pb2
+from dripstone.v1 import routing_pb2 as dripstone_dot_v1_dot_routing__pb2
+from dripstone.v1 import workflow_pb2 as dripstone_dot_v1_dot_workflow__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dripstone/v1/qualification.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"{\n\x0cScoringModel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x93\x02\n\x12QualifyLeadRequest\x12\x0f\n\x07lead_id\x18\x01 \x01(\t\x12\x14\n\x05\x65mail\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc0\x02\x12\'\n\x06\x66ields\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x08model_id\x18\x04 \x01(\tB\x04\xd8\xb5\x18?\x12\'\n\x04mode\x18\x05 \x01(\x0e\x32\x19.dripstone.v1.QualifyMode\x12\x0f\n\x07plan_id\x18\x06 \x01(\t\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\nrequest_id\x18\x08 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\t \x01(\x08\"}\n\x04\x46\x61\x63t\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x84\x01\n\x0c\x43ontribution\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0c\n\x04when\x18\x03 \x01(\t\x12\x12\n\nraw_points\x18\x04 \x01(\x05\x12\x0e\n\x06points\x18\x05 \x01(\x05\x12\"\n\x06inputs\x18\x06 \x03(\x0b\x32\x12.dripstone.v1.Fact\"F\n\x0bMissingFact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08rule_ids\x18\x02 \x03(\t\x12\x17\n\x0fpoints_at_stake\x18\x03 \x01(\x05\"3\n\x0eOwnerCandidate\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"u\n\x0bOwnerChoice\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12-\n\x07skipped\x18\x03 \x03(\x0b\x32\x1c.dripstone.v1.OwnerCandidate\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\"\x87\x01\n\rPlannedChange\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12)\n\told_value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12)\n\tnew_value\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\"\x9c\x05\n\x13QualifyLeadResponse\x12\x0f\n\x07lead_id\x18\x01 \x01(\t\x12\x12\n\ncontact_id\x18\x02 \x01(\t\x12(\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32\x16.dripstone.v1.Decision\x12\r\n\x05score\x18\x04 \x01(\x05\x12\x0b\n\x03\x66it\x18\x05 \x01(\x05\x12\x12\n\nengagement\x18\x06 \x01(\x05\x12\x0c\n\x04tier\x18\x07 \x01(\t\x12\x31\n\rcontributions\x18\x08 \x03(\x0b\x32\x1a.dripstone.v1.Contribution\x12*\n\x07missing\x18\t \x03(\x0b\x32\x19.dripstone.v1.MissingFact\x12\x12\n\nconfidence\x18\n \x01(\x01\x12(\n\x05owner\x18\x0b \x01(\x0b\x32\x19.dripstone.v1.OwnerChoice\x12\x34\n\x0fplanned_changes\x18\x0c \x03(\x0b\x32\x1b.dripstone.v1.PlannedChange\x12\x0f\n\x07plan_id\x18\r \x01(\t\x12\x11\n\tplan_hash\x18\x0e \x01(\t\x12\x34\n\x10plan_expire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61pplied\x18\x10 \x01(\x08\x12\x17\n\x0f\x61pproval_reason\x18\x11 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x12 \x01(\t\x12\x10\n\x08model_id\x18\x13 \x01(\t\x12\x15\n\rmodel_version\x18\x14 \x01(\x05\x12\x30\n\x10pending_decision\x18\x15 \x01(\x0e\x32\x16.dripstone.v1.Decision\x12\x31\n\rdisqualifiers\x18\x16 \x03(\x0b\x32\x1a.dripstone.v1.Contribution\"\x86\x01\n\x1aPublishScoringModelRequest\x12\x1a\n\x08model_id\x18\x01 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18?\x12\x1a\n\x06source\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xd8\xb5\x18\x80\x80\x10\x12\x19\n\nrequest_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"A\n\x16GetScoringModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07version\x18\x02 \x01(\x05\"A\n\x18ListScoringModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x19ListScoringModelsResponse\x12\x32\n\x0escoring_models\x18\x01 \x03(\x0b\x32\x1a.dripstone.v1.ScoringModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*^\n\x0bQualifyMode\x12\x1c\n\x18QUALIFY_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14QUALIFY_MODE_PREVIEW\x10\x01\x12\x17\n\x13QUALIFY_MODE_COMMIT\x10\x02*\xa3\x01\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x45\x43ISION_QUALIFIED\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_NURTURE\x10\x02\x12\x19\n\x15\x44\x45\x43ISION_DISQUALIFIED\x10\x03\x12\x17\n\x13\x44\x45\x43ISION_NEEDS_INFO\x10\x04\x12\x1b\n\x17\x44\x45\x43ISION_NEEDS_APPROVAL\x10\x05\x32\xea\x04\n\x14QualificationService\x12\x89\x01\n\x0bQualifyLead\x12 .dripstone.v1.QualifyLeadRequest\x1a!.dripstone.v1.QualifyLeadResponse\"5\x8a\xb5\x18\rleads:qualify\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/leads/qualify:\x01*\x12\x97\x01\n\x13PublishScoringModel\x12(.dripstone.v1.PublishScoringModelRequest\x1a\x1a.dripstone.v1.ScoringModel\":\x8a\xb5\x18\x0cmodels:write\x90\xb5\x18\x02\x98\xb5\x18\xc9\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/scoring_models:\x01*\x12\x91\x01\n\x0fGetScoringModel\x12$.dripstone.v1.GetScoringModelRequest\x1a\x1a.dripstone.v1.ScoringModel\"<\x8a\xb5\x18\x0bmodels:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02#\x12!/api/v1/scoring_models/{model_id}\x12\x97\x01\n\x11ListScoringModels\x12&.dripstone.v1.ListScoringModelsRequest\x1a\'.dripstone.v1.ListScoringModelsResponse\"1\x8a\xb5\x18\x0bmodels:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/scoring_modelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dripstone/v1/qualification.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x1a\x64ripstone/v1/routing.proto\x1a\x1b\x64ripstone/v1/workflow.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n\x0cScoringModel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\r\n\x05title\x18\x03 \x01(\t\x12\x0e\n\x06source\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61\x63tive\x18\x06 \x01(\x08\x12\'\n\x08warnings\x18\x07 \x03(\x0b\x32\x15.dripstone.v1.Problem\"\xe8\x02\n\x12QualifyLeadRequest\x12\x0f\n\x07lead_id\x18\x01 \x01(\t\x12\x14\n\x05\x65mail\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xc0\x02\x12\'\n\x06\x66ields\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x16\n\x08model_id\x18\x04 \x01(\tB\x04\xd8\xb5\x18?\x12\'\n\x04mode\x18\x05 \x01(\x0e\x32\x19.dripstone.v1.QualifyMode\x12\x0f\n\x07plan_id\x18\x06 \x01(\t\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\nrequest_id\x18\x08 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\t \x01(\x08\x12.\n\x08\x65vidence\x18\n \x03(\x0b\x32\x16.dripstone.v1.EvidenceB\x04\xe0\xb5\x18\x32\x12\x0c\n\x04\x65tag\x18\x0b \x01(\t\x12\x15\n\rmodel_version\x18\x0c \x01(\x05\"\x9d\x01\n\x04\x46\x61\x63t\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x63laimed\x18\x05 \x01(\x08\x12\r\n\x05stale\x18\x06 \x01(\x08\"\xaf\x01\n\x0c\x43ontribution\x12\x0f\n\x07rule_id\x18\x01 \x01(\t\x12\r\n\x05group\x18\x02 \x01(\t\x12\x0c\n\x04when\x18\x03 \x01(\t\x12\x12\n\nraw_points\x18\x04 \x01(\x05\x12\x0e\n\x06points\x18\x05 \x01(\x05\x12\"\n\x06inputs\x18\x06 \x03(\x0b\x32\x12.dripstone.v1.Fact\x12\x16\n\x0e\x64\x65\x63\x61yed_points\x18\x07 \x01(\x05\x12\x11\n\tcapped_by\x18\x08 \x01(\t\"F\n\x0bMissingFact\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08rule_ids\x18\x02 \x03(\t\x12\x17\n\x0fpoints_at_stake\x18\x03 \x01(\x05\"u\n\x0bOwnerChoice\x12\x11\n\tmember_id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12-\n\x07skipped\x18\x03 \x03(\x0b\x32\x1c.dripstone.v1.OwnerCandidate\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\"\x87\x01\n\rPlannedChange\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12)\n\told_value\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12)\n\tnew_value\x18\x04 \x01(\x0b\x32\x16.google.protobuf.Value\"\xe6\x06\n\x13QualifyLeadResponse\x12\x0f\n\x07lead_id\x18\x01 \x01(\t\x12\x12\n\ncontact_id\x18\x02 \x01(\t\x12(\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32\x16.dripstone.v1.Decision\x12\r\n\x05score\x18\x04 \x01(\x05\x12\x0b\n\x03\x66it\x18\x05 \x01(\x05\x12\x12\n\nengagement\x18\x06 \x01(\x05\x12\x0c\n\x04tier\x18\x07 \x01(\t\x12\x31\n\rcontributions\x18\x08 \x03(\x0b\x32\x1a.dripstone.v1.Contribution\x12*\n\x07missing\x18\t \x03(\x0b\x32\x19.dripstone.v1.MissingFact\x12\x12\n\nconfidence\x18\n \x01(\x01\x12(\n\x05owner\x18\x0b \x01(\x0b\x32\x19.dripstone.v1.OwnerChoice\x12\x34\n\x0fplanned_changes\x18\x0c \x03(\x0b\x32\x1b.dripstone.v1.PlannedChange\x12\x0f\n\x07plan_id\x18\r \x01(\t\x12\x11\n\tplan_hash\x18\x0e \x01(\t\x12\x34\n\x10plan_expire_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61pplied\x18\x10 \x01(\x08\x12\x17\n\x0f\x61pproval_reason\x18\x11 \x01(\t\x12\x13\n\x0b\x61pproval_id\x18\x12 \x01(\t\x12\x10\n\x08model_id\x18\x13 \x01(\t\x12\x15\n\rmodel_version\x18\x14 \x01(\x05\x12\x30\n\x10pending_decision\x18\x15 \x01(\x0e\x32\x16.dripstone.v1.Decision\x12\x31\n\rdisqualifiers\x18\x16 \x03(\x0b\x32\x1a.dripstone.v1.Contribution\x12\x35\n\x0f\x63ounterfactuals\x18\x17 \x03(\x0b\x32\x1c.dripstone.v1.Counterfactual\x12\x34\n\x0fplanned_effects\x18\x18 \x03(\x0b\x32\x1b.dripstone.v1.PlannedEffect\x12+\n\x0bused_claims\x18\x19 \x03(\x0b\x32\x16.dripstone.v1.Evidence\x12.\n\x0eignored_claims\x18\x1a \x03(\x0b\x32\x16.dripstone.v1.Evidence\"\xa3\x01\n\x1aPublishScoringModelRequest\x12\x1a\n\x08model_id\x18\x01 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18?\x12\x1a\n\x06source\x18\x02 \x01(\tB\n\xe2\x41\x01\x02\xd8\xb5\x18\x80\x80\x10\x12\x19\n\nrequest_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1b\n\x13keep_active_version\x18\x05 \x01(\x08\"A\n\x16GetScoringModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0f\n\x07version\x18\x02 \x01(\x05\"A\n\x18ListScoringModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"h\n\x19ListScoringModelsResponse\x12\x32\n\x0escoring_models\x18\x01 \x03(\x0b\x32\x1a.dripstone.v1.ScoringModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x01\n\x1b\x41\x63tivateScoringModelRequest\x12\x1a\n\x08model_id\x18\x01 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18?\x12\x15\n\x07version\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x02\x12\x19\n\nrequest_id\x18\x03 \x01(\tB\x05\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"9\n\x1bValidateScoringModelRequest\x12\x1a\n\x06source\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xd8\xb5\x18\x80\x80\x10\"d\n\x1fListScoringModelVersionsRequest\x12\x1a\n\x08model_id\x18\x01 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18?\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"\xeb\x01\n\x14\x42\x61\x63ktestModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xd8\xb5\x18?\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x16\n\x06source\x18\x03 \x01(\tB\x06\xd8\xb5\x18\x80\x80\x10\x12\x1f\n\routcome_field\x18\x04 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18\x64\x12\x1d\n\x0fpositive_values\x18\x05 \x03(\tB\x04\xe0\xb5\x18\x32\x12\x15\n\x06\x66ilter\x18\x06 \x01(\tB\x05\xd8\xb5\x18\xe8\x07\x12,\n\tlead_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05limit\x18\x08 \x01(\x05\"\xa6\x01\n\x11ScoreLeadsRequest\x12\x17\n\x08lead_ids\x18\x01 \x03(\tB\x05\xe0\xb5\x18\xe8\x07\x12\x15\n\x06\x66ilter\x18\x02 \x01(\tB\x05\xd8\xb5\x18\xe8\x07\x12\x16\n\x08model_id\x18\x03 \x01(\tB\x04\xd8\xb5\x18?\x12\x0f\n\x07version\x18\x04 \x01(\x05\x12)\n\x05\x61s_of\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05limit\x18\x06 \x01(\x05\"p\n\x1cValidateScoringModelResponse\x12\'\n\x08problems\x18\x01 \x03(\x0b\x32\x15.dripstone.v1.Problem\x12\'\n\x08warnings\x18\x02 \x03(\x0b\x32\x15.dripstone.v1.Problem\"i\n ListScoringModelVersionsResponse\x12,\n\x08versions\x18\x01 \x03(\x0b\x32\x1a.dripstone.v1.ScoringModel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb6\x01\n\x08\x45vidence\x12\x16\n\x04path\x18\x01 \x01(\tB\x08\xe2\x41\x01\x02\xd8\xb5\x18\x64\x12+\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueB\x04\xe2\x41\x01\x02\x12\x19\n\x06source\x18\x03 \x01(\tB\t\xe2\x41\x01\x02\xd8\xb5\x18\xf4\x03\x12\x30\n\x0cobserve_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\nconfidence\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x02\"\xc7\x01\n\x0e\x43ounterfactual\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value\x12(\n\x08would_be\x18\x03 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x0f\n\x07rule_id\x18\x04 \x01(\t\x12\r\n\x05score\x18\x05 \x01(\x05\x12\x0c\n\x04tier\x18\x06 \x01(\t\x12(\n\x08\x64\x65\x63ision\x18\x07 \x01(\x0e\x32\x16.dripstone.v1.Decision\"B\n\rPlannedEffect\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\"Z\n\x0bScoreBucket\x12\x12\n\nfrom_score\x18\x01 \x01(\x05\x12\x10\n\x08to_score\x18\x02 \x01(\x05\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\x12\x16\n\x0epositive_count\x18\x04 \x01(\x05\"n\n\x0e\x43\x61librationRow\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x05\x12\x16\n\x0epositive_count\x18\x03 \x01(\x05\x12\x0c\n\x04rate\x18\x04 \x01(\x01\x12\x0b\n\x03low\x18\x05 \x01(\x01\x12\x0c\n\x04high\x18\x06 \x01(\x01\"=\n\x08TierMove\x12\x11\n\tfrom_tier\x18\x01 \x01(\t\x12\x0f\n\x07to_tier\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x05\"\xb4\x02\n\x0e\x42\x61\x63ktestResult\x12\x12\n\nlead_count\x18\x01 \x01(\x05\x12\x16\n\x0epositive_count\x18\x02 \x01(\x05\x12\x10\n\x03\x61uc\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x30\n\rscore_buckets\x18\x04 \x03(\x0b\x32\x19.dripstone.v1.ScoreBucket\x12\x36\n\x10\x63\x61libration_rows\x18\x05 \x03(\x0b\x32\x1c.dripstone.v1.CalibrationRow\x12*\n\ntier_moves\x18\x06 \x03(\x0b\x32\x16.dripstone.v1.TierMove\x12\x19\n\x11mean_score_change\x18\x07 \x01(\x01\x12\x16\n\x0eleft_out_count\x18\x08 \x01(\x05\x12\x13\n\x0bunmet_rules\x18\t \x03(\tB\x06\n\x04_auc\"i\n\x10\x42\x61\x63ktestProgress\x12\x12\n\ndone_count\x18\x01 \x01(\x05\x12\x13\n\x0btotal_count\x18\x02 \x01(\x05\x12,\n\x06result\x18\x03 \x01(\x0b\x32\x1c.dripstone.v1.BacktestResult\"\xbb\x01\n\tLeadScore\x12\x0f\n\x07lead_id\x18\x01 \x01(\t\x12\x12\n\ncontact_id\x18\x02 \x01(\t\x12(\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0e\x32\x16.dripstone.v1.Decision\x12\r\n\x05score\x18\x04 \x01(\x05\x12\x0b\n\x03\x66it\x18\x05 \x01(\x05\x12\x12\n\nengagement\x18\x06 \x01(\x05\x12\x0c\n\x04tier\x18\x07 \x01(\t\x12\x12\n\nconfidence\x18\x08 \x01(\x01\x12\r\n\x05\x65rror\x18\t \x01(\t\"f\n\x12ScoreLeadsProgress\x12\'\n\x06scores\x18\x01 \x03(\x0b\x32\x17.dripstone.v1.LeadScore\x12\x12\n\ndone_count\x18\x02 \x01(\x05\x12\x13\n\x0btotal_count\x18\x03 \x01(\x05*^\n\x0bQualifyMode\x12\x1c\n\x18QUALIFY_MODE_UNSPECIFIED\x10\x00\x12\x18\n\x14QUALIFY_MODE_PREVIEW\x10\x01\x12\x17\n\x13QUALIFY_MODE_COMMIT\x10\x02*\xa3\x01\n\x08\x44\x65\x63ision\x12\x18\n\x14\x44\x45\x43ISION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44\x45\x43ISION_QUALIFIED\x10\x01\x12\x14\n\x10\x44\x45\x43ISION_NURTURE\x10\x02\x12\x19\n\x15\x44\x45\x43ISION_DISQUALIFIED\x10\x03\x12\x17\n\x13\x44\x45\x43ISION_NEEDS_INFO\x10\x04\x12\x1b\n\x17\x44\x45\x43ISION_NEEDS_APPROVAL\x10\x05\x32\xa7\x14\n\x14QualificationService\x12\x89\x01\n\x0bQualifyLead\x12 .dripstone.v1.QualifyLeadRequest\x1a!.dripstone.v1.QualifyLeadResponse\"5\x8a\xb5\x18\rleads:qualify\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/leads/qualify:\x01*\x12\x97\x01\n\x13PublishScoringModel\x12(.dripstone.v1.PublishScoringModelRequest\x1a\x1a.dripstone.v1.ScoringModel\":\x8a\xb5\x18\x0cmodels:write\x90\xb5\x18\x02\x98\xb5\x18\xc9\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/scoring_models:\x01*\x12\x91\x01\n\x0fGetScoringModel\x12$.dripstone.v1.GetScoringModelRequest\x1a\x1a.dripstone.v1.ScoringModel\"<\x8a\xb5\x18\x0bmodels:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02#\x12!/api/v1/scoring_models/{model_id}\x12\x97\x01\n\x11ListScoringModels\x12&.dripstone.v1.ListScoringModelsRequest\x1a\'.dripstone.v1.ListScoringModelsResponse\"1\x8a\xb5\x18\x0bmodels:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/api/v1/scoring_models\x12\xa8\x01\n\x14\x41\x63tivateScoringModel\x12).dripstone.v1.ActivateScoringModelRequest\x1a\x1a.dripstone.v1.ScoringModel\"I\x8a\xb5\x18\x0cmodels:write\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02/\"*/api/v1/scoring_models/{model_id}/activate:\x01*\x12\xac\x01\n\x14ValidateScoringModel\x12).dripstone.v1.ValidateScoringModelRequest\x1a*.dripstone.v1.ValidateScoringModelResponse\"=\x8a\xb5\x18\x0bmodels:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02$\"\x1f/api/v1/scoring_models/validate:\x01*\x12\xc0\x01\n\x18ListScoringModelVersions\x12-.dripstone.v1.ListScoringModelVersionsRequest\x1a..dripstone.v1.ListScoringModelVersionsResponse\"E\x8a\xb5\x18\x0bmodels:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02,\x12*/api/v1/scoring_models/{model_id}/versions\x12\x94\x01\n\rBacktestModel\x12\".dripstone.v1.BacktestModelRequest\x1a\x1e.dripstone.v1.BacktestProgress\"=\x8a\xb5\x18\x0bmodels:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02$\"\x1f/api/v1/scoring_models/backtest:\x01*0\x01\x12\x86\x01\n\nScoreLeads\x12\x1f.dripstone.v1.ScoreLeadsRequest\x1a .dripstone.v1.ScoreLeadsProgress\"3\x8a\xb5\x18\rleads:qualify\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/leads/score:\x01*0\x01\x12\x83\x01\n\x0ePublishRouting\x12#.dripstone.v1.PublishRoutingRequest\x1a\x15.dripstone.v1.Routing\"5\x8a\xb5\x18\rrouting:write\x90\xb5\x18\x02\x98\xb5\x18\xc9\x01\x82\xd3\xe4\x93\x02\x15\"\x10/api/v1/routings:\x01*\x12\x7f\n\nGetRouting\x12\x1f.dripstone.v1.GetRoutingRequest\x1a\x15.dripstone.v1.Routing\"9\x8a\xb5\x18\x0crouting:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x1d/api/v1/routings/{routing_id}\x12\x83\x01\n\x0cListRoutings\x12!.dripstone.v1.ListRoutingsRequest\x1a\".dripstone.v1.ListRoutingsResponse\",\x8a\xb5\x18\x0crouting:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/routings\x12\x88\x01\n\x0b\x41ssignOwner\x12 .dripstone.v1.AssignOwnerRequest\x1a\x18.dripstone.v1.Assignment\"=\x8a\xb5\x18\x0cleads:assign\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02#\"\x1e/api/v1/leads/{lead_id}/assign:\x01*\x12\x9e\x01\n\x10\x41\x63\x63\x65ptAssignment\x12%.dripstone.v1.AcceptAssignmentRequest\x1a\x18.dripstone.v1.Assignment\"I\x8a\xb5\x18\x0cleads:assign\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02/\"*/api/v1/assignments/{assignment_id}/accept:\x01*\x12\xa1\x01\n\x11\x44\x65\x63lineAssignment\x12&.dripstone.v1.DeclineAssignmentRequest\x1a\x18.dripstone.v1.Assignment\"J\x8a\xb5\x18\x0cleads:assign\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x30\"+/api/v1/assignments/{assignment_id}/decline:\x01*\x12\x8e\x01\n\rGetAssignment\x12\".dripstone.v1.GetAssignmentRequest\x1a\x18.dripstone.v1.Assignment\"?\x8a\xb5\x18\x0crouting:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02%\x12#/api/v1/assignments/{assignment_id}\x12\x8f\x01\n\x0fListAssignments\x12$.dripstone.v1.ListAssignmentsRequest\x1a%.dripstone.v1.ListAssignmentsResponse\"/\x8a\xb5\x18\x0crouting:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/assignmentsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +45,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUALIFYLEADREQUEST'].fields_by_name['model_id']._serialized_options = b'\330\265\030?'
   _globals['_QUALIFYLEADREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_QUALIFYLEADREQUEST'].fields_by_name['request_id']._serialized_options = b'\330\265\030\310\001'
+  _globals['_QUALIFYLEADREQUEST'].fields_by_name['evidence']._loaded_options = None
+  _globals['_QUALIFYLEADREQUEST'].fields_by_name['evidence']._serialized_options = b'\340\265\0302'
   _globals['_PUBLISHSCORINGMODELREQUEST'].fields_by_name['model_id']._loaded_options = None
   _globals['_PUBLISHSCORINGMODELREQUEST'].fields_by_name['model_id']._serialized_options = b'\342A\001\002\330\265\030?'
   _globals['_PUBLISHSCORINGMODELREQUEST'].fields_by_name['source']._loaded_options = None
@@ -50,6 +55,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUBLISHSCORINGMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\330\265\030\310\001'
   _globals['_GETSCORINGMODELREQUEST'].fields_by_name['model_id']._loaded_options = None
   _globals['_GETSCORINGMODELREQUEST'].fields_by_name['model_id']._serialized_options = b'\342A\001\002'
+  _globals['_ACTIVATESCORINGMODELREQUEST'].fields_by_name['model_id']._loaded_options = None
+  _globals['_ACTIVATESCORINGMODELREQUEST'].fields_by_name['model_id']._serialized_options = b'\342A\001\002\330\265\030?'
+  _globals['_ACTIVATESCORINGMODELREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_ACTIVATESCORINGMODELREQUEST'].fields_by_name['version']._serialized_options = b'\342A\001\002'
+  _globals['_ACTIVATESCORINGMODELREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ACTIVATESCORINGMODELREQUEST'].fields_by_name['request_id']._serialized_options = b'\330\265\030\310\001'
+  _globals['_VALIDATESCORINGMODELREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_VALIDATESCORINGMODELREQUEST'].fields_by_name['source']._serialized_options = b'\342A\001\002\330\265\030\200\200\020'
+  _globals['_LISTSCORINGMODELVERSIONSREQUEST'].fields_by_name['model_id']._loaded_options = None
+  _globals['_LISTSCORINGMODELVERSIONSREQUEST'].fields_by_name['model_id']._serialized_options = b'\342A\001\002\330\265\030?'
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['model_id']._loaded_options = None
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['model_id']._serialized_options = b'\330\265\030?'
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['source']._loaded_options = None
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['source']._serialized_options = b'\330\265\030\200\200\020'
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['outcome_field']._loaded_options = None
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['outcome_field']._serialized_options = b'\342A\001\002\330\265\030d'
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['positive_values']._loaded_options = None
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['positive_values']._serialized_options = b'\340\265\0302'
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_BACKTESTMODELREQUEST'].fields_by_name['filter']._serialized_options = b'\330\265\030\350\007'
+  _globals['_SCORELEADSREQUEST'].fields_by_name['lead_ids']._loaded_options = None
+  _globals['_SCORELEADSREQUEST'].fields_by_name['lead_ids']._serialized_options = b'\340\265\030\350\007'
+  _globals['_SCORELEADSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_SCORELEADSREQUEST'].fields_by_name['filter']._serialized_options = b'\330\265\030\350\007'
+  _globals['_SCORELEADSREQUEST'].fields_by_name['model_id']._loaded_options = None
+  _globals['_SCORELEADSREQUEST'].fields_by_name['model_id']._serialized_options = b'\330\265\030?'
+  _globals['_EVIDENCE'].fields_by_name['path']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['path']._serialized_options = b'\342A\001\002\330\265\030d'
+  _globals['_EVIDENCE'].fields_by_name['value']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['value']._serialized_options = b'\342A\001\002'
+  _globals['_EVIDENCE'].fields_by_name['source']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['source']._serialized_options = b'\342A\001\002\330\265\030\364\003'
+  _globals['_EVIDENCE'].fields_by_name['confidence']._loaded_options = None
+  _globals['_EVIDENCE'].fields_by_name['confidence']._serialized_options = b'\342A\001\002'
   _globals['_QUALIFICATIONSERVICE'].methods_by_name['QualifyLead']._loaded_options = None
   _globals['_QUALIFICATIONSERVICE'].methods_by_name['QualifyLead']._serialized_options = b'\212\265\030\rleads:qualify\220\265\030\002\202\323\344\223\002\032\"\025/api/v1/leads/qualify:\001*'
   _globals['_QUALIFICATIONSERVICE'].methods_by_name['PublishScoringModel']._loaded_options = None
@@ -58,36 +97,94 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUALIFICATIONSERVICE'].methods_by_name['GetScoringModel']._serialized_options = b'\212\265\030\013models:read\220\265\030\001\202\323\344\223\002#\022!/api/v1/scoring_models/{model_id}'
   _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListScoringModels']._loaded_options = None
   _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListScoringModels']._serialized_options = b'\212\265\030\013models:read\220\265\030\001\202\323\344\223\002\030\022\026/api/v1/scoring_models'
-  _globals['_QUALIFYMODE']._serialized_start=2299
-  _globals['_QUALIFYMODE']._serialized_end=2393
-  _globals['_DECISION']._serialized_start=2396
-  _globals['_DECISION']._serialized_end=2559
-  _globals['_SCORINGMODEL']._serialized_start=204
-  _globals['_SCORINGMODEL']._serialized_end=327
-  _globals['_QUALIFYLEADREQUEST']._serialized_start=330
-  _globals['_QUALIFYLEADREQUEST']._serialized_end=605
-  _globals['_FACT']._serialized_start=607
-  _globals['_FACT']._serialized_end=732
-  _globals['_CONTRIBUTION']._serialized_start=735
-  _globals['_CONTRIBUTION']._serialized_end=867
-  _globals['_MISSINGFACT']._serialized_start=869
-  _globals['_MISSINGFACT']._serialized_end=939
-  _globals['_OWNERCANDIDATE']._serialized_start=941
-  _globals['_OWNERCANDIDATE']._serialized_end=992
-  _globals['_OWNERCHOICE']._serialized_start=994
-  _globals['_OWNERCHOICE']._serialized_end=1111
-  _globals['_PLANNEDCHANGE']._serialized_start=1114
-  _globals['_PLANNEDCHANGE']._serialized_end=1249
-  _globals['_QUALIFYLEADRESPONSE']._serialized_start=1252
-  _globals['_QUALIFYLEADRESPONSE']._serialized_end=1920
-  _globals['_PUBLISHSCORINGMODELREQUEST']._serialized_start=1923
-  _globals['_PUBLISHSCORINGMODELREQUEST']._serialized_end=2057
-  _globals['_GETSCORINGMODELREQUEST']._serialized_start=2059
-  _globals['_GETSCORINGMODELREQUEST']._serialized_end=2124
-  _globals['_LISTSCORINGMODELSREQUEST']._serialized_start=2126
-  _globals['_LISTSCORINGMODELSREQUEST']._serialized_end=2191
-  _globals['_LISTSCORINGMODELSRESPONSE']._serialized_start=2193
-  _globals['_LISTSCORINGMODELSRESPONSE']._serialized_end=2297
-  _globals['_QUALIFICATIONSERVICE']._serialized_start=2562
-  _globals['_QUALIFICATIONSERVICE']._serialized_end=3180
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ActivateScoringModel']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ActivateScoringModel']._serialized_options = b'\212\265\030\014models:write\220\265\030\002\202\323\344\223\002/\"*/api/v1/scoring_models/{model_id}/activate:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ValidateScoringModel']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ValidateScoringModel']._serialized_options = b'\212\265\030\013models:read\220\265\030\001\202\323\344\223\002$\"\037/api/v1/scoring_models/validate:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListScoringModelVersions']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListScoringModelVersions']._serialized_options = b'\212\265\030\013models:read\220\265\030\001\202\323\344\223\002,\022*/api/v1/scoring_models/{model_id}/versions'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['BacktestModel']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['BacktestModel']._serialized_options = b'\212\265\030\013models:read\220\265\030\001\202\323\344\223\002$\"\037/api/v1/scoring_models/backtest:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ScoreLeads']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ScoreLeads']._serialized_options = b'\212\265\030\rleads:qualify\220\265\030\001\202\323\344\223\002\030\"\023/api/v1/leads/score:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['PublishRouting']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['PublishRouting']._serialized_options = b'\212\265\030\rrouting:write\220\265\030\002\230\265\030\311\001\202\323\344\223\002\025\"\020/api/v1/routings:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['GetRouting']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['GetRouting']._serialized_options = b'\212\265\030\014routing:read\220\265\030\001\202\323\344\223\002\037\022\035/api/v1/routings/{routing_id}'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListRoutings']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListRoutings']._serialized_options = b'\212\265\030\014routing:read\220\265\030\001\202\323\344\223\002\022\022\020/api/v1/routings'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['AssignOwner']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['AssignOwner']._serialized_options = b'\212\265\030\014leads:assign\220\265\030\002\202\323\344\223\002#\"\036/api/v1/leads/{lead_id}/assign:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['AcceptAssignment']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['AcceptAssignment']._serialized_options = b'\212\265\030\014leads:assign\220\265\030\002\202\323\344\223\002/\"*/api/v1/assignments/{assignment_id}/accept:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['DeclineAssignment']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['DeclineAssignment']._serialized_options = b'\212\265\030\014leads:assign\220\265\030\002\202\323\344\223\0020\"+/api/v1/assignments/{assignment_id}/decline:\001*'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['GetAssignment']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['GetAssignment']._serialized_options = b'\212\265\030\014routing:read\220\265\030\001\202\323\344\223\002%\022#/api/v1/assignments/{assignment_id}'
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListAssignments']._loaded_options = None
+  _globals['_QUALIFICATIONSERVICE'].methods_by_name['ListAssignments']._serialized_options = b'\212\265\030\014routing:read\220\265\030\001\202\323\344\223\002\025\022\023/api/v1/assignments'
+  _globals['_QUALIFYMODE']._serialized_start=5141
+  _globals['_QUALIFYMODE']._serialized_end=5235
+  _globals['_DECISION']._serialized_start=5238
+  _globals['_DECISION']._serialized_end=5401
+  _globals['_SCORINGMODEL']._serialized_start=294
+  _globals['_SCORINGMODEL']._serialized_end=474
+  _globals['_QUALIFYLEADREQUEST']._serialized_start=477
+  _globals['_QUALIFYLEADREQUEST']._serialized_end=837
+  _globals['_FACT']._serialized_start=840
+  _globals['_FACT']._serialized_end=997
+  _globals['_CONTRIBUTION']._serialized_start=1000
+  _globals['_CONTRIBUTION']._serialized_end=1175
+  _globals['_MISSINGFACT']._serialized_start=1177
+  _globals['_MISSINGFACT']._serialized_end=1247
+  _globals['_OWNERCHOICE']._serialized_start=1249
+  _globals['_OWNERCHOICE']._serialized_end=1366
+  _globals['_PLANNEDCHANGE']._serialized_start=1369
+  _globals['_PLANNEDCHANGE']._serialized_end=1504
+  _globals['_QUALIFYLEADRESPONSE']._serialized_start=1507
+  _globals['_QUALIFYLEADRESPONSE']._serialized_end=2377
+  _globals['_PUBLISHSCORINGMODELREQUEST']._serialized_start=2380
+  _globals['_PUBLISHSCORINGMODELREQUEST']._serialized_end=2543
+  _globals['_GETSCORINGMODELREQUEST']._serialized_start=2545
+  _globals['_GETSCORINGMODELREQUEST']._serialized_end=2610
+  _globals['_LISTSCORINGMODELSREQUEST']._serialized_start=2612
+  _globals['_LISTSCORINGMODELSREQUEST']._serialized_end=2677
+  _globals['_LISTSCORINGMODELSRESPONSE']._serialized_start=2679
+  _globals['_LISTSCORINGMODELSRESPONSE']._serialized_end=2783
+  _globals['_ACTIVATESCORINGMODELREQUEST']._serialized_start=2786
+  _globals['_ACTIVATESCORINGMODELREQUEST']._serialized_end=2916
+  _globals['_VALIDATESCORINGMODELREQUEST']._serialized_start=2918
+  _globals['_VALIDATESCORINGMODELREQUEST']._serialized_end=2975
+  _globals['_LISTSCORINGMODELVERSIONSREQUEST']._serialized_start=2977
+  _globals['_LISTSCORINGMODELVERSIONSREQUEST']._serialized_end=3077
+  _globals['_BACKTESTMODELREQUEST']._serialized_start=3080
+  _globals['_BACKTESTMODELREQUEST']._serialized_end=3315
+  _globals['_SCORELEADSREQUEST']._serialized_start=3318
+  _globals['_SCORELEADSREQUEST']._serialized_end=3484
+  _globals['_VALIDATESCORINGMODELRESPONSE']._serialized_start=3486
+  _globals['_VALIDATESCORINGMODELRESPONSE']._serialized_end=3598
+  _globals['_LISTSCORINGMODELVERSIONSRESPONSE']._serialized_start=3600
+  _globals['_LISTSCORINGMODELVERSIONSRESPONSE']._serialized_end=3705
+  _globals['_EVIDENCE']._serialized_start=3708
+  _globals['_EVIDENCE']._serialized_end=3890
+  _globals['_COUNTERFACTUAL']._serialized_start=3893
+  _globals['_COUNTERFACTUAL']._serialized_end=4092
+  _globals['_PLANNEDEFFECT']._serialized_start=4094
+  _globals['_PLANNEDEFFECT']._serialized_end=4160
+  _globals['_SCOREBUCKET']._serialized_start=4162
+  _globals['_SCOREBUCKET']._serialized_end=4252
+  _globals['_CALIBRATIONROW']._serialized_start=4254
+  _globals['_CALIBRATIONROW']._serialized_end=4364
+  _globals['_TIERMOVE']._serialized_start=4366
+  _globals['_TIERMOVE']._serialized_end=4427
+  _globals['_BACKTESTRESULT']._serialized_start=4430
+  _globals['_BACKTESTRESULT']._serialized_end=4738
+  _globals['_BACKTESTPROGRESS']._serialized_start=4740
+  _globals['_BACKTESTPROGRESS']._serialized_end=4845
+  _globals['_LEADSCORE']._serialized_start=4848
+  _globals['_LEADSCORE']._serialized_end=5035
+  _globals['_SCORELEADSPROGRESS']._serialized_start=5037
+  _globals['_SCORELEADSPROGRESS']._serialized_end=5139
+  _globals['_QUALIFICATIONSERVICE']._serialized_start=5404
+  _globals['_QUALIFICATIONSERVICE']._serialized_end=8003
 # @@protoc_insertion_point(module_scope)

@@ -4,7 +4,10 @@ isort:skip_file
 Lead qualification: scoring models and the decision with its exact reasons."""
 
 from collections import abc as _abc
+from dripstone.v1 import routing_pb2 as _routing_pb2
+from dripstone.v1 import workflow_pb2 as _workflow_pb2
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -92,6 +95,8 @@ class ScoringModel(_message.Message):
     TITLE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ACTIVE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id."""
     version: _builtins.int
@@ -100,9 +105,15 @@ class ScoringModel(_message.Message):
     """Title to show."""
     source: _builtins.str
     """The document as YAML text. Empty in lists."""
+    active: _builtins.bool
+    """Whether qualifications use it when they name no version."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When this version was published."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Problem]:
+        """What the linter doubts. Only in the answer that published it."""
 
     def __init__(
         self,
@@ -112,10 +123,12 @@ class ScoringModel(_message.Message):
         title: _builtins.str = ...,
         source: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        active: _builtins.bool = ...,
+        warnings: _abc.Iterable[_workflow_pb2.Problem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "id", b"id", "source", b"source", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active", b"active", "create_time", b"create_time", "id", b"id", "source", b"source", "title", b"title", "version", b"version", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -136,6 +149,9 @@ class QualifyLeadRequest(_message.Message):
     AS_OF_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    MODEL_VERSION_FIELD_NUMBER: _builtins.int
     lead_id: _builtins.str
     """The lead `lead_…`, or a contact `cnt_…` whose newest lead is meant or made."""
     email: _builtins.str
@@ -150,6 +166,10 @@ class QualifyLeadRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything, not even keeping a plan."""
+    etag: _builtins.str
+    """The lead's version this call was made for."""
+    model_version: _builtins.int
+    """The model's version; 0 for the active one."""
     @_builtins.property
     def fields(self) -> _struct_pb2.Struct:
         """Facts to set on the contact first, as in `Record.fields`. Only with `email`."""
@@ -157,6 +177,10 @@ class QualifyLeadRequest(_message.Message):
     @_builtins.property
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Facts observed after this instant are not read; unset for now."""
+
+    @_builtins.property
+    def evidence(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
+        """Claims with source and confidence, kept apart from record fields."""
 
     def __init__(
         self,
@@ -170,10 +194,13 @@ class QualifyLeadRequest(_message.Message):
         as_of: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        evidence: _abc.Iterable[Global___Evidence] | None = ...,
+        etag: _builtins.str = ...,
+        model_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "fields", b"fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "email", b"email", "fields", b"fields", "lead_id", b"lead_id", "mode", b"mode", "model_id", b"model_id", "plan_id", b"plan_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "email", b"email", "etag", b"etag", "evidence", b"evidence", "fields", b"fields", "lead_id", b"lead_id", "mode", b"mode", "model_id", b"model_id", "model_version", b"model_version", "plan_id", b"plan_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -189,10 +216,16 @@ class Fact(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    CLAIMED_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Its path, such as `contact.job_title`."""
     source: _builtins.str
     """Where it came from: a principal, a source, an enrollment."""
+    claimed: _builtins.bool
+    """True for an agent's evidence."""
+    stale: _builtins.bool
+    """True when it is older than the model takes for fresh."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
         """The value; null when it is not known."""
@@ -208,10 +241,12 @@ class Fact(_message.Message):
         value: _struct_pb2.Value | None = ...,
         source: _builtins.str = ...,
         observe_time: _timestamp_pb2.Timestamp | None = ...,
+        claimed: _builtins.bool = ...,
+        stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "path", b"path", "source", b"source", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["claimed", b"claimed", "observe_time", b"observe_time", "path", b"path", "source", b"source", "stale", b"stale", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,6 +264,8 @@ class Contribution(_message.Message):
     RAW_POINTS_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
+    DECAYED_POINTS_FIELD_NUMBER: _builtins.int
+    CAPPED_BY_FIELD_NUMBER: _builtins.int
     rule_id: _builtins.str
     """The rule."""
     group: _builtins.str
@@ -239,6 +276,10 @@ class Contribution(_message.Message):
     """Points it gives by itself."""
     points: _builtins.int
     """Points that count, after the caps of rule and group."""
+    decayed_points: _builtins.int
+    """Points after decay with age, before caps; rounded once, half to even, from exact decimals."""
+    capped_by: _builtins.str
+    """`rule`, `group` or `total` where a cap took points; empty where none did."""
     @_builtins.property
     def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fact]:
         """What it looked at."""
@@ -252,10 +293,12 @@ class Contribution(_message.Message):
         raw_points: _builtins.int = ...,
         points: _builtins.int = ...,
         inputs: _abc.Iterable[Global___Fact] | None = ...,
+        decayed_points: _builtins.int = ...,
+        capped_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "inputs", b"inputs", "points", b"points", "raw_points", b"raw_points", "rule_id", b"rule_id", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capped_by", b"capped_by", "decayed_points", b"decayed_points", "group", b"group", "inputs", b"inputs", "points", b"points", "raw_points", b"raw_points", "rule_id", b"rule_id", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,32 +337,6 @@ class MissingFact(_message.Message):
 Global___MissingFact: _TypeAlias = MissingFact  # noqa: Y015
 
 @_typing.final
-class OwnerCandidate(_message.Message):
-    """A member that was considered as owner."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MEMBER_ID_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
-    member_id: _builtins.str
-    """The member."""
-    reason: _builtins.str
-    """Why it was passed over."""
-    def __init__(
-        self,
-        *,
-        member_id: _builtins.str = ...,
-        reason: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member_id", b"member_id", "reason", b"reason"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___OwnerCandidate: _TypeAlias = OwnerCandidate  # noqa: Y015
-
-@_typing.final
 class OwnerChoice(_message.Message):
     """Who should own the lead."""
 
@@ -336,7 +353,7 @@ class OwnerChoice(_message.Message):
     display_name: _builtins.str
     """Name to show."""
     @_builtins.property
-    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___OwnerCandidate]:
+    def skipped(self) -> _containers.RepeatedCompositeFieldContainer[_routing_pb2.OwnerCandidate]:
         """Who was passed over and why."""
 
     def __init__(
@@ -344,7 +361,7 @@ class OwnerChoice(_message.Message):
         *,
         member_id: _builtins.str = ...,
         method: _builtins.str = ...,
-        skipped: _abc.Iterable[Global___OwnerCandidate] | None = ...,
+        skipped: _abc.Iterable[_routing_pb2.OwnerCandidate] | None = ...,
         display_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -421,6 +438,10 @@ class QualifyLeadResponse(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     PENDING_DECISION_FIELD_NUMBER: _builtins.int
     DISQUALIFIERS_FIELD_NUMBER: _builtins.int
+    COUNTERFACTUALS_FIELD_NUMBER: _builtins.int
+    PLANNED_EFFECTS_FIELD_NUMBER: _builtins.int
+    USED_CLAIMS_FIELD_NUMBER: _builtins.int
+    IGNORED_CLAIMS_FIELD_NUMBER: _builtins.int
     lead_id: _builtins.str
     """The lead."""
     contact_id: _builtins.str
@@ -477,6 +498,22 @@ class QualifyLeadResponse(_message.Message):
     def disqualifiers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
         """Disqualify rules that hold, in the group `disqualify` and without points."""
 
+    @_builtins.property
+    def counterfactuals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Counterfactual]:
+        """Smallest single-fact changes that move tier or decision."""
+
+    @_builtins.property
+    def planned_effects(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedEffect]:
+        """What a commit does beside setting fields."""
+
+    @_builtins.property
+    def used_claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
+        """Claims that counted."""
+
+    @_builtins.property
+    def ignored_claims(self) -> _containers.RepeatedCompositeFieldContainer[Global___Evidence]:
+        """Claims that did not, for a known fact stands or the confidence is too low."""
+
     def __init__(
         self,
         *,
@@ -502,10 +539,14 @@ class QualifyLeadResponse(_message.Message):
         model_version: _builtins.int = ...,
         pending_decision: Global___Decision.ValueType = ...,
         disqualifiers: _abc.Iterable[Global___Contribution] | None = ...,
+        counterfactuals: _abc.Iterable[Global___Counterfactual] | None = ...,
+        planned_effects: _abc.Iterable[Global___PlannedEffect] | None = ...,
+        used_claims: _abc.Iterable[Global___Evidence] | None = ...,
+        ignored_claims: _abc.Iterable[Global___Evidence] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "plan_expire_time", b"plan_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "approval_reason", b"approval_reason", "confidence", b"confidence", "contact_id", b"contact_id", "contributions", b"contributions", "decision", b"decision", "disqualifiers", b"disqualifiers", "engagement", b"engagement", "fit", b"fit", "lead_id", b"lead_id", "missing", b"missing", "model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "pending_decision", b"pending_decision", "plan_expire_time", b"plan_expire_time", "plan_hash", b"plan_hash", "plan_id", b"plan_id", "planned_changes", b"planned_changes", "score", b"score", "tier", b"tier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "approval_reason", b"approval_reason", "confidence", b"confidence", "contact_id", b"contact_id", "contributions", b"contributions", "counterfactuals", b"counterfactuals", "decision", b"decision", "disqualifiers", b"disqualifiers", "engagement", b"engagement", "fit", b"fit", "ignored_claims", b"ignored_claims", "lead_id", b"lead_id", "missing", b"missing", "model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "pending_decision", b"pending_decision", "plan_expire_time", b"plan_expire_time", "plan_hash", b"plan_hash", "plan_id", b"plan_id", "planned_changes", b"planned_changes", "planned_effects", b"planned_effects", "score", b"score", "tier", b"tier", "used_claims", b"used_claims"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -521,6 +562,7 @@ class PublishScoringModelRequest(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    KEEP_ACTIVE_VERSION_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Id of your choice."""
     source: _builtins.str
@@ -529,6 +571,8 @@ class PublishScoringModelRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    keep_active_version: _builtins.bool
+    """Publishes it beside the active version, for trying; ActivateScoringModel makes it the one in use."""
     def __init__(
         self,
         *,
@@ -536,10 +580,11 @@ class PublishScoringModelRequest(_message.Message):
         source: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        keep_active_version: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_active_version", b"keep_active_version", "model_id", b"model_id", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -624,3 +669,657 @@ class ListScoringModelsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListScoringModelsResponse: _TypeAlias = ListScoringModelsResponse  # noqa: Y015
+
+@_typing.final
+class ActivateScoringModelRequest(_message.Message):
+    """Makes a version the one that qualifications use when they name none."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The model."""
+    version: _builtins.int
+    """The version."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "request_id", b"request_id", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActivateScoringModelRequest: _TypeAlias = ActivateScoringModelRequest  # noqa: Y015
+
+@_typing.final
+class ValidateScoringModelRequest(_message.Message):
+    """Finds everything that is wrong or doubtful in a document: errors, rules that cannot match, caps never reached, tiers never met."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The document as YAML or JSON text."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateScoringModelRequest: _TypeAlias = ValidateScoringModelRequest  # noqa: Y015
+
+@_typing.final
+class ListScoringModelVersionsRequest(_message.Message):
+    """Lists a model's versions, newest first, without their documents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The model."""
+    page_size: _builtins.int
+    """Scoring model versions per page; 0 for 50, at most 500."""
+    page_token: _builtins.str
+    """Token from the previous page."""
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListScoringModelVersionsRequest: _TypeAlias = ListScoringModelVersionsRequest  # noqa: Y015
+
+@_typing.final
+class BacktestModelRequest(_message.Message):
+    """Tries a model on history: each lead scored by what was known then; streams progress, then the result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_FIELD_NUMBER: _builtins.int
+    POSITIVE_VALUES_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LEAD_TIME_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """The model; empty for a draft."""
+    version: _builtins.int
+    """Its version; 0 for the active one."""
+    source: _builtins.str
+    """Or a draft document."""
+    outcome_field: _builtins.str
+    """The field that says how it ended, such as `lead.status` or `custom.won`."""
+    filter: _builtins.str
+    """AIP-160 filter on leads; empty for all."""
+    limit: _builtins.int
+    """Most leads, newest first; 0 for 10,000, at most 100,000."""
+    @_builtins.property
+    def positive_values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Values that mean a good end; empty for true, `converted`, `won`."""
+
+    @_builtins.property
+    def lead_time(self) -> _duration_pb2.Duration:
+        """How long before the outcome the score is taken; unset for the moment the lead was made."""
+
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        source: _builtins.str = ...,
+        outcome_field: _builtins.str = ...,
+        positive_values: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        lead_time: _duration_pb2.Duration | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lead_time", b"lead_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "lead_time", b"lead_time", "limit", b"limit", "model_id", b"model_id", "outcome_field", b"outcome_field", "positive_values", b"positive_values", "source", b"source", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestModelRequest: _TypeAlias = BacktestModelRequest  # noqa: Y015
+
+@_typing.final
+class ScoreLeadsRequest(_message.Message):
+    """Scores many leads without changing anything; streams results with progress."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAD_IDS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """AIP-160 filter on leads."""
+    model_id: _builtins.str
+    """The model; empty for `default`."""
+    version: _builtins.int
+    """Its version; 0 for the active one."""
+    limit: _builtins.int
+    """Most leads; 0 for all, at most 1,000,000."""
+    @_builtins.property
+    def lead_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The leads; or give a filter."""
+
+    @_builtins.property
+    def as_of(self) -> _timestamp_pb2.Timestamp:
+        """Facts observed after this instant are not read; unset for now."""
+
+    def __init__(
+        self,
+        *,
+        lead_ids: _abc.Iterable[_builtins.str] | None = ...,
+        filter: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        as_of: _timestamp_pb2.Timestamp | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "filter", b"filter", "lead_ids", b"lead_ids", "limit", b"limit", "model_id", b"model_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreLeadsRequest: _TypeAlias = ScoreLeadsRequest  # noqa: Y015
+
+@_typing.final
+class ValidateScoringModelResponse(_message.Message):
+    """What is wrong or doubtful."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Problem]:
+        """Errors: it cannot be published."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Problem]:
+        """Doubts: it can."""
+
+    def __init__(
+        self,
+        *,
+        problems: _abc.Iterable[_workflow_pb2.Problem] | None = ...,
+        warnings: _abc.Iterable[_workflow_pb2.Problem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "warnings", b"warnings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValidateScoringModelResponse: _TypeAlias = ValidateScoringModelResponse  # noqa: Y015
+
+@_typing.final
+class ListScoringModelVersionsResponse(_message.Message):
+    """A page of scoring model versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoringModel]:
+        """The scoring model versions."""
+
+    def __init__(
+        self,
+        *,
+        versions: _abc.Iterable[Global___ScoringModel] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListScoringModelVersionsResponse: _TypeAlias = ListScoringModelVersionsResponse  # noqa: Y015
+
+@_typing.final
+class Evidence(_message.Message):
+    """A claim of an agent: used by this qualification alone, never written to a record."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    OBSERVE_TIME_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The fact it is about, such as `contact.job_title`."""
+    source: _builtins.str
+    """Where it comes from, such as a URL."""
+    confidence: _builtins.float
+    """How sure the agent is, 0 to 1. The model says from where on a claim counts."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """What is claimed."""
+
+    @_builtins.property
+    def observe_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was seen; unset for now."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+        source: _builtins.str = ...,
+        observe_time: _timestamp_pb2.Timestamp | None = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["observe_time", b"observe_time", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "observe_time", b"observe_time", "path", b"path", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
+
+@_typing.final
+class Counterfactual(_message.Message):
+    """A smallest change of a single fact that moves tier or decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    WOULD_BE_FIELD_NUMBER: _builtins.int
+    RULE_ID_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """The fact."""
+    rule_id: _builtins.str
+    """The rule that would then hold, or no longer."""
+    score: _builtins.int
+    """The score then."""
+    tier: _builtins.str
+    """The tier then."""
+    decision: Global___Decision.ValueType
+    """The decision then."""
+    @_builtins.property
+    def value(self) -> _struct_pb2.Value:
+        """Its value now."""
+
+    @_builtins.property
+    def would_be(self) -> _struct_pb2.Value:
+        """The value that moves it."""
+
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        value: _struct_pb2.Value | None = ...,
+        would_be: _struct_pb2.Value | None = ...,
+        rule_id: _builtins.str = ...,
+        score: _builtins.int = ...,
+        tier: _builtins.str = ...,
+        decision: Global___Decision.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value", "would_be", b"would_be"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "path", b"path", "rule_id", b"rule_id", "score", b"score", "tier", b"tier", "value", b"value", "would_be", b"would_be"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Counterfactual: _TypeAlias = Counterfactual  # noqa: Y015
+
+@_typing.final
+class PlannedEffect(_message.Message):
+    """What a commit does beside setting fields."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """`enroll`, `event`, `assign`, `approval`."""
+    subject_id: _builtins.str
+    """The workflow, event type, member or approval."""
+    summary: _builtins.str
+    """In one line."""
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        summary: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "subject_id", b"subject_id", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedEffect: _TypeAlias = PlannedEffect  # noqa: Y015
+
+@_typing.final
+class ScoreBucket(_message.Message):
+    """Leads with a score in a range."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_SCORE_FIELD_NUMBER: _builtins.int
+    TO_SCORE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    POSITIVE_COUNT_FIELD_NUMBER: _builtins.int
+    from_score: _builtins.int
+    """Lowest score."""
+    to_score: _builtins.int
+    """Highest score."""
+    count: _builtins.int
+    """Leads."""
+    positive_count: _builtins.int
+    """With a good end."""
+    def __init__(
+        self,
+        *,
+        from_score: _builtins.int = ...,
+        to_score: _builtins.int = ...,
+        count: _builtins.int = ...,
+        positive_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from_score", b"from_score", "positive_count", b"positive_count", "to_score", b"to_score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreBucket: _TypeAlias = ScoreBucket  # noqa: Y015
+
+@_typing.final
+class CalibrationRow(_message.Message):
+    """How often a tier ended well."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    POSITIVE_COUNT_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    tier: _builtins.str
+    """The tier."""
+    count: _builtins.int
+    """Leads."""
+    positive_count: _builtins.int
+    """With a good end."""
+    rate: _builtins.float
+    """Share of them."""
+    low: _builtins.float
+    """Lower end of the 95 % interval (Wilson)."""
+    high: _builtins.float
+    """Upper end."""
+    def __init__(
+        self,
+        *,
+        tier: _builtins.str = ...,
+        count: _builtins.int = ...,
+        positive_count: _builtins.int = ...,
+        rate: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "high", b"high", "low", b"low", "positive_count", b"positive_count", "rate", b"rate", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CalibrationRow: _TypeAlias = CalibrationRow  # noqa: Y015
+
+@_typing.final
+class TierMove(_message.Message):
+    """Leads whose tier differs from the active version's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_TIER_FIELD_NUMBER: _builtins.int
+    TO_TIER_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    from_tier: _builtins.str
+    """Tier by the active version."""
+    to_tier: _builtins.str
+    """Tier by this one."""
+    count: _builtins.int
+    """Leads."""
+    def __init__(
+        self,
+        *,
+        from_tier: _builtins.str = ...,
+        to_tier: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "from_tier", b"from_tier", "to_tier", b"to_tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TierMove: _TypeAlias = TierMove  # noqa: Y015
+
+@_typing.final
+class BacktestResult(_message.Message):
+    """How a model would have done."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAD_COUNT_FIELD_NUMBER: _builtins.int
+    POSITIVE_COUNT_FIELD_NUMBER: _builtins.int
+    AUC_FIELD_NUMBER: _builtins.int
+    SCORE_BUCKETS_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ROWS_FIELD_NUMBER: _builtins.int
+    TIER_MOVES_FIELD_NUMBER: _builtins.int
+    MEAN_SCORE_CHANGE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_COUNT_FIELD_NUMBER: _builtins.int
+    UNMET_RULES_FIELD_NUMBER: _builtins.int
+    lead_count: _builtins.int
+    """Leads scored."""
+    positive_count: _builtins.int
+    """With a good end."""
+    auc: _builtins.float
+    """Area under the ROC curve, ties counted half; unset when one of the two ends is missing."""
+    mean_score_change: _builtins.float
+    """Mean difference of the scores, this minus the active one."""
+    left_out_count: _builtins.int
+    """Leads without a usable outcome or history."""
+    @_builtins.property
+    def score_buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoreBucket]:
+        """Scores."""
+
+    @_builtins.property
+    def calibration_rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___CalibrationRow]:
+        """By tier, best first."""
+
+    @_builtins.property
+    def tier_moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___TierMove]:
+        """Against the active version; empty when there is none, or it is this one."""
+
+    @_builtins.property
+    def unmet_rules(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rules that no lead met."""
+
+    def __init__(
+        self,
+        *,
+        lead_count: _builtins.int = ...,
+        positive_count: _builtins.int = ...,
+        auc: _builtins.float | None = ...,
+        score_buckets: _abc.Iterable[Global___ScoreBucket] | None = ...,
+        calibration_rows: _abc.Iterable[Global___CalibrationRow] | None = ...,
+        tier_moves: _abc.Iterable[Global___TierMove] | None = ...,
+        mean_score_change: _builtins.float = ...,
+        left_out_count: _builtins.int = ...,
+        unmet_rules: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auc", b"_auc", "auc", b"auc", "calibration_rows", b"calibration_rows", "lead_count", b"lead_count", "left_out_count", b"left_out_count", "mean_score_change", b"mean_score_change", "positive_count", b"positive_count", "score_buckets", b"score_buckets", "tier_moves", b"tier_moves", "unmet_rules", b"unmet_rules"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auc: _TypeAlias = _typing.Literal["auc"]  # noqa: Y015
+    _WhichOneofArgType__auc: _TypeAlias = _typing.Literal["_auc", b"_auc"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auc) -> _WhichOneofReturnType__auc | None: ...
+
+Global___BacktestResult: _TypeAlias = BacktestResult  # noqa: Y015
+
+@_typing.final
+class BacktestProgress(_message.Message):
+    """How far it is, and in the last message the result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    done_count: _builtins.int
+    """Leads scored."""
+    total_count: _builtins.int
+    """Leads in all."""
+    @_builtins.property
+    def result(self) -> Global___BacktestResult:
+        """The result; only in the last message."""
+
+    def __init__(
+        self,
+        *,
+        done_count: _builtins.int = ...,
+        total_count: _builtins.int = ...,
+        result: Global___BacktestResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "result", b"result", "total_count", b"total_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestProgress: _TypeAlias = BacktestProgress  # noqa: Y015
+
+@_typing.final
+class LeadScore(_message.Message):
+    """What a lead scores."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEAD_ID_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    FIT_FIELD_NUMBER: _builtins.int
+    ENGAGEMENT_FIELD_NUMBER: _builtins.int
+    TIER_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    lead_id: _builtins.str
+    """The lead."""
+    contact_id: _builtins.str
+    """Its contact."""
+    decision: Global___Decision.ValueType
+    """The decision."""
+    score: _builtins.int
+    """The score."""
+    fit: _builtins.int
+    """Fit part."""
+    engagement: _builtins.int
+    """Engagement part."""
+    tier: _builtins.str
+    """The tier."""
+    confidence: _builtins.float
+    """Share of reachable points whose inputs are known and fresh."""
+    error: _builtins.str
+    """Why it could not be scored; empty for one that was."""
+    def __init__(
+        self,
+        *,
+        lead_id: _builtins.str = ...,
+        contact_id: _builtins.str = ...,
+        decision: Global___Decision.ValueType = ...,
+        score: _builtins.int = ...,
+        fit: _builtins.int = ...,
+        engagement: _builtins.int = ...,
+        tier: _builtins.str = ...,
+        confidence: _builtins.float = ...,
+        error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "contact_id", b"contact_id", "decision", b"decision", "engagement", b"engagement", "error", b"error", "fit", b"fit", "lead_id", b"lead_id", "score", b"score", "tier", b"tier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeadScore: _TypeAlias = LeadScore  # noqa: Y015
+
+@_typing.final
+class ScoreLeadsProgress(_message.Message):
+    """Some results."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORES_FIELD_NUMBER: _builtins.int
+    DONE_COUNT_FIELD_NUMBER: _builtins.int
+    TOTAL_COUNT_FIELD_NUMBER: _builtins.int
+    done_count: _builtins.int
+    """Leads done."""
+    total_count: _builtins.int
+    """Leads in all."""
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeadScore]:
+        """The results."""
+
+    def __init__(
+        self,
+        *,
+        scores: _abc.Iterable[Global___LeadScore] | None = ...,
+        done_count: _builtins.int = ...,
+        total_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "scores", b"scores", "total_count", b"total_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoreLeadsProgress: _TypeAlias = ScoreLeadsProgress  # noqa: Y015

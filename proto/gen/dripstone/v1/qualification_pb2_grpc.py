@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from dripstone.v1 import qualification_pb2 as dripstone_dot_v1_dot_qualification__pb2
+from dripstone.v1 import routing_pb2 as dripstone_dot_v1_dot_routing__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -55,6 +56,71 @@ class QualificationServiceStub:
                 request_serializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelsRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelsResponse.FromString,
                 _registered_method=True)
+        self.ActivateScoringModel = channel.unary_unary(
+                '/dripstone.v1.QualificationService/ActivateScoringModel',
+                request_serializer=dripstone_dot_v1_dot_qualification__pb2.ActivateScoringModelRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_qualification__pb2.ScoringModel.FromString,
+                _registered_method=True)
+        self.ValidateScoringModel = channel.unary_unary(
+                '/dripstone.v1.QualificationService/ValidateScoringModel',
+                request_serializer=dripstone_dot_v1_dot_qualification__pb2.ValidateScoringModelRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_qualification__pb2.ValidateScoringModelResponse.FromString,
+                _registered_method=True)
+        self.ListScoringModelVersions = channel.unary_unary(
+                '/dripstone.v1.QualificationService/ListScoringModelVersions',
+                request_serializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelVersionsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelVersionsResponse.FromString,
+                _registered_method=True)
+        self.BacktestModel = channel.unary_stream(
+                '/dripstone.v1.QualificationService/BacktestModel',
+                request_serializer=dripstone_dot_v1_dot_qualification__pb2.BacktestModelRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_qualification__pb2.BacktestProgress.FromString,
+                _registered_method=True)
+        self.ScoreLeads = channel.unary_stream(
+                '/dripstone.v1.QualificationService/ScoreLeads',
+                request_serializer=dripstone_dot_v1_dot_qualification__pb2.ScoreLeadsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_qualification__pb2.ScoreLeadsProgress.FromString,
+                _registered_method=True)
+        self.PublishRouting = channel.unary_unary(
+                '/dripstone.v1.QualificationService/PublishRouting',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.PublishRoutingRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.Routing.FromString,
+                _registered_method=True)
+        self.GetRouting = channel.unary_unary(
+                '/dripstone.v1.QualificationService/GetRouting',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.GetRoutingRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.Routing.FromString,
+                _registered_method=True)
+        self.ListRoutings = channel.unary_unary(
+                '/dripstone.v1.QualificationService/ListRoutings',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.ListRoutingsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.ListRoutingsResponse.FromString,
+                _registered_method=True)
+        self.AssignOwner = channel.unary_unary(
+                '/dripstone.v1.QualificationService/AssignOwner',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.AssignOwnerRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+                _registered_method=True)
+        self.AcceptAssignment = channel.unary_unary(
+                '/dripstone.v1.QualificationService/AcceptAssignment',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.AcceptAssignmentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+                _registered_method=True)
+        self.DeclineAssignment = channel.unary_unary(
+                '/dripstone.v1.QualificationService/DeclineAssignment',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.DeclineAssignmentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+                _registered_method=True)
+        self.GetAssignment = channel.unary_unary(
+                '/dripstone.v1.QualificationService/GetAssignment',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.GetAssignmentRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+                _registered_method=True)
+        self.ListAssignments = channel.unary_unary(
+                '/dripstone.v1.QualificationService/ListAssignments',
+                request_serializer=dripstone_dot_v1_dot_routing__pb2.ListAssignmentsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_routing__pb2.ListAssignmentsResponse.FromString,
+                _registered_method=True)
 
 
 class QualificationServiceServicer:
@@ -89,6 +155,97 @@ class QualificationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ActivateScoringModel(self, request, context):
+        """Makes a version the one that qualifications use when they name none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ValidateScoringModel(self, request, context):
+        """Finds everything that is wrong or doubtful in a document: errors, rules that cannot match, caps never reached, tiers never met.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListScoringModelVersions(self, request, context):
+        """Lists a model's versions, newest first, without their documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BacktestModel(self, request, context):
+        """Tries a model on history: each lead scored by what was known then; streams progress, then the result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScoreLeads(self, request, context):
+        """Scores many leads without changing anything; streams results with progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishRouting(self, request, context):
+        """Compiles a routing document and makes it the newest version under its id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRouting(self, request, context):
+        """Returns a routing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRoutings(self, request, context):
+        """Lists routings, newest first, without their documents.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignOwner(self, request, context):
+        """Assigns a lead an owner by a routing, or to a named member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AcceptAssignment(self, request, context):
+        """Says that the owner has responded; the SLA timer ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeclineAssignment(self, request, context):
+        """Gives a lead back; it is routed again without the one who declined.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAssignment(self, request, context):
+        """Returns an assignment with everybody who was passed over.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAssignments(self, request, context):
+        """Lists assignments, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QualificationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +268,71 @@ def add_QualificationServiceServicer_to_server(servicer, server):
                     servicer.ListScoringModels,
                     request_deserializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelsRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelsResponse.SerializeToString,
+            ),
+            'ActivateScoringModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivateScoringModel,
+                    request_deserializer=dripstone_dot_v1_dot_qualification__pb2.ActivateScoringModelRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_qualification__pb2.ScoringModel.SerializeToString,
+            ),
+            'ValidateScoringModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ValidateScoringModel,
+                    request_deserializer=dripstone_dot_v1_dot_qualification__pb2.ValidateScoringModelRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_qualification__pb2.ValidateScoringModelResponse.SerializeToString,
+            ),
+            'ListScoringModelVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListScoringModelVersions,
+                    request_deserializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelVersionsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_qualification__pb2.ListScoringModelVersionsResponse.SerializeToString,
+            ),
+            'BacktestModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.BacktestModel,
+                    request_deserializer=dripstone_dot_v1_dot_qualification__pb2.BacktestModelRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_qualification__pb2.BacktestProgress.SerializeToString,
+            ),
+            'ScoreLeads': grpc.unary_stream_rpc_method_handler(
+                    servicer.ScoreLeads,
+                    request_deserializer=dripstone_dot_v1_dot_qualification__pb2.ScoreLeadsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_qualification__pb2.ScoreLeadsProgress.SerializeToString,
+            ),
+            'PublishRouting': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishRouting,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.PublishRoutingRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.Routing.SerializeToString,
+            ),
+            'GetRouting': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRouting,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.GetRoutingRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.Routing.SerializeToString,
+            ),
+            'ListRoutings': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRoutings,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.ListRoutingsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.ListRoutingsResponse.SerializeToString,
+            ),
+            'AssignOwner': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignOwner,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.AssignOwnerRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.Assignment.SerializeToString,
+            ),
+            'AcceptAssignment': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptAssignment,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.AcceptAssignmentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.Assignment.SerializeToString,
+            ),
+            'DeclineAssignment': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeclineAssignment,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.DeclineAssignmentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.Assignment.SerializeToString,
+            ),
+            'GetAssignment': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAssignment,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.GetAssignmentRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.Assignment.SerializeToString,
+            ),
+            'ListAssignments': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAssignments,
+                    request_deserializer=dripstone_dot_v1_dot_routing__pb2.ListAssignmentsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_routing__pb2.ListAssignmentsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +444,357 @@ class QualificationService:
             '/dripstone.v1.QualificationService/ListScoringModels',
             dripstone_dot_v1_dot_qualification__pb2.ListScoringModelsRequest.SerializeToString,
             dripstone_dot_v1_dot_qualification__pb2.ListScoringModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivateScoringModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/ActivateScoringModel',
+            dripstone_dot_v1_dot_qualification__pb2.ActivateScoringModelRequest.SerializeToString,
+            dripstone_dot_v1_dot_qualification__pb2.ScoringModel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ValidateScoringModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/ValidateScoringModel',
+            dripstone_dot_v1_dot_qualification__pb2.ValidateScoringModelRequest.SerializeToString,
+            dripstone_dot_v1_dot_qualification__pb2.ValidateScoringModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListScoringModelVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/ListScoringModelVersions',
+            dripstone_dot_v1_dot_qualification__pb2.ListScoringModelVersionsRequest.SerializeToString,
+            dripstone_dot_v1_dot_qualification__pb2.ListScoringModelVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BacktestModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/BacktestModel',
+            dripstone_dot_v1_dot_qualification__pb2.BacktestModelRequest.SerializeToString,
+            dripstone_dot_v1_dot_qualification__pb2.BacktestProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScoreLeads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/ScoreLeads',
+            dripstone_dot_v1_dot_qualification__pb2.ScoreLeadsRequest.SerializeToString,
+            dripstone_dot_v1_dot_qualification__pb2.ScoreLeadsProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishRouting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/PublishRouting',
+            dripstone_dot_v1_dot_routing__pb2.PublishRoutingRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.Routing.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRouting(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/GetRouting',
+            dripstone_dot_v1_dot_routing__pb2.GetRoutingRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.Routing.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRoutings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/ListRoutings',
+            dripstone_dot_v1_dot_routing__pb2.ListRoutingsRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.ListRoutingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignOwner(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/AssignOwner',
+            dripstone_dot_v1_dot_routing__pb2.AssignOwnerRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptAssignment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/AcceptAssignment',
+            dripstone_dot_v1_dot_routing__pb2.AcceptAssignmentRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeclineAssignment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/DeclineAssignment',
+            dripstone_dot_v1_dot_routing__pb2.DeclineAssignmentRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAssignment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/GetAssignment',
+            dripstone_dot_v1_dot_routing__pb2.GetAssignmentRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.Assignment.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAssignments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.QualificationService/ListAssignments',
+            dripstone_dot_v1_dot_routing__pb2.ListAssignmentsRequest.SerializeToString,
+            dripstone_dot_v1_dot_routing__pb2.ListAssignmentsResponse.FromString,
             options,
             channel_credentials,
             insecure,

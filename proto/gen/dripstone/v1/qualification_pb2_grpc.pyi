@@ -5,6 +5,7 @@ Lead qualification: scoring models and the decision with its exact reasons."""
 
 from collections import abc as _abc
 from dripstone.v1 import qualification_pb2 as _qualification_pb2
+from dripstone.v1 import routing_pb2 as _routing_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -41,6 +42,32 @@ class QualificationServiceStub:
     """Returns a scoring model, newest version or the one asked for."""
     ListScoringModels: _grpc.UnaryUnaryMultiCallable[_qualification_pb2.ListScoringModelsRequest, _qualification_pb2.ListScoringModelsResponse]
     """Lists scoring models, newest first, without their documents."""
+    ActivateScoringModel: _grpc.UnaryUnaryMultiCallable[_qualification_pb2.ActivateScoringModelRequest, _qualification_pb2.ScoringModel]
+    """Makes a version the one that qualifications use when they name none."""
+    ValidateScoringModel: _grpc.UnaryUnaryMultiCallable[_qualification_pb2.ValidateScoringModelRequest, _qualification_pb2.ValidateScoringModelResponse]
+    """Finds everything that is wrong or doubtful in a document: errors, rules that cannot match, caps never reached, tiers never met."""
+    ListScoringModelVersions: _grpc.UnaryUnaryMultiCallable[_qualification_pb2.ListScoringModelVersionsRequest, _qualification_pb2.ListScoringModelVersionsResponse]
+    """Lists a model's versions, newest first, without their documents."""
+    BacktestModel: _grpc.UnaryStreamMultiCallable[_qualification_pb2.BacktestModelRequest, _qualification_pb2.BacktestProgress]
+    """Tries a model on history: each lead scored by what was known then; streams progress, then the result."""
+    ScoreLeads: _grpc.UnaryStreamMultiCallable[_qualification_pb2.ScoreLeadsRequest, _qualification_pb2.ScoreLeadsProgress]
+    """Scores many leads without changing anything; streams results with progress."""
+    PublishRouting: _grpc.UnaryUnaryMultiCallable[_routing_pb2.PublishRoutingRequest, _routing_pb2.Routing]
+    """Compiles a routing document and makes it the newest version under its id."""
+    GetRouting: _grpc.UnaryUnaryMultiCallable[_routing_pb2.GetRoutingRequest, _routing_pb2.Routing]
+    """Returns a routing."""
+    ListRoutings: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListRoutingsRequest, _routing_pb2.ListRoutingsResponse]
+    """Lists routings, newest first, without their documents."""
+    AssignOwner: _grpc.UnaryUnaryMultiCallable[_routing_pb2.AssignOwnerRequest, _routing_pb2.Assignment]
+    """Assigns a lead an owner by a routing, or to a named member."""
+    AcceptAssignment: _grpc.UnaryUnaryMultiCallable[_routing_pb2.AcceptAssignmentRequest, _routing_pb2.Assignment]
+    """Says that the owner has responded; the SLA timer ends."""
+    DeclineAssignment: _grpc.UnaryUnaryMultiCallable[_routing_pb2.DeclineAssignmentRequest, _routing_pb2.Assignment]
+    """Gives a lead back; it is routed again without the one who declined."""
+    GetAssignment: _grpc.UnaryUnaryMultiCallable[_routing_pb2.GetAssignmentRequest, _routing_pb2.Assignment]
+    """Returns an assignment with everybody who was passed over."""
+    ListAssignments: _grpc.UnaryUnaryMultiCallable[_routing_pb2.ListAssignmentsRequest, _routing_pb2.ListAssignmentsResponse]
+    """Lists assignments, newest first."""
 
 @_typing.type_check_only
 class QualificationServiceAsyncStub(QualificationServiceStub):
@@ -55,6 +82,32 @@ class QualificationServiceAsyncStub(QualificationServiceStub):
     """Returns a scoring model, newest version or the one asked for."""
     ListScoringModels: _aio.UnaryUnaryMultiCallable[_qualification_pb2.ListScoringModelsRequest, _qualification_pb2.ListScoringModelsResponse]  # type: ignore[assignment]
     """Lists scoring models, newest first, without their documents."""
+    ActivateScoringModel: _aio.UnaryUnaryMultiCallable[_qualification_pb2.ActivateScoringModelRequest, _qualification_pb2.ScoringModel]  # type: ignore[assignment]
+    """Makes a version the one that qualifications use when they name none."""
+    ValidateScoringModel: _aio.UnaryUnaryMultiCallable[_qualification_pb2.ValidateScoringModelRequest, _qualification_pb2.ValidateScoringModelResponse]  # type: ignore[assignment]
+    """Finds everything that is wrong or doubtful in a document: errors, rules that cannot match, caps never reached, tiers never met."""
+    ListScoringModelVersions: _aio.UnaryUnaryMultiCallable[_qualification_pb2.ListScoringModelVersionsRequest, _qualification_pb2.ListScoringModelVersionsResponse]  # type: ignore[assignment]
+    """Lists a model's versions, newest first, without their documents."""
+    BacktestModel: _aio.UnaryStreamMultiCallable[_qualification_pb2.BacktestModelRequest, _qualification_pb2.BacktestProgress]  # type: ignore[assignment]
+    """Tries a model on history: each lead scored by what was known then; streams progress, then the result."""
+    ScoreLeads: _aio.UnaryStreamMultiCallable[_qualification_pb2.ScoreLeadsRequest, _qualification_pb2.ScoreLeadsProgress]  # type: ignore[assignment]
+    """Scores many leads without changing anything; streams results with progress."""
+    PublishRouting: _aio.UnaryUnaryMultiCallable[_routing_pb2.PublishRoutingRequest, _routing_pb2.Routing]  # type: ignore[assignment]
+    """Compiles a routing document and makes it the newest version under its id."""
+    GetRouting: _aio.UnaryUnaryMultiCallable[_routing_pb2.GetRoutingRequest, _routing_pb2.Routing]  # type: ignore[assignment]
+    """Returns a routing."""
+    ListRoutings: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListRoutingsRequest, _routing_pb2.ListRoutingsResponse]  # type: ignore[assignment]
+    """Lists routings, newest first, without their documents."""
+    AssignOwner: _aio.UnaryUnaryMultiCallable[_routing_pb2.AssignOwnerRequest, _routing_pb2.Assignment]  # type: ignore[assignment]
+    """Assigns a lead an owner by a routing, or to a named member."""
+    AcceptAssignment: _aio.UnaryUnaryMultiCallable[_routing_pb2.AcceptAssignmentRequest, _routing_pb2.Assignment]  # type: ignore[assignment]
+    """Says that the owner has responded; the SLA timer ends."""
+    DeclineAssignment: _aio.UnaryUnaryMultiCallable[_routing_pb2.DeclineAssignmentRequest, _routing_pb2.Assignment]  # type: ignore[assignment]
+    """Gives a lead back; it is routed again without the one who declined."""
+    GetAssignment: _aio.UnaryUnaryMultiCallable[_routing_pb2.GetAssignmentRequest, _routing_pb2.Assignment]  # type: ignore[assignment]
+    """Returns an assignment with everybody who was passed over."""
+    ListAssignments: _aio.UnaryUnaryMultiCallable[_routing_pb2.ListAssignmentsRequest, _routing_pb2.ListAssignmentsResponse]  # type: ignore[assignment]
+    """Lists assignments, newest first."""
 
 class QualificationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Scoring models and qualification."""
@@ -90,5 +143,109 @@ class QualificationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_qualification_pb2.ListScoringModelsResponse, _abc.Awaitable[_qualification_pb2.ListScoringModelsResponse]]:
         """Lists scoring models, newest first, without their documents."""
+
+    @_abc_1.abstractmethod
+    def ActivateScoringModel(
+        self,
+        request: _qualification_pb2.ActivateScoringModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_qualification_pb2.ScoringModel, _abc.Awaitable[_qualification_pb2.ScoringModel]]:
+        """Makes a version the one that qualifications use when they name none."""
+
+    @_abc_1.abstractmethod
+    def ValidateScoringModel(
+        self,
+        request: _qualification_pb2.ValidateScoringModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_qualification_pb2.ValidateScoringModelResponse, _abc.Awaitable[_qualification_pb2.ValidateScoringModelResponse]]:
+        """Finds everything that is wrong or doubtful in a document: errors, rules that cannot match, caps never reached, tiers never met."""
+
+    @_abc_1.abstractmethod
+    def ListScoringModelVersions(
+        self,
+        request: _qualification_pb2.ListScoringModelVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_qualification_pb2.ListScoringModelVersionsResponse, _abc.Awaitable[_qualification_pb2.ListScoringModelVersionsResponse]]:
+        """Lists a model's versions, newest first, without their documents."""
+
+    @_abc_1.abstractmethod
+    def BacktestModel(
+        self,
+        request: _qualification_pb2.BacktestModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_qualification_pb2.BacktestProgress], _abc.AsyncIterator[_qualification_pb2.BacktestProgress]]:
+        """Tries a model on history: each lead scored by what was known then; streams progress, then the result."""
+
+    @_abc_1.abstractmethod
+    def ScoreLeads(
+        self,
+        request: _qualification_pb2.ScoreLeadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_qualification_pb2.ScoreLeadsProgress], _abc.AsyncIterator[_qualification_pb2.ScoreLeadsProgress]]:
+        """Scores many leads without changing anything; streams results with progress."""
+
+    @_abc_1.abstractmethod
+    def PublishRouting(
+        self,
+        request: _routing_pb2.PublishRoutingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.Routing, _abc.Awaitable[_routing_pb2.Routing]]:
+        """Compiles a routing document and makes it the newest version under its id."""
+
+    @_abc_1.abstractmethod
+    def GetRouting(
+        self,
+        request: _routing_pb2.GetRoutingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.Routing, _abc.Awaitable[_routing_pb2.Routing]]:
+        """Returns a routing."""
+
+    @_abc_1.abstractmethod
+    def ListRoutings(
+        self,
+        request: _routing_pb2.ListRoutingsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.ListRoutingsResponse, _abc.Awaitable[_routing_pb2.ListRoutingsResponse]]:
+        """Lists routings, newest first, without their documents."""
+
+    @_abc_1.abstractmethod
+    def AssignOwner(
+        self,
+        request: _routing_pb2.AssignOwnerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.Assignment, _abc.Awaitable[_routing_pb2.Assignment]]:
+        """Assigns a lead an owner by a routing, or to a named member."""
+
+    @_abc_1.abstractmethod
+    def AcceptAssignment(
+        self,
+        request: _routing_pb2.AcceptAssignmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.Assignment, _abc.Awaitable[_routing_pb2.Assignment]]:
+        """Says that the owner has responded; the SLA timer ends."""
+
+    @_abc_1.abstractmethod
+    def DeclineAssignment(
+        self,
+        request: _routing_pb2.DeclineAssignmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.Assignment, _abc.Awaitable[_routing_pb2.Assignment]]:
+        """Gives a lead back; it is routed again without the one who declined."""
+
+    @_abc_1.abstractmethod
+    def GetAssignment(
+        self,
+        request: _routing_pb2.GetAssignmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.Assignment, _abc.Awaitable[_routing_pb2.Assignment]]:
+        """Returns an assignment with everybody who was passed over."""
+
+    @_abc_1.abstractmethod
+    def ListAssignments(
+        self,
+        request: _routing_pb2.ListAssignmentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_routing_pb2.ListAssignmentsResponse, _abc.Awaitable[_routing_pb2.ListAssignmentsResponse]]:
+        """Lists assignments, newest first."""
 
 def add_QualificationServiceServicer_to_server(servicer: QualificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,7 +3,11 @@
 import grpc
 import warnings
 
+from dripstone.v1 import duplicate_pb2 as dripstone_dot_v1_dot_duplicate__pb2
+from dripstone.v1 import plan_pb2 as dripstone_dot_v1_dot_plan__pb2
 from dripstone.v1 import record_pb2 as dripstone_dot_v1_dot_record__pb2
+from dripstone.v1 import record_type_pb2 as dripstone_dot_v1_dot_record__type__pb2
+from dripstone.v1 import transfer_pb2 as dripstone_dot_v1_dot_transfer__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -124,6 +128,126 @@ class RecordServiceStub:
                 '/dripstone.v1.RecordService/ListRecordChanges',
                 request_serializer=dripstone_dot_v1_dot_record__pb2.ListRecordChangesRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_record__pb2.ListRecordChangesResponse.FromString,
+                _registered_method=True)
+        self.ListRecordTypes = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListRecordTypes',
+                request_serializer=dripstone_dot_v1_dot_record__type__pb2.ListRecordTypesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__type__pb2.ListRecordTypesResponse.FromString,
+                _registered_method=True)
+        self.DefineRecordType = channel.unary_unary(
+                '/dripstone.v1.RecordService/DefineRecordType',
+                request_serializer=dripstone_dot_v1_dot_record__type__pb2.DefineRecordTypeRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__type__pb2.RecordType.FromString,
+                _registered_method=True)
+        self.DefineField = channel.unary_unary(
+                '/dripstone.v1.RecordService/DefineField',
+                request_serializer=dripstone_dot_v1_dot_record__type__pb2.DefineFieldRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__type__pb2.FieldDefinition.FromString,
+                _registered_method=True)
+        self.ArchiveField = channel.unary_unary(
+                '/dripstone.v1.RecordService/ArchiveField',
+                request_serializer=dripstone_dot_v1_dot_record__type__pb2.ArchiveFieldRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__type__pb2.FieldDefinition.FromString,
+                _registered_method=True)
+        self.ListPipelines = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListPipelines',
+                request_serializer=dripstone_dot_v1_dot_record__type__pb2.ListPipelinesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__type__pb2.ListPipelinesResponse.FromString,
+                _registered_method=True)
+        self.PutPipeline = channel.unary_unary(
+                '/dripstone.v1.RecordService/PutPipeline',
+                request_serializer=dripstone_dot_v1_dot_record__type__pb2.PutPipelineRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__type__pb2.Pipeline.FromString,
+                _registered_method=True)
+        self.GetPipelineBoard = channel.unary_unary(
+                '/dripstone.v1.RecordService/GetPipelineBoard',
+                request_serializer=dripstone_dot_v1_dot_record__type__pb2.GetPipelineBoardRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__type__pb2.PipelineBoard.FromString,
+                _registered_method=True)
+        self.FindRecords = channel.unary_unary(
+                '/dripstone.v1.RecordService/FindRecords',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.FindRecordsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.FindRecordsResponse.FromString,
+                _registered_method=True)
+        self.DeleteRecord = channel.unary_unary(
+                '/dripstone.v1.RecordService/DeleteRecord',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.DeleteRecordRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Record.FromString,
+                _registered_method=True)
+        self.RestoreRecord = channel.unary_unary(
+                '/dripstone.v1.RecordService/RestoreRecord',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.RestoreRecordRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Record.FromString,
+                _registered_method=True)
+        self.ListChangeEvents = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListChangeEvents',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListChangeEventsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListChangeEventsResponse.FromString,
+                _registered_method=True)
+        self.RevertChanges = channel.unary_unary(
+                '/dripstone.v1.RecordService/RevertChanges',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.RevertChangesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.RevertChangesResponse.FromString,
+                _registered_method=True)
+        self.PlanBulkUpdate = channel.unary_unary(
+                '/dripstone.v1.RecordService/PlanBulkUpdate',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.PlanBulkUpdateRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+                _registered_method=True)
+        self.EraseContact = channel.unary_unary(
+                '/dripstone.v1.RecordService/EraseContact',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.EraseContactRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.Erasure.FromString,
+                _registered_method=True)
+        self.ListErasures = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListErasures',
+                request_serializer=dripstone_dot_v1_dot_record__pb2.ListErasuresRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_record__pb2.ListErasuresResponse.FromString,
+                _registered_method=True)
+        self.ListDuplicates = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListDuplicates',
+                request_serializer=dripstone_dot_v1_dot_duplicate__pb2.ListDuplicatesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_duplicate__pb2.ListDuplicatesResponse.FromString,
+                _registered_method=True)
+        self.DismissDuplicate = channel.unary_unary(
+                '/dripstone.v1.RecordService/DismissDuplicate',
+                request_serializer=dripstone_dot_v1_dot_duplicate__pb2.DismissDuplicateRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_duplicate__pb2.DuplicatePair.FromString,
+                _registered_method=True)
+        self.ExportRecords = channel.unary_stream(
+                '/dripstone.v1.RecordService/ExportRecords',
+                request_serializer=dripstone_dot_v1_dot_transfer__pb2.ExportRecordsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_transfer__pb2.ExportRecordsResponse.FromString,
+                _registered_method=True)
+        self.CreateImport = channel.unary_unary(
+                '/dripstone.v1.RecordService/CreateImport',
+                request_serializer=dripstone_dot_v1_dot_transfer__pb2.CreateImportRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+                _registered_method=True)
+        self.StartImport = channel.unary_unary(
+                '/dripstone.v1.RecordService/StartImport',
+                request_serializer=dripstone_dot_v1_dot_transfer__pb2.StartImportRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+                _registered_method=True)
+        self.CancelImport = channel.unary_unary(
+                '/dripstone.v1.RecordService/CancelImport',
+                request_serializer=dripstone_dot_v1_dot_transfer__pb2.CancelImportRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+                _registered_method=True)
+        self.GetImport = channel.unary_unary(
+                '/dripstone.v1.RecordService/GetImport',
+                request_serializer=dripstone_dot_v1_dot_transfer__pb2.GetImportRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+                _registered_method=True)
+        self.ListImports = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListImports',
+                request_serializer=dripstone_dot_v1_dot_transfer__pb2.ListImportsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_transfer__pb2.ListImportsResponse.FromString,
+                _registered_method=True)
+        self.ListImportRows = channel.unary_unary(
+                '/dripstone.v1.RecordService/ListImportRows',
+                request_serializer=dripstone_dot_v1_dot_transfer__pb2.ListImportRowsRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_transfer__pb2.ListImportRowsResponse.FromString,
                 _registered_method=True)
 
 
@@ -257,6 +381,174 @@ class RecordServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRecordTypes(self, request, context):
+        """Lists the types of records there are, each with its fields.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DefineRecordType(self, request, context):
+        """Defines a type of custom objects, or changes its names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DefineField(self, request, context):
+        """Defines a custom field, or changes it where no stored value contradicts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ArchiveField(self, request, context):
+        """Takes a custom field out of use: values stay readable in history, new ones are refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPipelines(self, request, context):
+        """Lists pipelines with their stages in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutPipeline(self, request, context):
+        """Creates a pipeline or replaces its stages; a stage that opportunities stand in cannot go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPipelineBoard(self, request, context):
+        """Counts and sums the opportunities of each stage.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindRecords(self, request, context):
+        """Finds records by words: names, e-mails, phones, domains, texts of notes; best first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRecord(self, request, context):
+        """Deletes a record so that it can be restored: it is found no more, its enrollments end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreRecord(self, request, context):
+        """Takes a deletion back; what took its e-mail meanwhile is a conflict.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChangeEvents(self, request, context):
+        """Lists changes of all records, oldest first after a cursor, so that a reader misses none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevertChanges(self, request, context):
+        """Takes changes back: single ones, or everything that one cause did; what has changed since stays and is told.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PlanBulkUpdate(self, request, context):
+        """Plans setting fields in all records that a filter finds; apply it by ApplyPlan.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseContact(self, request, context):
+        """Erases a person for good: fields, history, events and messages lose what is personal; a tombstone and hashed addresses stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListErasures(self, request, context):
+        """Lists erasures, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDuplicates(self, request, context):
+        """Lists pairs of records that are probably the same, likeliest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DismissDuplicate(self, request, context):
+        """Says that a pair are two; it is not shown again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportRecords(self, request, context):
+        """Streams records as one bundle, cross-referenced by public ids; gone on after a break by its cursor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateImport(self, request, context):
+        """Takes a file in, checks every row and shows what it would do; StartImport does it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StartImport(self, request, context):
+        """Carries out a checked import, in batches, going on after a crash.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelImport(self, request, context):
+        """Stops an import; rows done stay, and RevertChanges takes them back by the cause `import:<id>`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImport(self, request, context):
+        """Returns an import with its progress.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImports(self, request, context):
+        """Lists imports, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListImportRows(self, request, context):
+        """Lists what becomes of each row.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecordServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -349,6 +641,126 @@ def add_RecordServiceServicer_to_server(servicer, server):
                     servicer.ListRecordChanges,
                     request_deserializer=dripstone_dot_v1_dot_record__pb2.ListRecordChangesRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_record__pb2.ListRecordChangesResponse.SerializeToString,
+            ),
+            'ListRecordTypes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRecordTypes,
+                    request_deserializer=dripstone_dot_v1_dot_record__type__pb2.ListRecordTypesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__type__pb2.ListRecordTypesResponse.SerializeToString,
+            ),
+            'DefineRecordType': grpc.unary_unary_rpc_method_handler(
+                    servicer.DefineRecordType,
+                    request_deserializer=dripstone_dot_v1_dot_record__type__pb2.DefineRecordTypeRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__type__pb2.RecordType.SerializeToString,
+            ),
+            'DefineField': grpc.unary_unary_rpc_method_handler(
+                    servicer.DefineField,
+                    request_deserializer=dripstone_dot_v1_dot_record__type__pb2.DefineFieldRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__type__pb2.FieldDefinition.SerializeToString,
+            ),
+            'ArchiveField': grpc.unary_unary_rpc_method_handler(
+                    servicer.ArchiveField,
+                    request_deserializer=dripstone_dot_v1_dot_record__type__pb2.ArchiveFieldRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__type__pb2.FieldDefinition.SerializeToString,
+            ),
+            'ListPipelines': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPipelines,
+                    request_deserializer=dripstone_dot_v1_dot_record__type__pb2.ListPipelinesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__type__pb2.ListPipelinesResponse.SerializeToString,
+            ),
+            'PutPipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutPipeline,
+                    request_deserializer=dripstone_dot_v1_dot_record__type__pb2.PutPipelineRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__type__pb2.Pipeline.SerializeToString,
+            ),
+            'GetPipelineBoard': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPipelineBoard,
+                    request_deserializer=dripstone_dot_v1_dot_record__type__pb2.GetPipelineBoardRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__type__pb2.PipelineBoard.SerializeToString,
+            ),
+            'FindRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindRecords,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.FindRecordsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.FindRecordsResponse.SerializeToString,
+            ),
+            'DeleteRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRecord,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.DeleteRecordRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Record.SerializeToString,
+            ),
+            'RestoreRecord': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreRecord,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.RestoreRecordRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Record.SerializeToString,
+            ),
+            'ListChangeEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChangeEvents,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListChangeEventsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListChangeEventsResponse.SerializeToString,
+            ),
+            'RevertChanges': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevertChanges,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.RevertChangesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.RevertChangesResponse.SerializeToString,
+            ),
+            'PlanBulkUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanBulkUpdate,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.PlanBulkUpdateRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_plan__pb2.Plan.SerializeToString,
+            ),
+            'EraseContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseContact,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.EraseContactRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.Erasure.SerializeToString,
+            ),
+            'ListErasures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListErasures,
+                    request_deserializer=dripstone_dot_v1_dot_record__pb2.ListErasuresRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_record__pb2.ListErasuresResponse.SerializeToString,
+            ),
+            'ListDuplicates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDuplicates,
+                    request_deserializer=dripstone_dot_v1_dot_duplicate__pb2.ListDuplicatesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_duplicate__pb2.ListDuplicatesResponse.SerializeToString,
+            ),
+            'DismissDuplicate': grpc.unary_unary_rpc_method_handler(
+                    servicer.DismissDuplicate,
+                    request_deserializer=dripstone_dot_v1_dot_duplicate__pb2.DismissDuplicateRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_duplicate__pb2.DuplicatePair.SerializeToString,
+            ),
+            'ExportRecords': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportRecords,
+                    request_deserializer=dripstone_dot_v1_dot_transfer__pb2.ExportRecordsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_transfer__pb2.ExportRecordsResponse.SerializeToString,
+            ),
+            'CreateImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateImport,
+                    request_deserializer=dripstone_dot_v1_dot_transfer__pb2.CreateImportRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_transfer__pb2.Import.SerializeToString,
+            ),
+            'StartImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartImport,
+                    request_deserializer=dripstone_dot_v1_dot_transfer__pb2.StartImportRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_transfer__pb2.Import.SerializeToString,
+            ),
+            'CancelImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelImport,
+                    request_deserializer=dripstone_dot_v1_dot_transfer__pb2.CancelImportRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_transfer__pb2.Import.SerializeToString,
+            ),
+            'GetImport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImport,
+                    request_deserializer=dripstone_dot_v1_dot_transfer__pb2.GetImportRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_transfer__pb2.Import.SerializeToString,
+            ),
+            'ListImports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImports,
+                    request_deserializer=dripstone_dot_v1_dot_transfer__pb2.ListImportsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_transfer__pb2.ListImportsResponse.SerializeToString,
+            ),
+            'ListImportRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListImportRows,
+                    request_deserializer=dripstone_dot_v1_dot_transfer__pb2.ListImportRowsRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_transfer__pb2.ListImportRowsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -838,6 +1250,654 @@ class RecordService:
             '/dripstone.v1.RecordService/ListRecordChanges',
             dripstone_dot_v1_dot_record__pb2.ListRecordChangesRequest.SerializeToString,
             dripstone_dot_v1_dot_record__pb2.ListRecordChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRecordTypes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListRecordTypes',
+            dripstone_dot_v1_dot_record__type__pb2.ListRecordTypesRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__type__pb2.ListRecordTypesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefineRecordType(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/DefineRecordType',
+            dripstone_dot_v1_dot_record__type__pb2.DefineRecordTypeRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__type__pb2.RecordType.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefineField(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/DefineField',
+            dripstone_dot_v1_dot_record__type__pb2.DefineFieldRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__type__pb2.FieldDefinition.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ArchiveField(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ArchiveField',
+            dripstone_dot_v1_dot_record__type__pb2.ArchiveFieldRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__type__pb2.FieldDefinition.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPipelines(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListPipelines',
+            dripstone_dot_v1_dot_record__type__pb2.ListPipelinesRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__type__pb2.ListPipelinesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutPipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/PutPipeline',
+            dripstone_dot_v1_dot_record__type__pb2.PutPipelineRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__type__pb2.Pipeline.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPipelineBoard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/GetPipelineBoard',
+            dripstone_dot_v1_dot_record__type__pb2.GetPipelineBoardRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__type__pb2.PipelineBoard.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/FindRecords',
+            dripstone_dot_v1_dot_record__pb2.FindRecordsRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.FindRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/DeleteRecord',
+            dripstone_dot_v1_dot_record__pb2.DeleteRecordRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Record.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreRecord(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/RestoreRecord',
+            dripstone_dot_v1_dot_record__pb2.RestoreRecordRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Record.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChangeEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListChangeEvents',
+            dripstone_dot_v1_dot_record__pb2.ListChangeEventsRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListChangeEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevertChanges(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/RevertChanges',
+            dripstone_dot_v1_dot_record__pb2.RevertChangesRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.RevertChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanBulkUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/PlanBulkUpdate',
+            dripstone_dot_v1_dot_record__pb2.PlanBulkUpdateRequest.SerializeToString,
+            dripstone_dot_v1_dot_plan__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/EraseContact',
+            dripstone_dot_v1_dot_record__pb2.EraseContactRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.Erasure.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListErasures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListErasures',
+            dripstone_dot_v1_dot_record__pb2.ListErasuresRequest.SerializeToString,
+            dripstone_dot_v1_dot_record__pb2.ListErasuresResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDuplicates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListDuplicates',
+            dripstone_dot_v1_dot_duplicate__pb2.ListDuplicatesRequest.SerializeToString,
+            dripstone_dot_v1_dot_duplicate__pb2.ListDuplicatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DismissDuplicate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/DismissDuplicate',
+            dripstone_dot_v1_dot_duplicate__pb2.DismissDuplicateRequest.SerializeToString,
+            dripstone_dot_v1_dot_duplicate__pb2.DuplicatePair.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ExportRecords',
+            dripstone_dot_v1_dot_transfer__pb2.ExportRecordsRequest.SerializeToString,
+            dripstone_dot_v1_dot_transfer__pb2.ExportRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/CreateImport',
+            dripstone_dot_v1_dot_transfer__pb2.CreateImportRequest.SerializeToString,
+            dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/StartImport',
+            dripstone_dot_v1_dot_transfer__pb2.StartImportRequest.SerializeToString,
+            dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/CancelImport',
+            dripstone_dot_v1_dot_transfer__pb2.CancelImportRequest.SerializeToString,
+            dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/GetImport',
+            dripstone_dot_v1_dot_transfer__pb2.GetImportRequest.SerializeToString,
+            dripstone_dot_v1_dot_transfer__pb2.Import.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListImports',
+            dripstone_dot_v1_dot_transfer__pb2.ListImportsRequest.SerializeToString,
+            dripstone_dot_v1_dot_transfer__pb2.ListImportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListImportRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.RecordService/ListImportRows',
+            dripstone_dot_v1_dot_transfer__pb2.ListImportRowsRequest.SerializeToString,
+            dripstone_dot_v1_dot_transfer__pb2.ListImportRowsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -241,6 +241,7 @@ class Workflow(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     PAUSE_TIME_FIELD_NUMBER: _builtins.int
     PAUSE_REASON_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, chosen at creation or `wfl_…`."""
     state: Global___WorkflowState.ValueType
@@ -257,6 +258,8 @@ class Workflow(_message.Message):
     """The document as YAML text, as it was sent or rendered from `document`. Empty in lists."""
     pause_reason: _builtins.str
     """Why it was paused, and by whom."""
+    project_id: _builtins.str
+    """The project it belongs to; empty for none."""
     @_builtins.property
     def document(self) -> Global___WorkflowDocument:
         """The draft; or the version asked for. Empty in lists."""
@@ -288,10 +291,11 @@ class Workflow(_message.Message):
         source: _builtins.str = ...,
         pause_time: _timestamp_pb2.Timestamp | None = ...,
         pause_reason: _builtins.str = ...,
+        project_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "pause_time", b"pause_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "etag", b"etag", "id", b"id", "pause_reason", b"pause_reason", "pause_time", b"pause_time", "published_version", b"published_version", "source", b"source", "state", b"state", "title", b"title", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "etag", b"etag", "id", b"id", "pause_reason", b"pause_reason", "pause_time", b"pause_time", "project_id", b"project_id", "published_version", b"published_version", "source", b"source", "state", b"state", "title", b"title", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -307,6 +311,7 @@ class Problem(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Where, such as `steps[3].cases[0].when`."""
     reason: _builtins.str
@@ -315,6 +320,8 @@ class Problem(_message.Message):
     """What is wrong."""
     hint: _builtins.str
     """The way out."""
+    line: _builtins.int
+    """Line of the source, from 1; 0 where it cannot be told."""
     def __init__(
         self,
         *,
@@ -322,10 +329,11 @@ class Problem(_message.Message):
         reason: _builtins.str = ...,
         message: _builtins.str = ...,
         hint: _builtins.str = ...,
+        line: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint", b"hint", "message", b"message", "path", b"path", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint", b"hint", "line", b"line", "message", b"message", "path", b"path", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -343,6 +351,7 @@ class CreateWorkflowRequest(_message.Message):
     PUBLISH_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """Id of your choice (lower-case letters, digits, hyphens); empty for a minted one."""
     source: _builtins.str
@@ -353,6 +362,8 @@ class CreateWorkflowRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    project_id: _builtins.str
+    """The project it belongs to; empty for none."""
     @_builtins.property
     def document(self) -> Global___WorkflowDocument:
         """The document; or send `source`."""
@@ -366,10 +377,11 @@ class CreateWorkflowRequest(_message.Message):
         publish: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        project_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "publish", b"publish", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "project_id", b"project_id", "publish", b"publish", "request_id", b"request_id", "source", b"source", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -544,22 +556,26 @@ class ListWorkflowsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
     filter: _builtins.str
     """AIP-160 filter on `state` (`draft`, `active`, `archived`)."""
     page_size: _builtins.int
     """Workflows per page; 0 for 50, at most 500."""
     page_token: _builtins.str
     """Token from the previous page."""
+    project_id: _builtins.str
+    """Only workflows of this project."""
     def __init__(
         self,
         *,
         filter: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        project_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "project_id", b"project_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2053,3 +2069,37 @@ class ListStepTypesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListStepTypesResponse: _TypeAlias = ListStepTypesResponse  # noqa: Y015
+
+@_typing.final
+class MoveWorkflowRequest(_message.Message):
+    """Puts a workflow into a project, or takes it out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    PROJECT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow."""
+    project_id: _builtins.str
+    """The project; empty for none."""
+    request_id: _builtins.str
+    """Idempotency key of this call."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        project_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["project_id", b"project_id", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MoveWorkflowRequest: _TypeAlias = MoveWorkflowRequest  # noqa: Y015

@@ -115,6 +115,11 @@ class WorkflowServiceStub:
                 request_serializer=dripstone_dot_v1_dot_workflow__pb2.ListStepTypesRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_workflow__pb2.ListStepTypesResponse.FromString,
                 _registered_method=True)
+        self.MoveWorkflow = channel.unary_unary(
+                '/dripstone.v1.WorkflowService/MoveWorkflow',
+                request_serializer=dripstone_dot_v1_dot_workflow__pb2.MoveWorkflowRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_workflow__pb2.Workflow.FromString,
+                _registered_method=True)
 
 
 class WorkflowServiceServicer:
@@ -233,6 +238,13 @@ class WorkflowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def MoveWorkflow(self, request, context):
+        """Puts a workflow into a project, or takes it out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkflowServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -315,6 +327,11 @@ def add_WorkflowServiceServicer_to_server(servicer, server):
                     servicer.ListStepTypes,
                     request_deserializer=dripstone_dot_v1_dot_workflow__pb2.ListStepTypesRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_workflow__pb2.ListStepTypesResponse.SerializeToString,
+            ),
+            'MoveWorkflow': grpc.unary_unary_rpc_method_handler(
+                    servicer.MoveWorkflow,
+                    request_deserializer=dripstone_dot_v1_dot_workflow__pb2.MoveWorkflowRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_workflow__pb2.Workflow.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -750,6 +767,33 @@ class WorkflowService:
             '/dripstone.v1.WorkflowService/ListStepTypes',
             dripstone_dot_v1_dot_workflow__pb2.ListStepTypesRequest.SerializeToString,
             dripstone_dot_v1_dot_workflow__pb2.ListStepTypesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MoveWorkflow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.WorkflowService/MoveWorkflow',
+            dripstone_dot_v1_dot_workflow__pb2.MoveWorkflowRequest.SerializeToString,
+            dripstone_dot_v1_dot_workflow__pb2.Workflow.FromString,
             options,
             channel_credentials,
             insecure,

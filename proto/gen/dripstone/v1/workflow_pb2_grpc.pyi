@@ -65,6 +65,8 @@ class WorkflowServiceStub:
     """Closes a workflow to new enrollments; running ones go on."""
     ListStepTypes: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ListStepTypesRequest, _workflow_pb2.ListStepTypesResponse]
     """Lists the step kinds with the JSON Schema of their configuration and their exits."""
+    MoveWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.MoveWorkflowRequest, _workflow_pb2.Workflow]
+    """Puts a workflow into a project, or takes it out."""
 
 @_typing.type_check_only
 class WorkflowServiceAsyncStub(WorkflowServiceStub):
@@ -103,6 +105,8 @@ class WorkflowServiceAsyncStub(WorkflowServiceStub):
     """Closes a workflow to new enrollments; running ones go on."""
     ListStepTypes: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ListStepTypesRequest, _workflow_pb2.ListStepTypesResponse]  # type: ignore[assignment]
     """Lists the step kinds with the JSON Schema of their configuration and their exits."""
+    MoveWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.MoveWorkflowRequest, _workflow_pb2.Workflow]  # type: ignore[assignment]
+    """Puts a workflow into a project, or takes it out."""
 
 class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
     """Workflow authoring and publishing."""
@@ -234,5 +238,13 @@ class WorkflowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_pb2.ListStepTypesResponse, _abc.Awaitable[_workflow_pb2.ListStepTypesResponse]]:
         """Lists the step kinds with the JSON Schema of their configuration and their exits."""
+
+    @_abc_1.abstractmethod
+    def MoveWorkflow(
+        self,
+        request: _workflow_pb2.MoveWorkflowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_workflow_pb2.Workflow, _abc.Awaitable[_workflow_pb2.Workflow]]:
+        """Puts a workflow into a project, or takes it out."""
 
 def add_WorkflowServiceServicer_to_server(servicer: WorkflowServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

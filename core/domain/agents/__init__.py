@@ -1,0 +1,1 @@
+"""Agents, pure: what their work costs."""

@@ -1,0 +1,148 @@
+"""Erasing a person: nothing of theirs is left in any table, and nothing brings them back."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from grpc.aio import AioRpcError
+from sqlalchemy import LargeBinary, select
+
+from core.store.metadata import dump_json, metadata
+from dripstone.v1 import enrollment_pb2, event_pb2, record_pb2, transfer_pb2
+from dripstone.v1.client import Client
+from tests.receiver import Receiver
+from tests.running import RunningCore
+from tests.story import tell
+
+pytestmark = pytest.mark.anyio
+
+EMAIL, PHONE, NAME = "vera@example.com", "+49 170 1234567", ("Wilhelmina", "Oberhuber")
+FORMS = re.compile(
+    r"(?<![a-z0-9.-])(vera@example\.com|\+491701234567|\+49 170 1234567)|wilhelmina|oberhuber", re.IGNORECASE
+)
+
+
+async def _upsert(client: Client, record_type: str, fields: dict[str, Any], key: str = "") -> record_pb2.Record:
+    request = record_pb2.UpsertRecordRequest(type=record_type, request_id=key)
+    request.fields.update(fields)
+    return (await client.records.UpsertRecord(request)).record
+
+
+async def _mentions(core: RunningCore) -> set[str]:
+    """Return where the person still stands, as `table.column`."""
+    found = set()
+    async with core.core.database.system() as tx:
+        for table in metadata.sorted_tables:
+            if table.name == "record_words":  # words are parts: `h-vera@example.com` has hers in it
+                continue
+            for row in await tx.all(select(table)):
+                for column in table.columns:
+                    value = row._mapping[column]
+                    text = (
+                        bytes(value).decode("latin-1")
+                        if isinstance(column.type, LargeBinary) and value is not None
+                        else value
+                        if isinstance(value, str)
+                        else dump_json(value)
+                    )
+                    if FORMS.search(text):
+                        found.add(f"{table.name}.{column.name}: {text[:300]}")
+    return found
+
+
+async def test_nothing_of_an_erased_person_is_left_in_any_table(core: RunningCore, receiver: Receiver) -> None:
+    await tell(core, receiver.url, "vera")
+    async with core.client() as client, core.http() as http:
+        person = await _upsert(
+            client,
+            "contact",
+            {
+                "email": EMAIL,
+                "phone": PHONE,
+                "first_name": NAME[0],
+                "last_name": NAME[1],
+                "custom": {"shoe": "Oberhuber"},
+            },
+            "key-1",
+        )
+        await _upsert(client, "note", {"contact_id": person.id, "text": f"{NAME[0]} called from {PHONE}"})
+        other = await _upsert(client, "contact", {"email": "bvera@example.com", "job_title": f"Boss of {EMAIL}"})
+        firm = await _upsert(client, "company", {"name": "Acme", "source": " ".join(NAME)})
+        await http.post("/v2/event", json={"event_type": "lead", "fields": {"email": EMAIL}, "source_id": "nobody"})
+        content = f"email,first_name\n{EMAIL},{NAME[0]}\nq@example.com,Q\n".encode()
+        request = transfer_pb2.CreateImportRequest(
+            format=transfer_pb2.IMPORT_FORMAT_CSV,
+            content=content,
+            type="contact",
+            trigger_behaviour=transfer_pb2.TRIGGER_BEHAVIOUR_ALL,
+            start=True,
+        )
+        await client.records.CreateImport(request)
+        await core.settle()
+        assert await _mentions(core)
+        erased = await client.records.EraseContact(
+            record_pb2.EraseContactRequest(record_id=person.id, reason="Their request of today", request_id="key-2")
+        )
+        assert erased.complete
+        assert erased.record_count >= 2
+        assert await _mentions(core) == set()
+        await core.settle()
+        await core.pass_time(timedelta(minutes=2))
+        assert await _mentions(core) == set()
+
+        with pytest.raises(AioRpcError):
+            await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=person.id))
+        kept = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=other.id))
+        assert kept.fields["email"] == "bvera@example.com"
+        assert kept.fields["job_title"] == "Boss of [erased]"
+        firm = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=firm.id))
+        assert firm.fields["source"] == "[erased]"
+        enrollments = await client.enrollments.ListEnrollments(
+            enrollment_pb2.ListEnrollmentsRequest(filter=f'contact_id="{person.id}"')
+        )
+        assert enrollments.enrollments
+        assert not any(one.state == enrollment_pb2.ENROLLMENT_STATE_ACTIVE for one in enrollments.enrollments)
+        listed = await client.records.ListErasures(record_pb2.ListErasuresRequest())
+        assert erased.id in [one.id for one in listed.erasures]
+        with pytest.raises(AioRpcError, match="was erased"):
+            await client.records.EraseContact(record_pb2.EraseContactRequest(record_id=person.id, reason="again"))
+
+
+async def test_nothing_brings_an_erased_person_back(core: RunningCore) -> None:
+    async with core.client() as client:
+        person = await _upsert(client, "contact", {"email": EMAIL, "phone": PHONE})
+        await client.records.EraseContact(record_pb2.EraseContactRequest(record_id=person.id, reason="asked"))
+        for fields in ({"email": EMAIL.upper()}, {"email": "new@example.com", "phone": "+49 (170) 123-4567"}):
+            with pytest.raises(AioRpcError, match="was erased"):
+                await _upsert(client, "contact", fields)
+        source = await client.events.CreateSource(
+            event_pb2.CreateSourceRequest(display_name="Web", kind=event_pb2.SOURCE_KIND_WEBHOOK)
+        )
+        event = event_pb2.EventInput(event_type="lead", event_name="signed.up", source_id=source.id)
+        event.fields.update({"email": EMAIL})
+        answer = await client.events.IngestEvent(event_pb2.IngestEventRequest(event=event))
+        assert not answer.contact_id
+        request = transfer_pb2.CreateImportRequest(
+            format=transfer_pb2.IMPORT_FORMAT_NDJSON,
+            content=json.dumps({"email": EMAIL}).encode(),
+            type="contact",
+            trigger_behaviour=transfer_pb2.TRIGGER_BEHAVIOUR_NONE,
+        )
+        made = await client.records.CreateImport(request)
+        assert (made.created_count, made.bad_count) == (0, 1)
+        rows = await client.records.ListImportRows(transfer_pb2.ListImportRowsRequest(import_id=made.id))
+        assert [row.outcome for row in rows.rows] == ["erased"]
+        assert await _mentions(core) == set()
+        (suppression,) = [
+            one
+            for one in (await client.records.ListSuppressions(record_pb2.ListSuppressionsRequest())).suppressions
+            if one.channel == "email"
+        ]
+        await client.records.LiftSuppression(
+            record_pb2.LiftSuppressionRequest(suppression_id=suppression.id, reason="Signed up again.")
+        )
+        assert (await _upsert(client, "contact", {"email": EMAIL})).id != person.id

@@ -1,0 +1,232 @@
+"""Policies and budgets as callers meet them: on a whole core, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from sqlalchemy import select
+
+from core.rpc.convert import from_struct
+from core.store.outgoing import outgoing_messages
+from dripstone.v1 import (
+    approval_pb2,
+    enrollment_pb2,
+    organization_pb2,
+    policy_pb2,
+    record_pb2,
+    webhook_pb2,
+    workflow_pb2,
+)
+from dripstone.v1.client import ApiError, Client
+from tests.running import RunningCore
+
+pytestmark = pytest.mark.anyio
+
+APPROVE, REJECT = approval_pb2.APPROVAL_DECISION_APPROVE, approval_pb2.APPROVAL_DECISION_REJECT
+DENY, NEEDED, ALLOW = (
+    policy_pb2.POLICY_EFFECT_DENY,
+    policy_pb2.POLICY_EFFECT_NEEDS_APPROVAL,
+    policy_pb2.POLICY_EFFECT_ALLOW,
+)
+HELLO = """
+title: Hello
+steps:
+  - {id: hello, kind: message, channel: dm, to: "@ada", text: Hello}
+"""
+
+
+async def refused(call: Awaitable[Any]) -> ApiError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return ApiError.of(caught.value)
+
+
+async def put(client: Client, policy_id: str, effect: int, **more: Any) -> policy_pb2.Policy:
+    values = {"description": f"Because of {policy_id}", "enabled": True, **more}
+    policy = policy_pb2.Policy(id=policy_id, effect=effect, **values)  # type: ignore[arg-type]
+    return await client.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=policy))
+
+
+def upsert(email: str, **more: Any) -> record_pb2.UpsertRecordRequest:
+    request = record_pb2.UpsertRecordRequest(type="contact", **more)
+    request.fields.update({"email": email})
+    return request
+
+
+async def budget(client: Client, whose: str, metric: str, limit: int) -> policy_pb2.Budget:
+    given = policy_pb2.Budget(principal_id=whose, metric=metric, daily_limit=limit)
+    return await client.approvals.SetBudget(policy_pb2.SetBudgetRequest(budget=given))
+
+
+async def decide(core: RunningCore, approval_id: str, decision: Any = APPROVE) -> approval_pb2.Approval:
+    async with core.client(core.approver_api_key) as person:
+        request = approval_pb2.DecideApprovalRequest(approval_id=approval_id, decision=decision)
+        return await person.approvals.DecideApproval(request)
+
+
+async def test_a_policy_is_asked_of_every_call_and_tells_its_verdict_beforehand(core: RunningCore) -> None:
+    async with core.client() as boss, core.client(core.agent_key) as agent, core.http(core.agent_key) as http:
+        await put(boss, "agents-write-less", DENY, when='principal.kind == "agent"', methods=["RecordService.*"])
+        error = await refused(agent.records.UpsertRecord(upsert("ada@example.com")))
+        assert (error.reason, error.variables["policy_id"]) == ("POLICY_DENIED", "agents-write-less")
+        answer = await http.post("/api/v1/crm/records", json={"type": "contact", "fields": {"email": "a@example.com"}})
+        assert answer.status_code == 403
+        assert "Because of agents-write-less" in answer.text
+        error = await refused(agent.records.UpsertRecord(upsert("ada@example.com", validate_only=True)))
+        assert error.reason == "POLICY_DENIED"
+        await boss.records.UpsertRecord(upsert("ada@example.com"))
+        me = await agent.organization.GetCaller(organization_pb2.GetCallerRequest())
+        explain = policy_pb2.ExplainPolicyRequest(method="RecordService.UpsertRecord", principal_id=me.principal_id)
+        explain.request.update({"type": "contact", "fields": {"email": "a@example.com"}})
+        verdict = await boss.approvals.ExplainPolicy(explain)
+        assert (verdict.effect, list(verdict.asked_policies)) == (DENY, ["agents-write-less: matched"])
+        explain.policy.CopyFrom(policy_pb2.Policy(id="draft", description="d", effect=DENY, when="action.count > 1"))
+        verdict = await boss.approvals.ExplainPolicy(explain)
+        assert (verdict.effect, list(verdict.asked_policies)) == (ALLOW, ["draft: did not match"])
+        await boss.approvals.DeletePolicy(policy_pb2.DeletePolicyRequest(policy_id="agents-write-less"))
+        await agent.records.UpsertRecord(upsert("ada@example.com"))
+
+
+async def test_a_call_that_needs_an_approval_goes_through_once_when_others_agreed(core: RunningCore) -> None:
+    async with core.client() as boss, core.client(core.agent_key) as agent:
+        await put(boss, "second-pair", NEEDED, when="has(diff.email) && action.count == 1", methods=["RecordService.*"])
+        error = await refused(agent.records.UpsertRecord(upsert("ada@example.com", validate_only=True)))
+        assert (error.reason, error.variables["approval_id"]) == ("APPROVAL_REQUIRED", "")
+        first, second = [
+            await refused(call)
+            for call in (
+                agent.records.UpsertRecord(upsert("ada@example.com", request_id="k1")),
+                agent.records.UpsertRecord(upsert("ada@example.com", request_id="k1")),
+            )
+        ]
+        assert first.reason == "APPROVAL_REQUIRED"
+        assert first.variables["approval_id"] == second.variables["approval_id"]
+        listed = await boss.approvals.ListApprovals(approval_pb2.ListApprovalsRequest())
+        (asked,) = listed.approvals
+        assert (asked.subject_kind, asked.policy_id, asked.approvals_missing) == ("call", "second-pair", 1)
+        assert from_struct(asked.details)["request"]["fields"]["email"] == "ada@example.com"
+        own = await refused(
+            agent.approvals.DecideApproval(approval_pb2.DecideApprovalRequest(approval_id=asked.id, decision=APPROVE))
+        )
+        assert own.reason in ("SCOPE_MISSING", "PERMISSION_DENIED")
+        assert (await decide(core, asked.id)).state == approval_pb2.APPROVAL_STATE_APPROVED
+        other = await refused(agent.records.UpsertRecord(upsert("eve@example.com", request_id="k2")))
+        assert other.reason == "APPROVAL_REQUIRED"
+        outcomes = await asyncio.gather(
+            *(agent.records.UpsertRecord(upsert("ada@example.com", request_id=f"n{n}")) for n in range(4)),
+            return_exceptions=True,
+        )
+        assert Counter(
+            ApiError.of(one).reason if isinstance(one, grpc.aio.AioRpcError) else "through" for one in outcomes
+        ) == {"through": 1, "APPROVAL_REQUIRED": 3}
+        used = await boss.approvals.GetApproval(approval_pb2.GetApprovalRequest(approval_id=asked.id))
+        assert used.state == approval_pb2.APPROVAL_STATE_USED
+
+
+async def test_a_refused_call_stays_refused_and_a_quorum_has_its_say(core: RunningCore) -> None:
+    async with core.client() as boss, core.client(core.agent_key) as agent:
+        rule = policy_pb2.ApprovalRule(mode=policy_pb2.APPROVAL_MODE_QUORUM, required_count=2)
+        await put(boss, "two", NEEDED, approval=rule, methods=["RecordService.UpsertRecord"])
+        asked = (await refused(agent.records.UpsertRecord(upsert("ada@example.com")))).variables["approval_id"]
+        once = await decide(core, asked)
+        assert (once.state, once.approvals_missing) == (approval_pb2.APPROVAL_STATE_PENDING, 1)
+        assert not once.caller_may_decide
+        remark = await boss.approvals.CommentApproval(
+            approval_pb2.CommentApprovalRequest(approval_id=asked, text="Who is this?")
+        )
+        assert [(vote.decision, vote.comment) for vote in remark.votes] == [(APPROVE, ""), (0, "Who is this?")]
+        twice = await boss.approvals.DecideApproval(
+            approval_pb2.DecideApprovalRequest(approval_id=asked, decision=REJECT, comment="Not known.")
+        )
+        assert twice.state == approval_pb2.APPROVAL_STATE_PENDING  # others may still make two
+        await boss.approvals.PutPolicy(
+            policy_pb2.PutPolicyRequest(
+                policy=policy_pb2.Policy(id="two", description="One will do", effect=NEEDED, enabled=True)
+            )
+        )
+        again = (await refused(agent.records.UpsertRecord(upsert("ada@example.com")))).variables["approval_id"]
+        assert again != asked  # other terms, another approval
+        await decide(core, again, REJECT)
+        error = await refused(agent.records.UpsertRecord(upsert("ada@example.com")))
+        assert error.reason == "APPROVAL_REJECTED"
+
+
+async def test_a_policy_is_checked_whole_before_it_is_in_force(core: RunningCore) -> None:
+    async with core.client() as boss:
+        error = await refused(put(boss, "Bad Id", NEEDED, when="principal.knd == 1", methods=["RecordService.Nothing"]))
+        assert {one.field for one in error.violations} == {"policy.id", "policy.when", "policy.methods[0]"}
+        error = await refused(put(boss, "named", NEEDED, approval=policy_pb2.ApprovalRule(member_ids=["mem_gone"])))
+        assert error.violations[0].field == "policy.approval.member_ids[0]"
+        kept = await put(boss, "kept", DENY, priority=5)
+        stale = policy_pb2.Policy(id="kept", description="d", effect=ALLOW, etag="9", enabled=True)
+        assert (
+            await refused(boss.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=stale)))
+        ).reason == "ETAG_MISMATCH"
+        # In force for everything, and yet it can be taken back.
+        await put(boss, "first", ALLOW, priority=-1, methods=["RecordService.UpsertRecord"])
+        listed = await boss.approvals.ListPolicies(policy_pb2.ListPoliciesRequest())
+        assert [one.id for one in listed.policies] == ["first", "kept"]
+        await boss.records.UpsertRecord(upsert("ada@example.com"))
+        await boss.approvals.DeletePolicy(policy_pb2.DeletePolicyRequest(policy_id=kept.id))
+
+
+async def test_bulk_enrollment_fits_the_budget_or_is_refused_whole(core: RunningCore) -> None:
+    async with core.client() as boss, core.client(core.agent_key) as agent:
+        await boss.workflows.CreateWorkflow(
+            workflow_pb2.CreateWorkflowRequest(workflow_id="hello", source=HELLO, publish=True)
+        )
+        await budget(boss, "agent", "enrollments", 3)
+
+        def enroll(*names: str) -> enrollment_pb2.EnrollContactsRequest:
+            contacts = [enrollment_pb2.ContactInput(email=f"{name}@example.com") for name in names]
+            return enrollment_pb2.EnrollContactsRequest(workflow_id="hello", contacts=contacts)
+
+        assert (await agent.enrollments.EnrollContacts(enroll("a", "b"))).created_count == 2
+        error = await refused(agent.enrollments.EnrollContacts(enroll("a", "c", "d")))
+        assert (error.reason, error.variables["left"]) == ("BUDGET_EXHAUSTED", "1")
+        assert "1 of these 2 contacts may be enrolled today" in error.message
+        there = await boss.enrollments.ListEnrollments(enrollment_pb2.ListEnrollmentsRequest())
+        assert len(there.enrollments) == 2
+        assert (await agent.enrollments.EnrollContacts(enroll("a", "c"))).created_count == 1
+        assert (await boss.enrollments.EnrollContacts(enroll("e", "f", "g"))).created_count == 3  # another principal
+        me = await agent.organization.GetCaller(organization_pb2.GetCallerRequest())
+        bound = await boss.approvals.ListBudgets(policy_pb2.ListBudgetsRequest(principal_id=me.principal_id))
+        assert [(one.metric, one.daily_limit, one.used_today) for one in bound.budgets] == [("enrollments", 3, 3)]
+        core.clock.advance(timedelta(days=1))
+        assert (await agent.enrollments.EnrollContacts(enroll("d"))).created_count == 1
+        await budget(boss, "agent", "enrollments", -1)
+        await budget(boss, "agent", "writes", 0)
+        error = await refused(agent.enrollments.EnrollContacts(enroll("z")))
+        assert "No more calls may be made today" in error.message
+
+
+async def test_messages_over_the_budget_of_who_enrolled_wait_for_the_next_day(core: RunningCore) -> None:
+    async with core.client() as boss, core.client(core.agent_key) as agent:
+        await boss.workflows.CreateWorkflow(
+            workflow_pb2.CreateWorkflowRequest(workflow_id="hello", source=HELLO, publish=True)
+        )
+        await boss.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url="http://127.0.0.1:9/"))
+        await budget(boss, "agent", "messages", 2)
+        contacts = [enrollment_pb2.ContactInput(email=f"{n}@example.com") for n in range(5)]
+        await agent.enrollments.EnrollContacts(
+            enrollment_pb2.EnrollContactsRequest(workflow_id="hello", contacts=contacts)
+        )
+        await core.core.mailer.drain()
+        assert await outgoing(core) == {"sent": 2, "pending": 3}
+        core.clock.advance(timedelta(days=1))
+        await core.core.mailer.drain()
+        assert await outgoing(core) == {"sent": 4, "pending": 1}
+
+
+async def outgoing(core: RunningCore) -> dict[str, int]:
+    async with core.core.database.read(core.organization.org_id) as tx:
+        rows = await tx.all(select(outgoing_messages.c.state, outgoing_messages.c.outcome))
+    held = [row.outcome for row in rows if row.state == "pending"]
+    assert all("has sent the 2 messages that it may a day" in outcome for outcome in held)
+    return dict(Counter(row.state for row in rows))

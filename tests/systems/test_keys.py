@@ -1,0 +1,74 @@
+"""The master keys of a deployment: made once, rotated while everything stays readable, lost without a leak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from core.__main__ import main
+from core.clock import ManualClock
+from core.domain.systems.envelope import CannotOpen, MasterKey
+from core.store import credentials
+from core.store.database import Database
+from core.store.master_keys import VARIABLE, MasterKeys, NoMasterKeys
+
+pytestmark = pytest.mark.anyio
+
+
+def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "master.key"
+    made = MasterKeys(path).all()
+    assert MasterKeys(path).all() == made
+    assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(NoMasterKeys, match=VARIABLE):
+        MasterKeys(tmp_path / "other.key", may_make=False).all()
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = MasterKey(b"k" * 32)
+    monkeypatch.setenv(VARIABLE, key.text)
+    keys = MasterKeys(tmp_path / "master.key")
+    assert keys.all() == (key,)
+    with pytest.raises(NoMasterKeys):
+        keys.rotate()
+    monkeypatch.setenv(VARIABLE, "not a key")
+    with pytest.raises(NoMasterKeys) as error:
+        keys.all()
+    assert "not a key" not in str(error.value)
+
+
+async def test_a_running_process_reads_a_rotated_file_and_every_row_is_wrapped_anew(
+    database: Database, tmp_path: Path
+) -> None:
+    running = MasterKeys(tmp_path / "master.key")
+    async with database.write("org_1") as tx:
+        for number in range(3):
+            await credentials.put(tx, running.all(), f"con_{number}", {"token": f"t{number}"})
+        await credentials.put(tx, running.all(), "con_0", {"token": "second"})
+    (old,) = running.all()
+    elsewhere = MasterKeys(tmp_path / "master.key")
+    new = elsewhere.rotate()
+    async with database.system() as tx:
+        assert await credentials.rewrap(tx, elsewhere.all(), limit=2) == 2
+        assert await credentials.rewrap(tx, elsewhere.all()) == 1
+        assert await credentials.rewrap(tx, elsewhere.all()) == 0
+    assert running.all() == (new, old)
+    elsewhere.keep_first()
+    async with database.read("org_1") as tx:
+        assert await credentials.get(tx, running.all(), "con_0") == {"token": "second"}
+        with pytest.raises(CannotOpen):
+            await credentials.get(tx, (old,), "con_1")
+        assert await credentials.get(tx, running.all(), "con_9") is None
+    async with database.read("org_2") as tx:
+        assert await credentials.get(tx, running.all(), "con_0") is None
+
+
+def test_the_command_rotates(tmp_path: Path, clock: ManualClock) -> None:
+    (old,) = MasterKeys(tmp_path / "master.key").all()
+    ran = CliRunner().invoke(main, ["keys", "rotate-master", "--data-dir", str(tmp_path), "--drop-old"])
+    assert ran.exit_code == 0, ran.output
+    (new,) = MasterKeys(tmp_path / "master.key").all()
+    assert new != old
+    assert ran.output == f"{new.id} seals from now on; 0 connections were wrapped anew\n"
