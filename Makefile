@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test check format generate bench kill-matrix clean
+.PHONY: run test check format generate bench kill-matrix cases clean
 
 run: $(READY)
 	@$(BIN)/dripstone demo $(ARGS)
@@ -49,6 +49,10 @@ bench-peers: .venv-peers/.ready
 # the dispatcher is killed at every await it has, which a table sums up for each database.
 kill-matrix: $(READY)
 	DRIPSTONE_KILLS=40 $(BIN)/pytest tests/chaos tests/engine/test_model.py tests/engine/test_stories.py $(ARGS)
+
+# Every refusal of every method by both transports; `make test` asks for each method's by one of them.
+cases: $(READY)
+	DRIPSTONE_CASES=all $(BIN)/pytest tests/contract/test_cases.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) .venv-peers .dripstone

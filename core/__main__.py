@@ -1,4 +1,4 @@
-"""The command line: `dripstone serve | demo | mcp | env | keys | listen | migrate | workflow | simulate | fake …`."""
+"""The command line: `dripstone serve`, `demo`, `mcp`, `keys`, `workflow`, `model`, `audit`, `fake` and others."""
 
 from __future__ import annotations
 

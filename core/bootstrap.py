@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import fcntl
 import importlib
-import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -40,6 +38,7 @@ from core.engine.scheduler import Scheduler
 from core.engine.sealer import Sealer
 from core.engine.starter import Starter
 from core.engine.ticker import Ticker
+from core.listening import CannotListen, listen, refuse_open_plaintext, split_address, spoken
 from core.loop import Loop
 from core.rpc import metrics
 from core.rpc.answering import qualify_with
@@ -65,10 +64,6 @@ _log = structlog.get_logger()
 _UPKEEP_SECONDS = 60.0
 
 
-class RefusedToListen(Exception):
-    """An address that others can reach needs TLS, or the word that plaintext is meant."""
-
-
 class AlreadyRunning(Exception):
     """Another core holds what this one wants."""
 
@@ -77,55 +72,6 @@ class AlreadyRunning(Exception):
             f"Another core is running: it holds {path}. Use that one (`dripstone env` tells where it listens), "
             "stop it, or choose another --data-dir and --db."
         )
-
-
-class CannotListen(Exception):
-    """An address is taken, or is none of this machine."""
-
-    def __init__(self, address: str):
-        super().__init__(
-            f"{address} cannot be listened on; is another core running? Choose another port, or 0 for any."
-        )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise CannotListen(f"{host}:{port}") from error
-    return listener
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return host and port of `host:port` or `[v6]:port`. Raises ValueError for anything else."""
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{address!r} is not host:port")
-    return host.strip("[]"), int(port)
-
-
-def _spoken(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def refuse_open_plaintext(settings: Settings) -> None:
-    """Refuse to serve plaintext to others unless told to. Raises RefusedToListen."""
-    if settings.insecure or settings.tls_certificate:
-        return
-    for role, address in (("grpc", settings.grpc_listen), ("http", settings.http_listen)):
-        host, _ = split_address(address)
-        with contextlib.suppress(ValueError):
-            if ip_address(host).is_loopback:
-                continue
-        if role in settings.roles and host != "localhost":
-            raise RefusedToListen(
-                f"{address} can be reached by others and would carry API keys in plaintext. "
-                "Give --tls-cert and --tls-key, listen on 127.0.0.1, or say --insecure behind a TLS proxy."
-            )
 
 
 def _count_attempt(outcome: Outcome, _duration: timedelta) -> None:
@@ -287,14 +233,14 @@ class Core:
         if "grpc" in self.settings.roles:
             addresses.append((self.settings.grpc_listen, self._credentials()))
         if "grpc" in self.settings.roles:
-            _listen(*split_address(self.settings.grpc_listen)).close()  # tells better than gRPC what is wrong
+            listen(*split_address(self.settings.grpc_listen)).close()  # tells better than gRPC what is wrong
         try:
             ports = await self._grpc.start(addresses)
         except RuntimeError as error:
             raise CannotListen(self.settings.grpc_listen) from error
         host, _ = split_address(self.settings.grpc_listen)
         self._inner_target = f"127.0.0.1:{ports[0]}"
-        self.grpc_target = f"{_spoken(host)}:{ports[-1]}"
+        self.grpc_target = f"{spoken(host)}:{ports[-1]}"
         self.sender.refuse("127.0.0.1", ports[0])
         for port in ports:
             self.sender.refuse(host, port)
@@ -320,13 +266,13 @@ class Core:
             host=host,
             port=port,
         )
-        listener = _listen(host, port)
+        listener = listen(host, port)
         self._http = http
         self._tasks.append(asyncio.create_task(http.serve([listener]), name="http"))
         await http.listening.wait()
         port = listener.getsockname()[1]
         scheme = "https" if self.settings.tls_certificate else "http"
-        self.http_url = f"{scheme}://{_spoken(host)}:{port}"
+        self.http_url = f"{scheme}://{spoken(host)}:{port}"
         self.mailer.public_url = self.settings.public_url or self.http_url
         self.sender.refuse(host, port)
 

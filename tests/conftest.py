@@ -64,9 +64,10 @@ def postgresql_server(databases: Databases) -> Iterator[str]:
 def _filled(request: pytest.FixtureRequest) -> Filled:
     """Tell what the test's other fixtures would fill an empty database with, so that it is copied from one that has it.
 
-    A whole core migrates; an open database gets its tables; whoever asks for nothing but the address gets it empty.
+    A core migrates, in this process or in one that is killed; an open database gets its tables; whoever asks for
+    nothing but the address gets it empty.
     """
-    if "core" in request.fixturenames:
+    if "core" in request.fixturenames or request.node.get_closest_marker("kill9"):
         return "migrated"
     return "tables" if {"database", "postgresql_database"} & set(request.fixturenames) else "empty"
 

@@ -22,6 +22,7 @@ from core.__main__ import main
 from core.commands.later import Later
 from dripstone.v1 import enrollment_pb2, workflow_pb2
 from tests.chaos.server_process import ServerProcess
+from tests.databases import Databases
 
 pytestmark = pytest.mark.anyio
 
@@ -102,8 +103,10 @@ async def test_connection_json_is_for_its_owner_alone_and_keys_survive_a_restart
     assert await server.terminate() == 0
 
 
-async def test_sigterm_ends_streams_and_the_process_at_once(tmp_path: Path, anyio_backend: str) -> None:
-    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+async def test_sigterm_ends_streams_and_the_process_at_once(
+    tmp_path: Path, databases: Databases, anyio_backend: str
+) -> None:
+    server = ServerProcess(tmp_path, databases.on_sqlite(tmp_path / "dripstone.db", "migrated"))
     await server.start()
     source = "title: Pause\nsteps:\n  - {id: pause, kind: wait, for: 1h}\n"
     async with server.client() as client:
@@ -126,8 +129,10 @@ async def test_sigterm_ends_streams_and_the_process_at_once(tmp_path: Path, anyi
     assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_second_core_on_the_same_data_or_the_same_port_is_told_so(tmp_path: Path, anyio_backend: str) -> None:
-    data = f"sqlite:///{tmp_path / 'dripstone.db'}"
+async def test_a_second_core_on_the_same_data_or_the_same_port_is_told_so(
+    tmp_path: Path, databases: Databases, anyio_backend: str
+) -> None:
+    data = databases.on_sqlite(tmp_path / "dripstone.db", "migrated")
     server = ServerProcess(tmp_path, data)
     await server.start()
     http, grpc_target = server.connection["http"].removeprefix("http://"), server.connection["grpc"]
@@ -165,8 +170,8 @@ async def test_lost_keys_are_minted_again_and_an_agent_never_gets_the_service_ke
     assert await server.terminate() == 0
 
 
-async def test_keys_are_minted_listed_and_revoked(tmp_path: Path, anyio_backend: str) -> None:
-    server = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+async def test_keys_are_minted_listed_and_revoked(tmp_path: Path, databases: Databases, anyio_backend: str) -> None:
+    server = ServerProcess(tmp_path, databases.on_sqlite(tmp_path / "dripstone.db", "migrated"))
     await server.start()
     where = ("--data-dir", str(tmp_path))
     code, out, err = await _dripstone("keys", "create", "Lead bot", "--json", *where)

@@ -17,6 +17,8 @@ from dripstone.v1 import workflow_pb2
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
+ONCE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""What starts process after process, whose calls others make on both databases."""
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -55,6 +57,7 @@ async def _run(core: RunningCore, *command: str) -> str:
     return out.decode()
 
 
+@ONCE
 async def test_the_agent_example_qualifies_a_lead(ready: RunningCore) -> None:
     (example,) = _examples("agent")
     assert "score" in await _run(ready, sys.executable, "-c", example)
@@ -103,6 +106,7 @@ async def test_the_workflow_example_can_be_published(ready: RunningCore) -> None
     assert made.published_version == 1
 
 
+@ONCE
 async def test_the_workflow_commands_try_and_publish_a_template(ready: RunningCore, tmp_path: Path) -> None:
     (example,) = _examples("workflow commands")
     commands = example.replace(".venv/bin/dripstone", f"{shlex.quote(sys.executable)} -m core")

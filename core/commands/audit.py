@@ -39,7 +39,7 @@ def audit() -> None:
     """Take the audit log out of the running core, and check such a file without one."""
 
 
-@audit.command()
+@audit.command(short_help="Write the audit log into a new file.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--after", type=click.IntRange(0), default=0, help="Begin after this entry, to go on from another file.")
 @click.option("--json", "as_json", is_flag=True, help="Print what came out of it as JSON.")
@@ -84,7 +84,7 @@ async def _export(file: Path, after: int, told: Console) -> tuple[Seal, int]:
     return Seal(said["sequence"], said["hash"]), count
 
 
-@audit.command()
+@audit.command(short_help="Check an exported audit log without a core.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--head", type=_Place(), help="An entry that must be there, as GetAuditHead or the export told it.")
 @click.option("--after", type=_Place(), help="What the first line must follow; 0 for the log's beginning.")

@@ -47,7 +47,8 @@ def told_plainly() -> Iterator[None]:
     except Exception as error:
         from sqlalchemy.exc import DBAPIError
 
-        from core.bootstrap import AlreadyRunning, CannotListen, RefusedToListen
+        from core.bootstrap import AlreadyRunning
+        from core.listening import CannotListen, RefusedToListen
 
         if isinstance(error, DBAPIError):
             raise click.ClickException(f"The database cannot be used: {error.orig}") from error

@@ -104,6 +104,12 @@ def minted_at(name: str) -> datetime:
     return datetime.fromtimestamp((number >> 80) / 1000, UTC)
 
 
+def minted_prefix(text: str) -> str:
+    """Return what comes before the underscore where a text looks like an id of ours, such as `key`; empty else."""
+    prefix, _, rest = text.rpartition("_")
+    return prefix if prefix in PREFIXES and len(rest) == 26 else ""
+
+
 def entropy_of(name: str) -> int:
     """Return the 80 bits of an id that `compose` was given.
 

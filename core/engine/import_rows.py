@@ -213,10 +213,11 @@ class Judge:
         if not field_.startswith(_OWN):
             return {}
         keys: dict[int, unique_values.Key] = {}
+        name = field_.removeprefix(_OWN)
         for reading in readings:
             value = reading.fields.get(field_)
             if value is not None:
-                keys[reading.number] = (self._tx.org_id, reading.record_type, field_, unique_key(value))
+                keys[reading.number] = (self._tx.org_id, reading.record_type, name, unique_key(value))
             elif not reading.bad:
                 message = "has no value to match by"
                 reading.faults.append(Fault(self._head(reading, field_), "REQUIRED", message, "Fill the cell."))

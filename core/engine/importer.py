@@ -43,7 +43,7 @@ class Importer:
             if import_ is None:
                 return 0
             done = await importing.carry_on(tx, import_, most)
-            await budgets.charge(tx, Spender(import_.actor, import_.actor_kind), tx.spent)
+            await budgets.charge(tx, Spender(import_.actor, import_.actor_kind, import_.agent_id), tx.spent)
             return max(done, 1)  # what comes to its end has done something, too, and something may follow from it
 
     async def _stop(self, org_id: str, import_id: str, why: str) -> int:

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 from core import ids
 from core.domain import names
 from core.domain.agents import prices
+from core.domain.control.budget import KINDS
 from core.domain.control.digest import digest
 from core.domain.enrollment import State
 from core.domain.errors import AgentHeld, AlreadyExists, NotFound, invalid
@@ -50,6 +51,9 @@ async def create_agent(request: pb.CreateAgentRequest, call: Call) -> pb.Agent:
     agent_id = request.agent_id or ids.mint("agt", call.now)
     if not names.is_slug(agent_id):
         raise invalid("agent_id", "NOT_A_SLUG", "an id has lower-case letters, digits and hyphens", "Try my-agent.")
+    if agent_id in KINDS or names.minted_prefix(agent_id) not in ("", "agt"):
+        told = "this id is of other principals, whose budgets it would share"
+        raise invalid("agent_id", "RESERVED", told, "Try my-agent.")
     template = await _template(request.template_id, call)
     workflow_id = request.workflow_id or template.workflow_id
     if not workflow_id:
@@ -71,7 +75,7 @@ async def create_agent(request: pb.CreateAgentRequest, call: Call) -> pb.Agent:
     if not await store.create(call.tx, row):
         raise AlreadyExists(kind="agent", id=agent_id)
     for budget in template.budgets:
-        await budgets.put(call.tx, agent_id, budget.metric, budget.daily_limit)
+        await budgets.lower(call.tx, agent_id, "agent", budget.metric, budget.daily_limit)
     if approval_id:
         await _ask(call, row, template)
     return await agent_message(call, agent_id)

@@ -62,6 +62,7 @@ async def create_api_key(request: pb.CreateApiKeyRequest, call: Call) -> pb.Crea
         "limits": key_limits.to_json(limits) or None,
         "agent_id": request.agent_id,
         "created_by": call.caller.principal_id,
+        "known_by": await _who_learns(call),
     }
     await call.tx.insert(store.api_keys, [row])
     return pb.CreateApiKeyResponse(api_key=_message(await _get(call, key_id)), secret=secret)
@@ -119,10 +120,16 @@ async def rotate_api_key(request: pb.RotateApiKeyRequest, call: Call) -> pb.Crea
         row.id,
         digest=store.digest(secret),
         prefix=store.shown_prefix(secret),
+        known_by=sorted({*(row.known_by or ()), *await _who_learns(call)}),
         previous_digest=row.digest if grace else None,
         previous_expires_at=call.now + grace if grace else None,
     )
     return pb.CreateApiKeyResponse(api_key=_message(row), secret=secret)
+
+
+async def _who_learns(call: Call) -> list[str]:
+    """Return who learns a secret that the caller is told: the caller, and whoever can act by the key it calls with."""
+    return sorted({call.caller.principal_id, *await store.known_by(call.tx, call.caller.key_id)})
 
 
 def _kind_name(number: pb.PrincipalKind.ValueType) -> str:

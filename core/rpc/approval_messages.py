@@ -32,7 +32,8 @@ async def messages(call: Call, rows: Sequence[Row[Any]]) -> list[pb.Approval]:
     """Return approvals as the caller sees them."""
     said = await approval_votes.of(call.tx, [row.id for row in rows])
     pending = [row for row in rows if row.state == ApprovalState.PENDING]
-    known = await electors.parties(call.tx, {row.requester_id for row in pending} | {call.caller.principal_id})
+    known = await electors.parties(call.tx, {row.requester_id for row in pending})
+    decider = await party(call) if pending else Party(call.caller.principal_id)
     found = []
     for row in rows:
         votes = said[row.id]
@@ -41,7 +42,7 @@ async def messages(call: Call, rows: Sequence[Row[Any]]) -> list[pb.Approval]:
         message = _message(row, approval, votes)
         if row in pending:
             message.approvals_missing = rules.missing(approval, asked)
-            message.caller_may_decide = _may_decide(call, approval, known, asked)
+            message.caller_may_decide = _may_decide(call, approval, decider, known[row.requester_id], asked)
         found.append(message)
     return found
 
@@ -52,17 +53,16 @@ async def message(call: Call, row: Row[Any]) -> pb.Approval:
     return only
 
 
-def _may_decide(call: Call, approval: Approval, known: dict[str, Party], asked: Electors) -> bool:
+def _may_decide(call: Call, approval: Approval, decider: Party, requester: Party, asked: Electors) -> bool:
     if "approvals:decide" not in call.caller.scopes or rules.is_overdue(approval, call.now):
         return False
-    decider = party(call, known)
-    return not rules.may_decide(approval, decider, known[approval.requester_id], asked, call.now)
+    return not rules.may_decide(approval, decider, requester, asked, call.now)
 
 
-def party(call: Call, known: dict[str, Party]) -> Party:
+async def party(call: Call) -> Party:
     """Return the caller with those behind it; its kind is that of the key it calls with."""
-    found = known[call.caller.principal_id]
-    return Party(found.id, call.caller.principal_kind, found.behind)
+    caller = call.caller
+    return await electors.calling(call.tx, caller.principal_id, caller.principal_kind, caller.key_id)
 
 
 def _message(row: Row[Any], approval: Approval, votes: Sequence[Row[Any]]) -> pb.Approval:

@@ -62,6 +62,7 @@ async def decide_approval(request: pb.DecideApprovalRequest, call: Call) -> pb.A
         decision="approve" if approved else "reject",
         comment=request.comment,
         on_behalf_of=_on_behalf_of(approval, asked, decider.id),
+        behind=decider.behind,
     )
     if decided.state is not ApprovalState.PENDING:
         await _settle(call, row, decided, approved, request.comment)
@@ -104,9 +105,9 @@ async def held(call: Call, approval_id: str) -> tuple[Row[Any], Approval, Party,
     """Return an approval, held by this transaction, who decides, who asked, and who is asked. Raises NotFound."""
     row = await get(call, approval_id, lock=True)
     approval = store.to_domain(row, (await approval_votes.of(call.tx, [row.id]))[row.id])
-    known = await electors.parties(call.tx, {row.requester_id, call.caller.principal_id})
+    known = await electors.parties(call.tx, {row.requester_id})
     asked = await electors.of(call.tx, approval)
-    return row, approval, approval_messages.party(call, known), known[row.requester_id], asked
+    return row, approval, await approval_messages.party(call), known[row.requester_id], asked
 
 
 async def get(call: Call, approval_id: str, *, lock: bool = False) -> Row[Any]:

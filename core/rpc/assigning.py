@@ -38,7 +38,8 @@ async def assign_owner(request: pb.AssignOwnerRequest, call: Call) -> pb.Assignm
     if request.preview:
         lead, contact = await routing_leads.lead_of(call.tx, request.lead_id)
         facts = None if contact is None else contact.facts
-        routed = await routing_leads.consider(call.tx, routing_id, facts, lead.facts)
+        excluded = await routing_leads.gave_back(call.tx, lead.id)
+        routed = await routing_leads.consider(call.tx, routing_id, facts, lead.facts, excluded=excluded)
         return _proposal(request.lead_id, routed)
     routed, row = await routing_leads.route(call.tx, routing_id, request.lead_id, _why(request, call))
     if row is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -16,7 +16,7 @@ from core.rpc import plan_kinds, plans
 from core.rpc.call import Call
 from core.rpc.convert import from_struct
 from core.rpc.records import check_references, known_type, parsed_filter
-from core.store import identifiers, record_events, record_pages, record_schema, unsubscribed_field
+from core.store import identifiers, pipelines, record_events, record_pages, record_schema, unsubscribed_field
 from core.store.record_rows import Draft, Record, hold, records, save, to_record
 from dripstone.v1 import plan_pb2, record_pb2
 from dripstone.v1 import transfer_pb2 as transfer
@@ -82,21 +82,38 @@ async def _weighed(call: Call, body: Mapping[str, Any], schema: Schema, *, lock:
         found = [held[call.tx.org_id, one.id] for one in found if (call.tx.org_id, one.id) in held]
     fields: Mapping[str, Any] = body["fields"]
     own = await unsubscribed_field.overridden(call.tx, [(record, fields) for record in found])
-    items, drafts = [], []
-    for record in found:
-        item = _item(record, fields, of.title(record.fields), refused=(call.tx.org_id, record.id) in own)
+    items, going = [], []
+    for record, (patch, wrong) in zip(found, await _patches(call, body["type"], found, fields), strict=True):
+        title = of.title(record.fields)
+        if wrong:
+            items.append(Item(record.id, title, (), excluded_reason=_why_not(wrong), read=record.etag))
+            continue
+        item = _item(record, patch, title, refused=(call.tx.org_id, record.id) in own)
         items.append(item)
         if item.changes:
-            drafts.append(record)
+            going.append((record, patch))
     read = {name: body[name] for name in ("type", "filter", "fields", "triggers")}
-    changed = len(drafts)
+    changed = len(going)
     return Weighed(
         title=f"Set {', '.join(sorted(fields))} of {changed} {of.plural.lower() if changed != 1 else body['type']}",
         items=items,
         read=read,
         risk=Risk.MEDIUM if changed > _MANY or body["triggers"] == "all" else Risk.LOW,
-        found=drafts,
+        found=going,
     )
+
+
+async def _patches(
+    call: Call, record_type: str, found: Sequence[Record], fields: Mapping[str, Any]
+) -> list[tuple[dict[str, Any], list[Violation]]]:
+    """Return what is set in each record, with what a stage says of those that stand in it, and what is wrong there."""
+    if record_type != pipelines.OPPORTUNITY:
+        return [(dict(fields), []) for _ in found]
+    return await pipelines.place(call.tx, [(record.fields, fields, "fields") for record in found])
+
+
+def _why_not(wrong: Sequence[Violation]) -> str:
+    return " ".join(f"{one.field.removeprefix('fields.')}: {one.message}." for one in wrong)
 
 
 def _item(record: Record, fields: Mapping[str, Any], title: str, *, refused: bool) -> Item:
@@ -113,15 +130,14 @@ async def _apply(call: Call, row: Row[Any], weighed: Weighed) -> None:
     tx, actor = call.tx, call.caller.principal_id
     reason = row.body["reason"]
     cause = plan_kinds.cause(row.id) + (f" ({reason})" if reason else "")
-    fields: Mapping[str, Any] = row.body["fields"]
-    found: list[Record] = list(weighed.found or ())
+    going: list[tuple[Record, Mapping[str, Any]]] = list(weighed.found or ())
     await identifiers.claim_changed(
-        tx, [identifiers.Change(tx.org_id, record.id, record.type, fields) for record in found]
+        tx, [identifiers.Change(tx.org_id, record.id, record.type, patch) for record, patch in going]
     )
     drafts = []
-    for record in found:
+    for record, patch in going:
         draft = Draft(record)
-        draft.patch(fields, actor, cause)
+        draft.patch(patch, actor, cause)
         drafts.append(draft)
     written = await save(tx, drafts)
     await record_events.announce(tx, written, row.body["triggers"])

@@ -196,8 +196,8 @@ async def _apply(call: Call, qualification: Qualification, plan_id: str) -> Pers
 async def _take_turn(call: Call, qualification: Qualification, lead_id: str, cause: str) -> None:
     """Move the turn on if it was the chosen owner's; a promise kept out of turn costs nobody theirs."""
     choice, routed = qualification.choice, qualification.model.rules.routing
-    if choice is not None and (routing_id := qualification.model.rules.routing_id):
-        await routing_leads.assign(call.tx, routing_id, lead_id, choice, actor=call.caller.principal_id, cause=cause)
+    if choice is not None and qualification.model.rules.routing_id:
+        await routing_leads.assign(call.tx, lead_id, choice, actor=call.caller.principal_id, cause=cause)
         return
     if choice is None or routed is None or choice.method != routed.method:
         return

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from core.rpc import audit_trail, ingesting
+from core.rpc import audit_trail, ingesting, permission
 from core.rpc.call import Call
 from core.rpc.client_stream import ClientStream
 from core.rpc.writing import written
@@ -37,6 +38,7 @@ async def _take(batch: Sequence[pb.StreamEventsRequest], call: Call) -> list[pb.
 
     async def taken(tx: Transaction) -> list[pb.IngestResult]:
         results = await ingesting.take(tx, events, actor=actor)
+        await permission.charge(replace(call, _tx=tx))
         summary = f"stream events ({len(events)} events)"
         await audit_trail.note(tx, call, method="EventService.StreamEvents", subject_id="", summary=summary)
         return results

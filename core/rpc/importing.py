@@ -65,6 +65,7 @@ async def create_import(request: pb.CreateImportRequest, call: Call) -> pb.Impor
         "starts": request.start,
         "actor": call.caller.principal_id,
         "actor_kind": call.caller.principal_kind,
+        "agent_id": call.caller.agent_id,
     }
     await imports.create(call.tx, row, _rows(read))
     if len(read.rows) <= CHECKED_WITHIN_THE_CALL:

@@ -293,7 +293,8 @@ async def _owner(
     if result.decision is not Decision.QUALIFIED:
         return None
     if model.rules.routing_id:
-        return await _routed(tx, model.rules.routing_id, facts, planned)
+        patch = _lead_patch(model, result, None, lead.fields if lead is not None else {})
+        return await _routed(tx, model.rules.routing_id, _with_result(facts, patch), planned)
     if model.rules.routing is None:
         return None
     cursor = await store.cursor(tx, model.id, lock=lock)
@@ -308,6 +309,12 @@ async def _owner(
         return choice
     # Others have taken turns since the preview. The promise holds, and costs nobody the turn that is theirs now.
     return Choice(promised.member_id, promised.display_name, planned.method, (), cursor)
+
+
+def _with_result(facts: LeadFacts, patch: Mapping[str, Any]) -> LeadFacts:
+    """Return facts in which the lead is what the qualification makes of it: rules of routings read score and tier."""
+    lead = field_changes.apply(facts.lead.fields, _diff(facts.lead.fields, patch))
+    return replace(facts, lead=replace(facts.lead, fields=lead))
 
 
 async def _routed(tx: Transaction, routing_id: str, facts: LeadFacts, planned: Planned | None) -> Choice:

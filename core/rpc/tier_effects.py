@@ -29,7 +29,9 @@ async def carry_out(call: Call, qualification: Qualification, contact_id: str, l
         }
         source = f"model:{qualification.model.id}"
         event = NewEvent(
-            ids.mint("evt", call.now), source, "action", effect.event, fields, contact_id, call.now, message_id=""
+            *(ids.mint("evt", call.now), source, "action", effect.event, fields, contact_id, call.now),
+            message_id="",
+            actor=call.caller.principal_id,
         )
         await events.store(call.tx, [event])
     if effect.enroll and not qualification.obstacle:

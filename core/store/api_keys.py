@@ -44,6 +44,8 @@ api_keys = Table(
     Column("agent_id", Name, nullable=False, server_default=""),
     # The principal that minted it; empty for one of the organization's first.
     Column("created_by", Name, nullable=False, server_default=""),
+    # Principals who learnt its secret, and those behind them: they can act by it. NULL where nobody else did.
+    Column("known_by", Json),
     # A key is looked up before its organization is known; a digest of 179 random bits names one key.
     Index("api_keys_digest", "digest"),
     Index(
@@ -131,6 +133,12 @@ async def get(tx: Transaction, key_id: str, *, lock: bool = False) -> Row[Any] |
     """Return a key, or None."""
     statement = select(api_keys).where(api_keys.c.id == key_id)
     return await tx.first(statement.with_for_update() if lock else statement)
+
+
+async def known_by(tx: Transaction, key_id: str) -> frozenset[str]:
+    """Return who learnt the secret of a key, besides those whom it speaks for."""
+    row = await get(tx, key_id) if key_id else None
+    return frozenset(row.known_by or ()) if row is not None else frozenset()
 
 
 async def listed(tx: Transaction, size: int, token: str) -> tuple[Sequence[Row[Any]], str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Integer, Row, Table, func, select
 
 from core.domain.errors import WrongState
-from core.store.metadata import Instant, Name, metadata, org_id
+from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
 
 MOST = 300
@@ -26,6 +26,8 @@ approval_votes = Table(
     Column("comment", Name, nullable=False),
     # For whom it decided, where that was not itself.
     Column("on_behalf_of", Name, nullable=False),
+    # Who was behind it then: two of whom one acts for the other are one person. NULL for nobody.
+    Column("behind", Json),
     Column("created_at", Instant, nullable=False),
 )
 
@@ -40,7 +42,14 @@ async def of(tx: Transaction, approval_ids: Sequence[str]) -> dict[str, list[Row
 
 
 async def add(
-    tx: Transaction, approval_id: str, principal_id: str, *, decision: str = "", comment: str, on_behalf_of: str = ""
+    tx: Transaction,
+    approval_id: str,
+    principal_id: str,
+    *,
+    decision: str = "",
+    comment: str,
+    on_behalf_of: str = "",
+    behind: Collection[str] = (),
 ) -> None:
     """Keep what somebody said; the caller holds the approval.
 
@@ -58,6 +67,7 @@ async def add(
         "decision": decision,
         "comment": comment,
         "on_behalf_of": on_behalf_of,
+        "behind": sorted(behind) or None,
         "created_at": tx.now,
     }
     await tx.insert(approval_votes, [row])

@@ -150,7 +150,11 @@ def to_domain(row: Row[Any], votes: Sequence[Row[Any]] = ()) -> Approval:
         comment=row.comment,
         decided_at=row.decided_at,
         rule=from_plain(row.rule),
-        votes=tuple(Vote(one.principal_id, one.decision == "approve") for one in votes if one.decision),
+        votes=tuple(
+            Vote(one.principal_id, one.decision == "approve", frozenset(one.behind or ()))
+            for one in votes
+            if one.decision
+        ),
         delegations=row.delegations,
         escalated_at=row.escalated_at,
     )

@@ -101,10 +101,20 @@ async def end(tx: Transaction, assignment_id: str, state: AssignmentState) -> Ro
     return await change(tx, assignment_id, state=state, ended_at=tx.now, check_at=None)
 
 
+_MOST_OF_A_LEAD = 100
+"""Assignments that are looked at for who had a lead."""
+
+
 async def newest_of(tx: Transaction, lead_id: str) -> Row[Any] | None:
     """Return the newest assignment of a lead, or None."""
     statement = select(assignments).where(assignments.c.lead_id == lead_id)
     return await tx.first(statement.order_by(assignments.c.id.desc()).limit(1))
+
+
+async def of_lead(tx: Transaction, lead_id: str) -> Sequence[Row[Any]]:
+    """Return the newest assignments of a lead, oldest first."""
+    statement = select(assignments).where(assignments.c.lead_id == lead_id)
+    return list(reversed(await tx.all(statement.order_by(assignments.c.id.desc()).limit(_MOST_OF_A_LEAD))))
 
 
 async def overdue(tx: Transaction, limit: int) -> Sequence[tuple[str, str]]:

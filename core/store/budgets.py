@@ -82,6 +82,15 @@ async def put(tx: Transaction, principal_id: str, metric: str, daily_limit: int)
         await tx.insert(budgets, [row])
 
 
+async def lower(tx: Transaction, principal_id: str, kind: str, metric: str, daily_limit: int) -> None:
+    """Set a budget as far as it is below what binds the principal already: what admins have set is never raised."""
+    if daily_limit == UNLIMITED:
+        return
+    known = await limits(tx, (principal_id, kind))
+    bound = binding(known, Spender(principal_id, kind), metric)
+    await put(tx, principal_id, metric, daily_limit if bound is None else min(daily_limit, bound[1]))
+
+
 async def limits(tx: Transaction, names: Sequence[str] = ()) -> dict[tuple[str, str], int]:
     """Return the organization's limits, or those under some names."""
     statement = select(budgets)

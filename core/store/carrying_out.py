@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ from core.domain.effects import (
 )
 from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.trace import Transition
-from core.store import approvals, created, dead_letters, deliveries, events, lists, outgoing, records, tasks
+from core.store import approvals, askers, created, dead_letters, deliveries, events, lists, outgoing, records, tasks
 from core.store.deliveries import Emission
 from core.store.transaction import Transaction
 
@@ -66,7 +66,6 @@ class _Sorted:
             case RequestApproval():
                 request = approvals.NewApproval.of_step(enrollment, effect)
                 self.requested.append(request)
-                self.emissions.append(request.announcement(tx.now))
             case CancelApproval():
                 self.withdrawn.append((enrollment.org_id, effect.id))
             case EscalateApproval():
@@ -127,6 +126,9 @@ async def carry_out(tx: Transaction, transitions: Sequence[Transition]) -> Carri
     for transition in transitions:
         for effect in transition.effects:
             found.add(tx, transition, effect)
+    if found.requested:
+        found.requested = await _asked(tx, found.requested)
+        found.emissions += [request.announcement(tx.now) for request in found.requested]
     for name, write in _WRITERS:
         effects = getattr(found, name)
         if effects:
@@ -140,3 +142,9 @@ async def carry_out(tx: Transaction, transitions: Sequence[Transition]) -> Carri
         if (why := reached[message].silence)
     )
     return unheard, tuple(found.asked)
+
+
+async def _asked(tx: Transaction, requests: Sequence[approvals.NewApproval]) -> list[approvals.NewApproval]:
+    """Return requests as asked for by the principals that led to them, who must not decide them."""
+    behind = await askers.of(tx, {request.requester_id for request in requests})
+    return [replace(request, requester_id=behind[request.requester_id]) for request in requests]

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import or_, select
 
 from core.domain.control.approval import Approval, Electors, Party
+from core.store import api_keys as api_key_rows
 from core.store.api_keys import api_keys
 from core.store.members import MemberState, members
 from core.store.transaction import Transaction
 
-_DEEPEST = 5
-"""Keys that mint keys that mint keys: nobody looks further back."""
 _ADMIN = "admin"
 
 
@@ -23,20 +22,29 @@ async def parties(tx: Transaction, principal_ids: Iterable[str]) -> dict[str, Pa
     makers: dict[str, set[str]] = {}
     agents: dict[str, set[str]] = {}
     front = set(wanted)
-    for _ in range(_DEEPEST):
-        if not front:
-            break
-        columns = (api_keys.c.principal_id, api_keys.c.principal_kind, api_keys.c.created_by, api_keys.c.agent_id)
+    # To the very first: who mints keys could else mint more in a row than anybody looks back at. `kinds` ends rings.
+    columns = (
+        *(api_keys.c.principal_id, api_keys.c.principal_kind, api_keys.c.created_by, api_keys.c.agent_id),
+        api_keys.c.known_by,
+    )
+    while front:
         rows = await tx.all(select(*columns).where(api_keys.c.principal_id.in_(sorted(front))))
         for row in rows:
             kinds[row.principal_id] = row.principal_kind
             # A person's own keys may be minted by an admin, who is not behind the person for that.
-            if row.principal_kind != "member" and row.created_by:
-                makers.setdefault(row.principal_id, set()).add(row.created_by)
+            if row.principal_kind != "member":
+                knowing = {row.created_by, *(row.known_by or ())} - {"", row.principal_id}
+                makers.setdefault(row.principal_id, set()).update(knowing)
             if row.agent_id:
                 agents.setdefault(row.principal_id, set()).add(row.agent_id)
         front = {maker for one in front for maker in makers.get(one, ())} - kinds.keys()
     return {one: Party(one, kinds.get(one, "member"), _behind(one, makers, agents)) for one in wanted}
+
+
+async def calling(tx: Transaction, principal_id: str, kind: str, key_id: str) -> Party:
+    """Return who calls with those behind it, and behind a member those who learnt the secret of the very key, too."""
+    found = (await parties(tx, [principal_id]))[principal_id]
+    return Party(principal_id, kind, (found.behind | await api_key_rows.known_by(tx, key_id)) - {principal_id})
 
 
 def _behind(one: str, makers: Mapping[str, set[str]], agents: Mapping[str, set[str]]) -> frozenset[str]:

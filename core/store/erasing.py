@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,12 +10,14 @@ from sqlalchemy import Row, and_, or_, select, update
 
 from core import ids
 from core.domain.messaging import addresses
-from core.domain.records import identity
+from core.domain.records import identity, words
 from core.domain.records.changes import Change
-from core.store import erasing_search, erasures, identifiers, merges, suppressions
+from core.domain.records.identity import Identifier
+from core.store import erasing_search, erasures, identifiers, merges, record_search, suppressions
 from core.store.delivery_tables import deliveries
 from core.store.enrollments import enrollments
 from core.store.erasing_places import PLACES, Link, Place
+from core.store.filtering import JsonPath, json_text
 from core.store.merges import merges as merge_table
 from core.store.metadata import metadata
 from core.store.outgoing import outgoing_messages
@@ -27,6 +29,9 @@ _AT_ONCE = 500
 
 _HANGS = ("lead", "activity", "note", "task")
 """Types of records that are the person's own where they name the person."""
+
+_OF_LEADS = ("activity", "note", "task")
+"""Types of records that are the person's own where they name nobody, but a lead of theirs."""
 
 _CHANNELS = {"email": addresses.EMAIL, "phone": "sms"}
 
@@ -67,7 +72,7 @@ async def erase(tx: Transaction, contact_id: str, *, reason: str, actor: str) ->
         "record_count": len(person.ids["record"]),
         "event_count": person.counts.get("events", 0),
         "message_count": person.counts.get("outgoing_messages", 0),
-        "search": erasing_search.begin(person.words, person.names, person.ids["record"]),
+        "search": erasing_search.begin(person.words, person.names, person.ids["record"], erasure_id, actor),
     }
     await erasures.add(tx, row)
     return erasure_id
@@ -80,22 +85,30 @@ async def _learn(tx: Transaction, contact_id: str) -> Person:
     rows = list(await tx.all(select(records).where(c.id.in_(contacts))))
     hang = await tx.all(select(c.id, c.type).where(c.contact_id.in_(contacts)))
     own = [*contacts, *(row.id for row in hang if row.type in _HANGS)]
+    own += await _of_leads(tx, [row.id for row in hang if row.type == "lead"])
     person = Person({"contact": contacts, "record": own})
     person.named_in = [row.id for row in hang if row.type not in _HANGS]
     e = enrollments.c
     person.ids["enrollment"] = await _ids(tx, select(e.id).where(e.contact_id.in_(contacts)))
     d = deliveries.c
-    person.ids["delivery"], person.ids["message"] = [], []
-    for some in _portions(person.ids["enrollment"] or [""]):
-        theirs = await tx.all(
-            select(d.id, d.message_id).where(or_(d.contact_id.in_(contacts), d.enrollment_id.in_(some)))
-        )
-        person.ids["delivery"] += [row.id for row in theirs]
-        person.ids["message"] += sorted({row.message_id for row in theirs})
+    # What belongs to no enrollment has an empty id there, so that one is never asked for.
+    which = [d.contact_id.in_(contacts), *(d.enrollment_id.in_(some) for some in _portions(person.ids["enrollment"]))]
+    theirs = {row.id: row.message_id for one in which for row in await tx.all(select(d.id, d.message_id).where(one))}
+    person.ids["delivery"], person.ids["message"] = sorted(theirs), sorted(set(theirs.values()))
     m = merge_table.c
     person.ids["merge"] = await _ids(tx, select(m.id).where(or_(m.kept_id.in_(contacts), m.merged_id.in_(contacts))))
     await _addresses(tx, person, rows)
     return person
+
+
+async def _of_leads(tx: Transaction, leads: Sequence[str]) -> list[str]:
+    """Return what is about leads and names no contact: a lead's people are told by the lead."""
+    c = records.c
+    lead = json_text(JsonPath(c.fields, ("lead_id",)), tx.dialect)
+    found: list[str] = []
+    for some in _portions(leads):
+        found += await _ids(tx, select(c.id).where(c.type.in_(_OF_LEADS), c.contact_id.is_(None), lead.in_(some)))
+    return found
 
 
 async def _ids(tx: Transaction, statement: Any) -> list[str]:
@@ -115,22 +128,47 @@ async def _addresses(tx: Transaction, person: Person, rows: Sequence[Row[Any]]) 
         )
     )
     told += [(row.field, value) for row in earlier for value in (row.old_value, row.new_value)]
-    for kind, value in told:
-        if kind in _CHANNELS and isinstance(value, str) and value:
-            person.words.add(value)
-            person.known.add((_CHANNELS[kind], value))
-            normal = identity.normalise(kind, value)
-            person.words |= {normal[1]} if normal is not None else set()
     o = outgoing_messages.c
     sent = await tx.all(select(o.channel, o.recipient).where(o.contact_id.in_(contacts), o.recipient != "").distinct())
-    person.known |= {(row.channel, row.recipient) for row in sent}
-    person.words |= {row.recipient for row in sent}
+    kinds = {channel: kind for kind, channel in _CHANNELS.items()}
+    addresses_told = {(kind, value) for kind, value in told if kind in _CHANNELS and isinstance(value, str) and value}
+    addresses_told |= {(kinds.get(row.channel, row.channel), row.recipient) for row in sent}
+    others = await _of_others(tx, addresses_told, frozenset(person.ids["record"]))
+    for kind, value in addresses_told:
+        normal = _normal(kind, value)
+        if normal not in others:
+            person.words |= {value, normal[1]}
+            person.known.add((_CHANNELS.get(kind, kind), value))
     firsts, lasts = (
         {row.fields.get(name) for row in rows}
         | {value for row in earlier if row.field == name for value in (row.old_value, row.new_value)}
         for name in ("first_name", "last_name")
     )
     person.names = {f"{first} {last}" for first in firsts if first for last in lasts if last}
+
+
+def _normal(kind: str, value: str) -> Identifier:
+    found = identity.normalise(kind, value) if kind in _CHANNELS else None
+    return found or (kind, value.strip())
+
+
+async def _of_others(tx: Transaction, told: Iterable[tuple[str, str]], own: Collection[str]) -> set[Identifier]:
+    """Return which addresses somebody else has too, such as a switchboard's number or a mailbox that was handed on.
+
+    They are no longer, or not alone, the person's: they stay where they are, and can be written to.
+    """
+    wanted = {_normal(kind, value) for kind, value in told if kind in _CHANNELS}
+    asked = sorted({one.text for _, value in wanted for one in words.asked(value)[:1]})
+    w, c = record_search.record_words.c, records.c
+    found: set[Identifier] = set()
+    for some in _portions(asked):
+        having = select(w.record_id.label("id")).where(w.word.in_(some), w.field.in_(tuple(_CHANNELS))).distinct()
+        ids_of_others = [one for one in await _ids(tx, having) if one not in own]
+        for part in _portions(ids_of_others):
+            for row in await tx.all(select(c.fields).where(c.id.in_(part), c.deleted_at.is_(None))):
+                has = ((kind, row.fields.get(kind)) for kind in _CHANNELS)
+                found |= {_normal(kind, value) for kind, value in has if isinstance(value, str)} & wanted
+    return found
 
 
 async def _stop_messages(tx: Transaction, person: Person) -> None:

@@ -34,7 +34,7 @@ class Place:
     replaced: bool = False
     """A row that mentions the person is not theirs: only the words that name them are taken out of it."""
     by_name: bool = False
-    """Their full name is searched for as well: to lose what another of that name said costs nobody anything."""
+    """Their full name is searched for as well; what has nothing else of them keeps what it says, without the name."""
 
 
 def _place(table: str, links: Mapping[str, Link], blanks: Mapping[str, Any], *searched: str) -> Place:

@@ -7,16 +7,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, LargeBinary, Row, Table, Text, and_, cast, delete, func, literal, or_, select, update
+from sqlalchemy import Column, LargeBinary, Table, Text, and_, cast, delete, func, literal, or_, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from core.domain.records import words as record_texts
-from core.store import erasures, record_schema, record_search
+from core.store import erasures, record_schema
 from core.store.database import Database
 from core.store.enrollments import enrollments
 from core.store.erasing_places import ERASED, PLACES, Place
 from core.store.metadata import Json, metadata
-from core.store.record_rows import record_changes, records
+from core.store.record_rows import Draft, record_changes, records, save, to_record
 from core.store.transaction import Transaction
 
 ROWS_AT_ONCE = 5_000
@@ -29,11 +28,19 @@ _SHORTEST = 5
 TOMBSTONE = ("deleted", "erased")
 """Fields under which a tombstone's history tells what became of it."""
 
+_OF_THEIR_OWNERS = ("email", "phone", "domain")
+"""Fields of a record that stands: what is the person's alone is in none of them."""
+
 Search = Mapping[str, Any]
-"""`words` and `names` looked for, `ids` of the person's records, the `place` looked at and how far, `after`."""
+"""`words` and `names` looked for, `ids` of the person's records, the `place` looked at and how far, `after`.
+
+`by` is who writes what is changed in records, `cause` why.
+"""
 
 
-def begin(words: Iterable[str], names: Iterable[str], record_ids: Sequence[str]) -> dict[str, Any]:
+def begin(
+    words: Iterable[str], names: Iterable[str], record_ids: Sequence[str], erasure_id: str, actor: str
+) -> dict[str, Any]:
     """Return a search that has looked nowhere yet."""
     return {
         "words": sorted({word for word in words if len(word) >= _SHORTEST}),
@@ -41,6 +48,8 @@ def begin(words: Iterable[str], names: Iterable[str], record_ids: Sequence[str])
         "ids": list(record_ids[:100]),
         "place": 0,
         "after": "",
+        "by": actor,
+        "cause": f"erasure:{erasure_id}",
     }
 
 
@@ -87,9 +96,10 @@ async def _upper(tx: Transaction, key: Column[Any], after: Any) -> Any:
 async def _slice(
     tx: Transaction, place: Place, table: Table, search: Search, within: Sequence[ColumnElement[bool]]
 ) -> None:
-    words = [*search["words"], *(search["names"] if place.replaced or place.by_name else ())]
+    sure: list[str] = list(search["words"])
     if place.table in ("messages", "deliveries"):
-        words += search["ids"]  # what tells endpoints of the person tells their fields, too
+        sure += search["ids"]  # what tells endpoints of the person tells their fields, too
+    words = [*sure, *(search["names"] if place.replaced or place.by_name else ())]
     columns = [table.c[name] for name in place.searched if name in table.c]
     if not words or not columns:
         return
@@ -101,9 +111,17 @@ async def _slice(
         if not found:
             continue
         own = and_(*(column == row._mapping[column] for column in key))
-        if place.replaced:
+        if place.by_name and not any(_is_in(row._mapping[column], sure) for column in found):
+            # Another of that name may be meant: what was said of them stays, without the name.
+            hidden = {column.name: _nameless(row._mapping[column], search["names"]) for column in found}
+            await tx.run(update(table).where(own).values(hidden))
+        elif place.replaced and table is records:
+            await _rewrite(tx, own, search, pattern)
+        elif place.replaced:
             values = {column.name: without(row._mapping[column], pattern) for column in found}
-            await _replace(tx, table, own, row, values)
+            if "key" in values:
+                values["key"] = row.id  # keys are unique in a workflow
+            await tx.run(update(table).where(own).values(values))
         else:
             await blank(tx, table, place, own)
 
@@ -154,20 +172,39 @@ def _mentions(tx: Transaction, column: Column[Any], word: str) -> ColumnElement[
     return or_(*(text.contains(form, autoescape=True) for form in sorted(forms)))
 
 
-async def _replace(
-    tx: Transaction, table: Table, own: ColumnElement[bool], row: Row[Any], values: dict[str, Any]
-) -> None:
-    """Take the words out of a row that is not the person's."""
-    if "key" in values:
-        values["key"] = row.id  # keys are unique in a workflow
-    if table is records:
-        values |= {"rev": records.c.rev + 1, "updated_at": tx.now}
-        (whole,) = await tx.all(select(records.c.type).where(own))
-        of = (await record_schema.of(tx)).of(whole.type)
-        before, after = (record_texts.of_record(of, fields) for fields in (row.fields, values["fields"]))
-        gone, new = record_texts.difference(before, after)
-        await record_search.change(tx, [((tx.org_id, row.id), gone, new)])
-    await tx.run(update(table).where(own).values(values))
+def _is_in(value: Any, words: Iterable[str]) -> bool:
+    """Tell whether a text or bytes hold one of these words, wherever."""
+    text = bytes(value).decode("utf-8", "replace") if isinstance(value, bytes | memoryview) else str(value)
+    text = text.lower()
+    return any(form in text for word in words for form in (word.lower(), json.dumps(word)[1:-1].lower()))
+
+
+def _nameless(value: Any, names: Iterable[str]) -> Any:
+    """Return a text without these names; bytes keep their length, for they say it themselves."""
+    forms = [form for name in names for form in (name, json.dumps(name)[1:-1])]
+    if isinstance(value, bytes | memoryview):
+        either = b"|".join(re.escape(form.encode()) for form in forms)
+        return re.sub(either, lambda found: b"*" * len(found[0]), bytes(value), flags=re.IGNORECASE)
+    return _pattern(forms).sub(ERASED, str(value))
+
+
+async def _rewrite(tx: Transaction, own: ColumnElement[bool], search: Search, pattern: re.Pattern[str]) -> None:
+    """Take the words out of a record that is not the person's, as everybody writes: with its history."""
+    (row,) = await tx.all(select(records).where(own))
+    stands = row.deleted_at is None
+    unique = {one.path for one in (await record_schema.of(tx)).unique.get(row.type, ())}
+    patch: dict[str, Any] = {}
+    for name, value in row.fields.items():
+        if stands and name in _OF_THEIR_OWNERS:
+            continue
+        told = {f"{name}.{key}": item for key, item in value.items()} if name == "custom" else {name: value}
+        for path, item in told.items():
+            left = without(item, pattern)
+            if left != item:
+                patch[path] = None if path in unique else left
+    draft = Draft(to_record(row))
+    draft.patch(patch, search.get("by", ""), search.get("cause", "erasure"))
+    await save(tx, [draft])
 
 
 def without(value: Any, pattern: re.Pattern[str]) -> Any:

@@ -55,6 +55,8 @@ events = Table(
     Column("match_due_at", Instant),
     # How many workflows in a row led to it.
     Column("hops", Integer, nullable=False, server_default=text("0")),
+    # Who brought it: a principal, or what `askers` follows further.
+    Column("actor", Name, nullable=False, server_default=""),
     Index(
         "events_unmatched",
         "org_id",
@@ -164,6 +166,8 @@ class NewEvent:
     """How many workflows in a row led to it."""
     history: bool = False
     """The matcher never gets to see it."""
+    actor: str = ""
+    """Who brought it: a principal, or `event:` or `enrollment:` with the id of what led to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +236,7 @@ async def store_many(tx: Transaction, new: Sequence[tuple[str, NewEvent]]) -> No
             org, event.id, day_of(names.minted_at(event.id)), names.bucket(org), event.source_id, event.event_type,
             event.event_name, event.fields, event.contact_id, event.occurred_at, tx.now, event.message_id,
             [asdict(conflict) for conflict in event.identity_conflict] or None,
-            None if event.history else tx.now, event.hops,
+            None if event.history else tx.now, event.hops, event.actor,
         )
         for org, event in new
     ]  # fmt: skip
@@ -249,7 +253,7 @@ async def emit_many(tx: Transaction, emitted: Sequence[tuple[Enrollment, EmitEve
                 enrollment.org_id,
                 NewEvent(
                     effect.id, f"workflow:{enrollment.workflow_id}", "action", effect.name, effect.fields,
-                    enrollment.contact_id, tx.now, "", hops=effect.hops,
+                    enrollment.contact_id, tx.now, "", hops=effect.hops, actor=enrollment.actor,
                 ),
             )
             for enrollment, effect in emitted

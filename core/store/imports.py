@@ -100,6 +100,8 @@ imports = Table(
     Column("actor", Name, nullable=False),
     # `member`, `service` or `agent`: whose budget pays for the records.
     Column("actor_kind", Name, nullable=False),
+    # The agent that the key spoke for; empty for none.
+    Column("agent_id", Name, nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Column("forgotten_at", Instant),

@@ -78,7 +78,9 @@ async def ingest(tx: Transaction, incoming: Sequence[IncomingEvent], *, actor: s
     fresh = {index: event for index, event in ready.items() if index not in first}
     people = await _people(tx, fresh, event_ids, actor)
     await _open_leads(tx, fresh, people, event_ids, actor)
-    await events.store(tx, [_new_event(event, event_ids[index], people.get(index)) for index, event in fresh.items()])
+    await events.store(
+        tx, [_new_event(event, event_ids[index], people.get(index), actor) for index, event in fresh.items()]
+    )
     await message_reports.heed(tx, _heard(fresh, event_ids, people))
     for index, stored in fresh.items():
         contact_id = people[index].contact_id if index in people else ""
@@ -199,7 +201,7 @@ async def _open_leads(
     await resolve(tx, "lead", candidates, actor=actor)
 
 
-def _new_event(event: ReadEvent, event_id: str, person: Resolved | None) -> NewEvent:
+def _new_event(event: ReadEvent, event_id: str, person: Resolved | None, actor: str) -> NewEvent:
     # That something happened is kept, and not to whom.
     gone = person is not None and person.violation is not None and person.violation.reason == REFUSED.reason
     return NewEvent(
@@ -213,6 +215,7 @@ def _new_event(event: ReadEvent, event_id: str, person: Resolved | None) -> NewE
         message_id=event.message_id,
         history=event.history,
         identity_conflict=() if person is None else person.conflicts,
+        actor=actor,
     )
 
 

@@ -290,7 +290,9 @@ async def _find_by_words(tx: Transaction, written: Sequence[Written]) -> None:
 
 def _finished(tx: Transaction, draft: Draft) -> Written:
     if draft.history and not draft.created:
-        draft.record = copied(draft.record, rev=draft.record.rev + 1, updated_at=tx.now)
+        # Who waited for the record began before who was first: history would stand the other way round.
+        at = max(tx.now, draft.record.updated_at)
+        draft.record = copied(draft.record, rev=draft.record.rev + 1, updated_at=at)
     return Written(draft.record, tuple(change for change, _, _ in draft.history), draft.created, *_author(draft))
 
 
@@ -327,8 +329,9 @@ async def _update(tx: Transaction, moved: Sequence[Written]) -> None:
 
 def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:
     record = draft.record
+    at = tx.now if draft.created else record.updated_at
     return [
-        (record.org_id, _change_id(record, index), record.id, edit.field, edit.old, edit.new, actor, cause, tx.now)
+        (record.org_id, _change_id(record, index), record.id, edit.field, edit.old, edit.new, actor, cause, at)
         for index, (edit, actor, cause) in enumerate(draft.history)
     ]
 

@@ -170,6 +170,7 @@ def _event(
         occurred_at=occurred_at,
         message_id="",
         hops=hops,
+        actor=change.cause.partition("/")[0] if change.cause.startswith("enrollment:") else change.actor,
     )
 
 

@@ -7,7 +7,7 @@ more than they have room for, however many ask at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -35,6 +35,7 @@ from core.store.transaction import Transaction
 
 NAMED = "named"
 """The method of an assignment to somebody named, whatever the routing says."""
+DECLINED = "had the lead and gave it back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,27 +127,25 @@ async def propose(
     decision = routed.decision
     passed = tuple(Skipped(one.member, one.reason) for one in decision.passed)
     if decision.person is not None and decision.person.id == promised:
-        return Choice(promised, decision.person.name, decision.method, passed)
+        return Choice(promised, decision.person.name, decision.method, passed, grounds=routed)
     kept = next((one for one in routed.seen.sight.people if one.id == promised), None)
     if kept is not None and not deciding.refusal(None, kept, routed.seen.sight):
         # Others have had turns since the preview. The promise holds, and costs nobody the turn that is theirs now.
-        return Choice(kept.id, kept.name, NAMED, ())
+        return Choice(kept.id, kept.name, NAMED, (), grounds=_named(routed, kept))
     if decision.person is None:
         return Choice("", "", "", passed)
-    return Choice(decision.person.id, decision.person.name, decision.method, passed)
+    return Choice(decision.person.id, decision.person.name, decision.method, passed, grounds=routed)
 
 
-async def assign(tx: Transaction, routing_id: str, lead_id: str, choice: Choice, *, actor: str, cause: str) -> None:
-    """Write down that a lead went to whom `propose` said, and the turn; the lead itself has its owner already."""
-    if not choice.member_id or choice.method == "kept":
+async def assign(tx: Transaction, lead_id: str, choice: Choice, *, actor: str, cause: str) -> None:
+    """Write down that a lead went to whom `propose` said in this transaction, why, and the turn.
+
+    The lead itself has its owner already, so nothing is decided again.
+    """
+    routed = choice.grounds
+    if not choice.member_id or not isinstance(routed, Routed):
         return
     lead, contact = await lead_of(tx, lead_id)
-    facts = None if contact is None else contact.facts
-    routed = await consider(tx, routing_id, facts, lead.facts, also=choice.member_id)
-    person = routed.decision.person
-    if person is None or person.id != choice.member_id:
-        by_id = {one.id: one for one in routed.seen.sight.people}
-        routed = _named(routed, by_id[choice.member_id])
     await _write(tx, lead, contact, routed, Why(actor, cause), lead_too=False)
 
 
@@ -154,6 +153,15 @@ def _named(routed: Routed, person: Person) -> Routed:
     """Return it with a member who was named: nobody's turn passes."""
     decision = Decision(person, None, NAMED, (), ())
     return Routed(routed.routing_id, routed.version, routed.seen, decision)
+
+
+async def gave_back(tx: Transaction, lead_id: str) -> dict[str, str]:
+    """Return who had a lead and does not get it again by a routing, and why."""
+    found: dict[str, str] = {}
+    for row in await assignments.of_lead(tx, lead_id):
+        last = {row.member_id: DECLINED} if row.state == AssignmentState.DECLINED else {}
+        found |= {**row.excluded, **last}
+    return found
 
 
 async def route(tx: Transaction, routing_id: str, lead_id: str, why: Why) -> tuple[Routed, Row[Any] | None]:
@@ -164,6 +172,7 @@ async def route(tx: Transaction, routing_id: str, lead_id: str, why: Why) -> tup
     await hold(tx)
     lead, contact = await lead_of(tx, lead_id, lock=True)
     facts = None if contact is None else contact.facts
+    why = replace(why, excluded={**await gave_back(tx, lead_id), **why.excluded})
     routed = await consider(tx, routing_id, facts, lead.facts, excluded=why.excluded)
     if routed.decision.person is None:
         return routed, None
@@ -219,7 +228,8 @@ async def _write(
     )
     if lead_too and lead.fields.get("owner_id") != person.id:
         await records.update(tx, lead.id, {"owner_id": person.id}, actor=why.actor, cause=why.cause)
-    if contact is not None and not contact.fields.get("owner_id"):
+    had_it = why.previous.member_id if why.previous is not None else None
+    if contact is not None and contact.fields.get("owner_id") in (None, "", had_it):
         await records.update(tx, contact.id, {"owner_id": person.id}, actor=why.actor, cause=why.cause)
     await deliveries.emit(tx, [Emission(tx.org_id, _assigned(row, lead))])
     return row
@@ -243,7 +253,11 @@ def _assigned(row: Row[Any], lead: Record) -> Emit:
 
 
 async def free(tx: Transaction, row: Row[Any], why: Why) -> None:
-    """Leave a lead without an owner, where it is still with the one who had it."""
+    """Leave a lead and its contact without an owner, where they are still with the one who had the lead."""
     lead = await records.get(tx, row.lead_id)
-    if lead is not None and lead.fields.get("owner_id") == row.member_id:
-        await records.update(tx, row.lead_id, {"owner_id": None}, actor=why.actor, cause=why.cause)
+    if lead is None:
+        return
+    contact = await records.get(tx, lead.contact_id) if lead.contact_id else None
+    for record in (lead, contact):
+        if record is not None and record.fields.get("owner_id") == row.member_id:
+            await records.update(tx, record.id, {"owner_id": None}, actor=why.actor, cause=why.cause)

@@ -19,11 +19,11 @@ from tests.bench.figures import Aim, Figure, Report
 _ROOT = Path(__file__).parents[2]
 _ENGINE = (
     "steps",
-    "steps, 2,000 asleep",
+    "steps, 300 asleep",
     "row writes",
     "CPU of the engine's process",
     "loop lag p99, engine busy",
-    "memory of the process, 2,000 asleep",
+    "memory of the process, 300 asleep",
     "a sleeper's row and its indexes",
 )
 _WEBHOOKS = (
@@ -53,7 +53,7 @@ def _run(folder: Path, database: str, *parts: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.bench", *parts, "--database", database, "--quick", "--json"]
     path = os.pathsep.join([str(_ROOT), str(_ROOT / "proto" / "gen")])
     ran = subprocess.run(
-        [*command, "--sleepers", "2000", "--seconds", "1", "--folder", str(folder)],
+        [*command, "--sleepers", "300", "--seconds", "0.4", "--folder", str(folder)],
         cwd=_ROOT,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,

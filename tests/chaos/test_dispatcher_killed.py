@@ -30,7 +30,7 @@ from tests.receiver import Receiver
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kill9]
 
-KILLS = int(os.environ.get("DRIPSTONE_KILLS", "2"))
+KILLS = int(os.environ.get("DRIPSTONE_KILLS", "1"))
 AT_ONCE = 40
 ORG = "org_chaos"
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

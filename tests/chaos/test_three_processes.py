@@ -31,7 +31,7 @@ from tests.receiver import Receiver
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kill9]
 
-KILLS = int(os.environ.get("DRIPSTONE_KILLS", "3"))
+KILLS = int(os.environ.get("DRIPSTONE_KILLS", "2"))
 CONTACTS_PER_CALL = 10
 PATIENT = "patient"
 SOURCE = """

@@ -18,12 +18,17 @@ from click.testing import CliRunner
 from standardwebhooks.webhooks import Webhook
 
 from core.__main__ import main
+from core.clock import SystemClock
 from core.commands.listen import IDLE_SECONDS
 from dripstone.v1 import record_pb2, webhook_pb2
 from tests.chaos.server_process import ServerProcess
+from tests.databases import Databases
 from tests.receiver import Receiver
+from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
+HERE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""With a core in this process: most tests need no clock that runs and no loop that turns."""
 
 
 class Listening:
@@ -58,23 +63,26 @@ class Listening:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, anyio_backend: str) -> AsyncIterator[ServerProcess]:
-    started = ServerProcess(tmp_path, f"sqlite:///{tmp_path / 'dripstone.db'}")
+async def server(tmp_path: Path, databases: Databases, anyio_backend: str) -> AsyncIterator[ServerProcess]:
+    started = ServerProcess(tmp_path, databases.on_sqlite(tmp_path / "dripstone.db", "migrated"))
     await started.start()
     yield started
     await started.terminate()
 
 
 @asynccontextmanager
-async def listening(server: ServerProcess, *arguments: str) -> AsyncIterator[Listening]:
-    known = server.connection
+async def listening(core: ServerProcess | RunningCore, *arguments: str) -> AsyncIterator[Listening]:
+    if isinstance(core, RunningCore):
+        target, key = core.grpc_target, core.api_key
+    else:
+        target, key = core.connection["grpc"], core.connection["api_key"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "core", "listen", *arguments,
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
-            "DRIPSTONE_TARGET": known["grpc"],
-            "DRIPSTONE_API_KEY": known["api_key"],
+            "DRIPSTONE_TARGET": target,
+            "DRIPSTONE_API_KEY": key,
         },
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -86,36 +94,38 @@ async def listening(server: ServerProcess, *arguments: str) -> AsyncIterator[Lis
             await process.wait()
 
 
-async def _record(server: ServerProcess, email: str) -> None:
+async def _record(core: ServerProcess | RunningCore, email: str) -> None:
     """Make something happen: a contact is created, and every endpoint is told."""
-    async with server.client() as client:
+    async with core.client() as client:
         request = record_pb2.UpsertRecordRequest(type="contact")
         request.fields.update({"email": email})
         await client.records.UpsertRecord(request)
 
 
-async def _endpoints(server: ServerProcess) -> list[webhook_pb2.Endpoint]:
-    async with server.client() as client:
+async def _endpoints(core: RunningCore) -> list[webhook_pb2.Endpoint]:
+    async with core.client() as client:
         return list((await client.webhooks.ListEndpoints(webhook_pb2.ListEndpointsRequest())).endpoints)
 
 
+@HERE
 async def test_what_happens_is_forwarded_signed_and_the_endpoint_goes_with_ctrl_c(
-    server: ServerProcess, receiver: Receiver
+    core: RunningCore, receiver: Receiver
 ) -> None:
+    core.clock.advance(SystemClock().now() - core.clock.now())  # whoever verifies looks at a clock of their own
     where = f"{receiver.base}/hook"
-    async with listening(server, "--forward", where, "--event-type", "record.created", "--json") as listener:
+    async with listening(core, "--forward", where, "--event-type", "record.created", "--json") as listener:
         begun = await listener.told()
-        (endpoint,) = await _endpoints(server)
+        (endpoint,) = await _endpoints(core)
         assert (begun["listening"], begun["forward"]) == (endpoint.id, where)
         assert (endpoint.kind, list(endpoint.event_types)) == (webhook_pb2.ENDPOINT_KIND_PULL, ["record.created"])
-        await _record(server, "ada@example.com")
+        await _record(core, "ada@example.com")
         told = await listener.told()
         (request,) = receiver.received
         assert (request.path, told["message_id"]) == ("/hook", request.headers["webhook-id"])
         assert (told["event_type"], told["status"], told["ok"], told["attempt"]) == ("record.created", 204, True, 1)
         verified = Webhook(begun["secret"]).verify(request.body, request.headers)
         assert verified["data"]["fields"]["email"] == "ada@example.com"
-        async with server.client() as client:
+        async with core.client() as client:
             while True:  # the line is printed before the acknowledgement
                 delivery = await client.webhooks.GetDelivery(
                     webhook_pb2.GetDeliveryRequest(delivery_id=told["delivery_id"])
@@ -123,15 +133,16 @@ async def test_what_happens_is_forwarded_signed_and_the_endpoint_goes_with_ctrl_
                 if delivery.state == webhook_pb2.DELIVERY_STATE_DELIVERED:
                     break
         assert await listener.stop() == (0, "")
-    assert await _endpoints(server) == []
+    assert await _endpoints(core) == []
 
 
-async def test_an_endpoint_whose_listener_was_killed_ends_by_itself(server: ServerProcess, receiver: Receiver) -> None:
-    async with listening(server, "--forward", receiver.url, "--json") as listener:
+@HERE
+async def test_an_endpoint_whose_listener_was_killed_ends_by_itself(core: RunningCore, receiver: Receiver) -> None:
+    async with listening(core, "--forward", receiver.url, "--json") as listener:
         await listener.told()
-        (endpoint,) = await _endpoints(server)
+        (endpoint,) = await _endpoints(core)
         await listener.stop(signal.SIGKILL)
-    assert [one.id for one in await _endpoints(server)] == [endpoint.id]
+    assert [one.id for one in await _endpoints(core)] == [endpoint.id]
     assert endpoint.idle_limit.ToSeconds() == IDLE_SECONDS
     left = endpoint.expire_time.ToDatetime() - endpoint.create_time.ToDatetime()
     assert left.total_seconds() == IDLE_SECONDS, "and an hour later the scheduler deletes it"
@@ -160,19 +171,20 @@ async def test_what_is_not_taken_comes_again_and_the_table_says_so(server: Serve
         assert await listener.stop(signal.SIGTERM) == (0, "")
 
 
-async def test_a_url_where_nobody_is_ends_nothing(server: ServerProcess, receiver: Receiver) -> None:
-    async with server.client() as client:
+@HERE
+async def test_a_url_where_nobody_is_ends_nothing(core: RunningCore, receiver: Receiver) -> None:
+    async with core.client() as client:
         made = await client.webhooks.CreateEndpoint(
             webhook_pb2.CreateEndpointRequest(kind=webhook_pb2.ENDPOINT_KIND_PULL)
         )
     await receiver.stop()
-    async with listening(server, "--forward", receiver.url, "--endpoint", made.endpoint.id, "--json") as listener:
+    async with listening(core, "--forward", receiver.url, "--endpoint", made.endpoint.id, "--json") as listener:
         assert (await listener.told())["secret"] == ""
-        await _record(server, "cy@example.com")
+        await _record(core, "cy@example.com")
         told = await listener.told()
         assert (told["ok"], told["status"], told["error"]) == (False, 0, "Connection refused")
         assert await listener.stop() == (0, "")
-    assert [endpoint.id for endpoint in await _endpoints(server)] == [made.endpoint.id], "it was there before"
+    assert [endpoint.id for endpoint in await _endpoints(core)] == [made.endpoint.id], "it was there before"
 
 
 async def test_a_core_that_goes_away_is_waited_for(server: ServerProcess, receiver: Receiver) -> None:
@@ -185,10 +197,11 @@ async def test_a_core_that_goes_away_is_waited_for(server: ServerProcess, receiv
     await server.start()
 
 
-async def test_a_pushed_endpoint_cannot_be_listened_to(server: ServerProcess, receiver: Receiver) -> None:
-    async with server.client() as client:
+@HERE
+async def test_a_pushed_endpoint_cannot_be_listened_to(core: RunningCore, receiver: Receiver) -> None:
+    async with core.client() as client:
         pushed = await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=receiver.url))
-    async with listening(server, "--forward", receiver.url, "--endpoint", pushed.endpoint.id, "--json") as listener:
+    async with listening(core, "--forward", receiver.url, "--endpoint", pushed.endpoint.id, "--json") as listener:
         await listener.told()
         with pytest.raises(AssertionError, match="pushed to its URL"):
             await listener.line()

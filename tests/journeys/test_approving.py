@@ -10,6 +10,7 @@ import pytest
 from dripstone.v1 import approval_pb2, organization_pb2, workflow_pb2
 from dripstone.v1.client import ApiError
 from tests.journeys.following import Story
+from tests.rpc.control_calls import new_key, refused
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +92,9 @@ async def test_all_must_agree_one_hands_it_on_and_what_is_late_goes_further(core
         carl, carl_key = await member(story, "carl", organization_pb2.ROLE_APPROVER)
         await client.organization.RemoveMember(organization_pb2.RemoveMemberRequest(member_id=bob))
         await story.publish("quorum", QUORUM)
-        (enrollment,) = await story.enroll("quorum", "a@example.com")
+        # Who learnt the approvers' secrets must not be who asks.
+        async with core.client((await new_key(client)).secret) as program:
+            (enrollment,) = await Story(program).enroll("quorum", "a@example.com")
         asked = await waiting(story)
         assert (asked.approvals_missing, asked.caller_may_decide) == (3, False)
         await core.pass_time(timedelta(hours=2))
@@ -116,3 +119,24 @@ async def test_all_must_agree_one_hands_it_on_and_what_is_late_goes_further(core
             async with core.client(bob_key) as by_bob:
                 await by_bob.approvals.DecideApproval(decide)
         assert ApiError.of(caught.value).reason == "UNAUTHENTICATED"
+
+
+async def test_who_sends_the_event_does_not_approve_what_it_leads_to(core: RunningCore) -> None:
+    async with core.client() as client, core.client(core.approver_api_key) as person:
+        story = Story(client)
+        await story.begin()
+        first = "steps: [{id: mark, kind: update, set: {lifecycle_stage: customer}}]\n"
+        await story.publish("first", "title: First\ntriggers: [{event: order.paid}]\n" + first)
+        gate = "steps: [{id: agree, kind: approval, title: Go on?, exits: {rejected: end}}]\n"
+        await story.publish("near", "title: Near\ntriggers: [{event: order.paid}]\n" + gate)
+        await story.publish("far", "title: Far\ntriggers: [{record: contact, fields: [lifecycle_stage]}]\n" + gate)
+        await story.event("order.paid", "ada@example.com")
+        await core.settle()
+        listed = await client.approvals.ListApprovals(approval_pb2.ListApprovalsRequest(filter='state = "pending"'))
+        workflows = {one.details["workflow_id"] for one in listed.approvals}
+        assert workflows == {"near", "far"}
+        for one in listed.approvals:
+            decide = approval_pb2.DecideApprovalRequest(approval_id=one.id, decision=APPROVE)
+            with refused("PERMISSION_DENIED"):
+                await client.approvals.DecideApproval(decide)
+            assert (await person.approvals.DecideApproval(decide)).state == approval_pb2.APPROVAL_STATE_USED

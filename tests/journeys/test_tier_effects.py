@@ -24,6 +24,13 @@ fit: {rules: [{id: size, when: contact.employees >= 50, points: 20}]}
 on_tier: {A: {enroll: hot-leads, event: lead.seen}}
 """
 ROUTING = "title: Everybody\ncatch_all: {members: [ada@example.com]}\n"
+BY_TIER = """
+title: By tier
+sla: {respond_within: 1h}
+rules:
+  - {id: hot, when: 'lead.tier == "A"', method: round_robin, members: [ada@example.com]}
+catch_all: {members: [bob@example.com]}
+"""
 HOT = to_struct({"employees": 90})
 COMMIT = qualification_pb2.QUALIFY_MODE_COMMIT
 
@@ -88,3 +95,34 @@ async def test_a_model_gives_its_leads_to_whom_a_routing_says(core: RunningCore)
         )
         given = await client.qualification.ListAssignments(routing_pb2.ListAssignmentsRequest())
         assert [(one.lead_id, one.member_id) for one in given.assignments] == [(done.lead_id, ada.id)]
+
+
+async def test_a_routing_decides_once_and_on_what_the_qualification_makes_of_the_lead(core: RunningCore) -> None:
+    async with core.client() as client:
+        members = {}
+        for name in ("ada", "bob"):
+            request = organization_pb2.CreateMemberRequest(
+                email=f"{name}@example.com", display_name=name, role=organization_pb2.ROLE_EDITOR
+            )
+            members[name] = (await client.organization.CreateMember(request)).id
+        await client.qualification.PublishRouting(
+            routing_pb2.PublishRoutingRequest(routing_id="everybody", source=BY_TIER)
+        )
+        source = MODEL.partition("on_tier")[0] + "routing: everybody\n"
+        await client.qualification.PublishScoringModel(
+            qualification_pb2.PublishScoringModelRequest(model_id="default", source=source)
+        )
+        at_once = await client.qualification.QualifyLead(
+            qualification_pb2.QualifyLeadRequest(email="hot@customer.example", fields=HOT, mode=COMMIT)
+        )
+        plan = await client.qualification.QualifyLead(
+            qualification_pb2.QualifyLeadRequest(email="warm@customer.example", fields=HOT)
+        )
+        planned = await client.qualification.QualifyLead(
+            qualification_pb2.QualifyLeadRequest(plan_id=plan.plan_id, mode=COMMIT)
+        )
+        assert {at_once.owner.member_id, plan.owner.member_id, planned.owner.member_id} == {members["ada"]}
+        given = await client.qualification.ListAssignments(routing_pb2.ListAssignmentsRequest())
+        told = {(one.lead_id, one.member_id, one.method, one.rule_id) for one in given.assignments}
+        assert told == {(lead, members["ada"], "round_robin", "hot") for lead in (at_once.lead_id, planned.lead_id)}
+        assert all(one.HasField("response_due_time") for one in given.assignments)

@@ -227,3 +227,23 @@ async def test_a_key_of_no_agent_is_not_touched_by_a_stop(fleet: Fleet) -> None:
     await fleet.client.agents.StopAgent(templates.StopAgentRequest(agent_id="one", reason="Over"))
     async with fleet.core.client(other.secret) as client:
         assert (await client.agents.GetAgent(pb.GetAgentRequest(agent_id="one"))).state == pb.AGENT_STATE_STOPPED
+
+
+@pytest.mark.parametrize("agent_id", ["service", "agent", "member", "key_01kjpwd6m0tyb79fb70qgkt6j7"])
+async def test_an_agent_is_not_named_like_others_who_have_budgets(fleet: Fleet, agent_id: str) -> None:
+    with refused("INVALID_ARGUMENT") as told:
+        await fleet.deploy(agent_id, workflow_id="quick")
+    assert [one.field for one in told.error.violations] == ["agent_id"]
+
+
+async def test_a_template_lowers_what_admins_allow_and_never_raises_it(fleet: Fleet) -> None:
+    budget = policy_pb2.Budget(principal_id="agent", metric="executions", daily_limit=5)
+    await fleet.client.approvals.SetBudget(policy_pb2.SetBudgetRequest(budget=budget))
+    for template_id, limit in (("wide", 2**53), ("tight", 2)):
+        budget = policy_pb2.Budget(metric="executions", daily_limit=limit)
+        await fleet.template(template_id, workflow_id="quick", budgets=[budget])
+    for agent_id, template_id in (("usual", "wide"), ("least", "tight")):
+        await fleet.deploy(agent_id, template_id)
+    listed = await fleet.client.approvals.ListBudgets(policy_pb2.ListBudgetsRequest())
+    limits = {one.principal_id: one.daily_limit for one in listed.budgets}
+    assert limits == {"agent": 5, "usual": 5, "least": 2}

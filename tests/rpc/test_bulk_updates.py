@@ -54,6 +54,28 @@ async def test_a_bulk_update_does_exactly_what_was_planned_or_nothing(core: Runn
     assert approval_pb2  # the service that applies plans
 
 
+async def test_opportunities_moved_together_have_what_their_stage_says(core: RunningCore) -> None:
+    stages = [
+        {"id": "talk", "display_name": "Talk", "probability": 0.2},
+        {"id": "won", "display_name": "Won", "probability": 1, "kind": "won"},
+    ]
+    async with core.client() as client, core.http() as http:
+        made = {"pipeline": {"id": "sales", "display_name": "Sales", "stages": stages}}
+        assert (await http.post("/api/v1/crm/pipelines", json=made)).status_code < 300
+        sale = await _upsert(client, "opportunity", name="Seats", stage_id="talk")
+        request = record_pb2.PlanBulkUpdateRequest(type="opportunity", filter="name:*")
+        request.fields.update({"stage_id": "nosuch"})
+        nowhere = await client.records.PlanBulkUpdate(request)
+        assert (nowhere.item_count, nowhere.excluded_count) == (0, 1)
+        assert "no such stage" in nowhere.sample_items[0].excluded_reason
+        request.fields.update({"stage_id": "won"})
+        plan = await client.records.PlanBulkUpdate(request)
+        await client.approvals.ApplyPlan(plan_pb2.ApplyPlanRequest(plan_id=plan.id, plan_hash=plan.hash))
+        record = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=sale))
+        stands = {name: record.fields[name] for name in ("stage_id", "status", "probability")}
+        assert stands == {"stage_id": "won", "status": "won", "probability": 1}
+
+
 async def test_pairs_are_found_told_why_and_dismissed_for_good(core: RunningCore) -> None:
     async with core.client() as client:
         first = await _upsert(client, "contact", email="ada.l@gmail.com", first_name="Ada", last_name="Lovelace")

@@ -236,7 +236,17 @@ bodies = st.one_of(
 )
 
 
-@pytest.mark.parametrize("route", ["/v2/event", "/v2/affiliate_event", "/api/v1/events", "/api/v1/events/batch"])
+@pytest.mark.parametrize(
+    ("database_url", "route"),
+    [
+        *(
+            ("sqlite", route)
+            for route in ("/v2/event", "/v2/affiliate_event", "/api/v1/events", "/api/v1/events/batch")
+        ),
+        *(("postgresql", route) for route in ("/v2/event", "/api/v1/events/batch")),  # one event, and several
+    ],
+    indirect=["database_url"],
+)
 async def test_whatever_is_posted_is_taken_or_refused_and_never_an_error_of_ours(capture: Capture, route: str) -> None:
     loop = asyncio.get_running_loop()
     found: list[tuple[bytes, int, Any]] = []

@@ -12,7 +12,7 @@ from grpc.aio import AioRpcError
 from sqlalchemy import LargeBinary, select
 
 from core.store.metadata import dump_json, metadata
-from dripstone.v1 import enrollment_pb2, event_pb2, record_pb2, transfer_pb2
+from dripstone.v1 import enrollment_pb2, event_pb2, record_pb2, transfer_pb2, webhook_pb2
 from dripstone.v1.client import Client
 from tests.receiver import Receiver
 from tests.running import RunningCore
@@ -146,3 +146,52 @@ async def test_nothing_brings_an_erased_person_back(core: RunningCore) -> None:
             record_pb2.LiftSuppressionRequest(suppression_id=suppression.id, reason="Signed up again.")
         )
         assert (await _upsert(client, "contact", {"email": EMAIL})).id != person.id
+
+
+async def test_what_others_have_too_stays_theirs_and_what_hangs_on_a_lead_goes(
+    core: RunningCore, receiver: Receiver
+) -> None:
+    desk = "+49 30 1234567"
+    async with core.client() as client:
+        person = await _upsert(
+            client, "contact", {"email": EMAIL, "phone": desk, "first_name": "John", "last_name": "Smith"}
+        )
+        lead = await _upsert(client, "lead", {"contact_id": person.id})
+        note = await _upsert(client, "note", {"lead_id": lead.id, "text": "Told us about a divorce"})
+        firm = await _upsert(client, "company", {"name": "Acme", "phone": "+49301234567", "source": f"{EMAIL}, 2020"})
+        moved = await _upsert(client, "contact", {"email": "info@acme.example"})
+        gave_up = record_pb2.UpdateRecordRequest(record_id=moved.id)
+        gave_up.fields.update({"email": "moved@acme.example"})
+        await client.records.UpdateRecord(gave_up)
+        follower = await _upsert(client, "contact", {"email": "info@acme.example", "phone": desk})
+        await client.webhooks.CreateEndpoint(
+            webhook_pb2.CreateEndpointRequest(url=receiver.url, event_types=["record.created"])
+        )
+        namesake = await _upsert(client, "note", {"text": "Lunch with John Smith, the other one"}, "key-9")
+        for gone in (person, moved):
+            erase = record_pb2.EraseContactRequest(record_id=gone.id, reason="asked")
+            assert (await client.records.EraseContact(erase)).complete
+
+        async def fields_of(record: record_pb2.Record) -> dict[str, Any]:
+            found = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record.id))
+            return {**found.fields}
+
+        assert await fields_of(firm) == {"name": "Acme", "phone": "+49301234567", "source": "[erased], 2020"}
+        assert await fields_of(follower) == {"email": "info@acme.example", "phone": desk}
+        with pytest.raises(AioRpcError):
+            await fields_of(note)
+        request = record_pb2.ListRecordChangesRequest(record_id=firm.id)
+        newest = (await client.records.ListRecordChanges(request)).changes[0]
+        assert newest.field == "source"
+        assert newest.cause.startswith("erasure:era_")
+        again = await _upsert(client, "note", {"text": "Lunch with John Smith, the other one"}, "key-9")
+        assert again.id == namesake.id
+        assert "John Smith" not in again.fields["text"]
+        suppressed = (await client.records.ListSuppressions(record_pb2.ListSuppressionsRequest())).suppressions
+        assert [one.channel for one in suppressed] == ["email", "email"]  # the person's own, and where the other moved
+        await core.settle()
+        (told,) = [one for one in receiver.received if namesake.id.encode() in one.body]
+        assert b"John Smith" not in told.body
+    async with core.core.database.system() as tx:
+        found = await tx.all(select(metadata.tables["records"]))
+        assert "divorce" not in dump_json([dict(row._mapping["fields"]) for row in found])

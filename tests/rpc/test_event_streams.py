@@ -14,8 +14,9 @@ from core.domain.errors import Unauthenticated
 from core.rpc.client_stream import MOST_AT_ONCE, ClientStream
 from core.rpc.limits import RateLimiter
 from dripstone.v1 import event_pb2 as pb
-from dripstone.v1 import organization_pb2
+from dripstone.v1 import organization_pb2, policy_pb2
 from dripstone.v1.client import ApiError, Client
+from tests.rpc.control_calls import refused
 from tests.rpc.ingestion_calls import add_source, event, status, stored
 from tests.running import RunningCore
 
@@ -252,3 +253,13 @@ async def test_who_sends_faster_than_the_limit_is_slowed_down_and_not_refused(
     assert status(await waiting) == "accepted"  # type: ignore[arg-type]
     await call.done_writing()
     assert await call.read() is grpc.aio.EOF
+
+
+async def test_a_stream_that_writes_more_records_than_its_budget_is_ended(core: RunningCore, client: Client) -> None:
+    budget = policy_pb2.Budget(principal_id="service", metric="records", daily_limit=1)
+    await client.approvals.SetBudget(policy_pb2.SetBudgetRequest(budget=budget))
+    before = await stored(core)
+    sent = [event(email=f"person{number}@example.com", message_id=f"m{number}") for number in range(5)]
+    with refused("BUDGET_EXHAUSTED"):
+        await answers(client.events.StreamEvents(requests(sent)))
+    assert await stored(core) <= before + 1

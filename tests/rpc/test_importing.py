@@ -158,3 +158,25 @@ async def test_what_must_be_said_is_asked_for(core: RunningCore) -> None:
         with pytest.raises(AioRpcError) as refused:
             await client.records.CreateImport(_request("email\na@x.de", type="", match_by="shoe", trigger_behaviour=7))
         assert refused.value.code().name == "INVALID_ARGUMENT"
+
+
+async def test_rows_are_matched_by_a_unique_field_of_the_organization(core: RunningCore) -> None:
+    async with core.client() as client, core.http() as http:
+        field = {"field": {"name": "number", "kind": "string", "unique": True}}
+        assert (await http.post("/api/v1/crm/record_types/contact/fields", json=field)).status_code < 300
+        known = record_pb2.UpsertRecordRequest(type="contact")
+        known.fields.update({"email": "known@example.com", "custom": {"number": "C-1"}})
+        person = (await client.records.UpsertRecord(known)).record
+        request = _request(
+            "Number,City,E-mail\nC-1,Rome,\nC-2,Oslo,new@example.com\n",
+            match_by="custom.number",
+            columns=[transfer_pb2.ImportColumn(column="Number", field="custom.number")],
+            start=True,
+        )
+        made = await client.records.CreateImport(request)
+        await core.settle()
+        done = await _get(client, made.id)
+        assert done.state == transfer_pb2.IMPORT_STATE_SUCCEEDED
+        assert (done.updated_count, done.created_count, done.bad_count) == (1, 1, 0)
+        kept = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=person.id))
+        assert kept.fields["city"] == "Rome"

@@ -176,6 +176,7 @@ async def test_accepting_ends_the_wait_and_declining_routes_again(desk: Desk) ->
     given = await desk.assign(second)
     assert given.member_id == "mem_bob"
     order = []
+    contact = (await desk.fields_of(second))["contact_id"]
     while given.member_id:
         decline = pb.DeclineAssignmentRequest(assignment_id=given.id, reason="not mine")
         following = await desk(assigning.decline_assignment, decline)
@@ -183,11 +184,15 @@ async def test_accepting_ends_the_wait_and_declining_routes_again(desk: Desk) ->
             break
         assert following.previous_assignment_id == given.id
         assert (await desk.get(given.id)).state == pb.ASSIGNMENT_STATE_DECLINED
+        assert (await desk.fields_of(contact))["owner_id"] == following.member_id
         order.append(following.member_id)
         given = following
     assert order == ["mem_cat", "mem_ada"]
     assert (await desk.get(given.id)).state == pb.ASSIGNMENT_STATE_DECLINED
-    assert "owner_id" not in await desk.fields_of(second)
+    assert not {"owner_id"} & {*await desk.fields_of(second), *await desk.fields_of(contact)}
+    for preview in (True, False):
+        nobody = await desk.assign(second, preview=preview)
+        assert (nobody.member_id, {one.reason for one in nobody.skipped}) == ("", {"had the lead and gave it back"})
     (told,) = await desk.told("lead.assignment_overdue")
     assert (told["lead_id"], told["reason"]) == (second, "the owner gave it back, and nobody else could take it")
     with pytest.raises(WrongState):
@@ -222,14 +227,14 @@ async def test_a_qualification_proposes_and_assigns_and_keeps_its_promise(desk: 
         nobody_yet = await routing_leads.propose(tx, "default", None, RecordFacts("", "lead", {}), promised="mem_vic")
         assert (choice.member_id, promised.member_id, nobody_yet.member_id) == ("mem_ada", "mem_cat", "mem_ada")
         await records.update(tx, first, {"owner_id": "mem_cat"}, actor="key_agent", cause="plan:pln_1")
-        await routing_leads.assign(tx, "default", first, promised, actor="key_agent", cause="plan:pln_1")
+        await routing_leads.assign(tx, first, promised, actor="key_agent", cause="plan:pln_1")
     (kept,) = await desk.listed()
     assert (kept.member_id, kept.method, kept.cause) == ("mem_cat", "named", "plan:pln_1")
     desk.clock.advance(timedelta(milliseconds=5))
     async with desk.database.write(ORG) as tx:
         await routing_leads.hold(tx)
         await records.update(tx, second, {"owner_id": "mem_ada"}, actor="key_agent", cause="call:1")
-        await routing_leads.assign(tx, "default", second, choice, actor="key_agent", cause="call:1")
+        await routing_leads.assign(tx, second, choice, actor="key_agent", cause="call:1")
     assert (await desk.listed())[0].method == "catch_all"
     (third,) = await desk.leads(1)
     assert (await desk.assign(third)).member_id == "mem_bob"

@@ -97,6 +97,17 @@ async def test_who_is_behind_a_key_is_found_through_the_keys_that_made_it(databa
     }
 
 
+async def test_who_mints_many_keys_in_a_row_is_behind_the_last_and_a_ring_ends(database: Database) -> None:
+    for number in range(9):
+        await key(database, f"key_{number}", "service", f"key_{number - 1}" if number else "mem_1")
+    await key(database, "key_ring", "service", "key_gnir")
+    await key(database, "key_gnir", "service", "key_ring")
+    async with database.read(ORG) as tx:
+        found = await electors.parties(tx, ["key_8", "key_ring"])
+    assert found["key_8"].behind == {"mem_1", *(f"key_{number}" for number in range(8))}
+    assert found["key_ring"].behind == {"key_gnir"}
+
+
 async def test_what_nobody_decides_goes_to_the_admins_once_and_then_expires(
     database: Database, clock: ManualClock
 ) -> None:
@@ -153,6 +164,7 @@ async def test_what_was_said_is_kept_in_its_order(database: Database) -> None:
     async with database.write(ORG) as tx:
         for number in range(3):
             await approval_votes.add(tx, "apr_1", f"mem_{number}", comment=str(number))
-        await approval_votes.add(tx, "apr_1", "mem_9", decision="approve", comment="")
+        await approval_votes.add(tx, "apr_1", "mem_9", decision="approve", comment="", behind={"mem_2"})
         said = (await approval_votes.of(tx, ["apr_1", "apr_2"]))["apr_1"]
+    assert [row.behind for row in said] == [None, None, None, ["mem_2"]]
     assert [(row.number, row.decision) for row in said] == [(1, ""), (2, ""), (3, ""), (4, "approve")]

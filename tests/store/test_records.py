@@ -350,3 +350,13 @@ def test_a_filter_means_in_sql_what_it_means_in_python(database_url: str, clock:
             check()
         finally:
             runner.run(database.close())
+
+
+async def test_who_waited_for_a_record_stands_after_who_was_first(database: Database, clock: ManualClock) -> None:
+    async with database.write("org_a") as tx:
+        made = (await records.upsert(tx, "contact", {"email": "ada@example.com", "city": "Rome"}, **WHO)).record
+    for seconds, city in ((5, "Oslo"), (-1, "Bari")):  # the one who waited began earlier
+        clock.advance(timedelta(seconds=seconds))
+        async with database.write("org_a") as tx:
+            await records.update(tx, made.id, {"city": city}, **WHO)
+    assert [new for _, _, new, _ in await history(database, made.id)][:2] == ["Bari", "Oslo"]

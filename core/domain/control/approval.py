@@ -33,6 +33,8 @@ class Vote:
 
     principal_id: str
     approved: bool
+    behind: frozenset[str] = frozenset()
+    """Who was behind it when it voted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,21 @@ class Party:
     def is_same_as(self, requester: Party) -> bool:
         """Tell whether its decision would be the requester's own.
 
-        A requester's agents and keys speak for it; an agent also never decides what another agent of the same
-        deployer asks. Who deployed an agent may decide what the agent asks: that is a person looking at it.
+        A requester's agents and keys speak for it; no agent or program decides what another one of the same maker
+        asks either. Who deployed an agent may decide what the agent asks: that is a person looking at it. A program's
+        key has no will of its own, so that what it asks is asked by who made it.
         """
         if self.id == requester.id or requester.id in self.behind:
             return True
-        return self.kind == "agent" and bool(self.behind & requester.behind)
+        if requester.kind == "service" and self.id in requester.behind:
+            return True
+        return self.kind != "member" and bool(self.behind & requester.behind)
+
+    def is_one_with(self, vote: Vote) -> bool:
+        """Tell whether one person would vote twice: one acts for the other, or both for the same."""
+        if self.id in vote.behind or vote.principal_id in self.behind:
+            return True
+        return self.kind != "member" and bool(self.behind & vote.behind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +147,8 @@ def may_decide(approval: Approval, decider: Party, requester: Party, electors: E
         return f"{own}, so another principal must decide"
     if any(vote.principal_id == decider.id for vote in approval.votes):
         return "it has voted on this approval already"
+    if other := next((vote.principal_id for vote in approval.votes if decider.is_one_with(vote)), ""):
+        return f"it and {other}, which has voted on this approval, count as one"
     if decider.id in approval.delegations:
         return f"it has handed its decision to {holder(approval, decider.id)}"
     if not stands_for(approval, electors, decider.id):
@@ -168,7 +181,7 @@ def decide(
         raise PermissionDenied(principal=decider.id, why=why)
     if subject_hash and subject_hash != approval.subject_hash:
         raise ApprovalMismatch(approval_id=approval.id)
-    voted = replace(approval, votes=(*approval.votes, Vote(decider.id, approved)))
+    voted = replace(approval, votes=(*approval.votes, Vote(decider.id, approved, decider.behind)))
     if approved and not missing(voted, electors):
         return _closed(voted, ApprovalState.APPROVED, decider.id, comment, now)
     if not approved and _is_lost(voted, electors):

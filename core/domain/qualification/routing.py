@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.domain.qualification.model import Routing
 
@@ -40,6 +40,8 @@ class Choice:
     skipped: tuple[Skipped, ...]
     cursor: int = 0
     """Whose turn is next once this choice is applied: a position in the model's list; of no use when kept."""
+    grounds: object = field(default=None, compare=False, repr=False)
+    """What a routing saw and decided, to be written down: seen again, the lead would have an owner already."""
 
 
 def keep(member_id: str, display_name: str) -> Choice:

@@ -41,7 +41,7 @@ _DATA = {"contact_id": "cnt_bench", "note": "x" * 850}
 
 _DEAD_DNS_SECONDS = 4.0
 _OPENING = 1000
-"""Deliveries that open connections before any is measured."""
+"""Deliveries that open connections before any is measured; no more than are measured."""
 
 _ANY_PENDING = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE org_id = $1 AND state = 'pending')"
 _FIRST_ATTEMPTS = (
@@ -137,7 +137,7 @@ async def _throughput(
 ) -> dict[str, Any]:
     """Send `count` messages that are due when it begins, over connections that are open: the bare loop's are, too."""
     there = await _endpoints(database, [f"{base}/{number}" for number in range(endpoint_count)])
-    await _due(database, there, _OPENING)
+    await _due(database, there, min(count, _OPENING))
     async with _running(database, dispatcher):
         await _all_sent(database)
     await _due(database, there, count)

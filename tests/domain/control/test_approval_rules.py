@@ -73,6 +73,7 @@ def test_what_is_not_allowed_is_refused_with_a_way_out(
 
 
 DEPLOYER = Party("mem_boss", "member")
+TWIN = Party("key_twin", "service", frozenset({"mem_boss"}))
 AGENT = Party("key_agent", "agent", frozenset({"agt_1", "mem_boss"}))
 
 
@@ -84,6 +85,9 @@ AGENT = Party("key_agent", "agent", frozenset({"agt_1", "mem_boss"}))
         (Party("key_second", "agent", frozenset({"agt_2", "mem_boss"})), DEPLOYER, False),  # an agent of who asks
         (Party("key_svc", "service", frozenset({"mem_boss"})), DEPLOYER, False),  # a key that who asks has minted
         (Party("key_minted", "service", frozenset({"key_agent"})), AGENT, False),  # a key that the agent has minted
+        (Party("key_svc", "service", frozenset({"mem_boss"})), TWIN, False),  # its maker's other program
+        (DEPLOYER, TWIN, False),  # what a program asks is asked by who made it
+        (Party("mem_1", "member", frozenset({"mem_boss"})), DEPLOYER, False),  # by a key whose secret who asks knows
         (DEPLOYER, AGENT, True),  # the person who deployed it
         (Party("key_foreign", "agent", frozenset({"agt_3", "mem_else"})), AGENT, True),
         (Party("mem_1"), DEPLOYER, True),
@@ -107,6 +111,23 @@ def test_a_quorum_needs_so_many_of_those_who_are_named() -> None:
     with pytest.raises(PermissionDenied, match="others were asked"):
         approve(once, by="mem_9", electors=NAMED)
     assert approve(once, by="mem_3", electors=NAMED).state is ApprovalState.APPROVED
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(
+    "voters",
+    [
+        (Party("mem_1"), Party("key_own", "service", frozenset({"mem_1"}))),
+        (Party("mem_1"), Party("mem_2", "member", frozenset({"mem_1"}))),
+        (Party("key_1", "service", frozenset({"mem_1"})), Party("key_2", "service", frozenset({"mem_1"}))),
+    ],
+)
+def test_one_person_is_no_quorum(voters: tuple[Party, Party], first: int) -> None:
+    asked = replace(ASKED, rule=Rule(Mode.QUORUM, 2))
+    once = approve(asked, by=voters[first])
+    with pytest.raises(PermissionDenied, match="count as one"):
+        approve(once, by=voters[1 - first])
+    assert approve(once, by="mem_3").state is ApprovalState.APPROVED
 
 
 def test_a_quorum_is_lost_once_it_cannot_be_reached() -> None:

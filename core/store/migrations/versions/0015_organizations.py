@@ -34,6 +34,7 @@ _ADDED = {
         ("previous_expires_at", Instant(), None),
         ("agent_id", Name, ""),
         ("created_by", Name, ""),
+        ("known_by", Json(), None),
     ),
     "workflows": (("project_id", Name, None),),
 }

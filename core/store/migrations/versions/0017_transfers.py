@@ -57,6 +57,7 @@ def _imports() -> None:
         sa.Column("error", Name, nullable=False),
         sa.Column("actor", Name, nullable=False),
         sa.Column("actor_kind", Name, nullable=False),
+        sa.Column("agent_id", Name, nullable=False, server_default=""),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("ended_at", Instant()),
         sa.Column("forgotten_at", Instant()),

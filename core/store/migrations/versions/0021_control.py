@@ -23,6 +23,7 @@ def upgrade() -> None:
         op.add_column("approvals", sa.Column(column, Json(), nullable=False, server_default=_NOTHING))
     op.add_column("approvals", sa.Column("policy_id", Name, nullable=False, server_default=""))
     op.add_column("approvals", sa.Column("escalated_at", Instant()))
+    op.add_column("events", sa.Column("actor", Name, nullable=False, server_default=""))
     op.create_table(
         "approval_votes",
         sa.Column("org_id", Name, nullable=False),
@@ -32,6 +33,7 @@ def upgrade() -> None:
         sa.Column("decision", Name, nullable=False),
         sa.Column("comment", Name, nullable=False),
         sa.Column("on_behalf_of", Name, nullable=False),
+        sa.Column("behind", Json()),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "approval_id", "number"),
     )
@@ -115,6 +117,7 @@ def downgrade() -> None:
         op.drop_table(table)
     for column in ("rule", "delegations", "policy_id", "escalated_at"):
         op.drop_column("approvals", column)
+    op.drop_column("events", "actor")
     op.drop_index("plans_expiring", "plans")
     op.drop_index("plans_state", "plans")
     with op.batch_alter_table("plans") as plans:

@@ -246,7 +246,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListAgentTemplates(self, request, context):
-        """Lists templates, newest first.
+        """Lists templates in their newest version, by id from the last one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

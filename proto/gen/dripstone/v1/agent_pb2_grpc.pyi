@@ -63,7 +63,7 @@ class AgentServiceStub:
     GetAgentTemplate: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.GetAgentTemplateRequest, _agent_template_pb2.AgentTemplate]
     """Returns a template."""
     ListAgentTemplates: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.ListAgentTemplatesRequest, _agent_template_pb2.ListAgentTemplatesResponse]
-    """Lists templates, newest first."""
+    """Lists templates in their newest version, by id from the last one."""
     PauseAgent: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.PauseAgentRequest, _agent_pb2.Agent]
     """Pauses an agent: nothing new runs, and its keys are refused; workflows that it has begun go on up to its tasks."""
     ResumeAgent: _grpc.UnaryUnaryMultiCallable[_agent_template_pb2.ResumeAgentRequest, _agent_pb2.Agent]
@@ -111,7 +111,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     GetAgentTemplate: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.GetAgentTemplateRequest, _agent_template_pb2.AgentTemplate]  # type: ignore[assignment]
     """Returns a template."""
     ListAgentTemplates: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.ListAgentTemplatesRequest, _agent_template_pb2.ListAgentTemplatesResponse]  # type: ignore[assignment]
-    """Lists templates, newest first."""
+    """Lists templates in their newest version, by id from the last one."""
     PauseAgent: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.PauseAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
     """Pauses an agent: nothing new runs, and its keys are refused; workflows that it has begun go on up to its tasks."""
     ResumeAgent: _aio.UnaryUnaryMultiCallable[_agent_template_pb2.ResumeAgentRequest, _agent_pb2.Agent]  # type: ignore[assignment]
@@ -246,7 +246,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_template_pb2.ListAgentTemplatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_template_pb2.ListAgentTemplatesResponse, _abc.Awaitable[_agent_template_pb2.ListAgentTemplatesResponse]]:
-        """Lists templates, newest first."""
+        """Lists templates in their newest version, by id from the last one."""
 
     @_abc_1.abstractmethod
     def PauseAgent(

@@ -77,7 +77,7 @@ Global___GetAgentTemplateRequest: _TypeAlias = GetAgentTemplateRequest  # noqa: 
 
 @_typing.final
 class ListAgentTemplatesRequest(_message.Message):
-    """Lists templates, newest first."""
+    """Lists templates in their newest version, by id from the last one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
