@@ -53,6 +53,7 @@ async def test_every_command_does_what_it_promises(core: RunningCore, tmp_path: 
         "DRIPSTONE_HTTP": core.http_url,
         "DRIPSTONE_TARGET": core.grpc_target,
         "DRIPSTONE_API_KEY": core.api_key,
+        "DRIPSTONE_APPROVER_KEY": core.approver_api_key,
     }
     process = await asyncio.create_subprocess_exec(
         "bash", "-ec", DRIPSTONE + "\necho\n".join(COMMANDS), cwd=tmp_path, env=environment,
