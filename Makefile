@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test check format generate bench kill-matrix cases clean
+.PHONY: run test test-all check format generate bench kill-matrix cases clean
 
 run: $(READY)
 	@$(BIN)/dripstone demo $(ARGS)
 
 test: $(READY)
-	@# One worker more than cores, for many tests wait for processes. Compiled modules are kept: hundreds of them load.
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') + 1 )) $(ARGS)
+	@# Two workers a core, for many tests wait for processes. Compiled modules are kept: hundreds of them load.
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') * 2 )) $(ARGS)
+
+test-all: export DRIPSTONE_TESTS = all
+test-all: test
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import zlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -33,6 +35,29 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.enable()
         collector.look_less()
+
+
+_CALLS = tuple(f"tests/{folder}/" for folder in ("rpc", "journeys", "systems"))
+_RACES = ("at_once", "together", "sixty", "meanwhile", "race", "isolation", "two_calls")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the suite within its eight minutes on two cores: whole calls run on SQLite, every third also on PostgreSQL.
+
+    What may differ between the databases has tests of its own under the calls, each on both; tests of races run on
+    both here too. `make test-all` (DRIPSTONE_TESTS=all) runs everything.
+    """
+    if os.environ.get("DRIPSTONE_TESTS") == "all" or config.getoption("keyword") or "::" in "".join(config.args):
+        return
+    left = [item for item in items if _is_second_time(item.nodeid)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not _is_second_time(item.nodeid)]
+
+
+def _is_second_time(node: str) -> bool:
+    whole_call = node.startswith(_CALLS) and "postgresql" in node
+    return whole_call and not any(word in node for word in _RACES) and zlib.crc32(node.encode()) % 3 != 0
 
 
 @pytest.fixture
