@@ -11,8 +11,8 @@ run: $(READY)
 	@$(BIN)/dripstone demo $(ARGS)
 
 test: $(READY)
-	@# Two workers a core, for many tests wait for processes. Compiled modules are kept: hundreds of them load.
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') * 2 )) $(ARGS)
+	@# One worker more than cores, for many tests wait for processes. Compiled modules are kept: hundreds of them load.
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') + 1 )) $(ARGS)
 
 test-all: export DRIPSTONE_TESTS = all
 test-all: test

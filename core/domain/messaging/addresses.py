@@ -27,7 +27,7 @@ def normal(channel: str, address: str) -> str:
     if channel == EMAIL:
         mailbox, at, domain = text.rpartition("@")
         try:
-            return f"{mailbox}{at}{domain.encode('idna').decode('ascii')}" if domain else text
+            return f"{mailbox}{at}{domain.encode('idna').decode('ascii')}" if domain and " " not in domain else text
         except UnicodeError:
             return text
     digits = _FILLING.sub("", text)
