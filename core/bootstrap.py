@@ -41,21 +41,22 @@ from core.engine.ticker import Ticker
 from core.listening import CannotListen, listen, refuse_open_plaintext, split_address, spoken
 from core.loop import Loop
 from core.rpc import metrics
-from core.rpc.answering import qualify_with
-from core.rpc.authentication import Authenticator
+from core.rpc.admission.authentication import Authenticator
+from core.rpc.admission.limits import RateLimiter
+from core.rpc.admission.sign_in import SignIn
 from core.rpc.call import Parts
-from core.rpc.limits import RateLimiter
 from core.rpc.methods import Method, table
 from core.rpc.pipeline import Pipeline
+from core.rpc.qualification.answering import qualify_with
 from core.rpc.server import GrpcServer
-from core.rpc.sign_in import SignIn
 from core.settings import Settings
-from core.store import master_keys, migrate
+from core.store import migrate
+from core.store.control.usage import Used
 from core.store.database import Database
-from core.store.master_keys import MasterKeys
 from core.store.retention import Kept
-from core.store.usage import Used
-from core.store.workflows import VersionCache
+from core.store.systems import master_keys
+from core.store.systems.master_keys import MasterKeys
+from core.store.workflows.workflows import VersionCache
 
 if TYPE_CHECKING:
     from core.gateway.web_server import WebServer

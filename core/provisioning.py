@@ -8,8 +8,9 @@ from sqlalchemy import select
 
 from core import ids
 from core.domain.control.scopes import AGENT_SCOPES, ALL_SCOPES, role_scopes
-from core.store import api_keys, audit, members, organizations
+from core.store.control import audit
 from core.store.database import Database
+from core.store.organizations import api_keys, members, organizations
 from core.store.transaction import EVERY_ORGANIZATION, Transaction
 
 APPROVER = "approver@example.com"

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
-from core.store import deliveries, endpoints
 from core.store.database import Database
+from core.store.webhooks import deliveries, endpoints
 
 
 async def listen(database: Database, org_id: str) -> None:

@@ -137,11 +137,15 @@ class Databases:
         self._prepared[kind, filled] = url
 
 
+def import_all_tables() -> None:
+    """Import every module of the store: each brings its tables, whichever tests this session runs."""
+    for module in pkgutil.walk_packages(core.store.__path__, "core.store."):
+        if not module.name.startswith("core.store.migrations"):
+            importlib.import_module(module.name)
+
+
 async def _fill(url: str, filled: Filled) -> None:
-    for module in pkgutil.iter_modules(core.store.__path__):
-        importlib.import_module(
-            f"core.store.{module.name}"
-        )  # each brings its tables, whichever tests this session runs
+    import_all_tables()
     database = await Database.open(url, ManualClock(START))
     if filled == "migrated":
         from core.store import migrate  # only here: most tests need no migrations

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from core.domain import names
-from core.store.enrollments import enrollments
-from core.store.record_rows import records
+from core.store.records.record_rows import records
 from core.store.transaction import Transaction
+from core.store.workflows.enrollments import enrollments
 
 
 async def somebody(

@@ -8,8 +8,11 @@ from datetime import timedelta
 from core.demo.setting import document
 from core.fakes.hubspot import PRIVATE_TOKEN, HubSpotFake
 from core.fakes.serving import serving
-from core.store import consent, duplicates, refusing, statistics
-from core.store.refusing import Said
+from core.store.events import refusing
+from core.store.events.refusing import Said
+from core.store.merging import duplicates
+from core.store.messages import consent
+from core.store.workflows import statistics
 from dripstone.v1 import (
     agent_pb2,
     agent_template_pb2,

@@ -21,7 +21,7 @@ from core.domain.errors import invalid
 from core.logging_setup import without_values
 from core.loop import Loop
 from core.store.database import Database
-from core.store.identifiers import record_identifiers
+from core.store.records.identifiers import record_identifiers
 from core.store.transaction import Transaction
 
 pytestmark = pytest.mark.anyio

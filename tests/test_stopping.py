@@ -19,8 +19,8 @@ from core.bootstrap import AlreadyRunning, Core
 from core.clock import ManualClock
 from core.domain.effects import Emit
 from core.settings import Settings
-from core.store import deliveries, endpoints
-from core.store.deliveries import Emission
+from core.store.webhooks import deliveries, endpoints
+from core.store.webhooks.deliveries import Emission
 from tests.receiver import Receiver
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,10 @@ from core.clock import SystemClock
 from core.commands.serving import default_data_dir
 from core.commands.telling import run
 from core.domain.systems.envelope import CannotOpen
-from core.store import credentials, migrate
+from core.store import migrate
 from core.store.database import Database
-from core.store.master_keys import FILE_NAME, MasterKeys, NoMasterKeys
+from core.store.systems import credentials
+from core.store.systems.master_keys import FILE_NAME, MasterKeys, NoMasterKeys
 
 
 @click.command("rotate-master", short_help="Put a new master key before the others.")

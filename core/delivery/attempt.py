@@ -18,8 +18,8 @@ from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.receivers import Outgoing, Receiver
 from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.states import DeliveryState
-from core.store import endpoints
-from core.store.outbox import ClaimedDelivery, Completion, EndpointKey
+from core.store.webhooks import endpoints
+from core.store.webhooks.outbox import ClaimedDelivery, Completion, EndpointKey
 
 BROKE = "the attempt broke off for a reason of the sender's own"
 

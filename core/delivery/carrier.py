@@ -23,11 +23,13 @@ from core.domain.connections.sample import Carried, values
 from core.domain.connections.settings import Settings, without_secrets
 from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.retry import Preset, parse_retry_after
-from core.store import connections, enrollments, records
-from core.store.connections import Carrying
 from core.store.database import Database
-from core.store.outgoing import ClaimedMessage
+from core.store.messages.outgoing import ClaimedMessage
+from core.store.records import records
+from core.store.systems import connections
+from core.store.systems.connections import Carrying
 from core.store.transaction import Transaction
+from core.store.workflows import enrollments
 
 BUSY = frozenset({429, 503})
 """Statuses whose `Retry-After` is meant for every message of the connection."""

@@ -1,6 +1,6 @@
 """The dispatcher: claims due deliveries, sends them outside any transaction, and records what became of them.
 
-The rolling pool is `core/delivery/pool.py`; what may be claimed is decided in `core/store/delivery_claims.py`.
+The rolling pool is `core/delivery/pool.py`; what may be claimed is decided in `core/store/webhooks/delivery_claims.py`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from core.domain.webhooks import faults
 from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.faults import ResolverWatch
 from core.domain.webhooks.states import DeliveryState
-from core.store import delivery_claims, endpoint_health, outbox
 from core.store.database import Database
-from core.store.deliveries import FinalDelivery
-from core.store.delivery_claims import LeftOver
 from core.store.metadata import day_of
-from core.store.outbox import ClaimedDelivery, Completion, EndpointKey
 from core.store.transaction import Transaction
+from core.store.webhooks import delivery_claims, endpoint_health, outbox
+from core.store.webhooks.deliveries import FinalDelivery
+from core.store.webhooks.delivery_claims import LeftOver
+from core.store.webhooks.outbox import ClaimedDelivery, Completion, EndpointKey
 
 OnFinal = Callable[[Transaction, list[FinalDelivery]], Awaitable[None]]
 """Told, in the transaction that records it, which awaited messages got their final outcome."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from core.domain.webhooks import receivers
 from core.domain.webhooks.states import Verification
-from core.store import endpoints
-from core.store.outbox import Completion
 from core.store.transaction import Transaction
+from core.store.webhooks import endpoints
+from core.store.webhooks.outbox import Completion
 
 
 async def note(tx: Transaction, kept: Sequence[Completion]) -> None:

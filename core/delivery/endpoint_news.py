@@ -12,9 +12,9 @@ from core.domain.effects import Emit
 from core.domain.webhooks import breaker, disabling
 from core.domain.webhooks.event_types import OPERATIONAL
 from core.domain.webhooks.health import Health
-from core.store.deliveries import Emission
-from core.store.outbox import ClaimedDelivery, Completion
 from core.store.transaction import Transaction
+from core.store.webhooks.deliveries import Emission
+from core.store.webhooks.outbox import ClaimedDelivery, Completion
 
 
 def is_news(delivery: ClaimedDelivery) -> bool:

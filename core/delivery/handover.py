@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from core.domain.webhooks.retry import Preset
-from core.store.outgoing import ClaimedMessage
+from core.store.messages.outgoing import ClaimedMessage
 
 Verdict = Literal["sent", "later", "never", "held"]
 

@@ -10,11 +10,13 @@ from core.domain import names
 from core.domain.effects import Emit
 from core.domain.enrollment import MessageEnded
 from core.domain.webhooks.classify import Outcome
-from core.store import deliveries, outgoing, refusing
-from core.store.deliveries import Emission
-from core.store.outgoing import ClaimedMessage, Completion, MessageState
-from core.store.refusing import Said
+from core.store.events import refusing
+from core.store.events.refusing import Said
+from core.store.messages import outgoing
+from core.store.messages.outgoing import ClaimedMessage, Completion, MessageState
 from core.store.transaction import Transaction
+from core.store.webhooks import deliveries
+from core.store.webhooks.deliveries import Emission
 
 EndedMessage = tuple[str, str, MessageEnded]
 """Organization, enrollment, and what it is told."""

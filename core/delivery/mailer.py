@@ -19,10 +19,10 @@ from core.delivery.smtp import SmtpSender
 from core.domain.messaging import unsubscribe
 from core.domain.steps.message import EMAIL
 from core.domain.webhooks.retry import next_attempt
-from core.store import consent, message_budgets, outgoing, outgoing_due
 from core.store.database import Database
-from core.store.message_budgets import Held
-from core.store.outgoing import ClaimedMessage, Completion, MessageState
+from core.store.messages import consent, message_budgets, outgoing, outgoing_due
+from core.store.messages.message_budgets import Held
+from core.store.messages.outgoing import ClaimedMessage, Completion, MessageState
 from core.store.transaction import Transaction
 
 LEASE = timedelta(seconds=90)

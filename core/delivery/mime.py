@@ -12,7 +12,7 @@ from email.utils import format_datetime
 from urllib.parse import quote
 
 from core.domain.steps.message import TRANSACTIONAL
-from core.store.outgoing import ClaimedMessage
+from core.store.messages.outgoing import ClaimedMessage
 
 
 class _OneLine(UniqueUnstructuredHeader, BaseHeader):  # type: ignore[misc]  # the registry mixes them just so

@@ -9,7 +9,7 @@ from sqlalchemy import Row
 
 from core import ids
 from core.domain.webhooks import bodies
-from core.store.outbox import FIRST, ClaimedDelivery
+from core.store.webhooks.outbox import FIRST, ClaimedDelivery
 
 _TYPE = "endpoint.test"
 _NOTE = "This endpoint is disabled because it kept failing. A 2xx answer to this message enables it."

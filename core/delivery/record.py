@@ -15,10 +15,11 @@ from core.domain.webhooks import disabling
 from core.domain.webhooks.health import Attempted, after
 from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointState
 from core.domain.workflow.storable import storable
-from core.store import audit, deliveries, delivery_order, endpoint_health, outbox
-from core.store.deliveries import Emission, FinalDelivery
-from core.store.outbox import Completion, EndpointKey
+from core.store.control import audit
 from core.store.transaction import Transaction
+from core.store.webhooks import deliveries, delivery_order, endpoint_health, outbox
+from core.store.webhooks.deliveries import Emission, FinalDelivery
+from core.store.webhooks.outbox import Completion, EndpointKey
 
 OnFinal = Callable[[Transaction, list[FinalDelivery]], Awaitable[None]]
 """Told, in the transaction that records it, which awaited messages got their final outcome."""

@@ -8,8 +8,8 @@ from datetime import datetime
 import structlog
 
 from core.clock import Clock
-from core.store import replays
 from core.store.database import Database
+from core.store.webhooks import replays
 
 _SHORTEST_WAIT_SECONDS = 0.1
 """A fast replay is carried on in small batches, not row by row."""

@@ -14,7 +14,7 @@ from core.delivery.smtp_connections import Busy, Connections, Envelope, SmtpServ
 from core.domain.messaging.bounces import Stage, address_is_dead
 from core.domain.workflow.storable import storable_text
 from core.settings import Settings
-from core.store.outgoing import ClaimedMessage
+from core.store.messages.outgoing import ClaimedMessage
 
 DEADLINE_SECONDS = 30.0
 """For connecting, greeting, TLS, login and the message together; as long at most does it wait for a connection."""

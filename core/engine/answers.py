@@ -10,10 +10,12 @@ from core.domain.enrollment import Answered, Enrollment
 from core.domain.errors import NotFound
 from core.domain.qualification import turns
 from core.engine.driver import Answer, EnrollmentDriver, Entry
-from core.store import members, qualification, routing_leads, workflows
-from core.store.routing_leads import Why
+from core.store.organizations import members
+from core.store.qualification import qualification, routing_leads
+from core.store.qualification.routing_leads import Why
 from core.store.transaction import Transaction
-from core.store.workflows import VersionCache, WorkflowState
+from core.store.workflows import workflows
+from core.store.workflows.workflows import VersionCache, WorkflowState
 
 _OPEN = (WorkflowState.ACTIVE, WorkflowState.PAUSED)
 

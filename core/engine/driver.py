@@ -31,12 +31,14 @@ from core.domain.frozen import frozen
 from core.domain.trace import TraceEntry, Transition
 from core.domain.workflow import entry as entry_rules
 from core.domain.workflow.version import Version
-from core.store import audit, claims, enrollments, entries, executions, pausing, statistics
-from core.store import facts as fact_store
-from core.store.apply import Applied, apply
-from core.store.facts import Surroundings
+from core.store.agents import executions
+from core.store.control import audit
 from core.store.transaction import Transaction
-from core.store.workflows import VersionCache
+from core.store.workflows import claims, enrollments, entries, pausing, statistics
+from core.store.workflows import facts as fact_store
+from core.store.workflows.apply import Applied, apply
+from core.store.workflows.facts import Surroundings
+from core.store.workflows.workflows import VersionCache
 
 EXECUTION_KEY = "exe_"
 """Enrollments that carry an execution have its id as their key."""

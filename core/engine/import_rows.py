@@ -17,10 +17,12 @@ from core.domain.records.identity import Identifier
 from core.domain.records.import_columns import meant
 from core.domain.records.import_files import Fault, FileRow
 from core.domain.records.schema import Schema
-from core.store import erased_people, identifiers, imports, merges, records, unique_values
-from core.store import members as members_of
-from core.store.imports import JudgedRow, Outcome
-from core.store.records import Record
+from core.store.erasing import erased_people
+from core.store.merging import merges
+from core.store.organizations import members as members_of
+from core.store.records import identifiers, imports, records, unique_values
+from core.store.records.imports import JudgedRow, Outcome
+from core.store.records.records import Record
 from core.store.transaction import Transaction
 
 _OWN = "custom."

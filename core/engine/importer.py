@@ -6,10 +6,11 @@ import structlog
 
 from core.domain.errors import BudgetExhausted
 from core.engine import importing
-from core.store import budgets, imports
-from core.store.budgets import Spender
+from core.store.control import budgets
+from core.store.control.budgets import Spender
 from core.store.database import Database, is_outage
-from core.store.imports import ImportState
+from core.store.records import imports
+from core.store.records.imports import ImportState
 
 _log = structlog.get_logger()
 

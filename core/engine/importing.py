@@ -14,11 +14,11 @@ from sqlalchemy import Row
 from core.domain.records.identity import Identifier
 from core.domain.records.import_files import Fault
 from core.engine.import_rows import Judge
-from core.store import imports, record_schema
-from core.store.imports import COUNTED, ImportState, JudgedRow, Outcome
-from core.store.records import ContactCandidate, Resolved
+from core.store.records import imports, record_schema
+from core.store.records.imports import COUNTED, ImportState, JudgedRow, Outcome
+from core.store.records.records import ContactCandidate, Resolved
+from core.store.records.upserts import resolve
 from core.store.transaction import Transaction
-from core.store.upserts import resolve
 
 CHECKED_AT_ONCE = 500
 WRITTEN_AT_ONCE = 200

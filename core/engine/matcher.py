@@ -13,13 +13,15 @@ from core.domain.workflow.correlation import correlation_key
 from core.engine import replies
 from core.engine.driver import EnrollmentDriver, Move
 from core.engine.triggering import Triggering
-from core.store import claims, events, hearing, record_triggers
 from core.store.database import Database, is_outage
-from core.store.events import UnmatchedEvent
-from core.store.facts import Surroundings
-from core.store.listeners import RULE, EventKey, Listener
+from core.store.events import events
+from core.store.events.events import UnmatchedEvent
+from core.store.records import record_triggers
 from core.store.transaction import Transaction
-from core.store.workflows import VersionCache
+from core.store.workflows import claims, hearing
+from core.store.workflows.facts import Surroundings
+from core.store.workflows.listeners import RULE, EventKey, Listener
+from core.store.workflows.workflows import VersionCache
 
 BATCH = 128
 _PUT_OFF = timedelta(minutes=5)

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from core.domain.enrollment import MessageEnded
 from core.engine.driver import EnrollmentDriver
-from core.store.deliveries import FinalDelivery
 from core.store.transaction import Transaction
+from core.store.webhooks.deliveries import FinalDelivery
 
 
 def deliveries_ended(driver: EnrollmentDriver) -> Callable[[Transaction, Sequence[FinalDelivery]], Awaitable[None]]:

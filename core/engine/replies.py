@@ -10,11 +10,12 @@ from sqlalchemy import Row, select
 from core.domain import names
 from core.domain.effects import Emit
 from core.domain.enrollment import Enrollment
-from core.store import claims, deliveries
-from core.store.deliveries import Emission
-from core.store.events import UnmatchedEvent
-from core.store.outgoing import MessageState, outgoing_messages
+from core.store.events.events import UnmatchedEvent
+from core.store.messages.outgoing import MessageState, outgoing_messages
 from core.store.transaction import Transaction
+from core.store.webhooks import deliveries
+from core.store.webhooks.deliveries import Emission
+from core.store.workflows import claims
 
 REPLY = "reply.received"
 """What comes in, and what is told; workflows cannot emit it themselves."""

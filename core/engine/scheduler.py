@@ -5,33 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from core.store import (
-    approvals,
-    budgets,
-    duplicates,
-    endpoints,
-    entries,
-    erasing_search,
-    events,
-    handing_over,
-    idempotency,
-    imports,
-    pausing,
-    plans,
-    postgresql,
-    quarantine,
-    rerouting,
-    retention,
-    statistics,
-    stragglers,
-    sync_schedule,
-    syncs,
-    tasks,
-    usage,
-)
+from core.store import idempotency, postgresql, retention
+from core.store.agents import tasks
+from core.store.control import approvals, budgets, plans, usage
+from core.store.control.usage import Used
 from core.store.database import Database
+from core.store.erasing import erasing_search
+from core.store.events import events, quarantine
+from core.store.merging import duplicates, stragglers
+from core.store.organizations import handing_over
+from core.store.qualification import rerouting
+from core.store.records import imports
 from core.store.retention import Kept
-from core.store.usage import Used
+from core.store.systems import sync_schedule, syncs
+from core.store.webhooks import endpoints
+from core.store.workflows import entries, pausing, statistics
 
 FORGETS_EVERY = timedelta(hours=1)
 """How often it is looked for history that is no longer kept."""

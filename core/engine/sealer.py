@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.store import audit_chain
+from core.store.control import audit_chain
 from core.store.database import Database
 from core.store.metadata import day_of
 from core.store.transaction import EVERY_ORGANIZATION

@@ -17,12 +17,13 @@ from core.domain.effects import Emit
 from core.domain.workflow.trigger_kinds import PoolTrigger, Timed
 from core.domain.workflow.version import Version
 from core.engine.driver import EnrollmentDriver, Entry
-from core.store import audience, deliveries, schedules
 from core.store.database import Database, is_outage
-from core.store.deliveries import Emission
-from core.store.schedules import DueSchedule, Firing
 from core.store.transaction import Transaction
-from core.store.workflows import VersionCache, WorkflowState
+from core.store.webhooks import deliveries
+from core.store.webhooks.deliveries import Emission
+from core.store.workflows import audience, schedules
+from core.store.workflows.schedules import DueSchedule, Firing
+from core.store.workflows.workflows import VersionCache, WorkflowState
 
 PAGE = 500
 _PUT_OFF = timedelta(minutes=5)

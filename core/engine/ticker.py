@@ -10,11 +10,11 @@ import structlog
 
 from core.domain.enrollment import Enrollment, EventArrived, TimerFired
 from core.engine.driver import EnrollmentDriver, Move
-from core.store import arrivals, claims
-from core.store.arrivals import Listening
 from core.store.database import Database, is_outage
 from core.store.transaction import Transaction
-from core.store.workflows import VersionUnusable
+from core.store.workflows import arrivals, claims
+from core.store.workflows.arrivals import Listening
+from core.store.workflows.workflows import VersionUnusable
 
 SMALLEST_BATCH = 32
 LARGEST_BATCH = 128

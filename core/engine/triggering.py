@@ -14,13 +14,14 @@ from core.domain.workflow.trigger_kinds import EventTrigger, SourceTrigger, Trig
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Version
 from core.engine.driver import EnrollmentDriver, Entry
-from core.store import facts as fact_store
-from core.store import listeners, record_rows, record_triggers
-from core.store.events import UnmatchedEvent
-from core.store.hearing import Hearing
-from core.store.listeners import TRIGGER, EventKey, Listener
+from core.store.events.events import UnmatchedEvent
+from core.store.records import record_rows, record_triggers
 from core.store.transaction import Transaction
-from core.store.workflows import VersionCache
+from core.store.workflows import facts as fact_store
+from core.store.workflows import listeners
+from core.store.workflows.hearing import Hearing
+from core.store.workflows.listeners import TRIGGER, EventKey, Listener
+from core.store.workflows.workflows import VersionCache
 
 
 class Triggering:

@@ -10,10 +10,13 @@ from core.domain.workflow import firing
 from core.domain.workflow.trigger_kinds import SourceTrigger
 from core.domain.workflow.version import Version
 from core.domain.workflow.why_not import TriggerLook, WhyNot, why_not
-from core.store import enrollments, entries, events, listeners, merges, record_triggers, records, workflows
-from core.store import facts as fact_store
+from core.store.events import events
+from core.store.merging import merges
+from core.store.records import record_triggers, records
 from core.store.transaction import Transaction
-from core.store.workflows import VersionCache
+from core.store.workflows import enrollments, entries, listeners, workflows
+from core.store.workflows import facts as fact_store
+from core.store.workflows.workflows import VersionCache
 
 LOOKED_AT = 200
 """Newest events of the contact that are looked through."""

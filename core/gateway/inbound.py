@@ -31,14 +31,15 @@ from core.gateway.errors import BodyTooLarge, HttpRefusal, MethodNotAllowed
 from core.gateway.peers import peer_of
 from core.gateway.together import Together
 from core.rpc import metrics
+from core.rpc.admission.limits import RateLimiter
 from core.rpc.call import Parts
 from core.rpc.errors import InternalError
-from core.rpc.limits import RateLimiter
 from core.rpc.writing import written
-from core.store import audit, sources
-from core.store import inbound as store
+from core.store.control import audit
 from core.store.database import is_outage
-from core.store.inbound import Taken
+from core.store.events import inbound as store
+from core.store.events import sources
+from core.store.events.inbound import Taken
 from core.store.transaction import EVERY_ORGANIZATION, Transaction
 
 PER_SECOND = handshakes.ALLOWED_PER_MINUTE / 60

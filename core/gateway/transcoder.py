@@ -28,7 +28,7 @@ from core.gateway import answers, body, errors
 from core.gateway.bindings import Binding, bindings
 from core.gateway.paths import Tree
 from core.rpc import metrics
-from core.rpc.audit_trail import GATEWAY, ON_BEHALF_OF
+from core.rpc.admission.audit_trail import GATEWAY, ON_BEHALF_OF
 from core.rpc.errors import InternalError, grpc_code
 from core.rpc.methods import Method
 from core.rpc.pipeline import Pipeline

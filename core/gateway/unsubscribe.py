@@ -27,12 +27,16 @@ from core.domain.messaging.consent import EVERY
 from core.domain.messaging.unsubscribe import Link
 from core.gateway.peers import peer_of
 from core.gateway.together import Together
+from core.rpc.admission.limits import RateLimiter
 from core.rpc.call import Parts
-from core.rpc.limits import RateLimiter
 from core.rpc.writing import written
-from core.store import audit, consent, organizations, outgoing, records, refusing
+from core.store.control import audit
 from core.store.database import is_outage
-from core.store.refusing import ONE_CLICK, PAGE, Said
+from core.store.events import refusing
+from core.store.events.refusing import ONE_CLICK, PAGE, Said
+from core.store.messages import consent, outgoing
+from core.store.organizations import organizations
+from core.store.records import records
 from core.store.transaction import EVERY_ORGANIZATION, Transaction
 
 LONGEST_BODY = 8 * 1024

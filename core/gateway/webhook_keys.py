@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from core.domain.webhooks import signing
-from core.store import endpoints
 from core.store.database import Database
+from core.store.webhooks import endpoints
 
 MOST_KEYS = 500
 """Keys in one answer; `?kid=` asks for one by the endpoint's id, the Link header leads to those that follow."""

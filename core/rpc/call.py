@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from core.clock import Clock
 from core.domain.control.key_limits import UNLIMITED, KeyLimits
 from core.domain.control.policy import Demand
-from core.rpc.rulebook import Rulebook
-from core.rpc.stream_places import StreamPlaces
+from core.rpc.admission.rulebook import Rulebook
+from core.rpc.events.stream_places import StreamPlaces
 from core.rpc.under_way import UnderWay
 from core.settings import Settings
 from core.store.database import Database
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from core.delivery.http import WebhookSender
     from core.delivery.systems.opening import Opener
     from core.engine.driver import EnrollmentDriver
-    from core.store.workflows import VersionCache
+    from core.store.workflows.workflows import VersionCache
 
 
 @dataclass(frozen=True, slots=True)

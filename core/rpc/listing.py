@@ -15,22 +15,16 @@ from core.domain.errors import Invalid, Violation
 from core.domain.filters import And, Comparison, Expression, Not, Or
 from core.domain.nearest import did_you_mean
 from core.domain.webhooks.states import DeliveryState
-from core.store import (
-    approvals,
-    assignments,
-    dead_letters,
-    deliveries,
-    enrollments,
-    identity_conflicts,
-    paging,
-    plans,
-    quarantine,
-    replays,
-    tasks,
-    workflows,
-)
+from core.store import paging
+from core.store.agents import tasks
+from core.store.control import approvals, plans
+from core.store.events import quarantine
 from core.store.filtering import filtered
+from core.store.merging import identity_conflicts
+from core.store.qualification import assignments
 from core.store.transaction import Transaction
+from core.store.webhooks import deliveries, replays
+from core.store.workflows import dead_letters, enrollments, workflows
 
 _VALUES: Mapping[Table, Mapping[str, Sequence[str]]] = {
     assignments.assignments: {"state": tuple(assignments.AssignmentState)},

@@ -33,27 +33,25 @@ from dripstone.v1 import (
     workflow_pb2,
 )
 
-SERVICES: tuple[tuple[Any, str], ...] = (
-    (
-        organization_pb2,
-        "organizations members availability projects api_keys identity_providers",
-    ),
+SERVICES: tuple[tuple[Any, str, str], ...] = (
+    (organization_pb2, "organizations", "organizations members availability projects api_keys identity_providers"),
     (
         record_pb2,
+        "records",
         "records lists merging consent record_types pipelines finding "
         "deleting reverting bulk_updates erasing duplicates exporting importing",
     ),
-    (event_pb2, "events event_streams sources trying quarantine"),
-    (workflow_pb2, "workflows workflow_reference workflow_statistics pausing migrating simulating projects"),
-    (enrollment_pb2, "enrollments dead_letters explaining"),
-    (qualification_pb2, "qualification scoring_models backtesting batch_scoring routings assigning"),
-    (agent_pb2, "agents agent_tasks agent_templates agent_control agent_costs"),
-    (approval_pb2, "approvals plans policies budgets approval_rounds"),
-    (audit_pb2, "auditing usage"),
-    (webhook_pb2, "endpoints webhooks verifying explaining_deliveries replays pulling event_types"),
-    (connection_pb2, "connections connection_tests systems syncing"),
+    (event_pb2, "events", "events event_streams sources trying quarantine"),
+    (workflow_pb2, "workflows", "workflows workflow_reference workflow_statistics pausing migrating simulating"),
+    (enrollment_pb2, "enrollments", "enrollments dead_letters explaining"),
+    (qualification_pb2, "qualification", "qualification scoring_models backtesting batch_scoring routings assigning"),
+    (agent_pb2, "agents", "agents agent_tasks agent_templates agent_control agent_costs"),
+    (approval_pb2, "approvals", "approvals plans policies budgets approval_rounds"),
+    (audit_pb2, "audit", "auditing usage"),
+    (webhook_pb2, "webhooks", "endpoints webhooks verifying explaining_deliveries replays pulling event_types"),
+    (connection_pb2, "connections", "connections connection_tests systems syncing"),
 )
-"""Each service's contract and the modules here that have its handlers, named like the RPCs in snake case."""
+"""Each service's contract, its folder here, and the modules there with its handlers, named like the RPCs."""
 
 ANY_KEY = "caller"
 """The scope of methods that ask for a valid key only."""
@@ -130,8 +128,8 @@ def table() -> tuple[Method, ...]:
     Raises AttributeError for an RPC without a handler.
     """
     rows = []
-    for contract, module_names in SERVICES:
-        modules = [importlib.import_module(f"core.rpc.{name}") for name in module_names.split()]
+    for contract, folder, module_names in SERVICES:
+        modules = [importlib.import_module(f"core.rpc.{folder}.{name}") for name in module_names.split()]
         file: FileDescriptor = contract.DESCRIPTOR
         for service in file.services_by_name.values():
             for descriptor in service.methods:

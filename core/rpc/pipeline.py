@@ -19,17 +19,19 @@ from google.protobuf.message import Message
 from core import ids
 from core.domain.control.key_limits import UNLIMITED
 from core.domain.errors import AgentHeld, DripstoneError, RateLimited, ScopeMissing, StoreUnavailable, TookTooLong
-from core.rpc import audit_trail, hiding, metrics, narrowing, permission, shape
-from core.rpc.authentication import Authenticator
+from core.rpc import metrics
+from core.rpc.admission import audit_trail, hiding, narrowing, permission, shape
+from core.rpc.admission.authentication import Authenticator
+from core.rpc.admission.fingerprint import request_hash, without_secrets
+from core.rpc.admission.limits import RateLimiter
 from core.rpc.call import Call, Caller, Parts
 from core.rpc.client_stream import ClientStream
 from core.rpc.errors import InternalError, grpc_code
-from core.rpc.fingerprint import request_hash, without_secrets
-from core.rpc.limits import RateLimiter
 from core.rpc.methods import ANY_KEY, Access, Method
 from core.rpc.writing import written
-from core.store import idempotency, usage
-from core.store.agents import AgentState
+from core.store import idempotency
+from core.store.agents.agents import AgentState
+from core.store.control import usage
 from core.store.database import is_outage
 from core.store.transaction import Transaction
 

@@ -264,7 +264,7 @@ class Simulator:
         now = self._agenda.now
         for record_type, fields in what.changes.items():
             self._changed(person, person.set(record_type, fields))
-        if what.type == "lead":  # the rule of `core.store.ingestion`
+        if what.type == "lead":  # the rule of `core.store.events.ingestion`
             lead_id = names.derive("lead", now, self._seed, person.id, self._agenda.serial())
             self._changed(person, person.open_lead(lead_id, SOURCE))
         if what.name:

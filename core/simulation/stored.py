@@ -13,10 +13,11 @@ from core.domain.workflow.firing import RECORD
 from core.domain.workflow.triggers import AUDIENCE_FIELDS
 from core.simulation.script import MOST_EVENTS, ScriptedEvent
 from core.simulation.subjects import Subject
-from core.store import facts, records
-from core.store.events import events
+from core.store.events.events import events
 from core.store.metadata import day_of
+from core.store.records import records
 from core.store.transaction import Transaction
+from core.store.workflows import facts
 
 _PAGE = 500
 

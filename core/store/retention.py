@@ -12,7 +12,8 @@ import asyncpg
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from core.store import audit_chain, postgresql
+from core.store import postgresql
+from core.store.control import audit_chain
 from core.store.database import Database
 from core.store.metadata import day_of
 from core.store.transaction import Transaction

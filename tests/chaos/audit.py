@@ -18,15 +18,15 @@ from sqlalchemy import Table, select
 
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.version import Version
-from core.store import statistics
-from core.store.approvals import approvals
+from core.store.control.approvals import approvals
 from core.store.database import Database
-from core.store.dead_letters import dead_letters
-from core.store.deliveries import deliveries, messages
-from core.store.enrollments import enrollments, trace_entries
-from core.store.outgoing import outgoing_messages
+from core.store.messages.outgoing import outgoing_messages
 from core.store.transaction import Transaction
-from core.store.workflows import workflow_versions, workflows
+from core.store.webhooks.deliveries import deliveries, messages
+from core.store.workflows import statistics
+from core.store.workflows.dead_letters import dead_letters
+from core.store.workflows.enrollments import enrollments, trace_entries
+from core.store.workflows.workflows import workflow_versions, workflows
 from tests.chaos.way import RUNNING, fails, wrong_turns
 
 

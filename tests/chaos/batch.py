@@ -18,11 +18,11 @@ from core.delivery.http import WebhookSender
 from core.domain.effects import Emit
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.states import Ordering
-from core.store import deliveries, endpoints
 from core.store.database import Database
-from core.store.deliveries import Emission, FinalDelivery, delivery_attempts
-from core.store.organizations import organizations
+from core.store.organizations.organizations import organizations
 from core.store.transaction import Transaction
+from core.store.webhooks import deliveries, endpoints
+from core.store.webhooks.deliveries import Emission, FinalDelivery, delivery_attempts
 from tests.receiver import Receiver
 
 HAPPENED, TOLD = "chaos.happened", "chaos.told"

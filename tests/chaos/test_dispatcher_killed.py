@@ -18,10 +18,10 @@ from core import ids
 from core.clock import SystemClock
 from core.domain.effects import Emit
 from core.domain.webhooks.retry import Preset
-from core.store import deliveries, endpoints, outbox
 from core.store.database import Database
-from core.store.deliveries import Emission
-from core.store.organizations import organizations
+from core.store.organizations.organizations import organizations
+from core.store.webhooks import deliveries, endpoints, outbox
+from core.store.webhooks.deliveries import Emission
 from tests.chaos.connections import connections, left_alone
 from tests.chaos.ledger import Ledger
 from tests.chaos.server_process import ServerProcess

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from core.store.database import Database
-from core.store.organizations import organizations
+from core.store.organizations.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
 from tests.chaos.faults import Faults, Hiccup, Kind, PowerCut
 

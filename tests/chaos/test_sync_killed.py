@@ -13,8 +13,8 @@ from sqlalchemy import update
 from core.clock import SystemClock
 from core.fakes.hubspot import PRIVATE_TOKEN, HubSpotFake
 from core.fakes.serving import serving
-from core.store import syncs
 from core.store.database import Database
+from core.store.systems import syncs
 from dripstone.v1 import connection_pb2, record_pb2, system_pb2
 from tests.chaos.server_process import ServerProcess
 from tests.systems.fixtures import HUBSPOT_FIELDS, PUSH, mapping

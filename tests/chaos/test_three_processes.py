@@ -18,9 +18,12 @@ from sqlalchemy import select
 from core.clock import SystemClock
 from core.domain.effects import Emit, SendMessage
 from core.domain.enrollment import Enrollment, RecordFacts
-from core.store import organizations, outbox, outgoing, record_rows
 from core.store.database import Database
+from core.store.messages import outgoing
+from core.store.organizations import organizations
+from core.store.records import record_rows
 from core.store.transaction import EVERY_ORGANIZATION
+from core.store.webhooks import outbox
 from dripstone.v1 import enrollment_pb2, event_pb2, webhook_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.chaos.audit import Rows, audit, rows

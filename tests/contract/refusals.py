@@ -11,8 +11,8 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from core.gateway.bindings import bindings
+from core.rpc.admission.shape import _DEFAULT_LENGTH
 from core.rpc.methods import Method
-from core.rpc.shape import _DEFAULT_LENGTH
 from dripstone.v1 import options_pb2
 
 NOBODY = "0" * 26

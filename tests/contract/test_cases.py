@@ -16,9 +16,10 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.demo.setting import document
 from core.rpc.methods import Access, Method, table
-from core.store import refusing, suppressions
-from core.store.audit import audit_entries
-from core.store.refusing import Said as Refused
+from core.store.control.audit import audit_entries
+from core.store.events import refusing
+from core.store.events.refusing import Said as Refused
+from core.store.messages import suppressions
 from tests.contract import refusals
 from tests.contract.asking import Grpc, Http, Said, Way, ways
 from tests.contract.case_files import Case, all_cases, at, differs, filled

@@ -17,13 +17,13 @@ from dripstone.v1 import options_pb2
 
 METHODS: list[MethodDescriptor] = [
     method
-    for contract, _ in CONTRACTS
+    for contract, *_ in CONTRACTS
     for service in contract.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]
 FILES = {
     file.name: file
-    for contract, _ in CONTRACTS
+    for contract, *_ in CONTRACTS
     for file in (contract.DESCRIPTOR, *contract.DESCRIPTOR.dependencies)
     if file.name.startswith("dripstone/")
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from core.rpc import hiding, named_fields
+from core.rpc.admission import hiding, named_fields
 from tests.contract.test_conventions import MESSAGES, METHODS
 
 NOT_RECORDS = {

@@ -20,8 +20,8 @@ from core import provisioning
 from core.clock import ManualClock
 from core.domain.control.scopes import role_scopes
 from core.rpc.methods import ANY_KEY, Access, Method
-from core.store.members import members
 from core.store.metadata import metadata
+from core.store.organizations.members import members
 from core.store.transaction import EVERY_ORGANIZATION
 from dripstone.v1.errors import ApiError
 from tests.contract.filling import filled

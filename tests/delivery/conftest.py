@@ -16,10 +16,10 @@ from core.delivery.dispatcher import Dispatcher
 from core.delivery.http import WebhookSender
 from core.domain.effects import Emit
 from core.domain.webhooks.addresses import Destinations
-from core.store import deliveries, endpoints
 from core.store.database import Database
-from core.store.deliveries import Emission, FinalDelivery
-from core.store.organizations import organizations
+from core.store.organizations.organizations import organizations
+from core.store.webhooks import deliveries, endpoints
+from core.store.webhooks.deliveries import Emission, FinalDelivery
 from tests.delivery.mailing import server, start
 
 __all__ = ["server", "start"]

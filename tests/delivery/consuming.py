@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from typing import Any
 
-from core.rpc import pulling as handlers
+from core.rpc.webhooks import pulling as handlers
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.calling import Calls
 from tests.delivery.conftest import ORG

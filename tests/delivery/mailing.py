@@ -15,10 +15,10 @@ from core.delivery.mailer import Mailer
 from core.delivery.smtp import SmtpSender
 from core.delivery.smtp_connections import SmtpServer
 from core.domain.effects import SendMessage
-from core.store import outgoing
 from core.store.database import Database
-from core.store.organizations import organizations
-from core.store.outgoing import NewMessage
+from core.store.messages import outgoing
+from core.store.messages.outgoing import NewMessage
+from core.store.organizations.organizations import organizations
 from tests.announcements import announced
 from tests.mail_server import MailServer, serving_mail
 from tests.somebody import somebody

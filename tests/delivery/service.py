@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from core.rpc import endpoints, verifying, webhooks
+from core.rpc.webhooks import endpoints, verifying, webhooks
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.calling import Calls
 from tests.delivery.conftest import ORG

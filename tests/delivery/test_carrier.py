@@ -23,11 +23,12 @@ from core.domain.connections.result import ResultMapping
 from core.domain.connections.settings import Settings
 from core.domain.effects import SendMessage
 from core.domain.webhooks.authentication import Bearer
-from core.store import connections, outgoing
-from core.store.connections import ConnectionState
 from core.store.database import Database
-from core.store.organizations import organizations
-from core.store.outgoing import NewMessage
+from core.store.messages import outgoing
+from core.store.messages.outgoing import NewMessage
+from core.store.organizations.organizations import organizations
+from core.store.systems import connections
+from core.store.systems.connections import ConnectionState
 from tests.announcements import announced, listen
 from tests.delivery.direct_messages import TOKEN, Account, direct_messages
 from tests.somebody import somebody

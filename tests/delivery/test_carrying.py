@@ -12,8 +12,8 @@ from core.delivery.mail_outcomes import NOBODY_CARRIES
 from core.delivery.mailer import HANDED_OVER
 from core.domain.enrollment import MessageEnded
 from core.domain.webhooks.retry import Preset
-from core.store import outgoing, suppressions
-from core.store.outgoing import ClaimedMessage
+from core.store.messages import outgoing, suppressions
+from core.store.messages.outgoing import ClaimedMessage
 from tests.announcements import announced, listen
 from tests.conftest import START
 from tests.delivery.mailing import ORG, Start

@@ -18,11 +18,11 @@ from core import ids
 from core.delivery.dispatcher import Dispatcher
 from core.domain.webhooks import gates
 from core.domain.webhooks.gates import Surroundings
-from core.store import delivery_claims
-from core.store.deliveries import deliveries
-from core.store.delivery_claims import LeftOver
-from core.store.endpoints import endpoints
-from core.store.outbox import FIRST, REPLAY, RETRY, ClaimedDelivery
+from core.store.webhooks import delivery_claims
+from core.store.webhooks.deliveries import deliveries
+from core.store.webhooks.delivery_claims import LeftOver
+from core.store.webhooks.endpoints import endpoints
+from core.store.webhooks.outbox import FIRST, REPLAY, RETRY, ClaimedDelivery
 from tests.conftest import START
 from tests.delivery.conftest import ORG, Outbox
 

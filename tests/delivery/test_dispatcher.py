@@ -10,8 +10,8 @@ import pytest
 from core.delivery.attempt import BROKE
 from core.domain.webhooks import signing
 from core.domain.webhooks.retry import DELAYS, Preset
-from core.store import deliveries, endpoints
-from core.store.deliveries import FinalDelivery, Reach
+from core.store.webhooks import deliveries, endpoints
+from core.store.webhooks.deliveries import FinalDelivery, Reach
 from tests.delivery.conftest import ORG, SECRET
 
 pytestmark = pytest.mark.anyio

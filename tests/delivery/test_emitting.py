@@ -9,9 +9,9 @@ import pytest
 
 from core import ids
 from core.domain.effects import Emit
-from core.store import deliveries, endpoints
-from core.store.deliveries import Emission, Reach
-from core.store.records import upsert
+from core.store.records.records import upsert
+from core.store.webhooks import deliveries, endpoints
+from core.store.webhooks.deliveries import Emission, Reach
 from tests.delivery.conftest import ORG
 
 pytestmark = pytest.mark.anyio

@@ -14,8 +14,8 @@ from core.delivery.attempt import completion
 from core.delivery.record import record
 from core.delivery.send_result import SendResult
 from core.domain.webhooks import classify, disabling
-from core.store.deliveries import FinalDelivery
-from core.store.endpoints import endpoints
+from core.store.webhooks.deliveries import FinalDelivery
+from core.store.webhooks.endpoints import endpoints
 from tests.conftest import START
 from tests.delivery.conftest import ORG, Outbox
 from tests.receiver import Held

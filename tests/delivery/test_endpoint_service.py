@@ -13,7 +13,7 @@ from standardwebhooks.webhooks import Webhook
 
 from core.domain.errors import Invalid
 from core.domain.webhooks import signing
-from core.store import endpoints
+from core.store.webhooks import endpoints
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.conftest import ORG
 from tests.delivery.service import Service, reasons

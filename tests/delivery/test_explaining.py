@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from core.domain.errors import Invalid, NotFound
-from core.rpc import explaining_deliveries as handlers
 from core.rpc.convert import from_struct, to_struct
-from core.store import deliveries, endpoints
-from core.store import event_types as own_types
+from core.rpc.webhooks import explaining_deliveries as handlers
+from core.store.webhooks import deliveries, endpoints
+from core.store.webhooks import event_types as own_types
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.calling import Calls
 from tests.delivery.conftest import ORG

@@ -12,7 +12,7 @@ from core.delivery.smtp import SmtpSender
 from core.delivery.smtp_connections import SmtpServer
 from core.domain.enrollment import MessageEnded
 from core.domain.messaging.unsubscribe import PLACE, Link, read
-from core.store import consent, outgoing_due
+from core.store.messages import consent, outgoing_due
 from tests.announcements import announced, listen
 from tests.delivery.mailing import ORG, SENDER, Start, written
 from tests.mail_server import MailServer

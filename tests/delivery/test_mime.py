@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.delivery.mime import compose
-from core.store.outgoing import ClaimedMessage
+from core.store.messages.outgoing import ClaimedMessage
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 SENDER = Address("Acme Ltd.", addr_spec="hello@acme.example")

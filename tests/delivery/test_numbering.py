@@ -12,10 +12,10 @@ from sqlalchemy import select
 
 from core import ids
 from core.domain.effects import Emit
-from core.store import deliveries, delivery_claims, endpoints
-from core.store.deliveries import Emission
-from core.store.delivery_tables import delivery_numbers
-from core.store.outbox import ClaimedDelivery
+from core.store.webhooks import deliveries, delivery_claims, endpoints
+from core.store.webhooks.deliveries import Emission
+from core.store.webhooks.delivery_tables import delivery_numbers
+from core.store.webhooks.outbox import ClaimedDelivery
 from tests.delivery.conftest import ORG, Outbox
 
 pytestmark = pytest.mark.anyio

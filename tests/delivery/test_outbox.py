@@ -12,7 +12,7 @@ from sqlalchemy import text
 from core import ids
 from core.delivery.dispatcher import Dispatcher
 from core.domain.webhooks.health import Health
-from core.store import deliveries, delivery_claims, endpoint_health, endpoints
+from core.store.webhooks import deliveries, delivery_claims, endpoint_health, endpoints
 from tests.delivery.conftest import ORG
 from tests.receiver import Held
 

@@ -13,8 +13,8 @@ import pytest
 
 from core.domain.errors import TooManyStreams
 from core.engine.scheduler import Scheduler
-from core.rpc import pulling as handlers
-from core.rpc.stream_places import StreamPlaces
+from core.rpc.events.stream_places import StreamPlaces
+from core.rpc.webhooks import pulling as handlers
 from tests.delivery.calling import Calls
 from tests.delivery.consuming import Pulling, take
 

@@ -17,7 +17,8 @@ from core.domain.enrollment import DeliveryEnded
 from core.domain.errors import EndpointNotPull, GoingAway, Invalid, NotFound, Unauthenticated
 from core.domain.webhooks import signing
 from core.domain.webhooks.retry import DELAYS, Preset
-from core.store import api_keys, endpoints
+from core.store.organizations import api_keys
+from core.store.webhooks import endpoints
 from tests.delivery.calling import Calls
 from tests.delivery.conftest import ORG, SECRET
 from tests.delivery.consuming import Pulling, take

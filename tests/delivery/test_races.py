@@ -13,12 +13,12 @@ from sqlalchemy import text
 from core import ids
 from core.domain.effects import Emit
 from core.domain.errors import EndpointDeleted, NotFound
-from core.rpc import endpoints as endpoint_handlers
-from core.rpc import pulling as pull_handlers
-from core.rpc import webhooks as delivery_handlers
-from core.store import deliveries, endpoint_health, endpoints, pulling, replays
-from core.store.deliveries import Emission
-from core.store.replays import Choice
+from core.rpc.webhooks import endpoints as endpoint_handlers
+from core.rpc.webhooks import pulling as pull_handlers
+from core.rpc.webhooks import webhooks as delivery_handlers
+from core.store.webhooks import deliveries, endpoint_health, endpoints, pulling, replays
+from core.store.webhooks.deliveries import Emission
+from core.store.webhooks.replays import Choice
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.calling import Calls
 from tests.delivery.conftest import ORG, Outbox

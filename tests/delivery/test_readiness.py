@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from core import ids
-from core.store import delivery_readiness, endpoints
-from core.store.deliveries import deliveries
-from core.store.endpoint_health import ENDED_AT_ONCE
-from core.store.outbox import REPLAY, RETRY
+from core.store.webhooks import delivery_readiness, endpoints
+from core.store.webhooks.deliveries import deliveries
+from core.store.webhooks.endpoint_health import ENDED_AT_ONCE
+from core.store.webhooks.outbox import REPLAY, RETRY
 from tests.delivery.conftest import ORG, SECRET, Outbox
 from tests.store.effort import effort, tidy
 

@@ -11,9 +11,9 @@ import pytest
 from core.delivery.replayer import Replayer
 from core.domain.errors import EndpointNotActive, Invalid, NotFound, TooManyReplays, WrongState
 from core.domain.webhooks.states import DeliveryState
-from core.rpc import replays as handlers
 from core.rpc.convert import to_timestamp
-from core.store import deliveries, endpoints, replays
+from core.rpc.webhooks import replays as handlers
+from core.store.webhooks import deliveries, endpoints, replays
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.calling import Calls
 from tests.delivery.conftest import ORG

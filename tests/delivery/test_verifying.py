@@ -15,7 +15,7 @@ from aiohttp import web
 from core.domain.errors import Invalid
 from core.domain.webhooks import signing
 from core.domain.webhooks.endpoint_options import HIGHEST_RATE
-from core.store import endpoints
+from core.store.webhooks import endpoints
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.conftest import ORG
 from tests.delivery.service import Service, reasons

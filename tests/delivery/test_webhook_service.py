@@ -20,9 +20,9 @@ from core.domain.errors import (
     TooManyEndpoints,
 )
 from core.domain.webhooks import signing
-from core.rpc import endpoints, webhooks
-from core.store import deliveries, delivery_claims
-from core.store.outbox import FIRST, REPLAY
+from core.rpc.webhooks import endpoints, webhooks
+from core.store.webhooks import deliveries, delivery_claims
+from core.store.webhooks.outbox import FIRST, REPLAY
 from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.conftest import ORG
 from tests.delivery.service import Service, reasons

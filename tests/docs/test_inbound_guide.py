@@ -13,7 +13,7 @@ import pytest
 
 from core.domain.inbound import request, verifiers
 from core.gateway import inbound
-from core.store import quarantine
+from core.store.events import quarantine
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ import pytest
 from core.domain.records.definitions import FieldKind
 from core.domain.records.reverting import ALREADY_REVERTED, CHANGED_SINCE, FINAL, RECORD_DELETED
 from core.domain.records.standard import STANDARD_TYPES
-from core.store.reverting import MOST_RECORDS
+from core.store.records.reverting import MOST_RECORDS
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from core.fakes.faults import KINDS
 from core.fakes.hubspot import IN_TEN_SECONDS, HubSpotFake
 from core.fakes.samples import people
 from core.fakes.serving import serving
-from core.store.syncs import OUTCOMES
+from core.store.systems.syncs import OUTCOMES
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from core.domain.webhooks.classify import MEANINGS
-from core.rpc.endpoint_messages import OPTIONS
+from core.rpc.webhooks.endpoint_messages import OPTIONS
 from tests.receiver import Receiver
 from tests.running import RunningCore
 

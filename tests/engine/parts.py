@@ -18,14 +18,17 @@ from core.engine.driver import EnrollmentDriver
 from core.engine.matcher import Matcher
 from core.engine.starter import Starter
 from core.engine.ticker import Ticker
-from core.store import endpoints, enrollments, lists, records, sources, upserts, workflows
 from core.store.database import Database
-from core.store.deliveries import messages
-from core.store.ingestion import Ingested, ingest
-from core.store.lists import ListChange
-from core.store.organizations import organizations
-from core.store.upserts import ContactCandidate
-from core.store.workflows import VersionCache
+from core.store.events import sources
+from core.store.events.ingestion import Ingested, ingest
+from core.store.organizations.organizations import organizations
+from core.store.records import lists, records, upserts
+from core.store.records.lists import ListChange
+from core.store.records.upserts import ContactCandidate
+from core.store.webhooks import endpoints
+from core.store.webhooks.deliveries import messages
+from core.store.workflows import enrollments, workflows
+from core.store.workflows.workflows import VersionCache
 
 ORG = "org_a"
 MOMENT = timedelta(milliseconds=5)

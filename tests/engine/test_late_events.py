@@ -10,8 +10,8 @@ import pytest
 from core.clock import ManualClock
 from core.domain.enrollment import State
 from core.engine import why_not
-from core.store import records
 from core.store.database import Database
+from core.store.records import records
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio

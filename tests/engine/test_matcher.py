@@ -12,10 +12,11 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.domain import names
 from core.domain.enrollment import State
-from core.store import hearing, sources, workflows
 from core.store.database import Database
-from core.store.events import CHANGE_OF_RECORD, NewEvent, events, store
-from core.store.listeners import workflow_listeners
+from core.store.events import sources
+from core.store.events.events import CHANGE_OF_RECORD, NewEvent, events, store
+from core.store.workflows import hearing, workflows
+from core.store.workflows.listeners import workflow_listeners
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio
@@ -151,7 +152,7 @@ async def test_a_list_is_a_segment(parts: Parts) -> None:
 
 
 async def test_a_companys_change_concerns_each_of_its_contacts(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.store.record_triggers._TOLD_AT_ONCE", 3)
+    monkeypatch.setattr("core.store.records.record_triggers._TOLD_AT_ONCE", 3)
     await parts.publish("triggers: [{segment: company.employees > 10}]")
     acme, other = await parts.company(name="Acme", employees=5), await parts.company(name="Other", employees=5)
     people = await parts.contacts(7, company_id=acme)

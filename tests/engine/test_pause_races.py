@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
-from core.store.enrollments import HELD, enrollments
+from core.store.workflows.enrollments import HELD, enrollments
 from dripstone.v1 import workflow_pb2
 from tests.journeys.following import Story
 from tests.running import RunningCore

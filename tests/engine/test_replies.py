@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from core.clock import ManualClock
 from core.store.database import Database
-from core.store.outgoing import outgoing_messages
+from core.store.messages.outgoing import outgoing_messages
 from tests.announcements import announced
 from tests.engine.parts import ORG, Parts
 

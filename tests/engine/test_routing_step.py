@@ -8,8 +8,10 @@ from core.clock import ManualClock
 from core.domain.routing.availability import Availability
 from core.engine.answers import assign_owner
 from core.engine.driver import EnrollmentDriver
-from core.store import assignments, availability, members, records, routings
 from core.store.database import Database
+from core.store.organizations import members
+from core.store.qualification import assignments, availability, routings
+from core.store.records import records
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import select, update
 
 from core.clock import ManualClock
-from core.store import pausing, workflows
 from core.store.database import Database
-from core.store.schedules import workflow_schedules
+from core.store.workflows import pausing, workflows
+from core.store.workflows.schedules import workflow_schedules
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +69,7 @@ async def test_a_big_audience_takes_several_turns_and_survives_a_crash(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("core.engine.starter.PAGE", 4)
-    monkeypatch.setattr("core.store.audience.MOST_LOOKED_AT", 6)
+    monkeypatch.setattr("core.store.workflows.audience.MOST_LOOKED_AT", 6)
     people = await parts.contacts(10, country="DE")
     await parts.publish(WEEKLY)
     parts.clock.advance(7 * DAY)
@@ -80,7 +80,7 @@ async def test_a_big_audience_takes_several_turns_and_survives_a_crash(
         raise OSError("gone")
 
     with monkeypatch.context() as broken:
-        broken.setattr("core.store.schedules.keep", fail)
+        broken.setattr("core.store.workflows.schedules.keep", fail)
         with pytest.raises(OSError, match="gone"):
             await parts.starter.turn()  # what it did and could not commit is done again
     assert await entered(parts) == people[:4]

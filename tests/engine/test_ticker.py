@@ -13,8 +13,8 @@ from sqlalchemy import select
 from core import provisioning
 from core.clock import ManualClock
 from core.store.database import Database
-from core.store.enrollments import enrollments, trace_entries
 from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment
+from core.store.workflows.enrollments import enrollments, trace_entries
 from dripstone.v1 import enrollment_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore, running
@@ -93,7 +93,7 @@ async def test_several_processes_on_postgresql_move_everybody_once(
 async def test_a_writer_that_read_an_older_state_changes_nothing(core: RunningCore) -> None:
     from core.domain.enrollment import TimerFired
     from core.engine.driver import Move
-    from core.store import claims
+    from core.store.workflows import claims
 
     await _enroll(core, core.api_key, 1)
     database, driver = core.core.database, core.core.parts.engine

@@ -17,12 +17,12 @@ from core.clock import ManualClock
 from core.domain.enrollment import TimerFired
 from core.engine.driver import Move
 from core.settings import Settings
-from core.store import claims
-from core.store.enrollments import trace_entries
 from core.store.metadata import day_of
-from core.store.organizations import organizations
+from core.store.organizations.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
-from core.store.workflows import workflow_versions
+from core.store.workflows import claims
+from core.store.workflows.enrollments import trace_entries
+from core.store.workflows.workflows import workflow_versions
 from dripstone.v1 import approval_pb2, event_pb2, workflow_pb2
 from dripstone.v1 import enrollment_pb2 as pb
 from dripstone.v1.client import Client

@@ -10,8 +10,8 @@ from core.clock import ManualClock
 from core.domain.errors import NotFound, NotPublished
 from core.domain.workflow.why_not import WhyNot
 from core.engine.why_not import explain
-from core.store import entries, workflows
 from core.store.database import Database
+from core.store.workflows import entries, workflows
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from core.clock import ManualClock
 from core.domain.errors import PlanStale
-from core.store import statistics
+from core.store.workflows import statistics
 from dripstone.v1 import approval_pb2, enrollment_pb2, event_pb2, workflow_pb2
 from tests.chaos.audit import Rows, audit, rows
 from tests.chaos.faults import Kind

@@ -14,9 +14,9 @@ from starlette.routing import BaseRoute
 from core import provisioning
 from core.clock import ManualClock
 from core.gateway.app import build_app
-from core.rpc.authentication import Authenticator
+from core.rpc.admission.authentication import Authenticator
+from core.rpc.admission.limits import RateLimiter
 from core.rpc.call import Parts
-from core.rpc.limits import RateLimiter
 from core.rpc.pipeline import Pipeline
 from core.store.database import Database
 from tests.databases import Databases

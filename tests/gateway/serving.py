@@ -179,7 +179,7 @@ def method_table(seen: list[Message]) -> list[Method]:
 
     return [
         row(descriptor, handler if descriptor.server_streaming else noting(handler))
-        for contract, _ in SERVICES
+        for contract, *_ in SERVICES
         for service in contract.DESCRIPTOR.services_by_name.values()
         for descriptor in service.methods
         for handler in [HANDLERS.get(descriptor.name, unserved)]

@@ -18,7 +18,7 @@ from core.domain.inbound import verifiers
 from core.domain.inbound.request import Arrived
 from core.domain.inbound.verifiers import Verifier
 from core.gateway import inbound
-from core.store import sources
+from core.store.events import sources
 from core.store.transaction import Transaction
 from tests.databases import Databases
 from tests.posting import Poster

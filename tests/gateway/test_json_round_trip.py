@@ -21,7 +21,7 @@ from dripstone.v1 import record_pb2
 REQUESTS = sorted(
     {
         message.full_name: message
-        for contract, _ in SERVICES
+        for contract, *_ in SERVICES
         for service in contract.DESCRIPTOR.services_by_name.values()
         for method in service.methods
         for message in (method.input_type, method.output_type)

@@ -20,10 +20,11 @@ from core.clock import ManualClock
 from core.domain.effects import SendMessage
 from core.domain.messaging.unsubscribe import Link, token
 from core.gateway.unsubscribe import LONGEST_BODY
-from core.store import consent, outgoing, records, suppressions
 from core.store.database import Database
-from core.store.organizations import organizations
-from core.store.outgoing import NewMessage
+from core.store.messages import consent, outgoing, suppressions
+from core.store.messages.outgoing import NewMessage
+from core.store.organizations.organizations import organizations
+from core.store.records import records
 from core.store.transaction import Transaction
 from tests.gateway.serving import Gateway
 from tests.somebody import somebody

@@ -284,7 +284,7 @@ async def test_statistics_tell_how_contacts_went_through(core: RunningCore, stor
     assert all(way.rate_low <= way.rate <= way.rate_high for way in split.ways)
     before = told.SerializeToString(deterministic=True)
     async with core.core.database.system() as tx:
-        from core.store import statistics
+        from core.store.workflows import statistics
 
         assert await statistics.fold(tx, kept=0) == 1
     told = await story.client.workflows.GetWorkflowStatistics(request)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.store import endpoints
+from core.store.webhooks import endpoints
 from dripstone.v1 import enrollment_pb2, webhook_pb2, workflow_pb2
 from tests.running import RunningCore
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from core.clock import ManualClock
-from core.store import outgoing
+from core.store.messages import outgoing
 from dripstone.v1 import enrollment_pb2, record_pb2, webhook_pb2
 from dripstone.v1.client import Client
 from tests.journeys.following import Story

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.gateway import webhook_keys
-from core.store import endpoints
+from core.store.webhooks import endpoints
 from tests.receiver import Receiver
 from tests.running import RunningCore
 

@@ -8,7 +8,7 @@ import pytest
 
 from core.domain import errors
 from core.rpc import methods
-from core.rpc.enrolling import NotEnrolled
+from core.rpc.enrollments.enrolling import NotEnrolled
 from core.rpc.errors import InternalError
 from dripstone.v1 import enrollment_pb2
 from tests.mcp_server.conftest import Agent

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from core.store import events
+from core.store.events import events
 from dripstone.v1 import event_pb2 as pb
 from dripstone.v1.client import Client
 from tests.running import RunningCore

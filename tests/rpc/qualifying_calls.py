@@ -12,12 +12,14 @@ from sqlalchemy import func, select
 
 from core import ids
 from core.clock import ManualClock
-from core.rpc import approvals, qualification, scoring_models
+from core.rpc.approvals import approvals
 from core.rpc.call import Call, Caller, Parts
 from core.rpc.convert import from_value, to_struct
+from core.rpc.qualification import qualification, scoring_models
 from core.settings import Settings
-from core.store import members, records
 from core.store.database import Database
+from core.store.organizations import members
+from core.store.records import records
 from dripstone.v1 import approval_pb2, qualification_pb2
 
 ORG = "org_main"

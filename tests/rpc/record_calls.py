@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.rpc import deleting, finding, pipelines, record_types, records, reverting
 from core.rpc.convert import from_struct, to_struct
+from core.rpc.records import deleting, finding, pipelines, record_types, records, reverting
 from dripstone.v1 import record_pb2 as pb
 from dripstone.v1 import record_type_pb2 as types
 from tests.rpc.qualifying_calls import Service

@@ -16,16 +16,18 @@ from core.clock import ManualClock
 from core.domain.routing import sight
 from core.domain.routing.decide import Decision, decide
 from core.domain.routing.parse import compiled
-from core.rpc import assigning, availability, routings
 from core.rpc.call import Call, Caller
-from core.store import members, records
-from core.store import routings as store
-from core.store.assignments import assignments
+from core.rpc.organizations import availability
+from core.rpc.qualification import assigning, routings
 from core.store.database import Database
-from core.store.deliveries import messages
-from core.store.endpoints import create as create_endpoint
 from core.store.metadata import read_json
-from core.store.organizations import organizations
+from core.store.organizations import members
+from core.store.organizations.organizations import organizations
+from core.store.qualification import routings as store
+from core.store.qualification.assignments import assignments
+from core.store.records import records
+from core.store.webhooks.deliveries import messages
+from core.store.webhooks.endpoints import create as create_endpoint
 from dripstone.v1 import organization_pb2
 from dripstone.v1 import routing_pb2 as pb
 

@@ -15,10 +15,11 @@ from sqlalchemy import Row
 from core import ids, provisioning
 from core.domain.control.plan import Item, Risk, Weighed
 from core.domain.records.changes import Change
-from core.rpc import plan_kinds
+from core.rpc.approvals import plan_kinds
+from core.rpc.approvals.plan_kinds import PlanKind
 from core.rpc.call import Call
-from core.rpc.plan_kinds import PlanKind
-from core.store import plans, records
+from core.store.control import plans
+from core.store.records import records
 from dripstone.v1 import approval_pb2, organization_pb2, plan_pb2, policy_pb2, record_pb2
 from dripstone.v1.client import ApiError, Client
 from tests.running import RunningCore

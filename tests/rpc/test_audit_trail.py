@@ -16,7 +16,7 @@ from sqlalchemy import Row, select, update
 from core import provisioning
 from core.domain.control.audit import Checker, parse_seal
 from core.domain.control.digest import digest
-from core.store.audit import audit_entries
+from core.store.control.audit import audit_entries
 from dripstone.v1 import audit_pb2, event_pb2, organization_pb2, record_pb2, webhook_pb2
 from dripstone.v1.client import Client
 from tests.receiver import Receiver

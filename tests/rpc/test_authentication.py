@@ -11,9 +11,9 @@ from core import provisioning
 from core.clock import ManualClock
 from core.domain.control.scopes import role_scopes
 from core.domain.errors import Unauthenticated
-from core.rpc.authentication import Authenticator
-from core.store import api_keys, members
+from core.rpc.admission.authentication import Authenticator
 from core.store.database import Database
+from core.store.organizations import api_keys, members
 
 pytestmark = pytest.mark.anyio
 

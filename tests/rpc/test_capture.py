@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from core.store import events, records
+from core.store.events import events
+from core.store.records import records
 from dripstone.v1.client import Client
 from tests.rpc.ingestion_calls import add_source, stored
 from tests.running import RunningCore

@@ -12,9 +12,9 @@ from sqlalchemy import delete
 
 from core.clock import ManualClock
 from core.domain.errors import ApprovalRejected, DripstoneError, Invalid, NotFound, PlanStale, WrongState
-from core.rpc import scoring_models
-from core.store import members
+from core.rpc.qualification import scoring_models
 from core.store.database import Database
+from core.store.organizations import members
 from dripstone.v1 import qualification_pb2 as pb
 from tests.announcements import announced, listen
 from tests.rpc.qualifying_calls import HOT, ORG, PERSON, WARM, Service, changes, record_count

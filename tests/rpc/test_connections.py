@@ -15,9 +15,10 @@ from sqlalchemy import text
 
 from core import ids
 from core.domain.workflow import templates
-from core.rpc import connection_messages
-from core.store import connections, organizations
-from core.store.connections import ConnectionState
+from core.rpc.connections import connection_messages
+from core.store.organizations import organizations
+from core.store.systems import connections
+from core.store.systems.connections import ConnectionState
 from dripstone.v1 import connection_pb2 as pb
 from dripstone.v1 import enrollment_pb2, options_pb2, record_pb2
 from dripstone.v1.client import ApiError, Client

@@ -7,8 +7,8 @@ from datetime import UTC, timedelta
 import grpc
 import pytest
 
-from core.store import refusing
-from core.store.refusing import Said
+from core.store.events import refusing
+from core.store.events.refusing import Said
 from dripstone.v1 import enrollment_pb2, organization_pb2, record_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore

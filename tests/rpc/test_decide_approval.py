@@ -11,10 +11,10 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.errors import ApprovalMismatch, Invalid, NotFound, PermissionDenied
-from core.rpc import approvals
+from core.rpc.approvals import approvals
 from core.rpc.convert import from_struct, to_timestamp
-from core.store import approvals as store
-from core.store.approvals import NewApproval
+from core.store.control import approvals as store
+from core.store.control.approvals import NewApproval
 from core.store.database import Database
 from dripstone.v1 import approval_pb2 as pb
 from tests.rpc.qualifying_calls import AGENT, ORG, PERSON, Service

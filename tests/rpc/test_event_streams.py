@@ -11,8 +11,8 @@ import grpc
 import pytest
 
 from core.domain.errors import Unauthenticated
+from core.rpc.admission.limits import RateLimiter
 from core.rpc.client_stream import MOST_AT_ONCE, ClientStream
-from core.rpc.limits import RateLimiter
 from dripstone.v1 import event_pb2 as pb
 from dripstone.v1 import organization_pb2, policy_pb2
 from dripstone.v1.client import ApiError, Client

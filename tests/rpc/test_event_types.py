@@ -17,10 +17,11 @@ from referencing.jsonschema import DRAFT202012
 from core import provisioning
 from core.domain.effects import Emit
 from core.domain.webhooks.event_types import CATALOGUE
-from core.rpc import event_types as handlers
 from core.rpc.convert import to_struct
-from core.store import deliveries, paging
-from core.store.deliveries import Emission
+from core.rpc.webhooks import event_types as handlers
+from core.store import paging
+from core.store.webhooks import deliveries
+from core.store.webhooks.deliveries import Emission
 from dripstone.v1 import webhook_pb2 as pb
 from dripstone.v1 import workflow_pb2
 from dripstone.v1.client import ApiError, Client

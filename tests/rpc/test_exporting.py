@@ -12,7 +12,7 @@ import pytest
 from grpc.aio import AioRpcError
 
 from core import provisioning
-from core.rpc import exporting
+from core.rpc.records import exporting
 from dripstone.v1 import record_pb2, transfer_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore

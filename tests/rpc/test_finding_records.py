@@ -9,7 +9,7 @@ import pytest
 from core.clock import ManualClock
 from core.domain.errors import Invalid
 from core.domain.records.values import instant_text
-from core.rpc import finding
+from core.rpc.records import finding
 from core.store.database import Database
 from dripstone.v1 import record_pb2
 from tests.rpc.qualifying_calls import ORG

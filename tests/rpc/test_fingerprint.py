@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.rpc.fingerprint import without_secrets
+from core.rpc.admission.fingerprint import without_secrets
 from dripstone.v1 import connection_pb2, system_pb2
 
 

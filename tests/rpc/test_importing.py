@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from grpc.aio import AioRpcError
 
-from core.store import imports
+from core.store.records import imports
 from dripstone.v1 import enrollment_pb2, record_pb2, transfer_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import func, select
 
 from core.rpc.convert import to_struct
-from core.store.record_rows import records
+from core.store.records.record_rows import records
 from dripstone.v1 import event_pb2 as pb
 from dripstone.v1.client import Client
 from tests.rpc.ingestion_calls import add_source, event, status, stored

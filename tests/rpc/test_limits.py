@@ -8,7 +8,7 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.errors import RateLimited
-from core.rpc.limits import RateLimiter
+from core.rpc.admission.limits import RateLimiter
 
 
 def test_a_burst_over_the_limit_waits_as_long_as_it_is_told(clock: ManualClock) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from core.domain.errors import Invalid, Violation
-from core.rpc import dead_letters, workflows
 from core.rpc.call import Call, Caller
+from core.rpc.enrollments import dead_letters
 from core.rpc.methods import Method, table
+from core.rpc.workflows import workflows
 from core.store.database import Database
 from core.store.transaction import Transaction
 from dripstone.v1 import enrollment_pb2, workflow_pb2

@@ -84,7 +84,7 @@ async def test_who_is_removed_has_no_key_keeps_the_name_and_hands_over_the_recor
 
 @ON_SQLITE
 async def test_many_records_are_handed_over_in_slices(core: RunningCore, client: Client, monkeypatch: object) -> None:
-    from core.store import handing_over
+    from core.store.organizations import handing_over
 
     monkeypatch.setattr(handing_over, "_SLICE", 2)  # type: ignore[attr-defined]
     ada, bob = await new_member(client, "ada", pb.ROLE_EDITOR), await new_member(client, "bob", pb.ROLE_EDITOR)

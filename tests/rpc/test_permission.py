@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from core.rpc.convert import from_struct
-from core.store.outgoing import outgoing_messages
+from core.store.messages.outgoing import outgoing_messages
 from dripstone.v1 import (
     approval_pb2,
     enrollment_pb2,

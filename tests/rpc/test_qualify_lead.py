@@ -10,10 +10,10 @@ import pytest
 from core import ids
 from core.clock import ManualClock
 from core.domain.errors import Invalid, NotFound
-from core.rpc import scoring_models
 from core.rpc.convert import from_value, to_timestamp
-from core.store import events
+from core.rpc.qualification import scoring_models
 from core.store.database import Database
+from core.store.events import events
 from dripstone.v1 import qualification_pb2 as pb
 from tests.rpc.qualifying_calls import HOT, ORG, WARM, Service, changes, record_count
 

@@ -10,10 +10,10 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.errors import FieldContradicted, Invalid, NotFound, StageInUse, ValueTaken
-from core.rpc import pipelines, record_types
-from core.store import record_schema, records
+from core.rpc.records import pipelines, record_types
 from core.store.database import Database
-from core.store.records import ContactCandidate, RecordUpdate
+from core.store.records import record_schema, records
+from core.store.records.records import ContactCandidate, RecordUpdate
 from dripstone.v1 import record_type_pb2 as types
 from tests.rpc.qualifying_calls import ORG
 from tests.rpc.record_calls import Records

@@ -11,10 +11,12 @@ import pytest
 from core.clock import ManualClock
 from core.domain.enrollment import RecordFacts
 from core.domain.errors import Invalid, NotFound, WrongState
-from core.rpc import assigning, availability, routings
-from core.store import records, routing_leads
+from core.rpc.organizations import availability
+from core.rpc.qualification import assigning, routings
 from core.store.database import Database
-from core.store.members import MemberState
+from core.store.organizations.members import MemberState
+from core.store.qualification import routing_leads
+from core.store.records import records
 from dripstone.v1 import organization_pb2
 from dripstone.v1 import routing_pb2 as pb
 from tests.rpc.routing_calls import ORG, TURNS, Desk

@@ -8,8 +8,8 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.control.policy import Effect, Policy
-from core.rpc.rulebook import Rulebook
-from core.store import policies
+from core.rpc.admission.rulebook import Rulebook
+from core.store.control import policies
 from core.store.database import Database
 
 pytestmark = pytest.mark.anyio

@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import select
 
 from core.domain.errors import EtagMismatch, Invalid, NotFound, PlanStale
-from core.rpc import backtesting, batch_scoring, scoring_models
 from core.rpc.call import Call, Caller
 from core.rpc.convert import from_value, to_timestamp, to_value
-from core.store import events, records
+from core.rpc.qualification import backtesting, batch_scoring, scoring_models
 from core.store.database import Database
+from core.store.events import events
+from core.store.records import records
 from dripstone.v1 import qualification_pb2 as pb
 from tests.rpc.qualifying_calls import HOT, MODEL, ORG, WARM, Service, changes
 
@@ -176,7 +177,7 @@ async def stream(service: Service, handler: Any, request: Any) -> list[Any]:
 
 
 async def test_many_leads_are_scored_as_each_would_be_alone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.store.lead_facts.AT_ONCE", 2)
+    monkeypatch.setattr("core.store.qualification.lead_facts.AT_ONCE", 2)
     made = {}
     people: tuple[dict[str, Any], ...] = (HOT, WARM, {"industry": "competitor"}, {}, WARM)
     for number, fields in enumerate(people):

@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rpc import shape
+from core.rpc.admission import shape
 from core.rpc.convert import to_value
 from dripstone.v1 import qualification_pb2, record_pb2, webhook_pb2
 

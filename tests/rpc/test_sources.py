@@ -11,7 +11,8 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from sqlalchemy import select
 
-from core.store import idempotency, sources
+from core.store import idempotency
+from core.store.events import sources
 from dripstone.v1 import event_pb2 as pb
 from tests.posting import SECRET, Poster, posting
 from tests.running import RunningCore

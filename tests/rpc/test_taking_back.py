@@ -9,9 +9,9 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.errors import EmailTaken, EtagMismatch, Invalid, NotFound, PlanStale, RecordMerged, WrongState
-from core.rpc import merging, reverting
-from core.store import identifiers, records
+from core.rpc.records import merging, reverting
 from core.store.database import Database
+from core.store.records import identifiers, records
 from dripstone.v1 import enrollment_pb2
 from dripstone.v1 import record_pb2 as pb
 from tests.journeys.following import Story

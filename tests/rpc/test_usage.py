@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from core.store import statistics, usage
+from core.store.control import usage
+from core.store.workflows import statistics
 from dripstone.v1 import agent_pb2 as pb
 from dripstone.v1 import agent_template_pb2 as templates
 from dripstone.v1 import audit_pb2, organization_pb2, policy_pb2

@@ -9,15 +9,16 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound
-from core.rpc import workflow_reference
-from core.rpc import workflows as service
 from core.rpc.call import Call, Caller
 from core.rpc.convert import to_struct
-from core.store import endpoints, hearing
+from core.rpc.workflows import workflow_reference
+from core.rpc.workflows import workflows as service
 from core.store.database import Database
 from core.store.metadata import metadata
 from core.store.transaction import Transaction
-from core.store.workflows import VersionCache
+from core.store.webhooks import endpoints
+from core.store.workflows import hearing
+from core.store.workflows.workflows import VersionCache
 from dripstone.v1 import workflow_pb2 as pb
 
 pytestmark = pytest.mark.anyio

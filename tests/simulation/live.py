@@ -24,11 +24,12 @@ from core.simulation import stored
 from core.simulation.assumptions import QUALIFIED_AS
 from core.simulation.outside import Outside
 from core.simulation.subjects import Subject
-from core.store import enrollments, records, upserts
-from core.store import facts as fact_store
-from core.store.ingestion import ingest
-from core.store.records import RecordUpdate
+from core.store.events.ingestion import ingest
+from core.store.records import records, upserts
+from core.store.records.records import RecordUpdate
 from core.store.transaction import Transaction
+from core.store.workflows import enrollments
+from core.store.workflows import facts as fact_store
 from tests.engine.parts import ORG, Parts
 
 MINUTE = timedelta(minutes=1)

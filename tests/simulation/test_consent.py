@@ -7,9 +7,9 @@ import pytest
 from core.clock import ManualClock
 from core.domain.messaging.consent import Cause
 from core.simulation import stored
-from core.store import consent, suppressions
 from core.store.database import Database
-from core.store.suppressions import NewSuppression
+from core.store.messages import consent, suppressions
+from core.store.messages.suppressions import NewSuppression
 from tests.engine.parts import ORG, Parts
 from tests.simulation.cases import step, tried
 

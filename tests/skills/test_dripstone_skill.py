@@ -12,7 +12,7 @@ from skills_ref import validate
 
 from core.domain import errors
 from core.domain.records.fields import STANDARD_FIELDS
-from core.rpc.enrolling import NotEnrolled
+from core.rpc.enrollments.enrolling import NotEnrolled
 from dripstone.v1 import enrollment_pb2, qualification_pb2
 from dripstone.v1.client import Client
 from mcp_server.server import build_server

@@ -11,18 +11,19 @@ from sqlalchemy import select
 
 from core import ids
 from core.domain import names
-from core.store import events, lists, records
-from core.store.consent import consents
+from core.store.agents.executions import executions
 from core.store.database import Database
-from core.store.dead_letters import dead_letters
-from core.store.enrollments import enrollments
-from core.store.events import NewEvent
-from core.store.executions import executions
-from core.store.lists import ListChange
+from core.store.events import events
+from core.store.events.events import NewEvent
+from core.store.messages.consent import consents
+from core.store.messages.outgoing import outgoing_messages
+from core.store.messages.suppressions import suppressions
 from core.store.metadata import metadata
-from core.store.outgoing import outgoing_messages
-from core.store.suppressions import suppressions
+from core.store.records import lists, records
+from core.store.records.lists import ListChange
 from core.store.transaction import EVERY_ORGANIZATION, Transaction
+from core.store.workflows.dead_letters import dead_letters
+from core.store.workflows.enrollments import enrollments
 
 HISTORY = frozenset(
     (

@@ -10,9 +10,10 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.control.approval import ApprovalState, Party, decide, use
-from core.store import approvals, workflows
-from core.store.approvals import NewApproval
+from core.store.control import approvals
+from core.store.control.approvals import NewApproval
 from core.store.database import Database
+from core.store.workflows import workflows
 from tests.announcements import announced, listen
 from tests.conftest import START
 from tests.store.test_pausing import workflow

@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError
 from core.clock import ManualClock
 from core.domain.control.audit import Checker, Seal, line
 from core.engine.sealer import Sealer
-from core.store import audit, migrate, retention
+from core.store import migrate, retention
+from core.store.control import audit
 from core.store.database import Database
 from core.store.retention import Kept
 

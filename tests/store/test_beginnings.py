@@ -12,10 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from core.clock import ManualClock
 from core.store import transaction
 from core.store.database import Database
-from core.store.enrollments import enrollments
-from core.store.organizations import organizations
+from core.store.organizations.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
-from core.store.workflows import workflows
+from core.store.workflows.enrollments import enrollments
+from core.store.workflows.workflows import workflows
 
 pytestmark = pytest.mark.anyio
 

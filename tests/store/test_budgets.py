@@ -10,8 +10,8 @@ import pytest
 from core.clock import ManualClock
 from core.domain.errors import BudgetExhausted
 from core.provisioning import create_organization
-from core.store import budgets
-from core.store.budgets import Spender
+from core.store.control import budgets
+from core.store.control.budgets import Spender
 from core.store.database import Database
 
 pytestmark = pytest.mark.anyio

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core.store import created, records
-from core.store.created import NewRecord
 from core.store.database import Database
+from core.store.records import records
+from core.store.workflows import created
+from core.store.workflows.created import NewRecord
 from tests.announcements import announced, listen
 
 pytestmark = pytest.mark.anyio

@@ -11,12 +11,12 @@ import pytest
 from core.clock import ManualClock
 from core.domain.control.approval import ApprovalState, Party, Rule
 from core.domain.control.approval_rule import Mode, OnTimeout
-from core.store import approval_subjects, approval_votes, approvals, electors
-from core.store.api_keys import api_keys
-from core.store.approval_subjects import Settlement
-from core.store.approvals import NewApproval
+from core.store.control import approval_subjects, approval_votes, approvals, electors
+from core.store.control.approval_subjects import Settlement
+from core.store.control.approvals import NewApproval
 from core.store.database import Database
-from core.store.members import members
+from core.store.organizations.api_keys import api_keys
+from core.store.organizations.members import members
 from core.store.transaction import Transaction
 from tests.announcements import announced, listen
 from tests.conftest import START

@@ -11,11 +11,12 @@ from sqlalchemy import select
 
 from core.clock import ManualClock
 from core.domain.records.ingestion import IncomingEvent
-from core.store import events, records, sources
 from core.store.database import Database
-from core.store.events import UnmatchedEvent
-from core.store.ingestion import Ingested, ingest
-from core.store.records import Record
+from core.store.events import events, sources
+from core.store.events.events import UnmatchedEvent
+from core.store.events.ingestion import Ingested, ingest
+from core.store.records import records
+from core.store.records.records import Record
 
 pytestmark = pytest.mark.anyio
 

@@ -10,11 +10,12 @@ import pytest
 from sqlalchemy import Row, select
 
 from core.rpc.writing import written
-from core.store import identity_conflicts, merging, records, unmerging
 from core.store.database import Database
-from core.store.identity_conflicts import identity_conflicts as table
-from core.store.merges import merges
-from core.store.records import ContactCandidate, Resolved
+from core.store.merging import identity_conflicts, merging, unmerging
+from core.store.merging.identity_conflicts import identity_conflicts as table
+from core.store.merging.merges import merges
+from core.store.records import records
+from core.store.records.records import ContactCandidate, Resolved
 from tests.store.people import Life, live
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ import pytest
 from core.domain.inbound.mapping import MappingRules
 from core.domain.inbound.request import Arrived
 from core.domain.inbound.settings import stored_rules
-from core.store import inbound
+from core.store.events import inbound
 
 pytestmark = pytest.mark.anyio
 

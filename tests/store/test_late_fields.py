@@ -9,9 +9,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from core.clock import ManualClock
 from core.domain import names
-from core.store import late_fields, records
 from core.store.database import Database
-from core.store.record_rows import record_changes
+from core.store.records import late_fields, records
+from core.store.records.record_rows import record_changes
 from tests.conftest import START
 from tests.store.effort import effort, tidy
 

@@ -15,10 +15,13 @@ from core.domain.qualification.claims import Claim, settle
 from core.domain.qualification.facts import LeadFacts
 from core.domain.qualification.parse import compiled
 from core.domain.qualification.score import score
-from core.store import events, lead_facts, merging, records, unmerging
 from core.store.database import Database
-from core.store.events import NewEvent
-from core.store.lead_facts import Needs, Wanted
+from core.store.events import events
+from core.store.events.events import NewEvent
+from core.store.merging import merging, unmerging
+from core.store.qualification import lead_facts
+from core.store.qualification.lead_facts import Needs, Wanted
+from core.store.records import records
 from core.store.transaction import Transaction
 
 pytestmark = pytest.mark.anyio

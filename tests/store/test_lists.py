@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from core.domain.errors import Invalid
-from core.store import lists
 from core.store.database import Database
-from core.store.lists import ListChange
+from core.store.records import lists
+from core.store.records.lists import ListChange
 from tests.conftest import START
 
 pytestmark = pytest.mark.anyio

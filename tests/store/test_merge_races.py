@@ -11,12 +11,14 @@ from sqlalchemy import select, update
 
 from core.domain.errors import RecordMerged
 from core.rpc.writing import written
-from core.store import claims, merging, records, unmerging
 from core.store.database import Database
-from core.store.enrollments import enrollments
-from core.store.merges import merges
-from core.store.records import ContactCandidate, RecordUpdate
+from core.store.merging import merging, unmerging
+from core.store.merging.merges import merges
+from core.store.records import records
+from core.store.records.records import ContactCandidate, RecordUpdate
 from core.store.transaction import Transaction
+from core.store.workflows import claims
+from core.store.workflows.enrollments import enrollments
 from tests.store.people import Life, enrolled, live
 
 pytestmark = pytest.mark.anyio

@@ -10,14 +10,16 @@ from sqlalchemy import Row, select, update
 
 from core.domain.errors import DripstoneError, Invalid, NotFound, RecordMerged, TooManyIdentifiers, WrongState
 from core.domain.records.identity import MOST_IDENTIFIERS
-from core.store import events, identifiers, lists, merging, record_rows, records, stragglers, unmerging
-from core.store.consent import consents
 from core.store.database import Database
-from core.store.enrollments import enrollments, trace_entries
-from core.store.lists import ListChange, list_members
-from core.store.merges import merges as merge_table
-from core.store.record_rows import Record, Written
+from core.store.events import events
+from core.store.merging import merging, stragglers, unmerging
+from core.store.merging.merges import merges as merge_table
+from core.store.messages.consent import consents
+from core.store.records import identifiers, lists, record_rows, records
+from core.store.records.lists import ListChange, list_members
+from core.store.records.record_rows import Record, Written
 from core.store.transaction import Transaction
+from core.store.workflows.enrollments import enrollments, trace_entries
 from tests.announcements import announced, listen
 from tests.store.people import Life, enrolled, live, standing
 

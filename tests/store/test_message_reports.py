@@ -8,13 +8,15 @@ import pytest
 from sqlalchemy import select
 
 from core.domain.records.ingestion import IncomingEvent
-from core.store import ingestion, records, sources, suppressions
 from core.store.database import Database
-from core.store.events import events
-from core.store.identifiers import record_identifiers
-from core.store.ingestion import Ingested
-from core.store.organizations import organizations
-from core.store.record_rows import record_changes
+from core.store.events import ingestion, sources
+from core.store.events.events import events
+from core.store.events.ingestion import Ingested
+from core.store.messages import suppressions
+from core.store.organizations.organizations import organizations
+from core.store.records import records
+from core.store.records.identifiers import record_identifiers
+from core.store.records.record_rows import record_changes
 from tests.announcements import announced, listen
 
 pytestmark = pytest.mark.anyio

@@ -11,11 +11,11 @@ import pytest
 from core.clock import ManualClock
 from core.domain.effects import SendMessage, WithdrawMessages
 from core.domain.enrollment import Sent
-from core.store import outgoing, outgoing_due
 from core.store.database import Database
-from core.store.organizations import organizations
-from core.store.outgoing import ClaimedMessage, Completion, MessageState, NewMessage
-from core.store.records import records
+from core.store.messages import outgoing, outgoing_due
+from core.store.messages.outgoing import ClaimedMessage, Completion, MessageState, NewMessage
+from core.store.organizations.organizations import organizations
+from core.store.records.records import records
 from tests.conftest import START
 from tests.domain.machine_cases import compiled, entered
 

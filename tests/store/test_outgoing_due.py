@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import select
 
 from core.clock import ManualClock
-from core.store import outgoing, outgoing_due, pausing, workflows
 from core.store.database import Database
-from core.store.outgoing import Completion, MessageState, outgoing_messages
-from core.store.pausing import ResumePolicy
+from core.store.messages import outgoing, outgoing_due
+from core.store.messages.outgoing import Completion, MessageState, outgoing_messages
+from core.store.workflows import pausing, workflows
+from core.store.workflows.pausing import ResumePolicy
 from tests.conftest import START
 from tests.store.effort import effort, tidy
 from tests.store.test_outgoing import LEASE, ORG, claim, complete, message, write
@@ -76,7 +77,7 @@ async def test_what_stands_costs_nothing_until_the_pause_is_over(database: Datab
 async def test_a_long_row_of_held_messages_hides_nothing_behind_it(
     database: Database, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.store.outgoing_due._PARKED_AT_ONCE", 3)
+    monkeypatch.setattr("core.store.messages.outgoing_due._PARKED_AT_ONCE", 3)
     await pause(database)
     await write(database, *(message(f"msg_{number}") for number in range(7)))
     clock.advance(HOUR)

@@ -10,9 +10,9 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain import names
-from core.store import pausing, workflows
 from core.store.database import Database
-from core.store.enrollments import enrollments
+from core.store.workflows import pausing, workflows
+from core.store.workflows.enrollments import enrollments
 from tests.conftest import START
 from tests.store.effort import effort, tidy
 

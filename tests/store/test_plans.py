@@ -10,8 +10,8 @@ from core.clock import ManualClock
 from core.domain.control.approval import ApprovalState
 from core.domain.control.plan import Item, PlanState, Risk, Weighed, difference
 from core.domain.records.changes import Change
-from core.store import approvals, plans
-from core.store.approvals import NewApproval
+from core.store.control import approvals, plans
+from core.store.control.approvals import NewApproval
 from core.store.database import Database
 from tests.conftest import START
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from core.clock import ManualClock
-from core.store import qualification
 from core.store.database import Database
+from core.store.qualification import qualification
 
 pytestmark = pytest.mark.anyio
 

@@ -10,9 +10,9 @@ from core.clock import ManualClock
 from core.domain.enrollment import EventFacts
 from core.domain.records.changes import Change
 from core.domain.workflow.firing import RECORD, RECORD_EVENTS, ChangedRecord
-from core.store import record_triggers
 from core.store.database import Database
-from core.store.record_rows import records
+from core.store.records import record_triggers
+from core.store.records.record_rows import records
 from tests.conftest import START
 from tests.engine.parts import ORG, Parts
 from tests.store.effort import effort, tidy

@@ -16,11 +16,11 @@ from core.domain import filters
 from core.domain.errors import EmailTaken, EtagMismatch, Invalid, NotFound
 from core.domain.filters import Expression
 from core.domain.records.changes import Change
-from core.store import identifiers, records
 from core.store.database import Database
 from core.store.filtering import JsonPath, to_sql
 from core.store.metadata import Json, Name, org_id
-from core.store.records import ContactCandidate, RecordUpdate, Resolved
+from core.store.records import identifiers, records
+from core.store.records.records import ContactCandidate, RecordUpdate, Resolved
 from tests.domain.test_filters import FIELDS, expressions, holds
 
 pytestmark = pytest.mark.anyio

@@ -13,12 +13,15 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.domain.messaging import addresses
 from core.domain.messaging.consent import Cause
-from core.store import consent, merging, outgoing, outgoing_due, records, refusing, suppressions
 from core.store.database import Database
-from core.store.events import events
-from core.store.organizations import organizations
-from core.store.outgoing import outgoing_messages
-from core.store.refusing import Said
+from core.store.events import refusing
+from core.store.events.events import events
+from core.store.events.refusing import Said
+from core.store.merging import merging
+from core.store.messages import consent, outgoing, outgoing_due, suppressions
+from core.store.messages.outgoing import outgoing_messages
+from core.store.organizations.organizations import organizations
+from core.store.records import records
 from core.store.transaction import EVERY_ORGANIZATION
 from tests.announcements import announced, listen
 from tests.conftest import START

@@ -9,9 +9,10 @@ import pytest
 from sqlalchemy import select
 
 from core.clock import ManualClock
-from core.rpc import assigning
-from core.store import audit, rerouting
+from core.rpc.qualification import assigning
+from core.store.control import audit
 from core.store.database import Database
+from core.store.qualification import rerouting
 from dripstone.v1 import routing_pb2 as pb
 from tests.rpc.routing_calls import ORG, TURNS, Desk
 

@@ -11,9 +11,9 @@ from core.clock import ManualClock
 from core.domain import filters
 from core.domain.workflow.trigger_kinds import Audience
 from core.domain.workflow.triggers import AUDIENCE_FIELDS
-from core.store import audience, schedules
 from core.store.database import Database
-from core.store.schedules import Firing, workflow_schedules
+from core.store.workflows import audience, schedules
+from core.store.workflows.schedules import Firing, workflow_schedules
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio
@@ -46,7 +46,7 @@ async def everybody(parts: Parts, chosen: Audience, limit: int, never_in: str = 
 async def test_pages_hold_everybody_once_in_order(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, looked_at: int, limit: int
 ) -> None:
-    monkeypatch.setattr("core.store.audience.MOST_LOOKED_AT", looked_at)
+    monkeypatch.setattr("core.store.workflows.audience.MOST_LOOKED_AT", looked_at)
     people = await parts.contacts(7, country="DE")
     for contact in people[::3]:
         await parts.change(contact, country="US")

@@ -12,9 +12,10 @@ from core.clock import ManualClock
 from core.domain.effects import CreateTask
 from core.domain.enrollment import Enrollment, State, TaskAnswered
 from core.domain.errors import Invalid, NotFound, WrongState
-from core.store import tasks, workflows
+from core.store.agents import tasks
+from core.store.agents.tasks import TaskOutcome, TaskState
 from core.store.database import Database
-from core.store.tasks import TaskOutcome, TaskState
+from core.store.workflows import workflows
 from tests.conftest import START
 from tests.store.test_pausing import workflow
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select
 
 from core.clock import ManualClock
-from core.store import consent, events
-from core.store.consent import consents
 from core.store.database import Database
+from core.store.events import events
+from core.store.messages import consent
+from core.store.messages.consent import consents
 from tests.store.people import Life, standing
 from tests.store.test_merges import ORG, merge_of, two, undo_of
 

@@ -10,12 +10,15 @@ from sqlalchemy import select
 
 from core.clock import ManualClock
 from core.domain.errors import Invalid
-from core.store import consent, created, identifiers, outgoing_due, records, refusing
-from core.store.created import NewRecord
-from core.store.events import events
-from core.store.records import ContactCandidate, RecordUpdate
-from core.store.refusing import Said
+from core.store.events import refusing
+from core.store.events.events import events
+from core.store.events.refusing import Said
+from core.store.messages import consent, outgoing_due
+from core.store.records import identifiers, records
+from core.store.records.records import ContactCandidate, RecordUpdate
 from core.store.transaction import Transaction
+from core.store.workflows import created
+from core.store.workflows.created import NewRecord
 from tests.store.test_outgoing import LEASE, ORG, message
 from tests.store.test_refusing import ADA, OTHER, House
 from tests.store.test_refusing import house as house_without_identifiers

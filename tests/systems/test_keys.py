@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from core.__main__ import main
 from core.clock import ManualClock
 from core.domain.systems.envelope import CannotOpen, MasterKey
-from core.store import credentials
 from core.store.database import Database
-from core.store.master_keys import VARIABLE, MasterKeys, NoMasterKeys
+from core.store.systems import credentials
+from core.store.systems.master_keys import VARIABLE, MasterKeys, NoMasterKeys
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from core.fakes.hubspot import PRIVATE_TOKEN
-from core.store import syncs
+from core.store.systems import syncs
 from dripstone.v1 import connection_pb2, system_pb2
 from tests.receiver import Held, Receiver
 from tests.running import RunningCore

@@ -16,8 +16,8 @@ from core.delivery.systems.hubspot import HubSpot
 from core.delivery.systems.salesforce import Salesforce
 from core.domain.systems.envelope import CannotOpen
 from core.domain.systems.settings import SystemSettings
-from core.store import connections, credentials
-from core.store.master_keys import MasterKeys, NoMasterKeys
+from core.store.systems import connections, credentials
+from core.store.systems.master_keys import MasterKeys, NoMasterKeys
 from core.store.transaction import Transaction
 
 _NEEDED = "Set them with SetCredentials."

@@ -16,12 +16,13 @@ from core.domain.records.fields import missing_fields
 from core.domain.systems import comparison
 from core.domain.systems.comparison import Comparison, Side
 from core.domain.systems.settings import SystemSettings, TypeMapping
-from core.store import identifiers, record_rows, record_schema, sync_links, upserts
-from core.store.record_rows import Record, record_changes
-from core.store.sync_links import Link
-from core.store.syncs import Item
+from core.store.records import identifiers, record_rows, record_schema, upserts
+from core.store.records.record_rows import Record, record_changes
+from core.store.records.upserts import ContactCandidate
+from core.store.systems import sync_links
+from core.store.systems.sync_links import Link
+from core.store.systems.syncs import Item
 from core.store.transaction import Transaction
-from core.store.upserts import ContactCandidate
 
 ACTOR = "connection:"
 CAUSE = "sync:"

@@ -19,10 +19,11 @@ from core.domain.records.schema import Schema
 from core.domain.systems import comparison
 from core.domain.systems.comparison import Comparison
 from core.domain.systems.settings import SystemSettings, TypeMapping
-from core.store import identifiers, record_schema, sync_links
-from core.store.record_rows import Record
-from core.store.sync_links import Link
-from core.store.syncs import Item
+from core.store.records import identifiers, record_schema
+from core.store.records.record_rows import Record
+from core.store.systems import sync_links
+from core.store.systems.sync_links import Link
+from core.store.systems.syncs import Item
 from core.store.transaction import Transaction
 
 

@@ -15,10 +15,10 @@ from core.delivery.systems.client import Limited, Refused, System, Theirs, Uncer
 from core.delivery.systems.opening import Opener
 from core.domain.connections.call import NotRendered
 from core.domain.systems.settings import SystemSettings, TypeMapping
-from core.store import connections, syncs
 from core.store.database import Database
 from core.store.metadata import from_micros, to_micros
-from core.store.syncs import Claimed, SyncState
+from core.store.systems import connections, syncs
+from core.store.systems.syncs import Claimed, SyncState
 
 MOST_TRIES = 10
 """Faults in a row after which a sync gives up."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from core.bootstrap import Core
 from core.domain.records.ingestion import IncomingEvent
-from core.store.ingestion import ingest
+from core.store.events.ingestion import ingest
 from core.store.metadata import from_micros
 from core.store.transaction import EVERY_ORGANIZATION
 from tests.bench import workload

@@ -23,12 +23,13 @@ from core.domain.effects import Emit
 from core.domain.webhooks import signing
 from core.domain.webhooks.addresses import Destinations
 from core.loop import Loop
-from core.store import deliveries, endpoints, migrate, postgresql
+from core.store import migrate, postgresql
 from core.store.database import Database
-from core.store.deliveries import Emission
 from core.store.metadata import from_micros
-from core.store.organizations import organizations
+from core.store.organizations.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
+from core.store.webhooks import deliveries, endpoints
+from core.store.webhooks.deliveries import Emission
 from tests.bench.child import tell
 from tests.bench.jobs.engine import percentile
 from tests.bench.jobs.receiving import receiving

@@ -20,7 +20,7 @@ def test_they_are_exactly_those_that_the_contract_asks_for() -> None:
 
     asked = {
         method.GetOptions().Extensions[options_pb2.scope]
-        for contract, _ in SERVICES
+        for contract, *_ in SERVICES
         for service in contract.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }

@@ -8,7 +8,7 @@ from alembic import op
 from core.domain.records import words
 from core.domain.records.schema import STANDARD
 from core.store.metadata import Instant, Json, Name, read_json
-from core.store.record_rows import NOT_OF_ENROLLMENTS, TransactionNumber
+from core.store.records.record_rows import NOT_OF_ENROLLMENTS, TransactionNumber
 
 revision = "0016"
 down_revision = "0015"

@@ -1,0 +1,1 @@
+"""What every call passes before and after its handler: who asks, may they, well-formed, logged."""

@@ -1,0 +1,1 @@
+"""Handlers of ApprovalService: approvals, plans, policies, budgets."""

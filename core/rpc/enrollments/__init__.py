@@ -1,0 +1,1 @@
+"""Handlers of EnrollmentService, and bringing contacts into workflows."""

@@ -1,0 +1,1 @@
+"""Handlers of QualificationService, and qualifying for calls and workflows alike."""

@@ -1,0 +1,74 @@
+"""Handlers of WorkflowService: holding a workflow and letting it go on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row
+
+from core.domain.errors import NotFound, WrongState
+from core.rpc.call import Call
+from core.rpc.workflows.workflows import to_message
+from core.store.workflows import pausing, workflows
+from core.store.workflows.pausing import ResumePolicy, Standing
+from core.store.workflows.workflows import WorkflowState
+from dripstone.v1 import workflow_pb2 as pb
+
+_POLICIES: dict[int, ResumePolicy] = {
+    pb.RESUME_POLICY_UNSPECIFIED: "run_overdue",
+    pb.RESUME_POLICY_RUN_OVERDUE: "run_overdue",
+    pb.RESUME_POLICY_SHIFT: "shift",
+    pb.RESUME_POLICY_SKIP_OVERDUE: "skip_overdue",
+}
+
+
+async def pause_workflow(request: pb.PauseWorkflowRequest, call: Call) -> pb.Workflow:
+    """Hold a workflow. Raises WrongState for one that is not active."""
+    row = await _locked(call, request.workflow_id)
+    if row.state != WorkflowState.ACTIVE:
+        raise WrongState(kind="workflow", id=row.id, state=row.state, action="pause")
+    reason = request.reason or "paused by hand"
+    await pausing.pause(call.tx, call.caller.org_id, row.id, reason, call.caller.principal_id)
+    return to_message(await _locked(call, request.workflow_id))
+
+
+async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.ResumeWorkflowResponse:
+    """Let a paused workflow go on, and say who moves. Raises WrongState for one that is not paused."""
+    row = await _locked(call, request.workflow_id)
+    if row.state != WorkflowState.PAUSED:
+        raise WrongState(kind="workflow", id=row.id, state=row.state, action="resume")
+    standing = await _standing(call, row)
+    policy = _POLICIES[request.policy]
+    shifted = sum(one.timed for one in standing) if policy == "shift" else 0
+    if not request.validate_only:
+        shifted = (await pausing.resume(call.tx, row, policy))["shifted"]
+    return pb.ResumeWorkflowResponse(
+        workflow=to_message(await _locked(call, request.workflow_id)),
+        paused_seconds=(call.now - row.paused_at) // timedelta(seconds=1),
+        # Whoever fell due is released when the engine has come to it; the preview counts them all.
+        released_count=sum(one.kept + (one.ready if policy == "shift" else one.overdue) for one in standing),
+        shifted_count=shifted,
+        steps=[
+            pb.PausedStep(
+                step_id=one.step_id, overdue_count=one.overdue, kept_count=one.kept, waiting_count=one.waiting
+            )
+            for one in standing
+        ],
+    )
+
+
+async def _standing(call: Call, row: Row[Any]) -> list[Standing]:
+    """Return who stands where, in the order of the published document; steps of older versions come last."""
+    published = await workflows.get_version(call.tx, call.caller.org_id, row.id, row.published_version)
+    steps = published.document["steps"] if published is not None else ()
+    places = {step["id"]: place for place, step in enumerate(steps)}
+    found = await pausing.standing(call.tx, row, call.now)
+    return sorted(found, key=lambda one: places.get(one.step_id, len(places)))
+
+
+async def _locked(call: Call, workflow_id: str) -> Row[Any]:
+    row = await workflows.get(call.tx, workflow_id, lock=True)
+    if row is None:
+        raise NotFound(kind="workflow", id=workflow_id)
+    return row

@@ -1,0 +1,1 @@
+"""Deployed agents, their executions and their tasks."""

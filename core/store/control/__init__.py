@@ -1,0 +1,1 @@
+"""What holds principals to account: approvals, plans, policies, budgets, the audit log, usage."""

@@ -1,0 +1,1 @@
+"""Erasing a person: where their data is, and what is left."""

@@ -1,0 +1,1 @@
+"""Events that come in: sources, dedup, mapping, quarantine, the inbox."""

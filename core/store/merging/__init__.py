@@ -1,0 +1,1 @@
+"""Records that are one and the same: finding, merging, taking merges back, conflicts of identity."""

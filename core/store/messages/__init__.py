@@ -1,0 +1,1 @@
+"""Messages to contacts on their way out, and who may be sent what."""

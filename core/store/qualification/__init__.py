@@ -1,0 +1,1 @@
+"""What is known of leads, the models that judge them, and who gets them."""

@@ -1,0 +1,1 @@
+"""Connections to other systems, their credentials, and keeping records in step with them."""

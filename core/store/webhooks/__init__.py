@@ -1,0 +1,1 @@
+"""Outbound webhooks: endpoints, messages, deliveries, attempts, whose turn it is."""

@@ -1,0 +1,1 @@
+"""Workflows and what runs in them: versions, enrollments, claims, the one writer, what starts and holds them."""

@@ -1,0 +1,192 @@
+"""The one writer: turns decisions into rows, all in the transaction that is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+from core.domain import names
+from core.domain.effects import Ask
+from core.domain.enrollment import DeliveryEnded, Enrollment
+from core.domain.frozen import frozen
+from core.domain.trace import Transition
+from core.store.metadata import day_of, to_micros, write_json
+from core.store.transaction import StaleEnrollment, Transaction, rows_of_json
+from core.store.workflows import statistics
+from core.store.workflows.carrying_out import carry_out
+from core.store.workflows.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
+
+_MOVING = (
+    "version state step_id rev trace_count due_at deadline parked wait_kind wait_subject wait_key wait_since data "
+    "end_reason moved_at ended_at"
+).split()
+_DATA = _MOVING.index("data")
+_UPDATE_SQLITE = (
+    "UPDATE enrollments SET "  # noqa: S608 -- names are ours
+    + ", ".join(f"{name} = ?" for name in _MOVING)
+    + " WHERE org_id = ? AND id = ? AND rev = ?"
+)
+_TYPES = {"version": "int", "rev": "int", "trace_count": "int", "seen": "int", "data": "jsonb"} | {
+    name: "bigint" for name in ("due_at", "deadline", "wait_since", "moved_at", "ended_at")
+}
+_UPDATE_POSTGRESQL = (
+    "UPDATE enrollments e SET "  # noqa: S608 -- names are ours
+    + ", ".join(f"{name} = v.{name}" for name in _MOVING)
+    + f" FROM {rows_of_json({name: _TYPES.get(name, 'text') for name in [*_MOVING, 'org_id', 'id', 'seen']})} AS v"
+    + " WHERE e.org_id = v.org_id AND e.id = v.id AND e.rev = v.seen"
+)
+_INSERT_COLUMNS = (
+    "org_id id bucket workflow_id version contact_id key occurrence actor state step_id rev trace_count "
+    "due_at deadline parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
+).split()
+_TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
+
+
+_bucket = lru_cache(names.bucket)
+
+
+@frozen
+class Applied:
+    """What became of a batch of decisions."""
+
+    lost: frozenset[str]
+    """New enrollments that were not written, because another one had taken their identity."""
+    unheard: tuple[tuple[Enrollment, DeliveryEnded], ...]
+    """Enrollments that await a message which no endpoint will receive, and what they are told of it."""
+    asked: tuple[tuple[Enrollment, Ask], ...]
+    """Enrollments that wait for an answer of the core, and the question."""
+
+
+async def apply(tx: Transaction, transitions: Sequence[Transition], paused: frozenset[str] = frozenset()) -> Applied:
+    """Write enrollments, traces, record changes, approvals, messages, tasks, events and counts.
+
+    `paused` names the enrollments whose workflow is paused: the engine does not look at them until it is resumed.
+    Raises StaleEnrollment when one has moved on since it was read.
+    """
+    looks = [_look(tx, t, paused) for t in transitions]
+    lost = await _insert_new(tx, [look for look in looks if look.enrollment.rev == 1])
+    written = transitions
+    if lost:
+        written = [t for t in transitions if t.enrollment.id not in lost]
+        looks = [look for look in looks if look.enrollment.id not in lost]
+    await _update_moved(tx, [look for look in looks if look.enrollment.rev > 1])
+    await tx.bulk_insert(trace_entries, _TRACE_COLUMNS, [row for t in written for row in _trace_rows(t)])
+    applied = await carry_out(tx, written)
+    await statistics.count(tx, written)
+    if any(look.at is not None and look.at <= tx.now for look in looks):
+        tx.wake("engine")
+    tx.wake("watch")
+    return Applied(frozenset(lost), *applied)
+
+
+@frozen
+class _Look:
+    """An enrollment and when the engine looks at it next."""
+
+    enrollment: Enrollment
+    at: datetime | None
+    parked: str | None
+
+
+def _look(tx: Transaction, transition: Transition, paused: frozenset[str]) -> _Look:
+    """Return when the engine looks at an enrollment next.
+
+    On PostgreSQL an event may be matched between the beginning of a wait, or of an enrollment, and its commit, by a
+    process that cannot see it yet. So the engine looks once after the commit, crash or not, and only then sleeps until
+    the enrollment is due. SQLite has one writer: nothing can come between.
+    """
+    enrollment = transition.enrollment
+    waiting = enrollment.waiting
+    at = enrollment.due_at
+    if not enrollment.state.over:
+        begins = waiting is not None and waiting.kind == "event" and waiting.since == enrollment.moved_at
+        listens = begins or transition.listens
+        if enrollment.held or (listens and tx.dialect == "postgresql"):
+            at = enrollment.moved_at
+    if enrollment.id in paused and not enrollment.state.over:
+        return _Look(enrollment, None, HELD) if at is not None and at <= tx.now else _Look(enrollment, at, None)
+    return _Look(enrollment, at, SKIP if enrollment.skipping else None)
+
+
+def _micros(instant: datetime | None) -> int | None:
+    return None if instant is None else to_micros(instant)
+
+
+def _moving_values(look: _Look) -> tuple[Any, ...]:
+    enrollment = look.enrollment
+    waiting = enrollment.waiting
+    return (
+        enrollment.version,
+        enrollment.state.value,
+        enrollment.step_id,
+        enrollment.rev,
+        enrollment.trace_count,
+        _micros(look.at),
+        _micros(enrollment.due_at),
+        look.parked,
+        None if waiting is None else waiting.kind,
+        None if waiting is None else waiting.subject,
+        None if waiting is None else waiting.key,
+        _micros(waiting.since) if waiting is not None else None,
+        data_of(enrollment),
+        enrollment.end_reason,
+        to_micros(enrollment.moved_at),
+        _micros(enrollment.ended_at),
+        enrollment.org_id,
+        enrollment.id,
+        enrollment.rev - 1,
+    )
+
+
+async def _update_moved(tx: Transaction, moved: Sequence[_Look]) -> None:
+    if not moved:
+        return
+    rows = [_moving_values(look) for look in moved]
+    driver = await tx.driver()
+    if tx.dialect == "postgresql":
+        tag: str = await driver.execute(_UPDATE_POSTGRESQL, write_json(rows))
+        count = int(tag.rpartition(" ")[2])
+    else:
+        values = [(*row[:_DATA], write_json(row[_DATA]), *row[_DATA + 1 :]) for row in rows]
+        count = (await driver.executemany(_UPDATE_SQLITE, values)).rowcount
+    if count != len(moved):
+        raise StaleEnrollment(f"{len(moved) - count} of {len(moved)} enrollments have moved on")
+
+
+async def _insert_new(tx: Transaction, new: Sequence[_Look]) -> set[str]:
+    """Insert enrollments and return the ids of those whose identity was taken meanwhile."""
+    if not new:
+        return set()
+    rows = []
+    for look in new:
+        e, waiting = look.enrollment, look.enrollment.waiting
+        rows.append(
+            (
+                e.org_id, e.id, names.bucket(e.org_id), e.workflow_id, e.version, e.contact_id, e.key, e.occurrence,
+                e.actor, e.state.value, e.step_id, e.rev, e.trace_count, look.at, e.due_at, look.parked,
+                None if waiting is None else waiting.kind,
+                None if waiting is None else waiting.subject,
+                None if waiting is None else waiting.key,
+                None if waiting is None else waiting.since,
+                data_of(e), e.end_reason, e.entered_at, e.moved_at, e.ended_at,
+            )
+        )  # fmt: skip
+    if tx.dialect == "postgresql":
+        ids = {look.enrollment.id for look in new}
+        return ids - await tx.bulk_insert_free(enrollments, _INSERT_COLUMNS, rows)
+    await tx.bulk_insert(enrollments, _INSERT_COLUMNS, rows)  # the only writer: nobody can have come between
+    return set()
+
+
+def _trace_rows(transition: Transition) -> list[tuple[Any, ...]]:
+    enrollment = transition.enrollment
+    org, id_, bucket = enrollment.org_id, enrollment.id, _bucket(enrollment.org_id)
+    return [
+        (
+            org, id_, entry.seq, day_of(entry.at), bucket, entry.at, entry.step_id, entry.kind, entry.outcome,
+            entry.exit, entry.reason, entry.inputs, entry.effects,
+        )
+        for entry in transition.trace
+    ]  # fmt: skip

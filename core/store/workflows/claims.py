@@ -1,0 +1,248 @@
+"""The engine's hot statements: claiming enrollments that are due or that something arrived for, and their facts.
+
+Hand-written SQL through the driver itself, the same text on both databases where they allow it. Nothing here does
+I/O outside the database: the row locks are the lease, held from the claim to the commit, and a worker that dies gives
+them back. Every claim names its organization, so that a database can be divided by organization later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from core.domain.enrollment import Enrollment, RecordFacts, State
+from core.domain.frozen import frozen
+from core.store.metadata import from_micros, read_json, to_micros, write_json
+from core.store.transaction import Transaction
+from core.store.workflows.enrollments import SKIP, from_data, waiting_of
+
+_NAMES = (
+    "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count deadline "
+    "parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
+).split()
+_COLUMNS = ", ".join(_NAMES)
+_COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
+
+_DUE_ORGANIZATIONS = (
+    "SELECT o.org_id FROM organizations o WHERE {others} AND EXISTS "
+    "(SELECT 1 FROM enrollments e WHERE e.org_id = o.org_id AND e.due_at <= $1) ORDER BY o.org_id"
+)
+_DUE_ORGANIZATIONS_SQLITE = _DUE_ORGANIZATIONS.format(others="o.org_id NOT IN (SELECT value FROM json_each($2))")
+_DUE_ORGANIZATIONS_POSTGRESQL = _DUE_ORGANIZATIONS.format(others="o.org_id <> ALL ($2::text[])")
+_DUE_SQLITE = (
+    f"SELECT due_at, {_COLUMNS} FROM enrollments "  # noqa: S608
+    "WHERE org_id = $1 AND due_at >= $2 AND due_at <= $3 ORDER BY due_at LIMIT $4"
+)
+_DUE_POSTGRESQL = (
+    f"SELECT e.due_at, {_COLUMNS_OF_E} FROM unnest($1::text[], $2::bigint[]) AS o(org_id, since) "  # noqa: S608
+    "CROSS JOIN LATERAL "
+    "(SELECT * FROM enrollments WHERE org_id = o.org_id AND due_at >= o.since AND due_at <= $3 "
+    "ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) e"
+)
+_WAITING_SQLITE = (
+    f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.wait_key = json_extract(w.value, '$[1]') "
+    "AND e.wait_kind = 'event' ORDER BY e.id"
+)
+_WAITING_POSTGRESQL = (
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, wait_key) "  # noqa: S608
+    "JOIN enrollments e USING (org_id, wait_key) WHERE e.wait_kind = 'event' ORDER BY e.id FOR UPDATE OF e"
+)
+_RUNNING_SQLITE = (
+    f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.contact_id = json_extract(w.value, '$[1]') "
+    "AND e.workflow_id = json_extract(w.value, '$[2]') "
+    "AND e.state IN ('active', 'awaiting_approval') ORDER BY e.id"
+)
+_RUNNING_POSTGRESQL = (
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[], $3::text[]) "  # noqa: S608
+    "AS w(org_id, contact_id, workflow_id) JOIN enrollments e USING (org_id, contact_id, workflow_id) "
+    "WHERE e.state IN ('active', 'awaiting_approval') ORDER BY e.id FOR UPDATE OF e"
+)
+_BY_ID_SQLITE = (
+    f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.id = json_extract(w.value, '$[1]') ORDER BY e.id"
+)
+_BY_ID_POSTGRESQL = (
+    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "  # noqa: S608
+    "JOIN enrollments e USING (org_id, id) ORDER BY e.id FOR UPDATE OF e"
+)
+_RECORD_COLUMNS = "r.org_id, r.id, r.type, r.contact_id, r.fields"
+_JOINED_SQLITE = (
+    f"SELECT {_RECORD_COLUMNS} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608
+    "ON r.org_id = json_extract(w.value, '$[0]') AND r.{column} = json_extract(w.value, '$[1]') "
+    "WHERE r.type = '{type}' AND r.deleted_at IS NULL"
+)
+_JOINED_POSTGRESQL = (
+    f"SELECT {_RECORD_COLUMNS} FROM unnest($1::text[], $2::text[]) AS w(org_id, wanted) "  # noqa: S608
+    "JOIN records r ON r.org_id = w.org_id AND r.{column} = w.wanted "
+    "WHERE r.type = '{type}' AND r.deleted_at IS NULL"
+)
+_PEOPLE_SQLITE, _PEOPLE_POSTGRESQL = (
+    " UNION ALL ".join((sql.format(column="id", type="contact"), sql.format(column="contact_id", type="lead")))
+    + " ORDER BY 2"
+    for sql in (_JOINED_SQLITE, _JOINED_POSTGRESQL)
+)
+_COMPANIES_SQLITE, _COMPANIES_POSTGRESQL = (
+    sql.format(column="id", type="company") for sql in (_JOINED_SQLITE, _JOINED_POSTGRESQL)
+)
+
+
+def _pairs(tx: Transaction, rows: Sequence[tuple[str, ...]]) -> tuple[Any, ...]:
+    """Return the parameters for a list of tuples: arrays on PostgreSQL, one JSON text on SQLite."""
+    if tx.dialect == "postgresql":
+        return tuple(list(column) for column in zip(*rows, strict=True))
+    return (write_json(rows),)
+
+
+async def _fetch_rows(
+    tx: Transaction, sqlite: str, postgresql: str, rows: Iterable[tuple[str, ...]]
+) -> Sequence[Sequence[Any]]:
+    wanted = sorted(set(rows))
+    if not wanted:
+        return []
+    return await tx.fetch(postgresql if tx.dialect == "postgresql" else sqlite, *_pairs(tx, wanted))
+
+
+@frozen
+class Claimed:
+    """Due enrollments, held to the end of the transaction."""
+
+    enrollments: Sequence[Enrollment]
+    reached: Mapping[str, int]
+    """Organizations that may have more due, and when the last one here was due, in microseconds."""
+
+
+async def due_organizations(tx: Transaction, now: datetime, besides: Collection[str] = ()) -> list[str]:
+    """Return the organizations, besides these, that have enrollments due, in order: one index probe for each."""
+    if tx.dialect == "postgresql":
+        rows = await tx.fetch(_DUE_ORGANIZATIONS_POSTGRESQL, to_micros(now), list(besides))
+    else:
+        rows = await tx.fetch(_DUE_ORGANIZATIONS_SQLITE, to_micros(now), write_json(list(besides)))
+    return [row[0] for row in rows]
+
+
+async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, each: int) -> Claimed:
+    """Claim up to `each` due enrollments of every one of these organizations, oldest first.
+
+    An organization comes with the instant, in microseconds, before which it is known to have nothing due. Without it
+    the claim walks over what earlier claims left in the index, for as long as some old snapshot can still see that.
+    """
+    if tx.dialect == "postgresql":
+        rows = await tx.fetch(_DUE_POSTGRESQL, list(orgs), list(orgs.values()), to_micros(now), each)
+    else:
+        until = to_micros(now)
+        rows = [row for org, since in orgs.items() for row in await tx.fetch(_DUE_SQLITE, org, since, until, each)]
+    last = {row[1]: row[0] for row in rows}
+    number = Counter(row[1] for row in rows)
+    return Claimed([_enrollment(row[1:]) for row in rows], {org: at for org, at in last.items() if number[org] >= each})
+
+
+_SETTLE_POSTGRESQL = (
+    "UPDATE enrollments e SET due_at = e.deadline FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
+    "WHERE e.org_id = w.org_id AND e.id = w.id"
+)
+_PARK_POSTGRESQL = (
+    "UPDATE enrollments e SET due_at = NULL, parked = 'held' FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
+    "WHERE e.org_id = w.org_id AND e.id = w.id"
+)
+_THESE_SQLITE = (
+    "WHERE (org_id, id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1))"
+)
+_SETTLE_SQLITE = f"UPDATE enrollments SET due_at = deadline {_THESE_SQLITE}"  # noqa: S608
+_PARK_SQLITE = f"UPDATE enrollments SET due_at = NULL, parked = 'held' {_THESE_SQLITE}"  # noqa: S608
+
+
+async def settle(tx: Transaction, looked_at: Sequence[Enrollment]) -> None:
+    """Let claimed enrollments sleep until they are really due."""
+    if looked_at:
+        sql = _SETTLE_POSTGRESQL if tx.dialect == "postgresql" else _SETTLE_SQLITE
+        await tx.fetch(sql, *_pairs(tx, [(e.org_id, e.id) for e in looked_at]))
+
+
+async def park(tx: Transaction, due: Sequence[Enrollment]) -> None:
+    """Let claimed enrollments of a paused workflow stand; resuming brings them back."""
+    if due:
+        sql = _PARK_POSTGRESQL if tx.dialect == "postgresql" else _PARK_SQLITE
+        await tx.fetch(sql, *_pairs(tx, [(e.org_id, e.id) for e in due]))
+
+
+async def put_off(tx: Transaction, enrollment: Enrollment, until: datetime) -> None:
+    """Look at an enrollment again no earlier than this."""
+    sql = "UPDATE enrollments SET due_at = $3 WHERE org_id = $1 AND id = $2"
+    await tx.fetch(sql, enrollment.org_id, enrollment.id, to_micros(until))
+
+
+async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) -> list[Enrollment]:
+    """Claim the enrollments that wait for events under these `(organization, wait key)`."""
+    return [_enrollment(row) for row in await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, keys)]
+
+
+async def claim_active_of_contacts(tx: Transaction, wanted: Iterable[tuple[str, str, str]]) -> list[Enrollment]:
+    """Claim the running enrollments of these `(organization, contact, workflow)`."""
+    return [_enrollment(row) for row in await _fetch_rows(tx, _RUNNING_SQLITE, _RUNNING_POSTGRESQL, wanted)]
+
+
+async def claim_by_id(tx: Transaction, ids: Iterable[tuple[str, str]]) -> list[Enrollment]:
+    """Claim the enrollments with these `(organization, id)`."""
+    return [_enrollment(row) for row in await _fetch_rows(tx, _BY_ID_SQLITE, _BY_ID_POSTGRESQL, ids)]
+
+
+async def contacts_and_leads(
+    tx: Transaction, contacts: Iterable[tuple[str, str]]
+) -> tuple[dict[tuple[str, str], RecordFacts], dict[tuple[str, str], RecordFacts]]:
+    """Return the contacts with these `(organization, id)`, and the newest lead of each, by the same key."""
+    rows = await _fetch_rows(tx, _PEOPLE_SQLITE, _PEOPLE_POSTGRESQL, contacts)
+    return (
+        {(row[0], row[1]): _record(row) for row in rows if row[2] == "contact"},
+        {(row[0], row[3]): _record(row) for row in rows if row[2] == "lead"},  # ordered by id: the newest stays
+    )
+
+
+async def companies(tx: Transaction, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], RecordFacts]:
+    """Return the companies with these `(organization, id)`."""
+    rows = await _fetch_rows(tx, _COMPANIES_SQLITE, _COMPANIES_POSTGRESQL, wanted)
+    return {(row[0], row[1]): _record(row) for row in rows}
+
+
+def _record(row: Sequence[Any]) -> RecordFacts:
+    return RecordFacts(id=row[1], type=row[2], fields=_json(row[4]))
+
+
+def _json(value: Any) -> Any:
+    return read_json(value) if isinstance(value, str) else value
+
+
+_STATES = {state.value: state for state in State}
+
+
+def _enrollment(row: Sequence[Any]) -> Enrollment:
+    (
+        org_id, id_, workflow_id, version, contact_id, key, occurrence, actor, state, step_id, rev, trace_count,
+        deadline, parked, wait_kind, wait_subject, wait_key, wait_since, data, end_reason, entered_at, moved_at,
+        ended_at,
+    ) = row  # fmt: skip
+    return Enrollment(
+        id=id_,
+        org_id=org_id,
+        workflow_id=workflow_id,
+        version=version,
+        contact_id=contact_id,
+        key=key,
+        occurrence=occurrence,
+        actor=actor,
+        state=_STATES[state],
+        step_id=step_id,
+        rev=rev,
+        entered_at=from_micros(entered_at),
+        moved_at=from_micros(moved_at),
+        trace_count=trace_count,
+        due_at=None if deadline is None else from_micros(deadline),
+        waiting=waiting_of(wait_kind, wait_subject, None if wait_since is None else from_micros(wait_since), wait_key),
+        end_reason=end_reason,
+        ended_at=None if ended_at is None else from_micros(ended_at),
+        skipping=parked == SKIP,
+        **from_data(_json(data)),
+    )

@@ -1,0 +1,173 @@
+"""Schedules and pools of published workflows: when each fires next, and how far a firing has come."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, Index, Integer, Table, delete, select, update
+
+from core.domain.workflow.trigger_kinds import PoolTrigger, ScheduleTrigger, Timed
+from core.domain.workflow.version import Version
+from core.domain.workflow.zones import Zone, zone_of
+from core.store.metadata import Instant, Json, Name, dump_json, from_micros, metadata, org_id, to_micros
+from core.store.organizations.organizations import organizations
+from core.store.transaction import Transaction
+
+workflow_schedules = Table(
+    "workflow_schedules",
+    metadata,
+    org_id(),
+    Column("workflow_id", Name, primary_key=True),
+    # Which trigger of the version it is, from 0.
+    Column("position", Integer, primary_key=True),
+    Column("version", Integer, nullable=False),
+    # Of the trigger as written: one that a new version takes over unchanged goes on where it is.
+    Column("digest", Name, nullable=False),
+    # When the engine looks at it next: now, while a firing is under way.
+    Column("next_at", Instant, nullable=False),
+    # `firing` while contacts of one firing are still to be enrolled; `empty` once a pool had nobody left.
+    Column("state", Json, nullable=False),
+    Index("workflow_schedules_due", "next_at"),
+)
+
+_DUE = (
+    "SELECT s.org_id, s.workflow_id, s.position, s.version, s.next_at, s.state, w.state, o.timezone "
+    "FROM workflow_schedules s JOIN workflows w ON w.org_id = s.org_id AND w.id = s.workflow_id "
+    "JOIN organizations o ON o.org_id = s.org_id WHERE s.next_at <= $1 "
+    "ORDER BY s.next_at, s.org_id, s.workflow_id, s.position LIMIT 1"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """One time that a schedule came round, while its contacts are being enrolled."""
+
+    at: datetime
+    """When it began: contacts made later are not of it."""
+    after: str = ""
+    """The contact up to which it has come."""
+    taken: int = 0
+    """Contacts enrolled so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueSchedule:
+    """A schedule whose time has come, held by the transaction."""
+
+    org_id: str
+    workflow_id: str
+    position: int
+    version: int
+    workflow_state: str
+    organization_timezone: str
+    firing: Firing | None
+    """What is under way; None when it comes round now."""
+    empty: bool
+    """Its pool had nobody left when it was last looked at."""
+
+
+def timed(version: Version) -> dict[int, Timed]:
+    """Return the triggers of a version that fire by time, by position."""
+    return {
+        position: trigger
+        for position, trigger in enumerate(version.triggers)
+        if isinstance(trigger, ScheduleTrigger | PoolTrigger)
+    }
+
+
+def zone(trigger: Timed, version: Version, organization_timezone: str) -> Zone:
+    """Return whose clock a trigger goes by: its own zone, the workflow's, or the organization's."""
+    return zone_of(None, trigger.timezone or version.timezone, organization_timezone)
+
+
+async def publish(tx: Transaction, version: Version) -> None:
+    """Let the schedules of a new version fire instead of the older ones.
+
+    One that is written as before goes on where it is: it neither fires twice nor loses whom it has yet to enroll.
+    """
+    table = workflow_schedules
+    triggers = timed(version)
+    there = await tx.all(select(table).where(table.c.workflow_id == version.workflow_id).order_by(table.c.position))
+    if there:
+        await remove(tx, version.workflow_id)
+    if not triggers:
+        return
+    before: dict[str, list[Any]] = {}
+    for row in there:
+        before.setdefault(row.digest, []).append(row)
+    organization = await tx.first(select(organizations.c.timezone).where(organizations.c.org_id == tx.org_id))
+    default = organization.timezone if organization is not None else ""
+    rows = []
+    for position, trigger in triggers.items():
+        written = _digest(version, position)
+        kept = before[written].pop(0) if before.get(written) else None
+        rows.append(
+            {
+                "workflow_id": version.workflow_id,
+                "position": position,
+                "version": version.number,
+                "digest": written,
+                "next_at": kept.next_at if kept else trigger.next_after(tx.now, zone(trigger, version, default)),
+                "state": kept.state if kept else {},
+            }
+        )
+    await tx.insert(table, rows)
+
+
+async def remove(tx: Transaction, workflow_id: str) -> None:
+    """Let a workflow's schedules fire no more."""
+    await tx.run(delete(workflow_schedules).where(workflow_schedules.c.workflow_id == workflow_id))
+
+
+async def claim_due(tx: Transaction, now: datetime) -> DueSchedule | None:
+    """Claim the schedule that has been due longest, in a system transaction; other processes pass over it."""
+    rows = await tx.fetch(_DUE + (" FOR UPDATE OF s SKIP LOCKED" if tx.dialect == "postgresql" else ""), to_micros(now))
+    if not rows:
+        return None
+    org, workflow_id, position, version, _next_at, state, workflow_state, timezone = rows[0]
+    told: Mapping[str, Any] = json.loads(state) if isinstance(state, str) else state
+    return DueSchedule(
+        org, workflow_id, position, version, workflow_state, timezone, _firing(told), told.get("empty") is True
+    )
+
+
+async def keep(
+    tx: Transaction, due: DueSchedule, next_at: datetime, firing: Firing | None = None, *, empty: bool = False
+) -> None:
+    """Write when a schedule is looked at next, and how far it has come."""
+    state: dict[str, Any] = {"empty": True} if empty else {}
+    if firing is not None:
+        state["firing"] = {"at": to_micros(firing.at), "after": firing.after, "taken": firing.taken}
+    await _update(tx, due, {"next_at": next_at, "state": state})
+
+
+async def put_off(tx: Transaction, due: DueSchedule, until: datetime) -> None:
+    """Look at a schedule again no earlier than this."""
+    await _update(tx, due, {"next_at": until})
+
+
+async def _update(tx: Transaction, due: DueSchedule, values: Mapping[str, Any]) -> None:
+    table = workflow_schedules
+    of_this = (
+        table.c.org_id == due.org_id,
+        table.c.workflow_id == due.workflow_id,
+        table.c.position == due.position,
+        table.c.version == due.version,
+    )
+    await tx.run(update(table).where(*of_this).values(values))
+
+
+def _firing(state: Mapping[str, Any]) -> Firing | None:
+    told = state.get("firing")
+    return None if told is None else Firing(from_micros(told["at"]), told["after"], told["taken"])
+
+
+def _digest(version: Version, position: int) -> str:
+    """Return a digest of a trigger as it is written, with the zone it goes by."""
+    written = version.document["triggers"][position]
+    return hashlib.sha256(dump_json([written, version.timezone]).encode()).hexdigest()[:32]
