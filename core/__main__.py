@@ -46,17 +46,17 @@ def serve(roles: frozenset[str], **given: Any) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    with collector.resting():
-        from core.bootstrap import Core
-
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     log = structlog.get_logger()
-    core = await Core.open(settings, SystemClock())
-    await core.start()
-    if settings.roles & {"grpc", "http"}:
-        await core.write_connection(settings.data_dir)
+    with collector.resting():
+        from core.bootstrap import Core
+
+        core = await Core.open(settings, SystemClock())
+        await core.start()
+        if settings.roles & {"grpc", "http"}:
+            await core.write_connection(settings.data_dir)
     log.info(
         "serving",
         roles=sorted(settings.roles),
@@ -64,6 +64,7 @@ async def _serve(settings: Settings) -> None:
         http=core.http_url,
         connection=str(settings.data_dir / connection.FILE_NAME),
     )
+    core.warm()
     await stopping.wait()
     log.info("draining")
     await core.stop()
@@ -169,7 +170,9 @@ main.add_command(Later("core.commands.exporting:export", "Write the records of t
 main.add_command(Later("core.commands.importing:import_", "Take a file of records into the running core."), "import")
 main.add_command(Later("core.commands.listen:listen", "Forward webhooks to a URL on this machine."))
 main.add_command(Later("core.commands.model:model", "Check, try and publish scoring models."))
+main.add_command(Later("core.commands.routing:routing", "Check and publish routings: who gets a lead."))
 main.add_command(Later("core.commands.simulate:simulate", "Try a workflow file on contacts in memory."))
+main.add_command(Later("core.commands.sync:sync", "Bring records in step with HubSpot, Salesforce and others."))
 main.add_command(Later("core.commands.usage:usage", "Tell what was done and cost, by day."))
 main.add_command(Later("core.commands.workflow:workflow", "Check, compare and publish workflow files."))
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
-import importlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +15,7 @@ import grpc
 import structlog
 from sqlalchemy import make_url
 
-from core import collector, connection, provisioning
+from core import collector, connection, loading, provisioning
 from core.clock import Clock
 from core.delivery.carrier import ConnectionCarrier
 from core.delivery.dispatcher import Dispatcher
@@ -32,6 +31,7 @@ from core.domain.webhooks.classify import Outcome
 from core.engine.answers import assign_owner, enroll_with
 from core.engine.driver import EnrollmentDriver
 from core.engine.importer import Importer
+from core.engine.leaving import contacts_leave
 from core.engine.matcher import Matcher
 from core.engine.outcomes import deliveries_ended, messages_ended
 from core.engine.scheduler import Scheduler
@@ -54,8 +54,9 @@ from core.store import migrate
 from core.store.control.usage import Used
 from core.store.database import Database
 from core.store.retention import Kept
-from core.store.systems import master_keys
+from core.store.systems import master_keys, sealing
 from core.store.systems.master_keys import MasterKeys
+from core.store.systems.vault import Vault
 from core.store.workflows.workflows import VersionCache
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 _UPKEEP_SECONDS = 60.0
+_WARMS_AFTER_SECONDS = 3.0
+"""Whoever waited for the start goes first."""
 
 
 class AlreadyRunning(Exception):
@@ -77,6 +80,11 @@ class AlreadyRunning(Exception):
 
 def _count_attempt(outcome: Outcome, _duration: timedelta) -> None:
     metrics.delivery_attempts_total.labels(outcome.value).inc()
+
+
+def _count_moves(kinds: Mapping[str, int]) -> None:
+    for kind, count in kinds.items():
+        metrics.transitions_total.labels(kind).inc(count)
 
 
 def _count_use(used: Sequence[Used]) -> None:
@@ -134,12 +142,16 @@ class Core:
     @classmethod
     def _joined(cls, settings: Settings, clock: Clock, locks: list[IO[str]], database: Database) -> Core:
         versions = VersionCache()
-        driver = EnrollmentDriver(versions)
+        driver = EnrollmentDriver(versions, on_moved=_count_moves)
         sender = WebhookSender(Destinations(settings.allowed_destinations))
         keys = settings.master_key_file or settings.data_dir / master_keys.FILE_NAME
-        systems = Opener(sender, MasterKeys(keys, may_make=settings.master_key_file is None))
+        masters = MasterKeys(keys, may_make=settings.master_key_file is None)
+        systems = Opener(sender, masters, database)
+        # A key that this process made in its own data directory would be of no use to others on the same database.
+        vault = Vault(masters, seals=not database.is_postgresql or masters.are_given)
         parts = Parts(
             systems=systems,
+            vault=vault,
             database=database,
             clock=clock,
             settings=settings,
@@ -169,18 +181,18 @@ class Core:
             importer=Importer(database),
             sealer=Sealer(database),
             dispatcher=Dispatcher(
-                database, sender, clock, on_final=deliveries_ended(driver), on_attempt=_count_attempt
+                database, sender, clock, vault=vault, on_final=deliveries_ended(driver), on_attempt=_count_attempt
             ),
             mailer=Mailer(
                 database,
                 sender_of(settings),
                 clock,
                 public_url=settings.links_url,
-                carrier=ConnectionCarrier(database, sender),
+                carrier=ConnectionCarrier(database, sender, vault),
                 on_ended=messages_ended(driver),
             ),
             replayer=Replayer(database, clock),
-            syncer=Syncer(database, systems, clock, parts.draining),
+            syncer=Syncer(database, systems, clock, parts.draining, contacts_leave(driver)),
             sender=sender,
         )
 
@@ -197,6 +209,7 @@ class Core:
 
     async def _start(self) -> None:
         roles = self.settings.roles
+        await self._look_for_keys()
         if "engine" in roles:  # first: who is due does not wait for the servers
             for _ in range(self.ticker.at_once):
                 self._loop("engine", self.ticker.turn)
@@ -220,6 +233,16 @@ class Core:
             self._loop("importer", self.importer.turn)
             self._loop("sealer", self.sealer.turn)
         collector.look_less()
+
+    async def _look_for_keys(self) -> None:
+        """Tell at once what else is told by each delivery that cannot be signed: a master key is not here."""
+        keys = self.parts.vault.keys
+        if keys is None:
+            return
+        async with self.database.system() as tx:
+            missing = await sealing.missing_keys(tx, keys)
+        if missing:
+            _log.error("what is sealed under these master keys cannot be opened", missing=sorted(missing))
 
     def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0) -> None:
         self._run_loop(Loop(name, turn, self.database.wakeups.event(name), self.parts.clock, idle_seconds))
@@ -254,9 +277,8 @@ class Core:
 
     async def _start_http(self) -> None:
         host, port = split_address(self.settings.http_listen)
-        with collector.resting():  # the engine's loops go on meanwhile
-            await asyncio.to_thread(importlib.import_module, "core.gateway.web_server")
-        from core.gateway.web_server import web_server  # a third of all there is to load
+        await asyncio.to_thread(loading.load, "core.gateway.web_server")  # the engine's loops go on meanwhile
+        from core.gateway.web_server import web_server
 
         http = web_server(
             self.pipeline,
@@ -277,6 +299,19 @@ class Core:
         self.mailer.public_url = self.settings.public_url or self.http_url
         self.sender.refuse(host, port)
 
+    def warm(self) -> None:
+        """Load what the start did without, in the background: then nobody's first call waits for it."""
+        self._tasks.append(asyncio.create_task(self._warm(), name="warm"))
+
+    async def _warm(self) -> None:
+        await self.parts.clock.wait(self.parts.draining, _WARMS_AFTER_SECONDS)
+        for name in loading.LATE:
+            if self.parts.draining.is_set():
+                return
+            await asyncio.to_thread(loading.load, name)
+        if self._http is not None:
+            await self._http.mcp.up()
+
     async def ready(self) -> bool:
         """Tell whether calls should be sent here: not while draining, not without a database."""
         if self.parts.draining.is_set():
@@ -294,7 +329,7 @@ class Core:
         for loop in self._loops:
             loop.stop()
         if self._http is not None:
-            self._http.should_exit = True
+            self._http.leave()
         grace = self.settings.drain_seconds
         async with contextlib.AsyncExitStack() as closing:  # from the last to the first, whatever fails
             closing.callback(_give_back, self.locks)

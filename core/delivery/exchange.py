@@ -9,18 +9,23 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.resolver import AsyncResolver
 from yarl import URL
 
-from core.delivery.guard import Verdict
+from core.delivery.certificates import Certificates
+from core.delivery.guard import Guard, Verdict
 from core.delivery.receiving import Connector, Receiving
-from core.domain.frozen import frozen
+from core.delivery.request import Answer, NotSendable, Request
+from core.domain.webhooks import classify
+from core.domain.webhooks.authentication import ClientCertificate
+from core.domain.webhooks.classify import Outcome, Ruling
 
-MAX_RESPONSE_BYTES = 16_384
 USER_AGENT = "Dripstone-Webhooks/1"
 
 _OURS = {
@@ -33,39 +38,9 @@ _HTTP_DECIDES = ("host", "content-length", "transfer-encoding")
 _KEPT = 1024
 """URLs whose parsed form is kept."""
 
-
-class NotSendable(Exception):
-    """A header of the request is not one line."""
-
-
-@frozen
-class Request:
-    """What is sent."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str]
-    body: bytes
-    shown: ssl.SSLContext | None = None
-    """The TLS context with the certificate to show; connections are kept apart by it."""
-    most_bytes: int = MAX_RESPONSE_BYTES
-    """Bytes of the answer that are read."""
-
-
-@dataclass(slots=True)
-class Answer:
-    """What has arrived so far, kept outside the deadline's reach."""
-
-    status_code: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    @property
-    def text(self) -> str:
-        """Return the body as text that both databases can keep."""
-        if not self.body:
-            return ""
-        return self.body.decode("utf-8", "replace").replace("\0", "\ufffd")  # PostgreSQL has no NUL in text
+_CONNECT_SECONDS = 10.0
+_DNS_TIMEOUT_SECONDS = 2.0
+_DNS_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +56,39 @@ class _Destination:
 class Exchanges:
     """Exchanges requests for answers; connections are reused as long as both sides keep them."""
 
-    def __init__(self, connector: Connector, timeout: aiohttp.ClientTimeout):
-        self._connector = connector
-        self._timeout = timeout
+    def __init__(self, guard: Guard, resolver: AbstractResolver | None, trusting: ssl.SSLContext | None):
+        """Connect to what the guard allows; names are asked of `resolver`, or of the system's servers."""
+        self._resolver = resolver or AsyncResolver(timeout=_DNS_TIMEOUT_SECONDS, tries=_DNS_TRIES)
+        self._certificates = Certificates(trusting)
+        self._connector = Connector(
+            resolver=self._resolver,
+            socket_factory=guard.socket,
+            ssl=True if trusting is None else trusting,
+            limit=0,
+        )
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS)
         self._loop = asyncio.get_running_loop()
         self._destination = lru_cache(maxsize=_KEPT)(self._read)
+
+    async def attempt(
+        self, request: Request, certificate: ClientCertificate | None, verdict: Verdict, answer: Answer
+    ) -> tuple[Ruling, str]:
+        """Exchange once and return how it ended, and what a certificate's error adds. Raises TimeoutError."""
+        try:
+            if certificate is not None:
+                request = replace(request, shown=await self._certificates.context(certificate))
+            try:
+                await self.exchange(request, verdict, answer)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not verdict.reused or answer.status_code:
+                    raise
+                # The receiver had closed an idle connection: that is no failure of its own.
+                await self.exchange(request, verdict, answer)
+        except (aiohttp.ClientError, HttpProcessingError, NotSendable, OSError, ValueError) as error:
+            if isinstance(error, TimeoutError) and not verdict.refused:
+                raise
+            return classify.of_failure(_outcome_of(error, verdict)), _detail(error)
+        return classify.of_response(answer.status_code, answer.headers), ""
 
     async def exchange(self, request: Request, verdict: Verdict, answer: Answer) -> None:
         """Send a request and put what comes back into `answer`, as far as it is read.
@@ -118,6 +121,7 @@ class Exchanges:
     async def close(self) -> None:
         """Close every connection."""
         await self._connector.close()
+        await self._resolver.close()  # or questions under way would be answered to a loop that has ended
 
 
 async def _on(
@@ -157,3 +161,29 @@ def _head(request: Request, destination: _Destination) -> bytes:
     if head.count("\r") != breaks or head.count("\n") != breaks or "\0" in head:
         raise NotSendable
     return head.encode()
+
+
+def _outcome_of(error: Exception, verdict: Verdict) -> Outcome:
+    if verdict.refused:
+        return Outcome.DESTINATION_NOT_ALLOWED
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return Outcome.DNS_FAILED
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return Outcome.TLS_FAILED
+        case aiohttp.ClientConnectorError():
+            return Outcome.CONNECT_FAILED
+        case aiohttp.ClientOSError() if isinstance(error.__cause__, ssl.SSLError):  # it wants another certificate
+            return Outcome.TLS_FAILED
+        case HttpProcessingError() | NotSendable():
+            return Outcome.BAD_RESPONSE
+        case ValueError():  # a host that only another parser understands
+            return Outcome.DESTINATION_NOT_ALLOWED
+        case _:
+            return Outcome.CONNECTION_LOST
+
+
+def _detail(error: Exception) -> str:
+    """Return what a certificate error adds; other texts could name what was resolved."""
+    cause = getattr(error, "certificate_error", error)
+    return cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cache
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -42,7 +43,10 @@ def build_app(
     `lifespans` are further contexts to be open while it serves. Raises ValueError when the contract cannot be served.
     """
     contract = ContractRoutes(methods, pipeline)
-    document = json.dumps(openapi.document(contract.bindings), separators=(",", ":")).encode()
+
+    @cache  # made for the first who asks: most processes are never asked
+    def document() -> bytes:
+        return json.dumps(openapi.document(contract.bindings), separators=(",", ":")).encode()
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

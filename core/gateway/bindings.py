@@ -130,7 +130,7 @@ def _raw_answer(method: MethodDescriptor, name: str) -> str:
     return name
 
 
-def _query(request: Descriptor, template: Template, body_field: str) -> dict[str, Parameter]:
+def _query(request: Descriptor, template: Template, body_field: str) -> Mapping[str, Parameter]:
     if body_field == WHOLE:
         return {}
     without = {*template.variables}

@@ -15,8 +15,8 @@ from core.rpc import metrics
 _READY_WITHIN = 2.0
 
 
-def operations(ready: Callable[[], Awaitable[bool]], document: bytes) -> Sequence[BaseRoute]:
-    """Return the routes; `ready` is asked by `/readyz`, `document` is what `/openapi.json` shows."""
+def operations(ready: Callable[[], Awaitable[bool]], document: Callable[[], bytes]) -> Sequence[BaseRoute]:
+    """Return the routes; `ready` is asked by `/readyz`, `document` makes what `/openapi.json` shows."""
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -32,7 +32,7 @@ def operations(ready: Callable[[], Awaitable[bool]], document: bytes) -> Sequenc
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def contract(_: Request) -> Response:
-        return Response(document, media_type="application/json")
+        return Response(document(), media_type="application/json")
 
     return (
         Route("/healthz", healthz),

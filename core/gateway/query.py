@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -54,7 +55,8 @@ class Parameter:
                     setattr(target, last, value)
 
 
-def parameters(descriptor: Descriptor, without: frozenset[str]) -> dict[str, Parameter]:
+@cache  # every core of a process has the same contract
+def parameters(descriptor: Descriptor, without: frozenset[str]) -> Mapping[str, Parameter]:
     """Return what a query can fill by every accepted name, leaving out the fields at the paths `without`."""
     known: dict[str, Parameter] = {}
     for parameter in _walk(descriptor, (), without):

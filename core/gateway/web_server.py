@@ -11,25 +11,57 @@ import uvicorn
 from starlette.routing import Route
 
 from core.gateway.app import build_app
+from core.gateway.mcp_endpoint import McpEndpoint
 from core.rpc.methods import Method
 from core.rpc.pipeline import Pipeline
 from core.settings import Settings
-from mcp_server.app import Endpoint
 
 _DRAIN_SECONDS = 5
+_LOOKS_EVERY = 0.005
+"""Seconds between two looks at whether the last connection has closed."""
 
 
 class WebServer(uvicorn.Server):
-    """Uvicorn inside our own loop: signals are the bootstrap's."""
+    """Uvicorn inside our own loop: signals are the bootstrap's, and nobody waits for its next tick when it ends."""
 
-    def __init__(self, config: uvicorn.Config):
+    def __init__(self, config: uvicorn.Config, mcp: McpEndpoint):
         super().__init__(config)
+        self.mcp = mcp
         self.listening = asyncio.Event()
+        self._leaving = asyncio.Event()
+
+    def leave(self) -> None:
+        """Refuse new connections, finish the requests under way and end."""
+        self._leaving.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)
         self.listening.set()
+
+    async def main_loop(self) -> None:
+        """Serve until told to leave; once a second the date of the answers is set."""
+        while not self._leaving.is_set():
+            await self.on_tick(0)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self._leaving.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End: idle connections at once, the others after their answers or when the time to drain is over."""
+        for listener in (*self.servers, *(sockets or ())):
+            listener.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while state.connections or state.tasks:  # noqa: ASYNC110 -- uvicorn tells nobody of the last one
+                    await asyncio.sleep(_LOOKS_EVERY)
+        except TimeoutError:
+            for task in state.tasks:
+                task.cancel()
+        await self.lifespan.shutdown()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -48,7 +80,7 @@ def web_server(
     port: int,
 ) -> WebServer:
     """Return the server of one process; `mcp_target` is the gRPC address that its MCP endpoint calls."""
-    mcp = Endpoint(mcp_target, allowed_hosts=settings.allowed_hosts)
+    mcp = McpEndpoint(mcp_target, allowed_hosts=settings.allowed_hosts)
     app = build_app(pipeline, methods, ready=ready, mounts=[Route("/mcp", mcp)], lifespans=[mcp.running])
     return WebServer(
         uvicorn.Config(
@@ -61,7 +93,7 @@ def web_server(
             server_header=False,
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
             lifespan="on",
-        )
+        ),
+        mcp,
     )
