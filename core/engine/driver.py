@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ from core.domain.enrollment import (
     TimerFired,
 )
 from core.domain.frozen import frozen
-from core.domain.trace import TraceEntry, Transition
+from core.domain.trace import Transition, closed
 from core.domain.workflow import entry as entry_rules
 from core.domain.workflow.version import Version
 from core.store.agents import executions
@@ -45,6 +46,10 @@ EXECUTION_KEY = "exe_"
 
 Answer = Callable[[Transaction, Enrollment, Ask], Awaitable[Answered]]
 """Answers one kind of question, in the transaction that asks it, bound to the enrollment's organization."""
+
+Told = Callable[[Mapping[str, int]], None]
+"""Told how many transitions of each kind a committed transaction made: `entered`, `moved`, or the state of the end."""
+
 
 _AT_ONCE = 16
 """Decisions after which whoever else runs in this process has a turn: calls are not to wait for a whole batch."""
@@ -98,8 +103,9 @@ class Entered:
 class EnrollmentDriver:
     """Decides and writes inside transactions that others open."""
 
-    def __init__(self, versions: VersionCache):
+    def __init__(self, versions: VersionCache, *, on_moved: Told = lambda _: None):
         self._versions = versions
+        self._on_moved = on_moved
         self._answers: dict[str, Answer] = {}
 
     def answer(self, service: str, how: Answer) -> None:
@@ -165,10 +171,18 @@ class EnrollmentDriver:
     async def _write(self, tx: Transaction, transitions: Sequence[Transition], around: Surroundings) -> list[Move]:
         """Write decisions and return what follows from them at once."""
         paused = frozenset(t.enrollment.id for t in transitions if _is_paused(t.enrollment, around))
-        applied = await apply(tx, transitions, paused)
+        applied = await self._apply(tx, transitions, paused)
         await self._break_circuits(tx, transitions)
         await _settle(tx, transitions)
         return [*_told_that_nobody_listens(applied), *[await self._answered(tx, *asked) for asked in applied.asked]]
+
+    async def _apply(
+        self, tx: Transaction, transitions: Sequence[Transition], paused: frozenset[str] = frozenset()
+    ) -> Applied:
+        applied = await apply(tx, transitions, paused)
+        kinds = Counter(one.kind for one in transitions if one.enrollment.id not in applied.lost)
+        tx.once_committed.append(lambda: self._on_moved(kinds))
+        return applied
 
     async def _answered(self, tx: Transaction, enrollment: Enrollment, ask: Ask) -> Move:
         how = self._answers.get(ask.service)
@@ -201,20 +215,8 @@ class EnrollmentDriver:
     async def give_up(self, tx: Transaction, enrollment: Enrollment) -> None:
         """End an enrollment that cannot be moved at all, so that it holds up nobody else."""
         reason = "The engine could not carry this out; the operator's log says why."
-        entry = TraceEntry(enrollment.trace_count + 1, enrollment.step_id, "engine", "failed", tx.now, reason=reason)
-        over = replace(
-            enrollment,
-            state=State.FAILED,
-            rev=enrollment.rev + 1,
-            trace_count=enrollment.trace_count + 1,
-            moved_at=tx.now,
-            due_at=None,
-            waiting=None,
-            end_reason=reason,
-            ended_at=tx.now,
-            held=(),
-        )
-        letter = names.derive("dl", tx.now, enrollment.id, over.rev)
+        ended = closed(enrollment, State.FAILED, tx.now, "engine", "failed", reason)
+        letter = names.derive("dl", tx.now, enrollment.id, ended.enrollment.rev)
         kept = KeepDeadLetter(letter, enrollment.step_id, "engine", "ENGINE_FAILED", reason, 1, ended=True)
         waiting = enrollment.waiting
         withdrawn: tuple[Effect, ...] = ()
@@ -222,8 +224,8 @@ class EnrollmentDriver:
             withdrawn = (CancelApproval(waiting.subject),)
         elif waiting is not None and waiting.kind == "task":
             withdrawn = (CancelTask(waiting.subject),)
-        given_up = Transition(over, (entry,), (kept, *withdrawn), before=enrollment)
-        await apply(tx, [given_up])
+        given_up = replace(ended, effects=(kept, *withdrawn))
+        await self._apply(tx, [given_up])
         await _settle(tx, [given_up])
 
     async def enter(self, tx: Transaction, org_id: str, version: Version, wanted: Sequence[Entry]) -> list[Entered]:
@@ -272,7 +274,7 @@ class EnrollmentDriver:
             outcomes.append(None)
         await entries.keep(tx, refusals)
         paused = frozenset(t.enrollment.id for t in transitions if _is_paused(t.enrollment, around))
-        applied = await apply(tx, transitions, paused)
+        applied = await self._apply(tx, transitions, paused)
         await self._break_circuits(tx, transitions)
         follow = [*_told_that_nobody_listens(applied), *[await self._answered(tx, *asked) for asked in applied.asked]]
         await self.move(tx, follow)

@@ -103,13 +103,14 @@ class Judge:
         rows = await imports.named(self._tx, self._import.id, named)
         members = {value for value in named if value in self._import.members}
         there = await members_of.active_by_email(self._tx, [self._import.members[one] for one in members])
+        here = await members_of.active_by_id(self._tx, members)
         for reading in readings:
             for name, value in list(reading.fields.items()):
                 if not _may_be_id(value):
                     continue
                 if value in rows and rows[value].row != reading.number:
                     self._link(reading, name, rows[value])
-                elif value in members and await members_of.get_active(self._tx, value) is None:
+                elif value in members and value not in here:
                     member = there.get(self._import.members[value].lower())
                     reading.fields[name] = None if member is None else member.id
                     if member is None:
@@ -169,13 +170,14 @@ class Judge:
             for name in _references_of(self._schema, reading.record_type):
                 if isinstance(reading.fields.get(name), str):
                     named.setdefault(reading.fields[name], []).append((reading, name))
-        found = set(await records.get_many(self._tx, [one for one in named if not one.startswith("mem_")]))
+        people = {one for one in named if one.startswith("mem_")}
+        found = set(await records.get_many(self._tx, [one for one in named if one not in people]))
+        found |= set(await members_of.active_by_id(self._tx, people))
+        merged = await merges.standing_of(self._tx, named.keys() - found)
         for value, places in named.items():
             if value in found:
                 continue
-            if value.startswith("mem_") and await members_of.get_active(self._tx, value) is not None:
-                continue
-            gone = await merges.where_named(self._tx, "", value)
+            gone = await merges.where_named(self._tx, "", value) if value in merged else None
             for reading, name in places:
                 fault = (
                     (gone.reason, gone.message, gone.hint)
@@ -230,9 +232,9 @@ class Judge:
         return {number: owners[key] for number, key in keys.items() if key in owners}
 
     async def _erased(self, readings: Sequence[Reading]) -> None:
-        """Notice people who were erased: their addresses are known as hashes alone."""
+        """Notice people who were erased: what named them is known as hashes alone."""
         named = {
-            reading.number: set(identity.of_fields("contact", reading.fields))
+            reading.number: {*identity.of_fields("contact", reading.fields), *reading.identifiers}
             for reading in readings
             if reading.record is None and reading.record_type == "contact"
         }

@@ -31,7 +31,7 @@ class Importer:
         try:
             return await self._slice(org_id, import_id)
         except BudgetExhausted as spent:
-            return await self._stop(org_id, import_id, f"{spent.message} {spent.way_out}")
+            return await self._what_is_left(org_id, import_id, spent)
         except Exception as error:
             if is_outage(error):
                 raise
@@ -47,6 +47,15 @@ class Importer:
             await budgets.charge(tx, Spender(import_.actor, import_.actor_kind, import_.agent_id), tx.spent)
             return max(done, 1)  # what comes to its end has done something, too, and something may follow from it
 
+    async def _what_is_left(self, org_id: str, import_id: str, spent: BudgetExhausted) -> int:
+        """Carry on by as many rows as the budget has room for; the next turn finds it empty, and stops."""
+        if left := int(spent.variables["left"]):
+            try:
+                return await self._slice(org_id, import_id, left)
+            except BudgetExhausted as further:  # somebody else has taken of it meanwhile
+                spent = further
+        return await self._stop(org_id, import_id, f"{spent.message} {spent.way_out}")
+
     async def _stop(self, org_id: str, import_id: str, why: str) -> int:
         """Stop where a budget is spent; StartImport goes on once there is more of it."""
         async with self._database.write(org_id) as tx:
@@ -60,6 +69,8 @@ class Importer:
         for _ in range(importing.WRITTEN_AT_ONCE):
             try:
                 more = await self._slice(org_id, import_id, 1)
+            except BudgetExhausted as spent:
+                return done + await self._what_is_left(org_id, import_id, spent)
             except Exception as error:
                 if is_outage(error):
                     raise

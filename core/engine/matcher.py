@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -25,6 +25,9 @@ from core.store.workflows.workflows import VersionCache
 
 BATCH = 128
 _PUT_OFF = timedelta(minutes=5)
+_LATELY = timedelta(hours=1)
+_LOOKS_AT_ALL_EVERY = timedelta(seconds=1)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 _log = structlog.get_logger()
 
@@ -39,13 +42,14 @@ class Matcher:
         self._database = database
         self._driver = driver
         self._triggering = Triggering(driver, versions)
+        self._looked_at_all = _LONG_AGO
 
     async def turn(self) -> int:
         """Match one batch of events and return how many there were."""
         batch: list[UnmatchedEvent] = []
         try:
             async with self._database.system() as tx:
-                batch = await events.claim_unmatched(tx, tx.now, BATCH)
+                batch = await self._claim(tx)
                 await self._match(tx, batch)
         except Exception as error:
             if not batch or is_outage(error):
@@ -54,6 +58,15 @@ class Matcher:
             for event in batch:
                 await self._match_alone(event)
         return len(batch)
+
+    async def _claim(self, tx: Transaction) -> list[UnmatchedEvent]:
+        """Claim a batch: of what came lately, and now and then, or until there is none, of whatever came before."""
+        if tx.now - self._looked_at_all < _LOOKS_AT_ALL_EVERY:
+            return await events.claim_unmatched(tx, tx.now, BATCH, around=_LATELY)
+        batch = await events.claim_unmatched(tx, tx.now, BATCH)
+        if all(event.facts.received_at > tx.now - _LATELY for event in batch):
+            self._looked_at_all = tx.now
+        return batch
 
     async def _match(self, tx: Transaction, batch: Sequence[UnmatchedEvent]) -> None:
         if not batch:

@@ -45,6 +45,7 @@ class Scheduler:
         async with self._database.system() as tx:
             await approvals.expire_due(tx, tx.now)
             await plans.expire_due(tx)
+            await plans.forget_old(tx)
             await budgets.forget_old(tx)
             await idempotency.forget_old(tx)
             await events.forget_old_message_ids(tx)

@@ -18,6 +18,7 @@ JOBS = {
     "events": "tests.bench.jobs.events",
     "fairness": "tests.bench.jobs.fairness",
     "calls": "tests.bench.jobs.calls",
+    "leads": "tests.bench.jobs.leads",
     "webhooks": "tests.bench.jobs.webhooks",
 }
 """Name to module; each has `async def run(spec) -> dict`. Imported late: start-up is measured too."""

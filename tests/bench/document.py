@@ -21,6 +21,7 @@ _TITLES = {
     "fairness": "Fairness",
     "events": "Events",
     "calls": "Calls",
+    "leads": "Files and scores",
     "webhooks": "Webhooks",
     "endpoints": "Good receivers beside bad ones",
     "peers": "Beside other engines",
@@ -61,6 +62,9 @@ _METHOD = """\
   PostgreSQL with `synchronous_commit=on`.
 - **Rounds.** Floor and case take turns; the median is told, and the range where there are several rounds. Every case is
   a process of its own. Clients and servers share the cores.
+- **With and without sleepers.** Two databases that were filled in the same way, and in which everybody was moved once
+  after the last checkpoint: a page that is written to for the first time after one is logged whole, which no figure
+  here contains. They take turns, and are vacuumed before each.
 - **Restart.** From the start of opening the database, and from `exec` of the process, which adds Python's imports.
 - **Events.** Posted one after the other through the same path as `IngestEvent`, from before the event is written to the
   commit of the next step; the engine's loops run in the same process.

@@ -15,6 +15,7 @@ PARTS = (
     "fairness",
     "events",
     "calls",
+    "leads",
     "webhooks",
     "endpoints",
     "scale",
@@ -32,6 +33,7 @@ _SUMMARIES = """parts:
   fairness   how long a small organization waits while another has a flood of due rows
   events     from an event's arrival to the next step committed, with an idle and with a busy engine
   calls      bulk enrollment and reads over gRPC
+  leads      100,000 contacts from a file, and as many leads scored
   webhooks   deliveries beside a bare loop of POSTs, plain and over TLS; from commit to first attempt
   endpoints  how long healthy endpoints wait while others hang, fail or have dead names
   scale      the engine with 100,000 and with 5,000,000 sleepers; only when named, or with all
@@ -56,6 +58,8 @@ class Options:
     """The longest that one engine case runs."""
     floor_seconds: float
     events: int
+    rows: int
+    """Of the file that is imported, and leads that are scored."""
     deliveries: int
     """Webhooks that are due at once."""
     endpoints: int
@@ -116,6 +120,7 @@ def _sized(given: argparse.Namespace) -> Options:
         seconds=given.seconds or (3.0 if quick else 10.0),
         floor_seconds=0.3 if quick else 1.0,
         events=min(max(sleepers // 20, 50), 100 if quick else 1_000),
+        rows=2_000 if quick else 100_000,
         deliveries=min(max(sleepers // 10, 200), 2_000 if quick else 20_000),
         endpoints=40 if quick else 100,
         peer_seconds=3.0 if quick else 15.0,

@@ -1,4 +1,4 @@
-"""A populated database: who stands in it, which hour its clock shows, and what was measured before anybody slept."""
+"""A populated database: who stands in it, which hour its clock shows, and the one beside it in which nobody sleeps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.bench import workload
 from tests.bench.session import LABELS, Session
 
 _HOUR = timedelta(hours=1)
+_LONGEST_WARM_UP = 300.0
 _FLOODS = "ef"
 """First letters of the floods' addresses."""
 
@@ -28,10 +29,8 @@ class Prepared:
     sleeper_bytes: float = 0.0
     """Of the enrollments table and its indexes, for each sleeper; on SQLite, of their share of the file."""
     hour: int = 0
-    restarts: list[dict[str, Any]] = field(default_factory=list)
-    """First batches before there were sleepers."""
-    awake: list[dict[str, Any]] = field(default_factory=list)
-    """Drains before there were sleepers."""
+    awake: Prepared = field(init=False)
+    """A database like this one without sleepers, which takes turns with it."""
 
     @property
     def label(self) -> str:
@@ -43,12 +42,37 @@ class Prepared:
         self.hour += 1
         return to_micros(workload.START + self.hour * _HOUR)
 
-    async def clone(self, title: str, *crowds: dict[str, Any]) -> dict[str, int]:
-        """Make copies of models and return the bytes by which each table grew."""
+    async def clone(self, title: str, *crowds: dict[str, Any], checkpoint: bool = True) -> dict[str, int]:
+        """Make copies of models, tidy up and return the bytes by which each table grew."""
         admin = self.kind == "postgresql"
         url = self.session.storage.administrator_of(self.url) if admin else self.url
-        told = await self.session.run(f"{self.label}: {title}", "clone", url=url, crowds=crowds)
+        told = await self.session.run(f"{self.label}: {title}", "clone", url=url, crowds=crowds, checkpoint=checkpoint)
         return dict(told["bytes"])
+
+    async def copy(self) -> Prepared:
+        """Return a copy of this database, with a clock and a folder of its own."""
+        url = await self.session.new_database(self.kind, self.url)
+        return Prepared(
+            self.session,
+            self.kind,
+            url,
+            str(self.session.storage.new_folder("data")),
+            dict(self.models),
+            hour=self.hour,
+        )
+
+    async def tidy(self) -> None:
+        """Clear away what moves left behind: else PostgreSQL does so itself, in the midst of a measurement."""
+        if self.kind == "postgresql":
+            await self.clone("vacuumed", checkpoint=False)
+
+    async def warm_up(self) -> None:
+        """Move everybody once after a checkpoint, unmeasured: each page is then logged whole when first written to.
+
+        What fills a table up leaves it packed as well. Only after such an hour do two databases differ by their
+        sleepers alone.
+        """
+        await self.drain("an hour to warm up", seconds=_LONGEST_WARM_UP)
 
     def crowd(self, model: str, prefix: str, count: int, **due: int) -> dict[str, Any]:
         """Return the order for copies of a model."""
@@ -127,11 +151,11 @@ async def get(session: Session, kind: str) -> Prepared:
     """Return the run's populated database of a kind, with its sleepers; make it when there is none."""
     if kind not in session.prepared:
         made = await start(session, kind)
-        made.restarts = [await made.restart() for _ in range(session.options.rounds)]
-        for _ in range(session.options.rounds):
-            made.awake += await made.drain("nobody asleep yet", seconds=session.options.seconds / 2)
+        made.awake = await made.copy()
         floods = (workload.FLOOD_AFTER, workload.BUSY_AFTER)
         await made.add_sleepers(*floods, prefix="s", count=session.options.sleepers)
+        for one in (made.awake, made):
+            await one.warm_up()
         session.prepared[kind] = made
     return session.prepared[kind]
 
@@ -139,5 +163,6 @@ async def get(session: Session, kind: str) -> Prepared:
 async def drop(session: Session) -> None:
     """Remove the run's populated databases."""
     for made in session.prepared.values():
-        await session.drop(made.url)
+        for one in (made, made.awake):
+            await session.drop(one.url)
     session.prepared.clear()

@@ -39,9 +39,9 @@ class Session:
     _floor_urls: dict[str, str] = field(default_factory=dict)
     _floors: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
-    async def new_database(self, kind: str) -> str:
-        """Return the address of an empty database."""
-        return await asyncio.to_thread(self.storage.new_database, kind)  # makes it in a loop of its own
+    async def new_database(self, kind: str, like: str = "") -> str:
+        """Return the address of an empty database, or of a copy of one at rest."""
+        return await asyncio.to_thread(self.storage.new_database, kind, like)  # makes it in a loop of its own
 
     async def drop(self, url: str) -> None:
         """Remove a database."""

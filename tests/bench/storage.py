@@ -48,15 +48,17 @@ class Storage:
         made.mkdir()
         return made
 
-    def new_database(self, kind: str) -> str:
-        """Return the address of an empty database of a kind, `sqlite` or `postgresql`."""
+    def new_database(self, kind: str, like: str = "") -> str:
+        """Return the address of a database of a kind, `sqlite` or `postgresql`: empty, or a copy of one at rest."""
         stack = ExitStack()
         if kind == "sqlite":
             folder = self.new_folder("sqlite")
             stack.callback(shutil.rmtree, folder)
             url = f"sqlite:///{folder}/bench.db"
+            if like:
+                shutil.copyfile(make_url(like).database or "", folder / "bench.db")
         else:
-            url = stack.enter_context(new_postgresql_database(self.server))
+            url = stack.enter_context(new_postgresql_database(self.server, like=like))
         self._databases[url] = stack
         return url
 

@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 
 from core import provisioning
 from core.clock import ManualClock
+from core.store.systems.master_keys import FILE_NAME
 from dripstone.v1 import event_pb2, webhook_pb2, workflow_pb2
 from tests.chaos.process import Process
 from tests.conftest import START, new_postgresql_database
@@ -59,6 +60,10 @@ class Stage:
 
     def _world(self, keys: Keys, url: str, names: list[str]) -> World:
         clock = ManualClock(START + timedelta(minutes=1))
+        for name in names:  # a copy of a database is of use with its master key alone
+            if (key := self.folder / "template" / FILE_NAME).exists():
+                (self.folder / name).mkdir(exist_ok=True)
+                shutil.copy(key, self.folder / name)
         return World([Process(url, self.folder / name, clock) for name in names], clock, self.receiver, keys)
 
     def _prepared(self, kind: str, url: str) -> Keys:

@@ -53,6 +53,19 @@ async def test_an_event_enrolls_its_contact_under_the_triggers_key(parts: Parts)
     assert by_key["o-2"].event["fields"]["total"] == 20
 
 
+async def test_what_has_waited_for_days_comes_before_what_just_came(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.engine.matcher.BATCH", 1)
+    await parts.publish("triggers: [{event: order.placed}]")
+    told = [await parts.send("order.placed", f"{name}@example.com") for name in ("ada", "bob")]
+    parts.clock.advance(3 * DAY)
+    told.append(await parts.send("order.placed", "cy@example.com"))
+    matcher = parts.matcher
+    assert [await matcher.turn() for _ in range(4)] == [1, 1, 1, 0]
+    assert {one.actor for one in await parts.enrolled()} == {f"event:{one}" for one in told}
+
+
 async def test_a_source_starts_workflows_by_id_and_by_name(parts: Parts) -> None:
     await parts.publish("triggers: [{source: web, event: form.sent}]", "by_id")
     await parts.publish("triggers: [{source: Web form, when: event.fields.n == 1}]", "by_name")

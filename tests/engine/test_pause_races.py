@@ -12,7 +12,7 @@ from dripstone.v1 import workflow_pb2
 from tests.journeys.following import Story
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 SOURCE = "title: T\nsteps:\n  - {id: pause, kind: wait, for: 1h}\n  - {id: rest, kind: wait, for: 9d}\n"
 

@@ -19,7 +19,7 @@ from dripstone.v1 import enrollment_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 SOURCE = "title: Pause\nsteps:\n  - {id: pause, kind: wait, for: 1h}\n  - {id: again, kind: wait, for: 1h}\n"
 

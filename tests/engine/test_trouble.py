@@ -28,7 +28,7 @@ from dripstone.v1 import enrollment_pb2 as pb
 from dripstone.v1.client import Client
 from tests.running import RunningCore, running
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 SOURCE = """
 title: Listen

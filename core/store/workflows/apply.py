@@ -13,7 +13,7 @@ from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.frozen import frozen
 from core.domain.trace import Transition
 from core.store.metadata import day_of, to_micros, write_json
-from core.store.transaction import StaleEnrollment, Transaction, rows_of_json
+from core.store.transaction import StaleEnrollment, Transaction, as_json, inserting, rows_of_json
 from core.store.workflows import statistics
 from core.store.workflows.carrying_out import carry_out
 from core.store.workflows.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
@@ -42,6 +42,14 @@ _INSERT_COLUMNS = (
     "due_at deadline parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
+# Where somebody else has moved one of them, its trace has the same places already: then none is written.
+_WRITE_POSTGRESQL = (
+    f"WITH moved AS ({_UPDATE_POSTGRESQL} RETURNING 1), "  # noqa: S608 -- names are ours
+    f"traced AS ({inserting(trace_entries, tuple(_TRACE_COLUMNS), 2)} "
+    "WHERE (SELECT count(*) FROM moved) = $4::bigint), "
+    f"counted AS ({inserting(statistics.step_outcomes, tuple(statistics.OUTCOME_COLUMNS), 3)}) "
+    "SELECT count(*) FROM moved"
+)
 
 
 _bucket = lru_cache(names.bucket)
@@ -71,10 +79,8 @@ async def apply(tx: Transaction, transitions: Sequence[Transition], paused: froz
     if lost:
         written = [t for t in transitions if t.enrollment.id not in lost]
         looks = [look for look in looks if look.enrollment.id not in lost]
-    await _update_moved(tx, [look for look in looks if look.enrollment.rev > 1])
-    await tx.bulk_insert(trace_entries, _TRACE_COLUMNS, [row for t in written for row in _trace_rows(t)])
+    await _write_down(tx, [look for look in looks if look.enrollment.rev > 1], written)
     applied = await carry_out(tx, written)
-    await statistics.count(tx, written)
     if any(look.at is not None and look.at <= tx.now for look in looks):
         tx.wake("engine")
     tx.wake("watch")
@@ -140,19 +146,27 @@ def _moving_values(look: _Look) -> tuple[Any, ...]:
     )
 
 
-async def _update_moved(tx: Transaction, moved: Sequence[_Look]) -> None:
-    if not moved:
+async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence[Transition]) -> None:
+    """Write where enrollments stand now, how they came there, and the counts: on PostgreSQL all in one trip."""
+    if not written:
         return
     rows = [_moving_values(look) for look in moved]
-    driver = await tx.driver()
+    traced = [row for t in written for row in _trace_rows(t)]
+    counted = statistics.outcome_rows(tx, written)
     if tx.dialect == "postgresql":
-        tag: str = await driver.execute(_UPDATE_POSTGRESQL, write_json(rows))
-        count = int(tag.rpartition(" ")[2])
-    else:
+        given = (rows, as_json(trace_entries, _TRACE_COLUMNS, traced), counted)
+        _nobody_went_ahead(rows, (await tx.fetch(_WRITE_POSTGRESQL, *map(write_json, given), len(rows)))[0][0])
+        return
+    if rows:
         values = [(*row[:_DATA], write_json(row[_DATA]), *row[_DATA + 1 :]) for row in rows]
-        count = (await driver.executemany(_UPDATE_SQLITE, values)).rowcount
-    if count != len(moved):
-        raise StaleEnrollment(f"{len(moved) - count} of {len(moved)} enrollments have moved on")
+        _nobody_went_ahead(rows, (await (await tx.driver()).executemany(_UPDATE_SQLITE, values)).rowcount)
+    await tx.bulk_insert(trace_entries, _TRACE_COLUMNS, traced)
+    await tx.bulk_insert(statistics.step_outcomes, statistics.OUTCOME_COLUMNS, counted)
+
+
+def _nobody_went_ahead(rows: Sequence[tuple[Any, ...]], written: int) -> None:
+    if written != len(rows):
+        raise StaleEnrollment(f"{len(rows) - written} of {len(rows)} enrollments have moved on")
 
 
 async def _insert_new(tx: Transaction, new: Sequence[_Look]) -> set[str]:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Table
 
@@ -57,7 +58,7 @@ STANDING, STATE, CONVERTED, GOAL = "standing", "state", "converted", "goal"
 KEPT_UNFOLDED = 4_000
 """Rows of a workflow that stay as they are: the circuit breaker reads the last outcomes from them."""
 
-_COLUMNS = "org_id id workflow_id version step_id outcome exit count stood day".split()
+OUTCOME_COLUMNS = "org_id id workflow_id version step_id outcome exit count stood day".split()
 _ABOUT_ENROLLMENT = frozenset({"enrollment", "engine", "step"})
 
 _AT_ONCE, _MILLISECOND = timedelta(), timedelta(milliseconds=1)
@@ -79,17 +80,21 @@ class Figure:
 
 async def count(tx: Transaction, transitions: Sequence[Transition]) -> None:
     """Count what a batch of decisions did."""
+    await tx.bulk_insert(step_outcomes, OUTCOME_COLUMNS, outcome_rows(tx, transitions))
+
+
+def outcome_rows(tx: Transaction, transitions: Sequence[Transition]) -> list[tuple[Any, ...]]:
+    """Return the rows, in the order of `OUTCOME_COLUMNS`, that count what a batch of decisions did."""
     counts: defaultdict[_Key, int] = defaultdict(int)
     stood: defaultdict[_Key, timedelta] = defaultdict(timedelta)
     for transition in transitions:
         _count_one(transition, counts, stood)
     day = day_of(tx.now)
-    rows = [
+    return [
         (*key[:1], ids.mint("out", tx.now), *key[1:], number, stood.get(key, _AT_ONCE) // _MILLISECOND, day)
         for key, number in counts.items()
         if number
     ]
-    await tx.bulk_insert(step_outcomes, _COLUMNS, rows)
 
 
 def _count_one(transition: Transition, counts: dict[_Key, int], stood: dict[_Key, timedelta]) -> None:
@@ -123,7 +128,7 @@ async def forget(tx: Transaction, enrollment: Enrollment) -> None:
     _stands(enrollment, -1, counts)
     day = day_of(tx.now)
     rows = [(*key[:1], ids.mint("out", tx.now), *key[1:], number, 0, day) for key, number in counts.items()]
-    await tx.bulk_insert(step_outcomes, _COLUMNS, rows)
+    await tx.bulk_insert(step_outcomes, OUTCOME_COLUMNS, rows)
 
 
 _FIGURES = (

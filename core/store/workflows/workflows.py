@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import Column, Index, Integer, Row, Select, Table, select, text, update
 
 from core.domain.errors import NotFound
+from core.domain.steps.shapes import Lookups
+from core.domain.workflow import own_kinds
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.version import Version
 from core.store.metadata import Instant, Json, Name, metadata, org_id
@@ -72,6 +74,8 @@ workflow_versions = Table(
     Column("version", Integer, primary_key=True),
     Column("document", Json, nullable=False),
     Column("source", Name, nullable=False),
+    # The kinds of own fields it was checked with, by whole name: what is defined later changes nothing.
+    Column("own_kinds", Json, nullable=False),
     Column("published_by", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
@@ -157,6 +161,7 @@ async def publish(
         "version": version.number,
         "document": version.document,
         "source": source or draft.draft_source,
+        "own_kinds": own_kinds.as_json(version.own),
         "published_by": published_by,
         "created_at": tx.now,
     }
@@ -215,7 +220,8 @@ class VersionCache:
             row = await get_version(tx, org_id, workflow_id, number)
             if row is None:
                 raise NotFound(kind="workflow version", id=f"{workflow_id} version {number}")
-            compiled = compile_document(row.document, workflow_id=workflow_id, number=number)
+            lookups = Lookups(published_with=own_kinds.from_json(row.own_kinds))
+            compiled = compile_document(row.document, lookups, workflow_id=workflow_id, number=number)
             if compiled.version is None:
                 reasons = [f"{one.field} {one.reason}" for one in compiled.problems[:3]]
                 raise VersionUnusable(f"{workflow_id} version {number} no longer compiles: {', '.join(reasons)}")

@@ -13,6 +13,9 @@ from tests.bench.prepared import Prepared
 from tests.bench.session import Session
 from tests.bench.workload import STEPS_A_MOVE
 
+Drains = Sequence[dict[str, Any]]
+"""What measured processes told."""
+
 STEPS = "steps"
 _ROW_AIM = {"sqlite": 0.08, "postgresql": 0.12}
 _ROW_WRITES = {"rows 4096": "row writes, against 4,096 rows a transaction"}
@@ -20,7 +23,7 @@ _LAG_AIM_MS = 5.0
 _WAL_AIM = 1_500.0
 
 
-def steps_per_second(drains: Sequence[dict[str, Any]]) -> float:
+def steps_per_second(drains: Drains) -> float:
     """Return the steps a second of processes that ran at the same time."""
     span = max(one["ended"] for one in drains) - min(one["started"] for one in drains)
     return sum(one["moved"] for one in drains) * STEPS_A_MOVE / span
@@ -30,20 +33,22 @@ async def measure(session: Session) -> None:
     """Measure every database, floor and engine in turns."""
     for kind in session.options.databases:
         made = await prepared.get(session, kind)
-        drains = []
+        drains, awake = [], []
         for number in range(session.options.rounds):
             for name in _floors(kind):
                 await session.floor(kind, name)
-            drains += await made.drain(f"engine, round {number + 1}")
+            for one, found in ((made.awake, awake), (made, drains)):
+                await one.tidy()
+                found += await one.drain(f"engine, {one.sleepers:,} asleep, round {number + 1}")
         (late,) = await made.drain("engine, loop lag", lag=True, seconds=session.options.seconds / 2)
-        session.add(*_throughput(session, made, drains), *_costs(session, made, drains, late))
+        session.add(*_throughput(session, made, drains, awake), *_costs(session, made, drains, awake, late))
 
 
 def _floors(kind: str) -> list[str]:
     return [BULK[kind], *(["rows 4096"] if kind == "sqlite" else [])]
 
 
-def _throughput(session: Session, made: Prepared, drains: Sequence[dict[str, Any]]) -> list[Figure]:
+def _throughput(session: Session, made: Prepared, drains: Drains, awake: Drains) -> list[Figure]:
     steps = [steps_per_second([one]) for one in drains]
     rows = [one["rows"] / (one["ended"] - one["started"]) for one in drains]
     asleep = f"{made.sleepers:,} asleep"
@@ -56,16 +61,16 @@ def _throughput(session: Session, made: Prepared, drains: Sequence[dict[str, Any
         aim = Aim("ratio", ">=", _ROW_AIM[made.kind])
         what = _ROW_WRITES.get(name, "row writes")
         figures.append(_figure(made, what, rows, "rows/s", f"rows/s of {SPOKEN[made.kind, name]}", floor, aim))
-    awake = statistics.median(steps_per_second([one]) for one in made.awake)
+    alone = statistics.median(steps_per_second([one]) for one in awake)
     figures.append(
         _figure(
-            made, f"steps, {asleep}", steps, "steps/s", "steps/s with nobody asleep", awake, Aim("ratio", ">=", 0.9)
+            made, f"steps, {asleep}", steps, "steps/s", "steps/s with nobody asleep", alone, Aim("ratio", ">=", 0.9)
         )
     )
     return figures
 
 
-def _costs(session: Session, made: Prepared, drains: Sequence[dict[str, Any]], late: dict[str, Any]) -> list[Figure]:
+def _costs(session: Session, made: Prepared, drains: Drains, awake: Drains, late: dict[str, Any]) -> list[Figure]:
     done = [one["moved"] * STEPS_A_MOVE for one in drains]
     bulk = statistics.median(session.floor_samples(made.kind, BULK[made.kind]))
     cpu = [one["cpu"] * 1e6 / steps for one, steps in zip(drains, done, strict=True)]
@@ -79,7 +84,7 @@ def _costs(session: Session, made: Prepared, drains: Sequence[dict[str, Any]], l
         ),
         _figure(
             made, f"memory of the process, {made.sleepers:,} asleep", resident, "MiB", "MiB, nobody asleep",
-            statistics.median(one["rss"] for one in made.awake) / 2**20, Aim("ratio", "<=", 1.1),
+            statistics.median(one["rss"] for one in awake) / 2**20, Aim("ratio", "<=", 1.1),
         ),
         Figure("engine", "a sleeper's row and its indexes", made.label, made.sleeper_bytes, "bytes"),
     ]  # fmt: skip

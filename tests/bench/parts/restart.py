@@ -14,16 +14,19 @@ _AIM = Aim("value", "<=", 0.5)
 
 
 async def measure(session: Session) -> None:
-    """Measure starts with sleepers; those without were measured while there were none."""
+    """Measure starts with sleepers and without, in turns."""
     for kind in session.options.databases:
         made = await prepared.get(session, kind)
-        asleep = [await made.restart() for _ in range(session.options.rounds)]
+        awake, asleep = [], []
+        for _ in range(session.options.rounds):
+            awake.append(await made.awake.restart())
+            asleep.append(await made.restart())
         for begin, what in (("opening", "open the database, commit the first step"), ("spawned", "the same from exec")):
             samples = _seconds(asleep, begin)
             session.add(
                 Figure(
                     "restart", f"{what}, {made.sleepers:,} asleep", made.label, statistics.median(samples), "s",
-                    "s with nobody asleep", statistics.median(_seconds(made.restarts, begin)), _AIM, tuple(samples),
+                    "s with nobody asleep", statistics.median(_seconds(awake, begin)), _AIM, tuple(samples),
                 )
             )  # fmt: skip
 
