@@ -13,11 +13,13 @@ from core import ids
 from core.delivery.authenticated import send_as
 from core.delivery.http import WebhookSender
 from core.delivery.send_result import SendResult
+from core.domain.errors import MasterKeyMissing
 from core.domain.webhooks import classify, receivers, retry
 from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.receivers import Outgoing, Receiver
 from core.domain.webhooks.retry import Preset
 from core.domain.webhooks.states import DeliveryState
+from core.store.systems.vault import UNSEALED, Vault
 from core.store.webhooks import endpoints
 from core.store.webhooks.outbox import ClaimedDelivery, Completion, EndpointKey
 
@@ -39,6 +41,7 @@ class Attempts:
     """Sends deliveries as their endpoints want them; what a row says is read once for as long as it says the same."""
 
     sender: WebhookSender
+    vault: Vault = UNSEALED
     _known: dict[EndpointKey, tuple[Row[Any], Receiver]] = field(default_factory=dict)
 
     async def send(self, delivery: ClaimedDelivery, now: datetime) -> SendResult:
@@ -49,6 +52,9 @@ class Attempts:
         outgoing = Outgoing(delivery.message_id, delivery.payload, delivery.sequence)
         try:
             return await send_signed(self.sender, self._receiver(delivery), outgoing, now)
+        except MasterKeyMissing as missing:
+            _log.error("secrets of an endpoint cannot be opened", endpoint=delivery.endpoint_id)
+            return SendResult(classify.of_failure(Outcome.BAD_RESPONSE), timedelta(), error=missing.message)
         except Exception:
             _log.exception("an attempt broke", delivery=delivery.id, endpoint=delivery.endpoint_id)
             return SendResult(classify.of_failure(Outcome.BAD_RESPONSE), timedelta(), error=BROKE)
@@ -60,7 +66,7 @@ class Attempts:
             return known[1]
         if len(self._known) >= _MOST_KNOWN:
             self._known.clear()
-        receiver = endpoints.receiver(row)
+        receiver = endpoints.receiver(row, self.vault)
         self._known[delivery.endpoint_key] = (row, receiver)
         return receiver
 

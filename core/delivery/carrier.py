@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from core.delivery.authenticated import send_as
-from core.delivery.handover import Answer
+from core.delivery.handover import Answer, Verdict
 from core.delivery.http import WebhookSender
 from core.delivery.send_result import SendResult
 from core.domain.connections import call, limits, result
@@ -21,6 +21,7 @@ from core.domain.connections.call import NotRendered
 from core.domain.connections.limits import HELD
 from core.domain.connections.sample import Carried, values
 from core.domain.connections.settings import Settings, without_secrets
+from core.domain.errors import MasterKeyMissing
 from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.retry import Preset, parse_retry_after
 from core.store.database import Database
@@ -28,6 +29,7 @@ from core.store.messages.outgoing import ClaimedMessage
 from core.store.records import records
 from core.store.systems import connections
 from core.store.systems.connections import Carrying
+from core.store.systems.vault import UNSEALED, Vault
 from core.store.transaction import Transaction
 from core.store.workflows import enrollments
 
@@ -56,6 +58,7 @@ class ConnectionCarrier:
 
     database: Database
     sender: WebhookSender
+    vault: Vault = UNSEALED
     _ticking: dict[tuple[str, str], float] = field(default_factory=dict)
     """Until when, by the event loop's clock, the mailer is woken for those who wait for a rate."""
 
@@ -67,8 +70,9 @@ class ConnectionCarrier:
             return begun
         try:
             sent, answer = await self._call(message, begun, now)
-        except NotRendered as error:
-            sent, answer = None, Answer("never", str(error)[: result.LONGEST_ERROR], preset=Preset.QUICK)
+        except (NotRendered, MasterKeyMissing) as error:
+            verdict: Verdict = "never" if isinstance(error, NotRendered) else "later"
+            sent, answer = None, Answer(verdict, str(error)[: result.LONGEST_ERROR], preset=Preset.QUICK)
         asked = _asked(sent, self.database.clock.now())
         gate = asked if sent is not None and sent.status_code in BUSY else None
         async with self.database.write(message.org_id) as tx:
@@ -97,7 +101,7 @@ class ConnectionCarrier:
 
     async def _call(self, message: ClaimedMessage, begun: _Begun, now: datetime) -> tuple[SendResult, Answer]:
         connection = begun.connection
-        settings = connection.settings
+        settings = connections.opened(connection.settings, self.vault, message.org_id, connection.id)
         request = call.render(settings.call, begun.values, message.id, self.sender.destinations)
         sent = await send_as(
             self.sender,

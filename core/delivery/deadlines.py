@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from math import inf
+from types import TracebackType
 
 
 @dataclass(slots=True)
 class Deadlines:
     """Ends what takes too long; what is in time costs an entry in a table."""
 
-    _ends: dict[asyncio.Timeout, float] = field(default_factory=dict)
+    _ends: dict[Deadline, float] = field(default_factory=dict)
     """When each ends, by the loop's clock."""
     _timer: asyncio.TimerHandle | None = None
     _rings_at: float = inf
 
-    def watch(self, limit: asyncio.Timeout, seconds: float) -> None:
-        """End the block of this limit, which has been entered, after so many seconds, unless it is forgotten before."""
-        loop = asyncio.get_running_loop()
-        end = self._ends[limit] = loop.time() + seconds
+    def within(self, seconds: float) -> Deadline:
+        """Return a block that ends with TimeoutError after so many seconds from now, for the task that asks."""
+        task = asyncio.current_task()
+        assert task is not None
+        loop = task.get_loop()
+        end = loop.time() + seconds
+        deadline = Deadline(self._ends, task, task.cancelling())
+        self._ends[deadline] = end
         if end < self._rings_at:
             self._ring(loop, end)
-
-    def forget(self, limit: asyncio.Timeout) -> None:
-        """Watch this one no more."""
-        self._ends.pop(limit, None)
+        return deadline
 
     def close(self) -> None:
         """Stop the timer; nothing is under way any more."""
@@ -41,8 +43,36 @@ class Deadlines:
     def _rang(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         self._timer, self._rings_at = None, inf
-        for limit in [limit for limit, end in self._ends.items() if end <= now]:
-            del self._ends[limit]
-            limit.reschedule(now)
+        for deadline in [deadline for deadline, end in self._ends.items() if end <= now]:
+            del self._ends[deadline]
+            deadline.ring()
         if self._ends:
             self._ring(loop, min(self._ends.values()))
+
+
+@dataclass(slots=True, eq=False)
+class Deadline:
+    """A block of one task that ends in time; what cancels the task from elsewhere is not taken for it."""
+
+    _ends: dict[Deadline, float]
+    _task: asyncio.Task[object]
+    _cancelling: int
+    """How many had asked the task to end before."""
+    _has_rung: bool = False
+
+    def ring(self) -> None:
+        """End the block."""
+        self._has_rung = True
+        self._task.cancel()
+
+    def __enter__(self) -> None:
+        """Begin it; the time runs already."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """Watch it no more, and turn the cancellation that was the deadline's into TimeoutError."""
+        self._ends.pop(self, None)
+        if not self._has_rung:
+            return
+        others_asked = self._task.uncancel() > self._cancelling
+        if not others_asked and kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise TimeoutError from error

@@ -25,6 +25,7 @@ from core.domain.webhooks.faults import ResolverWatch
 from core.domain.webhooks.states import DeliveryState
 from core.store.database import Database
 from core.store.metadata import day_of
+from core.store.systems.vault import UNSEALED, Vault
 from core.store.transaction import Transaction
 from core.store.webhooks import delivery_claims, endpoint_health, outbox
 from core.store.webhooks.deliveries import FinalDelivery
@@ -71,13 +72,14 @@ class Dispatcher:
         sender: WebhookSender,
         clock: Clock,
         *,
+        vault: Vault = UNSEALED,
         on_final: OnFinal = _nobody,
         on_attempt: OnAttempt = _unmeasured,
         concurrency: int = CONCURRENCY,
         lease: timedelta = LEASE,
     ):
         self._database = database
-        self._attempts = Attempts(sender)
+        self._attempts = Attempts(sender, vault)
         self._clock = clock
         self._on_final = on_final
         self._on_attempt = on_attempt

@@ -17,6 +17,6 @@ async def note(tx: Transaction, kept: Sequence[Completion]) -> None:
         (one.delivery.org_id, one.delivery.endpoint_id, one.delivery.receiver.challenge)
         for one in kept
         if one.ruling.delivered and one.delivery.receiver.verification == Verification.UNVERIFIED
-        if receivers.echoes(endpoints.receiver(one.delivery.receiver), one.response)
+        if receivers.contains(one.response, one.delivery.receiver.challenge)
     }
     await endpoints.verify(tx, sorted(proven))

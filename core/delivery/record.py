@@ -17,7 +17,7 @@ from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointSta
 from core.domain.workflow.storable import storable
 from core.store.control import audit
 from core.store.transaction import Transaction
-from core.store.webhooks import deliveries, delivery_order, endpoint_health, outbox
+from core.store.webhooks import deliveries, delivery_order, endpoint_health, endpoint_rows, outbox
 from core.store.webhooks.deliveries import Emission, FinalDelivery
 from core.store.webhooks.outbox import Completion, EndpointKey
 
@@ -38,7 +38,7 @@ async def record(tx: Transaction, completions: Sequence[Completion], on_final: O
     pushed = [one for one in completions if one.delivery.receiver.kind != EndpointKind.PULL]
     concerned = {one.delivery.endpoint_key for one in pushed if _concerns(one)}
     well = {one.delivery.endpoint_key for one in pushed} - concerned
-    rows = await endpoint_health.held(tx, concerned | await endpoint_health.sensitive(tx, well))
+    rows = await endpoint_health.held(tx, concerned | await endpoint_rows.sensitive(tx, well))
     emissions = [one for probe in completions if probe.delivery.probe for one in await _probed(tx, probe, rows)]
     kept = await outbox.complete(tx, [_settled(one, rows) for one in completions if not one.delivery.probe])
     if kept:

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from core.delivery.exchange import MAX_RESPONSE_BYTES
 from core.delivery.http import WebhookSender
+from core.delivery.request import MAX_RESPONSE_BYTES
 from core.domain.webhooks.addresses import Destinations
 
 LOOPBACK = Destinations.of(["127.0.0.0/8"])

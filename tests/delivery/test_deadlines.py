@@ -15,12 +15,8 @@ LONG = 30.0
 
 async def _limited(deadlines, seconds, until):
     try:
-        async with asyncio.timeout(None) as limit:
-            deadlines.watch(limit, seconds)
-            try:
-                await until.wait()
-            finally:
-                deadlines.forget(limit)
+        with deadlines.within(seconds):
+            await until.wait()
     except TimeoutError:
         return "too slow"
     return "in time"
@@ -52,4 +48,22 @@ async def test_a_cancellation_from_elsewhere_stays_one():
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    deadlines.close()
+
+
+async def test_who_is_ended_from_elsewhere_at_the_same_moment_is_not_told_of_time():
+    deadlines, never = Deadlines(), asyncio.Event()
+    task = asyncio.create_task(_limited(deadlines, 0.0, never))
+    asyncio.get_running_loop().call_later(0.0, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    deadlines.close()
+
+
+async def test_what_was_in_time_may_go_on_as_long_as_it_likes():
+    deadlines, now = Deadlines(), asyncio.Event()
+    now.set()
+    assert await _limited(deadlines, 0.0, now) == "in time"
+    await asyncio.sleep(0.01)  # the timer rings, and nobody is left
+    assert asyncio.current_task().cancelling() == 0
     deadlines.close()

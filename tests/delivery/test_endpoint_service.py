@@ -19,7 +19,7 @@ from tests.delivery.conftest import ORG
 from tests.delivery.service import Service, reasons
 from tests.domain.webhooks.certificates import certificate_pem, key_pem
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_database]
 URL = "https://hooks.example.com/in"
 OAUTH2 = pb.OAuth2Auth(token_url="https://id.example.com/token", client_id="client", client_secret="hidden", scope="x")
 EVERYTHING = {

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.delivery.exchange import MAX_RESPONSE_BYTES
+from core.delivery.request import MAX_RESPONSE_BYTES
 from core.domain.webhooks.classify import Outcome
 from tests.delivery.hostile import CHUNKED, OK, answers, fits, hostile, sending
 

@@ -10,9 +10,14 @@ from aiohttp import web
 from sqlalchemy import text
 
 from core import ids
+from core.delivery import attempt
 from core.delivery.dispatcher import Dispatcher
+from core.delivery.send_result import SendResult
+from core.domain.webhooks import classify
+from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.health import Health
 from core.store.webhooks import deliveries, delivery_claims, endpoint_health, endpoints
+from core.store.webhooks import outbox as store
 from tests.delivery.conftest import ORG
 from tests.receiver import Held
 
@@ -67,6 +72,17 @@ async def test_what_is_leased_is_not_claimed_again_before_the_lease_ends(outbox)
     outbox.clock.advance(timedelta(seconds=90))
     (again,) = await claim("lse_3")
     assert (again.id, again.lease_token, first.lease_token) == (first.id, "lse_3", "lse_1")
+    assert again.receiver is first.receiver  # it says the same
+    now, failed = outbox.clock.now(), SendResult(classify.of_failure(Outcome.TIMEOUT), timedelta())
+    both = [attempt.completion(one, now, failed, now) for one in (again, first)]
+    async with outbox.database.system() as tx:
+        assert [one.delivery.lease_token for one in await store.complete(tx, both)] == ["lse_3"]
+    assert [one.number for one in await outbox.attempts(first.id)] == [1]
+    async with outbox.database.write(ORG) as tx:
+        await endpoints.change(tx, again.endpoint_id, {"url": "http://127.0.0.1:9/other"})
+    outbox.clock.advance(timedelta(hours=1))
+    (later,) = await claim("lse_4")
+    assert (later.url, later.attempt_count) == ("http://127.0.0.1:9/other", 1)
 
 
 async def test_a_dead_endpoint_cannot_fill_a_claim(outbox):

@@ -74,10 +74,10 @@ async def test_an_organization_and_a_process_have_so_many_streams_and_one_that_e
         await take(streams[2])
     assert (caught.value.code.value, caught.value.message) == (
         "RESOURCE_EXHAUSTED",
-        "The organization has 2 streams of messages open in this process, which is the most it can have.",
+        "The organization has 2 streams of messages open here, which is the most that one process serves.",
     )
     await take(await pulling.stream(other, OTHER_ORG, max_in_flight=1))
-    with pytest.raises(TooManyStreams, match="This deployment has 3"):
+    with pytest.raises(TooManyStreams, match="This process has 3"):
         await take(await pulling.stream(other, OTHER_ORG, max_in_flight=1))
     await streams[0].aclose()
     await take(await pulling.stream(other, OTHER_ORG, max_in_flight=1))

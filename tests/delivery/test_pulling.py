@@ -17,6 +17,8 @@ from core.domain.enrollment import DeliveryEnded
 from core.domain.errors import EndpointNotPull, GoingAway, Invalid, NotFound, Unauthenticated
 from core.domain.webhooks import signing
 from core.domain.webhooks.retry import DELAYS, Preset
+from core.store.control import usage
+from core.store.metadata import day_of
 from core.store.organizations import api_keys
 from core.store.webhooks import endpoints
 from tests.delivery.calling import Calls
@@ -65,6 +67,9 @@ async def test_an_acknowledged_message_is_delivered_and_comes_no_more(pulling, o
     again = await pulling.ack(endpoint_id, message)
     assert (again.acknowledged_count, list(again.stale_delivery_ids)) == (0, [message.delivery_id])
     assert len(await outbox.attempts(row.id)) == 1
+    async with outbox.database.read(ORG) as tx:
+        (used,) = await usage.lines(tx, ORG, usage.PRINCIPAL, day_of(tx.now), day_of(tx.now))
+    assert used.counts == {"streamed": 1}
 
 
 async def test_messages_that_come_later_wake_the_stream(pulling, outbox):

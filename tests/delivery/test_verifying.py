@@ -20,7 +20,7 @@ from dripstone.v1 import webhook_pb2 as pb
 from tests.delivery.conftest import ORG
 from tests.delivery.service import Service, reasons
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_database]
 CHALLENGE, HANDSHAKE = pb.VERIFICATION_PROOF_CHALLENGE, pb.VERIFICATION_PROOF_HANDSHAKE
 
 

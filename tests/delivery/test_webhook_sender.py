@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from core.delivery.exchange import MAX_RESPONSE_BYTES
 from core.delivery.http import WebhookSender
+from core.delivery.request import MAX_RESPONSE_BYTES
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.classify import Outcome
 

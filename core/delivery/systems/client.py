@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -137,6 +137,10 @@ class System(Protocol):
         """Return a page of the records that changed since an instant; of all of them where there is none."""
         ...
 
+    async def deleted(self, mapping: TypeMapping, since: datetime | None, cursor: str) -> Page:
+        """Return a page of the records deleted since an instant, with when that was where it is known."""
+        ...
+
     async def by_id(self, mapping: TypeMapping, ids: Sequence[str]) -> dict[str, Theirs]:
         """Return the records with these ids, by id; those that are gone are left out."""
         ...
@@ -147,6 +151,10 @@ class System(Protocol):
 
     async def write(self, mapping: TypeMapping, writes: Sequence[Write]) -> list[Wrote]:
         """Write records and tell what became of each, in order; repeated, it makes no second record."""
+        ...
+
+    async def delete(self, mapping: TypeMapping, gone: Sequence[Write]) -> list[Wrote]:
+        """Delete records there as people can undo it, and tell what became of each; one that is gone is done."""
         ...
 
 
@@ -181,6 +189,18 @@ class Tokens:
         self._kept.pop(owner, None)
 
 
+class Kept(Protocol):
+    """The credentials of a connection as they are stored: refresh tokens that are used up are replaced there."""
+
+    async def current(self) -> Credentials | None:
+        """Return what is stored now; None where there is nothing, or nothing that can be opened."""
+        ...
+
+    async def renew(self, old: Credentials, new: Credentials) -> None:
+        """Store new credentials in place of these; others, which somebody has set meanwhile, stay."""
+        ...
+
+
 Judge = Callable[[SendResult, Any], None]
 """Raises where an answer says that the system's limits are reached or a person must act."""
 
@@ -197,6 +217,8 @@ class Api:
     base_url: str
     token_url: str
     judge: Judge
+    kept: Kept | None = None
+    """Where a new refresh token is stored; None where credentials are of nobody."""
     basic: bool = False
     """Client id and secret are sent with each call, where there is no token URL."""
 
@@ -265,12 +287,19 @@ class Api:
         kept = self.tokens.get(self.owner, given, self.now)
         if kept is not None:
             return kept, False
-        granted = await self._fetch()
-        self.tokens.keep(self.owner, given, granted)
+        try:
+            granted = await self._fetch(given)
+        except Refused:
+            # Another process may have used up the refresh token, and stored the one that came for it.
+            stored = await self.kept.current() if self.kept is not None and given.refresh_token else None
+            if stored is None or stored == given or not stored.refresh_token:
+                raise
+            self.credentials = stored
+            granted = await self._fetch(stored)
+        self.tokens.keep(self.owner, self.credentials, granted)
         return granted, True
 
-    async def _fetch(self) -> Granted:
-        given = self.credentials
+    async def _fetch(self, given: Credentials) -> Granted:
         asked = {"grant_type": "refresh_token" if given.refresh_token else "client_credentials"}
         asked |= {"client_id": given.client_id, "client_secret": given.client_secret}
         if given.refresh_token:
@@ -284,8 +313,16 @@ class Api:
             raise Refused("the token URL is not allowed", "Correct token_url with SetCredentials.")
         if not result.ruling.delivered or not isinstance(answer, dict) or not _usable(answer.get("access_token")):
             raise Uncertain("no access token came from the token URL")
+        await self._renew(given, answer.get("refresh_token"))
         until = self.now + max(_lasts(answer.get("expires_in")) - _MARGIN, timedelta(seconds=1))
         return Granted(answer["access_token"], until, self._instance(answer.get("instance_url")))
+
+    async def _renew(self, given: Credentials, told: Any) -> None:
+        """Store the refresh token that came with an access token, before anything else: the old one may be used up."""
+        if given.refresh_token and _usable(told) and told != given.refresh_token:
+            self.credentials = replace(given, refresh_token=told)
+            if self.kept is not None:
+                await self.kept.renew(given, self.credentials)
 
     def _instance(self, told: Any) -> str:
         """Return where the token is good, in normal form; empty where that is not told. Raises Refused."""

@@ -17,6 +17,8 @@ from core.domain.systems.operations import Operation
 from core.domain.systems.settings import SystemSettings, TypeMapping
 from core.domain.webhooks.addresses import Destinations
 
+_ASKING = ("list", "list_deleted", "get")
+
 
 class Generic:
     """An interface declared by its owner; records are written one by one."""
@@ -42,13 +44,20 @@ class Generic:
 
     async def changed(self, mapping: TypeMapping, since: datetime | None, cursor: str) -> Page:
         """Return a page of the declared list."""
-        operation = self._operation("list", mapping)
+        return await self._listed("list", mapping, since, cursor)
+
+    async def deleted(self, mapping: TypeMapping, since: datetime | None, cursor: str) -> Page:
+        """Return a page of the declared list of what was deleted."""
+        return await self._listed("list_deleted", mapping, since, cursor)
+
+    async def _listed(self, name: str, mapping: TypeMapping, since: datetime | None, cursor: str) -> Page:
+        operation = self._operation(name, mapping)
         if operation is None:
             return Page((), "")
         _, answer = await self._made(operation, {}, cursor, "" if since is None else instant_text(since))
         found = operations.at(answer, operation.records_path)
         if not isinstance(found, list):
-            hint = "Correct records_path of the operation list."
+            hint = f"Correct records_path of the operation {name}."
             raise Refused("the answer has no list of records where it should be", hint)
         following = operations.at(answer, operation.cursor_path) if operation.cursor_path else None
         records = (self._theirs(operation, mapping, one) for one in found)
@@ -74,6 +83,19 @@ class Generic:
         if operation is None:
             raise Refused(f"no operation upsert is declared for a {mapping.type}", "Declare it.")
         return [await self._write(operation, mapping, one) for one in writes]
+
+    async def delete(self, mapping: TypeMapping, gone: Sequence[Write]) -> list[Wrote]:
+        """Delete records one by one, by the declared operation."""
+        operation = self._operation("delete", mapping)
+        if operation is None:
+            raise Refused(f"no operation delete is declared for a {mapping.type}", "Declare it.")
+        done = []
+        for one in gone:
+            result, _ = await self._made(operation, {"id": one.record_id, "external_id": one.external_id}, "", "")
+            refused = result.status_code >= 400 and result.status_code not in (404, 410)
+            error = f"the system answered HTTP {result.status_code}" if refused else ""
+            done.append(Wrote(one.external_id, error=error, hint="Correct the operation delete." if error else ""))
+        return done
 
     async def _write(self, operation: Operation, mapping: TypeMapping, one: Write) -> Wrote:
         record = {**one.properties, "id": one.record_id, "external_id": one.external_id}
@@ -105,7 +127,7 @@ class Generic:
         result, answer = await self._api.call_url(
             request.method, request.url, {**request.headers, **more}, request.body.encode()
         )
-        if result.status_code >= 400 and operation.name in ("list", "get") and result.status_code not in (404, 410):
+        if result.status_code >= 400 and operation.name in _ASKING and result.status_code not in (404, 410):
             raise Refused(f"the system answered HTTP {result.status_code}", f"Correct the operation {operation.name}.")
         return result, answer
 

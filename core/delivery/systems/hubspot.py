@@ -81,6 +81,18 @@ class HubSpot:
         latest = max((int(one.modified_at.timestamp() * 1000) for one in found if one.modified_at), default=from_ms)
         return Page(found, f"{latest}|" if latest > from_ms else f"{from_ms}|{following}")
 
+    async def deleted(self, mapping: TypeMapping, since: datetime | None, cursor: str) -> Page:
+        """Return a page of the archived records, of which those that were archived since count."""
+        asked = {"limit": str(_PAGE), "archived": "true", "properties": mapping.properties[0]}
+        query = urlencode({**asked, **({"after": cursor} if cursor else {})})
+        _, answer = await self._call("GET", f"/crm/v3/objects/{mapping.object}?{query}")
+        found = (Theirs(str(one["id"]), {}, _instant(one.get("archivedAt"))) for one in answer.get("results", ()))
+        late = None if since is None else since - _SEARCH_LAGS
+        return Page(
+            tuple(one for one in found if late is None or one.modified_at is None or one.modified_at >= late),
+            _after(answer),
+        )
+
     async def by_id(self, mapping: TypeMapping, ids: Sequence[str]) -> dict[str, Theirs]:
         """Return records by their ids there."""
         return {one.id: one for one in await self._batch_read(mapping, ids, "")}
@@ -107,6 +119,12 @@ class HubSpot:
             ]
             outcomes |= await self._written(mapping, "upsert", new, inputs)
         return [outcomes.get(one.record_id, Wrote(error="the system said nothing about it")) for one in writes]
+
+    async def delete(self, mapping: TypeMapping, gone: Sequence[Write]) -> list[Wrote]:
+        """Archive records; those that are archived already stay so."""
+        inputs = [{"id": one.external_id} for one in gone]
+        await self._call("POST", f"/crm/v3/objects/{mapping.object}/batch/archive", {"inputs": inputs})
+        return [Wrote(one.external_id) for one in gone]
 
     async def _written(
         self, mapping: TypeMapping, how: str, writes: Sequence[Write], inputs: Sequence[Mapping[str, Any]]

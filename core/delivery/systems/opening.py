@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from core.delivery.systems.hubspot import HubSpot
 from core.delivery.systems.salesforce import Salesforce
 from core.domain.systems.envelope import CannotOpen
 from core.domain.systems.settings import SystemSettings
+from core.store.database import Database
 from core.store.systems import connections, credentials
 from core.store.systems.master_keys import MasterKeys, NoMasterKeys
 from core.store.transaction import Transaction
@@ -29,6 +30,7 @@ class Opener:
 
     sender: WebhookSender
     keys: MasterKeys
+    database: Database
     tokens: Tokens = field(default_factory=Tokens)
 
     async def open(self, tx: Transaction, row: Row[Any], now: datetime) -> System:
@@ -65,4 +67,29 @@ class Opener:
     def _api(
         self, owner: tuple[str, str], given: Credentials, now: datetime, base: str, token_url: str, judge: Any
     ) -> Api:
-        return Api(self.sender, owner, given, self.tokens, now, base, token_url, judge)
+        kept = _Kept(self, *owner)
+        return Api(self.sender, owner, given, self.tokens, now, base, token_url, judge, kept)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The stored credentials of a connection, each time in a transaction of its own."""
+
+    opener: Opener
+    org_id: str
+    connection_id: str
+
+    async def current(self) -> Credentials | None:
+        """Return what is stored now; None where there is nothing, or nothing that can be opened."""
+        async with self.opener.database.read(self.org_id) as tx:
+            try:
+                return await self.opener.credentials(tx, self.connection_id)
+            except Refused:
+                return None
+
+    async def renew(self, old: Credentials, new: Credentials) -> None:
+        """Store new credentials in place of these; others, which somebody has set meanwhile, stay."""
+        keys = self.opener.keys.all()
+        async with self.opener.database.write(self.org_id) as tx:
+            if await credentials.get(tx, keys, self.connection_id, lock=True) == asdict(old):
+                await credentials.put(tx, keys, self.connection_id, asdict(new))

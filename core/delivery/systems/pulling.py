@@ -192,6 +192,8 @@ def _failed(mapping: TypeMapping, one: _Met, violation: Any) -> Item:
     if not error and violation is not None:
         error, hint = f"{violation.field}: {violation.message}".lstrip(": "), violation.hint
     if one.record is None and one.link is not None:
+        if not comparison.differs(mapping.fields, one.values, one.link.base):
+            return Item(one.link.record_id, one.there.id, mapping.type, "unchanged")
         hint = "Restore it here, or delete it there."
         return Item(one.link.record_id, one.there.id, mapping.type, "skipped", error=error, hint=hint)
     record_id = "" if one.record is None else one.record.id

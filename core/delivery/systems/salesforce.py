@@ -56,13 +56,20 @@ class Salesforce:
         if not path:
             where = ""
             if since is not None:
-                where = f" WHERE SystemModstamp >= {(since - _LAGS).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+                where = f" WHERE SystemModstamp >= {_instant_text(since - _LAGS)}"
             path = _select(mapping, f"{where} ORDER BY SystemModstamp, Id")
         _, answer = await self._call("GET", path)
-        following = str(answer.get("nextRecordsUrl") or "")
-        if following and not following.startswith(f"{_DATA}/query/"):
-            raise Refused("Salesforce names a next page elsewhere", "Tell whoever runs it.")
-        return Page(_all(answer.get("records") or ()), following)
+        return Page(_all(answer.get("records") or ()), _following(answer))
+
+    async def deleted(self, mapping: TypeMapping, since: datetime | None, cursor: str) -> Page:
+        """Return a page of what lies in the recycle bin since then."""
+        path = cursor
+        if not path:
+            late = "" if since is None else f" AND SystemModstamp >= {_instant_text(since - _LAGS)}"
+            rest = f" WHERE IsDeleted = true{late} ORDER BY SystemModstamp, Id"
+            path = _query(f"SELECT Id, SystemModstamp FROM {mapping.object}{rest}", "queryAll")  # noqa: S608
+        _, answer = await self._call("GET", path)
+        return Page(_all(answer.get("records") or ()), _following(answer))
 
     async def by_id(self, mapping: TypeMapping, ids: Sequence[str]) -> dict[str, Theirs]:
         """Return records by their ids there."""
@@ -85,7 +92,7 @@ class Salesforce:
                 found |= {
                     str(one.properties.get(unique) or "").lower(): one for one in _all(answer.get("records") or ())
                 }
-                path = str(answer.get("nextRecordsUrl") or "")
+                path = _following(answer)
         return found
 
     async def write(self, mapping: TypeMapping, writes: Sequence[Write]) -> list[Wrote]:
@@ -107,6 +114,17 @@ class Salesforce:
             results = answer if isinstance(answer, list) else []
             outcomes |= {one.record_id: _wrote(said) for one, said in zip(chosen, results, strict=False)}
         return [outcomes.get(one.record_id, Wrote(error="the system said nothing about it")) for one in writes]
+
+    async def delete(self, mapping: TypeMapping, gone: Sequence[Write]) -> list[Wrote]:
+        """Put records into the recycle bin."""
+        query = urlencode({"ids": ",".join(one.external_id for one in gone), "allOrNone": "false"}, safe=",")
+        _, answer = await self._call("DELETE", f"{_DATA}/composite/sobjects?{query}")
+        results = answer if isinstance(answer, list) else []
+        outcomes = {one.record_id: said for one, said in zip(gone, results, strict=False)}
+        return [
+            Wrote(one.external_id) if _is_gone(outcomes.get(one.record_id)) else _wrote(outcomes.get(one.record_id, {}))
+            for one in gone
+        ]
 
     async def _call(self, method: str, path: str, body: Any = None) -> tuple[SendResult, Any]:
         result, answer = await self._api.call(method, path, body)
@@ -136,8 +154,25 @@ def _select(mapping: TypeMapping, rest: str) -> str:
     return _query(f"SELECT {_fields(mapping)} FROM {mapping.object}{rest}")  # noqa: S608
 
 
-def _query(soql: str) -> str:
-    return f"{_DATA}/query?{urlencode({'q': soql})}"
+def _query(soql: str, how: str = "query") -> str:
+    return f"{_DATA}/{how}?{urlencode({'q': soql})}"
+
+
+def _following(answer: Mapping[str, Any]) -> str:
+    """Return the path of the next page; empty at the end. Raises Refused for one that is elsewhere."""
+    path = str(answer.get("nextRecordsUrl") or "")
+    if path and not path.startswith((f"{_DATA}/query/", f"{_DATA}/queryAll/")):
+        raise Refused("Salesforce names a next page elsewhere", "Tell whoever runs it.")
+    return path
+
+
+def _instant_text(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _is_gone(said: Mapping[str, Any] | None) -> bool:
+    codes = {error.get("statusCode") for error in (said or {}).get("errors") or ()}
+    return bool(codes & {"ENTITY_IS_DELETED", "INVALID_CROSS_REFERENCE_KEY"})
 
 
 def _quoted(text: str) -> str:

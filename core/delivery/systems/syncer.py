@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,15 +11,20 @@ import structlog
 from sqlalchemy import Row
 
 from core.clock import Clock
-from core.delivery.systems import pulling, pushing
+from core.delivery.systems import deletions, pulling, pushing
 from core.delivery.systems.client import Limited, Refused, System, Theirs, Uncertain
+from core.delivery.systems.deletions import Leave
 from core.delivery.systems.opening import Opener
 from core.domain.connections.call import NotRendered
+from core.domain.errors import BudgetExhausted
 from core.domain.systems.settings import SystemSettings, TypeMapping
+from core.store.control import budgets
+from core.store.control.budgets import Spender
 from core.store.database import Database
 from core.store.metadata import from_micros, to_micros
 from core.store.systems import connections, syncs
-from core.store.systems.syncs import Claimed, SyncState
+from core.store.systems.syncs import Claimed, SyncState, Way
+from core.store.transaction import Transaction
 
 MOST_TRIES = 10
 """Faults in a row after which a sync gives up."""
@@ -29,15 +35,32 @@ _GRACE_SECONDS = 1.0
 _log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The step that a sync is at, with all that its next batch needs."""
+
+    org: str
+    claimed: Claimed
+    number: int
+    settings: SystemSettings
+    mapping: TypeMapping
+    system: System
+
+    def further(self, cursor: str) -> dict[str, Any]:
+        """Return where the sync is after a batch: at this cursor, or at the next step."""
+        return {"step": self.number if cursor else self.number + 1, "cursor": cursor}
+
+
 class Syncer:
     """Advances every sync that is due."""
 
-    def __init__(self, database: Database, opener: Opener, clock: Clock, draining: asyncio.Event):
+    def __init__(self, database: Database, opener: Opener, clock: Clock, draining: asyncio.Event, leave: Leave):
         """Join the parts; once `draining` is set, what still waits for an answer is given back."""
         self._database = database
         self._opener = opener
         self._clock = clock
         self._draining = draining
+        self._leave = leave
         self._timer: asyncio.TimerHandle | None = None
         self.wake = database.wakeups.event("syncer")
         """Set when a sync begins, and when the next one is due."""
@@ -100,6 +123,8 @@ class Syncer:
             await self._wait(org, claimed, limited.why, timedelta(seconds=limited.seconds), claimed.row.tries)
         except Uncertain as uncertain:
             await self._try_again(org, claimed, str(uncertain))
+        except BudgetExhausted as spent:  # as an import stops; started again, it goes on once there is more of it
+            await self._end(org, claimed, f"{spent.message} {spent.way_out}")
         except (Refused, NotRendered) as refused:
             await self._end(org, claimed, str(refused))
         except Exception:
@@ -109,74 +134,79 @@ class Syncer:
 
     async def _batch(self, org: str, claimed: Claimed) -> None:
         row = claimed.row
-        steps = syncs.steps(row)
-        if row.step >= len(steps):
-            await self._finish(org, claimed)
-            return
-        way, record_type = steps[row.step]
         async with self._database.read(org) as tx:
             connection = await connections.get(tx, row.connection_id)
             if connection is None or connection.kind != connections.SYSTEM:
                 raise Refused("the connection is gone", "Create it anew.")
             settings = connections.system(connection)
             system = await self._opener.open(tx, connection, self._clock.now())
-        mapping = settings.mapping(record_type)
-        if mapping is None or not (mapping.pulls if way == "pull" else mapping.pushes):
-            await self._step_over(org, claimed)
+        following = _next_step(row, settings)
+        if following is None:
+            await self._finish(org, claimed)
+            return
+        step, way, mapping = following
+        on = _Step(org, claimed, step, settings, mapping, system)
+        if way == "pull_deletions":
+            await self._pull_deletions(on, connection)
         elif way == "pull":
-            await self._pull(org, claimed, connection, settings, mapping, system)
+            await self._pull(on, connection)
+        elif way == "push_deletions":
+            await self._push_deletions(on)
         else:
-            await self._push(org, claimed, settings, mapping, system)
+            await self._push(on)
 
-    async def _pull(
-        self,
-        org: str,
-        claimed: Claimed,
-        connection: Row[Any],
-        settings: SystemSettings,
-        mapping: TypeMapping,
-        system: System,
-    ) -> None:
-        row = claimed.row
+    async def _pull_deletions(self, on: _Step, connection: Row[Any]) -> None:
+        row = on.claimed.row
+        since = None if row.whole else _mark(connection.marks, on.mapping.type)
+        page = await on.system.deleted(on.mapping, since, row.cursor)
+        async with self._database.write(on.org) as tx:
+            mine = await syncs.still_mine(tx, on.claimed)
+            if mine is None:
+                return
+            found = await deletions.take(tx, mine, on.settings, on.mapping, page.records, self._leave)
+            await _charge(tx, mine)
+            await syncs.note(tx, mine, found, on.further(page.cursor))
+
+    async def _pull(self, on: _Step, connection: Row[Any]) -> None:
+        row, mapping = on.claimed.row, on.mapping
         since = None if row.whole else _mark(connection.marks, mapping.type)
-        page = await system.changed(mapping, since, row.cursor)
+        page = await on.system.changed(mapping, since, row.cursor)
         high = _highest(row.high, page.records)
-        async with self._database.write(org) as tx:
-            mine = await syncs.still_mine(tx, claimed)
+        async with self._database.write(on.org) as tx:
+            mine = await syncs.still_mine(tx, on.claimed)
             if mine is None:
                 return
-            found = await pulling.take(tx, mine, settings, mapping, page.records)
-            through = not page.cursor
-            values = {"cursor": page.cursor, "high": high}
-            if through:
-                values = {"step": row.step + 1, "cursor": "", "high": None}
-                if not row.preview:
-                    await _set_mark(tx, row.connection_id, mapping.type, min(high or row.created_at, row.created_at))
-            await syncs.note(tx, mine, found, values)
+            found = await pulling.take(tx, mine, on.settings, mapping, page.records)
+            await _charge(tx, mine)
+            if not page.cursor and not row.preview:
+                await _set_mark(tx, row.connection_id, mapping.type, min(high or row.created_at, row.created_at))
+            await syncs.note(tx, mine, found, {**on.further(page.cursor), "high": high if page.cursor else None})
 
-    async def _push(
-        self, org: str, claimed: Claimed, settings: SystemSettings, mapping: TypeMapping, system: System
-    ) -> None:
-        row = claimed.row
-        async with self._database.read(org) as tx:
-            batch = await pushing.next_batch(tx, row, mapping, system.batch)
-        pushed = await pushing.push(system, mapping, batch, preview=row.preview)
-        async with self._database.write(org) as tx:
-            mine = await syncs.still_mine(tx, claimed)
+    async def _push_deletions(self, on: _Step) -> None:
+        row = on.claimed.row
+        async with self._database.read(on.org) as tx:
+            gone = await deletions.next_batch(tx, row, on.mapping, on.system.batch)
+        carried = await deletions.push(on.system, on.settings, on.mapping, gone, preview=row.preview)
+        async with self._database.write(on.org) as tx:
+            mine = await syncs.still_mine(tx, on.claimed)
             if mine is None:
                 return
-            await pushing.remember(tx, mine, settings, pushed)
-            through = len(batch.records) < system.batch
-            values: dict[str, Any] = (
-                {"cursor": batch.records[-1].id} if not through else {"step": row.step + 1, "cursor": ""}
-            )
-            await syncs.note(tx, mine, pushed.items, values)
+            await deletions.remember(tx, mine, carried)
+            more = len(gone.records) == on.system.batch
+            await syncs.note(tx, mine, carried.items, on.further(gone.records[-1][0].id if more else ""))
 
-    async def _step_over(self, org: str, claimed: Claimed) -> None:
-        async with self._database.write(org) as tx:
-            mine = await syncs.still_mine(tx, claimed)
-            if mine is not None:
-                await syncs.note(tx, mine, (), {"step": mine.step + 1, "cursor": "", "high": None})
+    async def _push(self, on: _Step) -> None:
+        row = on.claimed.row
+        async with self._database.read(on.org) as tx:
+            batch = await pushing.next_batch(tx, row, on.mapping, on.system.batch)
+        pushed = await pushing.push(on.system, on.mapping, batch, preview=row.preview)
+        async with self._database.write(on.org) as tx:
+            mine = await syncs.still_mine(tx, on.claimed)
+            if mine is None:
+                return
+            await pushing.remember(tx, mine, on.settings, pushed)
+            more = len(batch.records) == on.system.batch
+            await syncs.note(tx, mine, pushed.items, on.further(batch.records[-1].id if more else ""))
 
     async def _finish(self, org: str, claimed: Claimed) -> None:
         async with self._database.write(org) as tx:
@@ -219,6 +249,29 @@ class Syncer:
         if following:
             wait = max((min(following) - now).total_seconds(), 0.1)
             self._timer = asyncio.get_running_loop().call_later(wait, self.wake.set)
+
+
+def _next_step(row: Row[Any], settings: SystemSettings) -> tuple[int, Way, TypeMapping] | None:
+    """Return the step that a sync is at, or the next of which there is something to do; None at the end."""
+    for number, (way, record_type) in enumerate(syncs.steps(row)):
+        mapping = settings.mapping(record_type)
+        if number < row.step or mapping is None:
+            continue
+        todo = {
+            "pull": mapping.pulls,
+            "push": mapping.pushes,
+            "pull_deletions": settings.deletes(mapping, "pull"),
+            "push_deletions": settings.deletes(mapping, "push"),
+        }
+        if todo[way]:
+            return number, way, mapping
+    return None
+
+
+async def _charge(tx: Transaction, row: Row[Any]) -> None:
+    """Take the records that a batch wrote from the budget of who started the sync. Raises BudgetExhausted."""
+    if row.spender is not None:
+        await budgets.charge(tx, Spender(**row.spender), tx.spent)
 
 
 def _mark(marks: Any, record_type: str) -> datetime | None:

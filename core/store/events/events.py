@@ -80,6 +80,7 @@ event_dedup = Table(
     Index("event_dedup_age", "created_at"),
 )
 
+_EVERY_DAY = (0, 2**31 - 1)
 _EVENT_COLUMNS = [column.name for column in events.c]
 _FACTS = (
     "e.org_id, e.id, e.event_name, e.event_type, e.fields, e.contact_id, e.occurred_at, e.received_at, e.source_id, "
@@ -89,25 +90,28 @@ _RETURNED = "org_id, id, event_name, event_type, fields, contact_id, occurred_at
 # Which organizations have work: one index probe for each of them, and none for those that have not. It begins elsewhere
 # each time: with more of them than a batch has room for, all have their turn. `$1` is the instant, `$2` the limit.
 _WORKING = (
-    "WITH RECURSIVE waiting(org_id) AS (SELECT (SELECT min(org_id) FROM events WHERE match_due_at <= $1) UNION ALL "
-    "SELECT (SELECT min(e.org_id) FROM events e WHERE e.org_id > waiting.org_id AND e.match_due_at <= $1) "
+    "WITH RECURSIVE waiting(org_id) AS (SELECT (SELECT min(org_id) FROM events WHERE match_due_at <= $1{days}) "
+    "UNION ALL SELECT "
+    "(SELECT min(e.org_id) FROM events e WHERE e.org_id > waiting.org_id AND e.match_due_at <= $1{days}) "
     "FROM waiting WHERE waiting.org_id IS NOT NULL), "
     "found AS (SELECT org_id, row_number() OVER (ORDER BY org_id) - 1 AS place, count(*) OVER () AS number "
     "FROM waiting WHERE org_id IS NOT NULL), "
     "working AS (SELECT org_id, ($2 - 1) / number + 1 AS share FROM found "
     "WHERE (place + number - $1 % number) % number < $2)"
 )
+# What is asked of a few days opens the partitions of these alone: half of what a claim costs.
+_DAYS = " AND day >= $3 AND day <= $4"
 _CLAIM_SQLITE = (
-    f"{_WORKING} UPDATE events SET match_due_at = NULL WHERE rowid IN (SELECT e.rowid FROM working w "  # noqa: S608
+    f"{_WORKING.format(days='')} UPDATE events SET match_due_at = NULL WHERE rowid IN (SELECT e.rowid FROM working w "  # noqa: S608
     "CROSS JOIN events e ON e.rowid IN (SELECT rowid FROM events WHERE org_id = w.org_id AND match_due_at <= $1 "
     f"ORDER BY match_due_at, id LIMIT (SELECT max(share) FROM working))) RETURNING {_RETURNED}"
 )
 _CLAIM_POSTGRESQL = (
-    f"{_WORKING}, claimed AS MATERIALIZED (SELECT e.* FROM working w CROSS JOIN LATERAL "  # noqa: S608
-    "(SELECT org_id, id, day FROM events WHERE org_id = w.org_id AND match_due_at <= $1 ORDER BY match_due_at, id "
-    "LIMIT w.share FOR UPDATE SKIP LOCKED) e) UPDATE events e SET match_due_at = NULL "
+    f"{_WORKING.format(days=_DAYS)}, claimed AS MATERIALIZED (SELECT e.* FROM working w CROSS JOIN LATERAL "  # noqa: S608
+    f"(SELECT org_id, id, day FROM events WHERE org_id = w.org_id AND match_due_at <= $1{_DAYS} "
+    "ORDER BY match_due_at, id LIMIT w.share FOR UPDATE SKIP LOCKED) e) UPDATE events e SET match_due_at = NULL "
     # Arrays, not a join: for so few rows none of the tables is to be read from end to end, whatever is known of them.
-    "WHERE e.day = ANY(ARRAY(SELECT DISTINCT day FROM claimed)) AND e.id = ANY(ARRAY(SELECT id FROM claimed)) "
+    f"WHERE e.day = ANY(ARRAY(SELECT DISTINCT day FROM claimed)) AND e.id = ANY(ARRAY(SELECT id FROM claimed)){_DAYS} "
     f"AND e.org_id = ANY(ARRAY(SELECT DISTINCT org_id FROM claimed)) RETURNING {_FACTS}"
 )
 _ARRIVED_ON = (
@@ -273,12 +277,19 @@ async def contacts_of(tx: Transaction, event_ids: Iterable[str]) -> dict[str, st
     return {row.id: row.contact_id for row in rows}
 
 
-async def claim_unmatched(tx: Transaction, now: datetime, limit: int) -> list[UnmatchedEvent]:
+async def claim_unmatched(
+    tx: Transaction, now: datetime, limit: int, *, around: timedelta | None = None
+) -> list[UnmatchedEvent]:
     """Take events off the matcher's list, in order of arrival; every organization gets its share.
 
     In a system transaction. Other processes pass over them until it ends, and if it fails they are on the list again.
+    On PostgreSQL `around` leaves those for another time that came, by their days, longer ago or later than this.
     """
-    rows = await tx.fetch(_CLAIM_POSTGRESQL if tx.dialect == "postgresql" else _CLAIM_SQLITE, to_micros(now), limit)
+    if tx.dialect == "postgresql":
+        days = _EVERY_DAY if around is None else (day_of(now - around), day_of(now + around))
+        rows = await tx.fetch(_CLAIM_POSTGRESQL, to_micros(now), limit, *days)
+    else:
+        rows = await tx.fetch(_CLAIM_SQLITE, to_micros(now), limit)
     return sorted((UnmatchedEvent(row[0], row[5], to_facts(row)) for row in rows), key=lambda event: event.id)
 
 

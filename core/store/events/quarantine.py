@@ -21,6 +21,7 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    literal_column,
     or_,
     select,
     text,
@@ -29,6 +30,7 @@ from sqlalchemy import (
 
 from core import ids
 from core.domain import names
+from core.domain.errors import QuarantineFull
 from core.domain.records.ingestion import IncomingEvent
 from core.store.metadata import Instant, Json, Name, dump_json, metadata, org_id, read_json
 from core.store.transaction import Transaction
@@ -41,6 +43,8 @@ KEPT_ENDED = timedelta(days=30)
 """Both since it came."""
 
 MOST_AT_ONCE = 1_000
+MOST_WAITING = 10_000
+"""Of a source; what would be more is refused, so that its sender keeps it."""
 
 
 class QuarantineState(StrEnum):
@@ -139,7 +143,10 @@ def is_whole(row: Row[Any]) -> bool:
 
 
 async def keep(tx: Transaction, misfits: Sequence[Misfit]) -> list[str]:
-    """Keep these apart and return their ids, in order; one whose message waits already has that one's id."""
+    """Keep these apart and return their ids, in order; one whose message waits already has that one's id.
+
+    Raises QuarantineFull: then the whole transaction is to be undone.
+    """
     minted = [_new_id(tx, index) for index in range(len(misfits))]
     left = dict(zip(minted, misfits, strict=True))
     under: dict[str, str] = {}
@@ -149,7 +156,16 @@ async def keep(tx: Transaction, misfits: Sequence[Misfit]) -> list[str]:
         under |= {row_id: there.get((one.source_id, one.message_id), "") for row_id, one in left.items()}
         under |= {row_id: row_id for row_id, one in left.items() if not one.message_id}
         left = {row_id: one for row_id, one in left.items() if not under[row_id]}  # redriven just now by somebody else
+    for source_id in sorted({one.source_id for one in misfits}):
+        await _check_room(tx, source_id)
     return [under[row_id] for row_id in minted]
+
+
+async def _check_room(tx: Transaction, source_id: str) -> None:
+    wanted = quarantine.c.source_id == source_id, quarantine.c.state == literal_column("'waiting'")  # as in the index
+    waiting = select(quarantine.c.id).where(*wanted).order_by(quarantine.c.id)
+    if await tx.first(waiting.offset(MOST_WAITING).limit(1)) is not None:
+        raise QuarantineFull(source_id=source_id, limit=MOST_WAITING)
 
 
 def _new_id(tx: Transaction, index: int) -> str:

@@ -13,7 +13,7 @@ from core.domain.records import merging as rules
 from core.domain.records.identity import MOST_IDENTIFIERS, Identifier
 from core.domain.records.merging import Known
 from core.store.merging import identity_conflicts, merges
-from core.store.merging.merging import lock_work, merge
+from core.store.merging.merging import is_too_much, lock_work, merge
 from core.store.records import identifiers
 from core.store.records.record_rows import hold
 from core.store.transaction import Transaction
@@ -37,6 +37,8 @@ async def join(tx: Transaction, told: Iterable[Told], actor: str) -> int:
     merged = 0
     for (by_email, by_person_id), cause in sorted(pairs.items()):
         if frozenset((by_email, by_person_id)) in apart or not await _is_safe(tx, by_email, by_person_id, lock=False):
+            continue
+        if await is_too_much(tx, by_person_id):
             continue
         await lock_work(tx, by_email, by_person_id)
         if await _is_safe(tx, by_email, by_person_id, lock=True):

@@ -6,7 +6,6 @@ Those that move go on where they stand, with what they wait for. No step is carr
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row, Table, select, update
@@ -16,7 +15,7 @@ from core.domain.effects import Emit
 from core.domain.enrollment import Enrollment, State
 from core.domain.records import merging as rules
 from core.domain.records.merging import Held
-from core.domain.trace import TraceEntry, Transition
+from core.domain.trace import TraceEntry, Transition, closed
 from core.store.agents import tasks
 from core.store.agents.executions import executions
 from core.store.agents.tasks import agent_tasks
@@ -106,20 +105,8 @@ async def _end(tx: Transaction, row: Row[Any], kept_id: str) -> list[Move]:
     moves = await _asked(tx, row)
     before = to_domain(row)
     reason = _CLOSED.format(kept=kept_id)
-    entry = TraceEntry(before.trace_count + 1, before.step_id, "enrollment", "ended", tx.now, reason=reason)
-    over = replace(
-        before,
-        state=State.CANCELLED,
-        rev=before.rev + 1,
-        trace_count=before.trace_count + 1,
-        moved_at=tx.now,
-        due_at=None,
-        waiting=None,
-        end_reason=reason,
-        ended_at=tx.now,
-        held=(),
-        skipping=False,
-    )
+    ended = closed(before, State.CANCELLED, tx.now, "enrollment", "ended", reason)
+    over = ended.enrollment
     values = {
         **dict.fromkeys(_ENDED),
         "state": over.state.value,
@@ -132,13 +119,13 @@ async def _end(tx: Transaction, row: Row[Any], kept_id: str) -> list[Move]:
         "trace_count": over.trace_count,
     }
     await tx.run(update(table).where(table.c.id == before.id).values(values))
-    await _write_trace(tx, [(row, entry)])
+    await _write_trace(tx, [(row, ended.trace[0])])
     waiting = before.waiting
     if waiting is not None and waiting.kind == "approval":
         await approvals.cancel(tx, [(tx.org_id, waiting.subject)])
     if waiting is not None and waiting.kind == "task":
         await tasks.cancel(tx, [(tx.org_id, waiting.subject)])
-    await statistics.count(tx, [Transition(over, (entry,), (), before=before)])
+    await statistics.count(tx, [ended])
     await deliveries.emit(tx, [_exited(tx, over)])
     stood = packed(table, {name: row._mapping[name] for name in _ENDED})
     return [*moves, Move("ended", "", "enrollments", {"id": before.id}, stood, {"state": over.state.value})]

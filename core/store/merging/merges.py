@@ -181,6 +181,20 @@ async def parts_of(tx: Transaction, record_id: str) -> list[str]:
     return found
 
 
+async def ever_one(tx: Transaction, record_id: str) -> set[str]:
+    """Return a record and all that it ever was one with, through any number of merges, also those taken back."""
+    c = merges.c
+    found, further = {record_id}, {record_id}
+    for _ in range(_DEEPEST):
+        which = or_(c.kept_id.in_(further), c.merged_id.in_(further))
+        rows = await tx.all(select(c.kept_id, c.merged_id).where(which))
+        further = {one for row in rows for one in row} - found
+        if not further:
+            break
+        found |= further
+    return found
+
+
 async def parted(tx: Transaction, pairs: Iterable[tuple[str, str]]) -> set[frozenset[str]]:
     """Return which of these pairs were merged once and taken apart again."""
     wanted = {frozenset(pair) for pair in pairs}

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, Table, and_, delete, or_, select, update
+from sqlalchemy import Column, Row, Table, and_, delete, or_, select, update
 
 from core import ids
-from core.domain.errors import NotFound, TooManyIdentifiers, invalid
+from core.domain.errors import NotFound, TooManyIdentifiers, TooMuchToMerge, invalid
 from core.domain.messaging.consent import Answer
 from core.domain.records import merging as rules
 from core.domain.records.changes import Change
@@ -33,6 +33,10 @@ from core.store.records.identifiers import record_identifiers
 from core.store.records.lists import list_members
 from core.store.records.record_rows import Draft, Record, hold, records, save
 from core.store.transaction import Transaction
+from core.store.workflows.enrollments import enrollments
+
+MOST_FOLLOWING = 20_000
+"""Rows that a merge takes along: it and its undoing are one transaction each, which others wait for."""
 
 CAUSE = "merge:"
 """How the cause of a change begins that a merge or its undoing made; workflows are not told of it."""
@@ -46,6 +50,16 @@ _FOLLOWING: tuple[tuple[Table, str], ...] = (
     (suppressions, "suppressions"),
 )
 """Tables whose rows follow their contact as they are."""
+
+
+OWNED: Mapping[str, Sequence[Column[Any]]] = {
+    "contact": tuple(
+        table.c.contact_id
+        for table in (enrollments, events, outgoing_messages, suppressions, list_members, consents, records)
+    ),
+    "company": (records.c.company_id,),
+}
+"""Where rows name the record that they belong to, by its type."""
 
 
 @dataclass(slots=True)
@@ -74,10 +88,13 @@ class Joining:
 async def merge(tx: Transaction, kept_id: str, merged_id: str, *, actor: str, cause: str) -> Row[Any]:
     """Let one record go into another of its type and return the merge; workflows are told nothing.
 
-    Raises Invalid, NotFound, RecordMerged for a record that is part of another one already, and TooManyIdentifiers.
+    Raises Invalid, NotFound, RecordMerged for a record that is part of another one already, TooManyIdentifiers, and
+    TooMuchToMerge.
     """
     if kept_id == merged_id:
         raise invalid("merged_id", "SAME_RECORD", "is the record that stays", "Name two records.")
+    if await is_too_much(tx, merged_id):
+        raise TooMuchToMerge(id=merged_id, limit=MOST_FOLLOWING)
     await lock_work(tx, kept_id, merged_id)
     kept, merged = await _hold_both(tx, kept_id, merged_id)
     joining = Joining(tx, ids.mint("mrg", tx.now), kept, merged, actor)
@@ -104,6 +121,18 @@ async def merge(tx: Transaction, kept_id: str, merged_id: str, *, actor: str, ca
     found = await merges.get(tx, joining.id)
     assert found is not None
     return found
+
+
+async def is_too_much(tx: Transaction, merged_id: str) -> bool:
+    """Tell whether more belongs to a record than one merge takes along; looked at before anything is held."""
+    left = MOST_FOLLOWING
+    for column in (one for columns in OWNED.values() for one in columns):
+        here = f"{column.table.name} WHERE org_id = $1 AND {column.name} = $2"
+        counting = f"SELECT count(*) FROM (SELECT 1 FROM {here} LIMIT $3) AS found"  # noqa: S608 -- names are ours
+        left -= (await tx.fetch(counting, tx.org_id, merged_id, left + 1))[0][0]
+        if left < 0:
+            return True
+    return False
 
 
 async def lock_work(tx: Transaction, *contact_ids: str) -> None:

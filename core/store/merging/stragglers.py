@@ -16,29 +16,14 @@ from sqlalchemy import Row, func, select, tuple_, update
 from sqlalchemy.exc import DBAPIError
 
 from core.store.database import Database
-from core.store.events.events import events
 from core.store.merging.merges import add_moves, merge_moves, merges, standing_of
-from core.store.merging.merging import WAYS, Joining, alone, lock_work
-from core.store.messages.consent import consents
-from core.store.messages.outgoing import outgoing_messages
-from core.store.messages.suppressions import suppressions
-from core.store.records.lists import list_members
+from core.store.merging.merging import OWNED, WAYS, Joining, alone, lock_work
 from core.store.records.record_rows import records, save, to_record
 from core.store.transaction import Transaction
-from core.store.workflows.enrollments import enrollments
 
 LOOKED_BACK = timedelta(minutes=10)
 """No transaction lasts this long."""
 _AT_ONCE = 200
-
-_OWNED = (
-    *(
-        table.c.contact_id
-        for table in (enrollments, events, outgoing_messages, suppressions, list_members, consents, records)
-    ),
-    records.c.company_id,
-)
-"""Where rows name the record that they belong to."""
 
 _log = structlog.get_logger()
 
@@ -69,7 +54,7 @@ async def _late(tx: Transaction, page: Sequence[Row[Any]]) -> set[str]:
     """Return which merged records rows still belong to, without holding any; of most merges there are none."""
     named, orgs = sorted({row.merged_id for row in page}), sorted({row.org_id for row in page})
     late: set[str] = set()
-    for column in _OWNED if page else ():
+    for column in (one for columns in OWNED.values() for one in columns) if page else ():
         which = (column.table.c.org_id.in_(orgs), column.in_(named))
         late |= {row[0] for row in await tx.all(select(column).where(*which).distinct())}
     return late

@@ -120,17 +120,21 @@ class _Told:
         return (self.emission.org_id, self.contact_id)
 
 
-async def emit(tx: Transaction, emissions: Sequence[Emission]) -> dict[str, Reach]:
+async def emit(
+    tx: Transaction, emissions: Sequence[Emission], there: Mapping[str, Sequence[Subscriber]] | None = None
+) -> dict[str, Reach]:
     """Write one message an event and one delivery for every endpoint that wants it, whatever the endpoint's state.
 
     Returns how far each message gets, by message id; what disabled endpoints want is written as skipped. One that
     reaches nobody will never end: nobody listens, or the data was refused (which is logged). A message that only
     filters keep from being sent is kept, so that they can be tried on it. Works for many organizations at once in a
-    system transaction, with one query for their endpoints, and waits for no other writer.
+    system transaction, with one query for their endpoints, and waits for no other writer. `there` are the endpoints,
+    where the caller has read them in this transaction.
     """
     if not emissions:
         return {}
-    there = await subscribers.of(tx, (emission.org_id for emission in emissions))
+    if there is None:
+        there = await subscribers.of(tx, (emission.org_id for emission in emissions))
     wanted = [(emission, found) for emission in emissions if (found := _wanting(emission, there))]
     own = await _own_types(tx, [emission for emission, _ in wanted])
     told: list[_Told] = []

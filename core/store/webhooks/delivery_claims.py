@@ -18,7 +18,7 @@ from core.domain.webhooks import breaker, gates, throttle
 from core.domain.webhooks.gates import GateReason
 from core.domain.webhooks.states import Ordering, Verification
 from core.store.keys import these
-from core.store.metadata import from_micros, to_micros
+from core.store.metadata import from_micros, to_micros, write_json
 from core.store.transaction import Transaction
 from core.store.webhooks import delivery_leases, delivery_readiness
 from core.store.webhooks.deliveries import deliveries
@@ -55,9 +55,10 @@ class LeftOver:
 
 
 _DUE = "org_id, id, day, endpoint_id, sequence, place"
-_DUE_SQLITE = (
-    f"SELECT {_DUE} FROM deliveries WHERE org_id = $1 AND endpoint_id = $2 AND lane = $6 "  # noqa: S608
-    "AND state = 'pending' AND due_at <= $3 AND day >= $5 ORDER BY due_at, place LIMIT $4"
+_DUE_SQLITE = (  # for those with the same share: there, a limit cannot come from a row
+    "SELECT d.org_id, d.id, d.day, d.endpoint_id, d.sequence, d.place FROM json_each($1) w JOIN deliveries d "
+    "ON d.rowid IN (SELECT rowid FROM deliveries WHERE org_id = w.value ->> 0 AND endpoint_id = w.value ->> 1 "
+    "AND lane = w.value ->> 2 AND state = 'pending' AND due_at <= $2 AND day >= $4 ORDER BY due_at, place LIMIT $3)"
 )
 _DUE_POSTGRESQL = (
     "SELECT d.org_id, d.id, d.day, d.endpoint_id, d.sequence, d.place "  # noqa: S608 -- the text above
@@ -202,11 +203,10 @@ class _Claiming:
             orgs, ids, counts, lanes = (list(column) for column in zip(*wanted, strict=True))
             rows = await tx.fetch(_DUE_POSTGRESQL, orgs, ids, now, counts, self.since_day, lanes)
         else:
-            rows = [
-                row
-                for org, endpoint, share, lane in wanted
-                for row in await tx.fetch(_DUE_SQLITE, org, endpoint, now, share, self.since_day, lane)
-            ]
+            rows = []
+            for share in sorted(set(shares.values())):
+                asked = write_json([(org, id_, lane) for org, id_, count, lane in wanted if count == share])
+                rows += await tx.fetch(_DUE_SQLITE, asked, now, share, self.since_day)
         return [Due(*row) for row in rows]
 
     async def in_order_from_lanes(self, one: Ready, shares: Mapping[int, int]) -> list[Due]:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from core.store.metadata import from_micros, to_micros, write_json
 from core.store.transaction import Transaction
-from core.store.webhooks import delivery_numbers
+from core.store.webhooks import delivery_numbers, endpoint_rows
 from core.store.webhooks.delivery_numbers import Due
-from core.store.webhooks.endpoints import endpoints
-from core.store.webhooks.outbox import ClaimedDelivery, DeliveryKey, EndpointKey, named
+from core.store.webhooks.outbox import ClaimedDelivery, DeliveryKey
 
 _SENT = (
     "org_id, id, day, message_id, endpoint_id, event_type, enrollment_id, awaited, attempt_count, attempts_before, "
@@ -50,7 +49,7 @@ async def lease(tx: Transaction, due: Sequence[Due], until: datetime, token: str
     rows = await tx.fetch(_LEASE[tx.dialect], *keys, to_micros(until), token, numbers)
     leased = [_Leased(*row) for row in rows]
     payloads = await _payloads(tx, [row for row in leased if row.payload is None])
-    receivers = await _receivers(tx, {(row.org_id, row.endpoint_id) for row in leased})
+    receivers = await endpoint_rows.of(tx, {(row.org_id, row.endpoint_id) for row in leased})
     return [
         _claimed(row, payload, receiver, token)
         for row in sorted(leased, key=lambda row: (row.lane, row.sequence, row.id))
@@ -91,11 +90,6 @@ async def _payloads(tx: Transaction, leased: Sequence[_Leased]) -> dict[tuple[st
         return {}
     rows = await tx.fetch(_PAYLOADS[tx.dialect], *_names(tx, [(row.org_id, row.message_id, row.day) for row in leased]))
     return {(row[0], row[1]): row[2] for row in rows}
-
-
-async def _receivers(tx: Transaction, keys: set[EndpointKey]) -> dict[EndpointKey, Row[Any]]:
-    rows = await tx.all(select(endpoints).where(*named(tx, endpoints, keys)))
-    return {(row.org_id, row.id): row for row in rows}
 
 
 def _claimed(row: _Leased, payload: str, receiver: Row[Any], token: str) -> ClaimedDelivery:

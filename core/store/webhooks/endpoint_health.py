@@ -12,11 +12,10 @@ from typing import Any
 
 from sqlalchemy import Row, and_, exists, literal_column, or_, select, update
 
-from core.domain.webhooks import disabling, throttle
+from core.domain.webhooks import disabling
 from core.domain.webhooks.classify import Outcome
-from core.domain.webhooks.gates import GateReason
 from core.domain.webhooks.health import Health
-from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointState, Verification
+from core.domain.webhooks.states import DeliveryState, EndpointKind, EndpointState
 from core.store.control import audit
 from core.store.keys import these
 from core.store.transaction import Transaction
@@ -193,23 +192,3 @@ async def to_probe(tx: Transaction) -> Sequence[Row[Any]]:
         wait: timedelta = disabling.probe_interval(row.probes + 1)
         await _change(tx, (row.org_id, row.id), {"probe_at": tx.now + wait, "probes": row.probes + 1})
     return rows
-
-
-async def sensitive(tx: Transaction, keys: Iterable[EndpointKey]) -> set[EndpointKey]:
-    """Return the endpoints whose row a good answer may change: they have failed lately, or have yet to be verified.
-
-    As they are now: what was claimed before a failure may be answered after it.
-    """
-    wanted = set(keys)
-    if not wanted:
-        return set()
-    c = endpoints.c
-    unwell = or_(
-        c.failing_since.is_not(None),
-        c.failures > 0,
-        c.pace < throttle.FULL_PACE,
-        c.gate_reason == GateReason.BREAKER,
-        c.verification == Verification.UNVERIFIED,
-    )
-    rows = await tx.all(select(c.org_id, c.id).where(these(endpoints, wanted), unwell))
-    return {(row.org_id, row.id) for row in rows}

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from core.domain.webhooks import authentication
+from core.domain.webhooks.authentication import Authentication
 from core.domain.webhooks.bodies import PayloadFormat
 from core.domain.webhooks.endpoint_options import Options
 from core.domain.webhooks.receivers import Receiver
@@ -34,6 +35,7 @@ from core.store.control import audit
 from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.paging import page
+from core.store.systems.vault import UNSEALED, Vault
 from core.store.transaction import Transaction
 from core.store.webhooks import delivery_numbers
 
@@ -134,7 +136,7 @@ def secrets_column(keys: Iterable[SigningKey]) -> list[dict[str, str | None]]:
 
 
 def options(row: Row[Any]) -> Options:
-    """Return what its owner has decided about an endpoint."""
+    """Return what its owner has decided about an endpoint; what authenticates as it is stored."""
     return Options(
         kind=EndpointKind(row.kind),
         url=row.url,
@@ -174,17 +176,17 @@ def option_columns(given: Options, fields: Collection[str]) -> dict[str, Any]:
     return {name: columns[name] for name in columns if name in fields}
 
 
-def receiver(row: Row[Any]) -> Receiver:
-    """Return what sending to an endpoint needs."""
+def receiver(row: Row[Any], vault: Vault = UNSEALED) -> Receiver:
+    """Return what sending to an endpoint needs. Raises MasterKeyMissing."""
     return Receiver(
         org_id=row.org_id,
         id=row.id,
         url=row.url,
-        keys=signing_keys(row.secrets),
-        seed=seed_of(row),
+        keys=opened_keys(row, vault),
+        seed=seed_of(row, vault),
         extra_signatures=_extra_signatures(row),
         headers=row.headers,
-        auth=authentication.from_column(row.auth),
+        auth=opened_auth(row, vault),
         retry_preset=Preset(row.retry_preset),
         retry_delays=retry_delays(row),
         verification=Verification(row.verification),
@@ -192,9 +194,39 @@ def receiver(row: Row[Any]) -> Receiver:
     )
 
 
-def seed_of(row: Row[Any]) -> bytes:
-    """Return the seed of an endpoint's `v1a` key; empty until it has one."""
-    return base64.b64decode(row.signing_seed)
+def seed_of(row: Row[Any], vault: Vault = UNSEALED) -> bytes:
+    """Return the seed of an endpoint's `v1a` key; empty until it has one. Raises MasterKeyMissing."""
+    return base64.b64decode(vault.open(row.signing_seed, about(row.org_id, row.id, "signing_seed")))
+
+
+def opened_keys(row: Row[Any], vault: Vault) -> tuple[SigningKey, ...]:
+    """Return an endpoint's keys, newest first. Raises MasterKeyMissing."""
+    at = about(row.org_id, row.id, "secrets")
+    return tuple(SigningKey(vault.open(key.secret, at), key.expires_at) for key in signing_keys(row.secrets))
+
+
+def opened_auth(row: Row[Any], vault: Vault) -> Authentication | None:
+    """Return how requests to an endpoint authenticate. Raises MasterKeyMissing."""
+    return vault.open_auth(authentication.from_column(row.auth), about(row.org_id, row.id, "auth"))
+
+
+def about(org: str, endpoint_id: str, column: str) -> str:
+    """Return what the secrets of a column of an endpoint are bound to."""
+    return f"{org}/{endpoint_id}/{column}"
+
+
+def sealed(vault: Vault, org: str, endpoint_id: str, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Return columns with what is secret in them as it is stored. Raises MasterKeyMissing."""
+    found = dict(columns)
+    if "secrets" in found:
+        at = about(org, endpoint_id, "secrets")
+        found["secrets"] = [{**one, "secret": vault.seal(one["secret"], at)} for one in found["secrets"]]
+    if "auth" in found:
+        auth = authentication.from_column(found["auth"])
+        found["auth"] = authentication.column(vault.seal_auth(auth, about(org, endpoint_id, "auth")))
+    if "signing_seed" in found:
+        found["signing_seed"] = vault.seal(found["signing_seed"], about(org, endpoint_id, "signing_seed"))
+    return found
 
 
 def _extra_signatures(row: Row[Any]) -> tuple[ExtraSignature, ...]:
@@ -206,7 +238,9 @@ def retry_delays(row: Row[Any]) -> tuple[timedelta, ...]:
     return tuple(timedelta(seconds=seconds) for seconds in row.retry_delays)
 
 
-async def create(tx: Transaction, endpoint_id: str, *, secret: str, **columns: Any) -> Row[Any]:
+async def create(
+    tx: Transaction, endpoint_id: str, *, secret: str, vault: Vault = UNSEALED, **columns: Any
+) -> Row[Any]:
     """Insert an active endpoint and return it; columns that are not given have their defaults."""
     row = {
         "id": endpoint_id,
@@ -223,7 +257,7 @@ async def create(tx: Transaction, endpoint_id: str, *, secret: str, **columns: A
         "updated_at": tx.now,
         **columns,
     }
-    await tx.insert(endpoints, [row])
+    await tx.insert(endpoints, [sealed(vault, tx.org_id, endpoint_id, row)])
     created = await get(tx, endpoint_id)
     assert created is not None
     return created
@@ -253,9 +287,9 @@ async def listed(tx: Transaction, size: int, token: str) -> tuple[Sequence[Row[A
     return await page(tx, select(endpoints), endpoints.c.id, size, token)
 
 
-async def change(tx: Transaction, endpoint_id: str, values: Mapping[str, Any]) -> Row[Any]:
-    """Set columns of an endpoint that is known to exist, count its rev, and return it."""
-    changed = {**values, "rev": endpoints.c.rev + 1, "updated_at": tx.now}
+async def change(tx: Transaction, endpoint_id: str, values: Mapping[str, Any], vault: Vault = UNSEALED) -> Row[Any]:
+    """Set columns of an endpoint that is known to exist, count its rev, and return it; secrets are given open."""
+    changed = {**sealed(vault, tx.org_id, endpoint_id, values), "rev": endpoints.c.rev + 1, "updated_at": tx.now}
     await tx.run(update(endpoints).where(endpoints.c.id == endpoint_id).values(changed))
     row = await get(tx, endpoint_id)
     assert row is not None

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Integer, Row, Table, Text, and_, bindparam, func, or_, select, update
+from sqlalchemy import Integer, Row, Table, Text, and_, bindparam, func, or_, update
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnElement
 
@@ -18,8 +19,8 @@ from core.domain.frozen import frozen
 from core.domain.webhooks.classify import Ruling
 from core.domain.webhooks.states import DeliveryState
 from core.store.metadata import to_micros, write_json
-from core.store.transaction import Transaction, rows_of_json
-from core.store.webhooks.deliveries import deliveries, delivery_attempts
+from core.store.transaction import Transaction
+from core.store.webhooks.deliveries import deliveries
 from core.store.webhooks.delivery_tables import FIRST as FIRST
 from core.store.webhooks.delivery_tables import LANES as LANES
 from core.store.webhooks.delivery_tables import REPLAY as REPLAY
@@ -30,6 +31,8 @@ EndpointKey = tuple[str, str]
 
 DeliveryKey = tuple[str, str, int]
 """Organization, delivery and its day."""
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 @frozen
@@ -126,20 +129,48 @@ _CHANGED = {
     "last_outcome": "text",
     "ended_at": "bigint",
 }
-_FENCE = {"org_id": "text", "id": "text", "day": "int", "lease_token": "text"}
+_TOLD = {
+    "number": "int",
+    "bucket": "int",
+    "started_at": "bigint",
+    "duration_us": "bigint",
+    "status_code": "int",
+    "response": "text",
+    "error": "text",
+}
 _COUNTED = "attempt_count = attempt_count + 1, lease_until = NULL, lease_token = NULL"
 _UPDATE_SQLITE = (
     f"UPDATE deliveries SET {_COUNTED}, "  # noqa: S608 -- names are ours
     + ", ".join(f"{name} = ?" for name in _CHANGED)
     + " WHERE org_id = ? AND id = ? AND day = ? AND lease_token = ? AND state = 'pending'"
 )
-_UPDATE_POSTGRESQL = (
-    f"UPDATE deliveries d SET {_COUNTED}, "  # noqa: S608 -- names are ours
-    + ", ".join(f"{name} = v.{name}" for name in _CHANGED)
-    + f" FROM {rows_of_json(_CHANGED | _FENCE)} AS v "
-    + "WHERE d.org_id = v.org_id AND d.id = v.id AND d.day = v.day AND d.lease_token = v.lease_token "
-    + "AND d.state = 'pending' RETURNING d.org_id, d.id, d.day"
+_INSERT_SQLITE = (
+    f"INSERT INTO delivery_attempts ({', '.join(_ATTEMPT_COLUMNS)}) "  # noqa: S608 -- names are ours
+    f"VALUES ({', '.join('?' * len(_ATTEMPT_COLUMNS))})"
 )
+_LEASED_SQLITE = (
+    "SELECT org_id, id, day, lease_token FROM deliveries WHERE org_id IN (SELECT value FROM json_each($1)) "
+    "AND id IN (SELECT value FROM json_each($2)) AND day IN (SELECT value FROM json_each($3)) AND state = 'pending'"
+)
+_CELLS = {
+    name: f"(cells ->> {number})::{of}"
+    for number, (name, of) in enumerate({**_CHANGED, "lease_token": "text", **_TOLD}.items())
+}
+_FROM_HELD = {"org_id": "org_id", "delivery_id": "id", "day": "day", "outcome": _CELLS["last_outcome"]}
+_SET = ", ".join(f"{name} = {_CELLS[name]}" for name in _CHANGED).replace("cells", "$1::jsonb -> id")
+_ATTEMPTED = ", ".join(_FROM_HELD.get(name) or _CELLS[name] for name in _ATTEMPT_COLUMNS)
+# One statement for both tables; what it returns are those whose lease is lost, so mostly nothing. Values stand in an
+# object by id, for a join may be carried out in any way. The state is told so that the index of what is pending does
+# not fit: where statistics are old, PostgreSQL would read all of that, however much waits.
+_RECORD_POSTGRESQL = (
+    f"WITH held AS (UPDATE deliveries SET {_COUNTED}, {_SET} "  # noqa: S608 -- names are ours
+    "WHERE org_id = ANY($2::text[]) AND id = ANY($3::text[]) AND day = ANY($4::int[]) "
+    f"AND state IN ('pending', '') AND lease_token = $1::jsonb -> id ->> {len(_CHANGED)} "
+    f"RETURNING org_id, id, day, $1::jsonb -> id AS cells), "
+    f"kept AS (INSERT INTO delivery_attempts ({', '.join(_ATTEMPT_COLUMNS)}) SELECT {_ATTEMPTED} FROM held) "
+    "SELECT given.id FROM jsonb_object_keys($1::jsonb) AS given(id) WHERE given.id NOT IN (SELECT id FROM held)"
+)
+_bucket = lru_cache(names.bucket)
 
 
 async def complete(tx: Transaction, completions: Sequence[Completion]) -> list[Completion]:
@@ -147,47 +178,67 @@ async def complete(tx: Transaction, completions: Sequence[Completion]) -> list[C
     if not completions:
         return []
     if tx.dialect == "postgresql":
-        rows = await tx.fetch(_UPDATE_POSTGRESQL, write_json([_update_row(tx, one) for one in completions]))
-        held = {(row[0], row[1], row[2]) for row in rows}
-    else:
-        held = await _still_leased(tx, completions)
-    kept = [one for one in completions if one.delivery.key in held]
-    if kept and tx.dialect != "postgresql":
-        await (await tx.driver()).executemany(_UPDATE_SQLITE, [_update_row(tx, one) for one in kept])
-    await tx.bulk_insert(delivery_attempts, _ATTEMPT_COLUMNS, [_attempt_row(one) for one in kept])
+        return await _complete_at_once(tx, completions)
+    held = await _still_leased(tx, completions)
+    kept = [one for one in completions if (*one.delivery.key, one.delivery.lease_token) in held]
+    if kept:
+        driver = await tx.driver()
+        changed = [(*_changed(tx, one), *one.delivery.key, one.delivery.lease_token) for one in kept]
+        await driver.executemany(_UPDATE_SQLITE, changed)
+        await driver.executemany(_INSERT_SQLITE, [_attempt_row(one) for one in kept])
     return kept
 
 
-async def _still_leased(tx: Transaction, completions: Sequence[Completion]) -> set[DeliveryKey]:
-    """Return which leases hold; nobody else writes before this transaction is over."""
-    wanted = {one.delivery.key: one.delivery.lease_token for one in completions}
-    rows = await tx.all(
-        select(deliveries.c.org_id, deliveries.c.id, deliveries.c.day, deliveries.c.lease_token).where(
-            *named(tx, deliveries, wanted), deliveries.c.state == DeliveryState.PENDING
-        )
-    )
-    held = {(row.org_id, row.id, row.day): row.lease_token for row in rows}
-    return {key for key, token in wanted.items() if held.get(key) == token}
+async def _complete_at_once(tx: Transaction, completions: Sequence[Completion]) -> list[Completion]:
+    by_id = {one.delivery.id: one for one in completions}
+    rows = write_json({one.delivery.id: _cells(tx, one) for one in by_id.values()})
+    lost = {row[0] for row in await tx.fetch(_RECORD_POSTGRESQL, rows, *_keys(completions))}
+    kept = [one for one in by_id.values() if one.delivery.id not in lost]
+    if len(by_id) == len(completions):
+        return kept
+    # One of them ran out of its lease and was leased anew: only one of the two leases still holds.
+    return kept + await complete(tx, [one for one in completions if by_id[one.delivery.id] is not one])
+
+
+async def _still_leased(tx: Transaction, completions: Sequence[Completion]) -> set[tuple[str, str, int, str]]:
+    """Return which leases hold, with their tokens; nobody else writes before this transaction is over."""
+    rows = await tx.fetch(_LEASED_SQLITE, *map(write_json, _keys(completions)))
+    return {(row[0], row[1], row[2], row[3]) for row in rows}
+
+
+def _keys(completions: Sequence[Completion]) -> list[list[Any]]:
+    """Return their organizations, their ids and their days."""
+    return [sorted(set(column)) for column in zip(*(one.delivery.key for one in completions), strict=True)]
 
 
 def _attempt_row(completion: Completion) -> tuple[Any, ...]:
+    """Return an attempt in the order of its columns, as SQLite's driver takes it."""
+    delivery, outcome = completion.delivery, completion.ruling.outcome.value
+    number, bucket, started_at, duration, *answer = _told_row(completion)
+    return (delivery.org_id, delivery.id, number, delivery.day, bucket, started_at, duration, outcome, *answer)
+
+
+def _told_row(completion: Completion) -> tuple[Any, ...]:
+    """Return what an attempt is told with, in the order of `_TOLD`."""
     delivery = completion.delivery
     return (
-        delivery.org_id,
-        delivery.id,
         delivery.attempt_count + 1,
-        delivery.day,
-        names.bucket(delivery.org_id),
-        completion.started_at,
-        completion.duration // timedelta(microseconds=1),
-        completion.ruling.outcome,
+        _bucket(delivery.org_id),
+        to_micros(completion.started_at),
+        completion.duration // _MICROSECOND,
         completion.status_code,
         completion.response,
         completion.error,
     )
 
 
-def _update_row(tx: Transaction, completion: Completion) -> tuple[Any, ...]:
+def _cells(tx: Transaction, completion: Completion) -> tuple[Any, ...]:
+    """Return what is recorded of an attempt, in the order of `_CELLS`."""
+    return (*_changed(tx, completion), completion.delivery.lease_token, *_told_row(completion))
+
+
+def _changed(tx: Transaction, completion: Completion) -> tuple[Any, ...]:
+    """Return what an attempt changes of its delivery, in the order of `_CHANGED`."""
     delivery = completion.delivery
     return (
         completion.state.value,
@@ -197,8 +248,6 @@ def _update_row(tx: Transaction, completion: Completion) -> tuple[Any, ...]:
         (delivery.lane or RETRY) if completion.state is DeliveryState.PENDING else FIRST,  # as if it were redelivered
         completion.ruling.outcome.value,
         None if completion.state is DeliveryState.PENDING else to_micros(tx.now),
-        *delivery.key,
-        delivery.lease_token,
     )
 
 
