@@ -45,20 +45,21 @@ class Party:
     kind: str = "member"
     """`member`, `service` or `agent`."""
     behind: frozenset[str] = frozenset()
-    """Who minted its key or deployed it, and who is behind those."""
+    """Who minted its key or deployed it, and who is behind those; of a person, who else knows the key it calls with."""
 
     def is_same_as(self, requester: Party) -> bool:
         """Tell whether its decision would be the requester's own.
 
         A requester's agents and keys speak for it; no agent or program decides what another one of the same maker
-        asks either. Who deployed an agent may decide what the agent asks: that is a person looking at it. A program's
-        key has no will of its own, so that what it asks is asked by who made it.
+        asks either. Nor does a person by a key that somebody behind the request has minted or rotated: whoever knows
+        the secret can act by it. Who deployed an agent may decide what the agent asks: that is a person looking at
+        it. A program's key has no will of its own, so that what it asks is asked by who made it.
         """
         if self.id == requester.id or requester.id in self.behind:
             return True
         if requester.kind == "service" and self.id in requester.behind:
             return True
-        return self.kind != "member" and bool(self.behind & requester.behind)
+        return bool(self.behind & requester.behind)
 
     def is_one_with(self, vote: Vote) -> bool:
         """Tell whether one person would vote twice: one acts for the other, or both for the same."""
@@ -119,6 +120,8 @@ def missing(approval: Approval, electors: Electors) -> int:
     if approval.state is not ApprovalState.PENDING:
         return 0
     approving = {vote.principal_id for vote in approval.votes if vote.approved}
+    if electors is not None:  # who was removed, or has another role since, was asked no more
+        approving &= {holder(approval, who) for who in electors}
     match approval.rule.mode:
         case Mode.ANY:
             return 0 if approving else 1

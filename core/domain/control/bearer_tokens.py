@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -30,7 +29,6 @@ SMALLEST_RSA = 2048
 MOST_KEYS = 100
 _LATEST = 253_402_300_799  # the end of the year 9999
 _TYPES = ("jwt", "at+jwt", "application/at+jwt")
-_JWS = jwt.PyJWS(algorithms=list(ALGORITHMS))
 
 Key = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
@@ -110,6 +108,8 @@ def _key(one: Any) -> ProviderKey | None:
     algorithm = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}.get(str(one.get("kty")))
     if algorithm is None or one.get("alg", algorithm) not in (algorithm, "Ed25519"):
         return None
+    import jwt  # slow to load: see core.loading
+
     try:
         key = jwt.PyJWK({name: value for name, value in one.items() if name != "alg"}, algorithm=algorithm).key
     except (jwt.PyJWTError, ValueError, TypeError):
@@ -136,8 +136,10 @@ def fitting(claimed: Claimed, keys: Sequence[ProviderKey]) -> ProviderKey | None
 
 def prove(claimed: Claimed, key: ProviderKey, *, issuer: str, audience: str, now: datetime) -> datetime:
     """Check signature and claims, and return when the token ends. Raises BadToken."""
+    import jwt
+
     try:
-        _JWS.decode(claimed.text, key.key, algorithms=[key.algorithm])
+        jwt.PyJWS(algorithms=list(ALGORITHMS)).decode(claimed.text, key.key, algorithms=[key.algorithm])
     except (jwt.PyJWTError, ValueError, TypeError) as error:
         raise BadToken("signature") from error
     if claimed.issuer != issuer or audience not in claimed.audiences:

@@ -12,6 +12,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from core.domain.control.approval_rule import OnTimeout, Rule
+from core.domain.control.known_conditions import is_false
 from core.domain.errors import Violation
 from core.domain.names import is_slug
 from core.domain.nearest import did_you_mean
@@ -142,13 +143,21 @@ def reads(policies: Iterable[Policy], method: str) -> frozenset[str]:
 def judge(policies: Sequence[Policy], method: str, values: Mapping[str, Any]) -> Verdict:
     """Return what policies say of a call; they are asked in the order in which they come.
 
-    `values` are the variables of conditions by dotted name.
+    `values` are the variables of conditions by dotted name; one that is left out cannot be known.
     """
     asked: list[str] = []
     for policy in policies:
         if not policy.looks_at(method):
             continue
         when = policy.when
+        hidden = sorted({one.variable for one in when.mentions} - values.keys()) if when is not None else []
+        if hidden and is_false(policy.condition, values, compiled):
+            asked.append(f"{policy.id}: did not match")
+            continue
+        if hidden:
+            unknown = f"{' and '.join(hidden)} cannot be known of this call"
+            why = f"its condition could not be told, because {unknown}"
+            return Verdict(Effect.DENY, policy, why, (*asked, f"{policy.id}: {unknown}"))
         result = when.evaluate(values) if when is not None else None
         if result is not None and result.unknown:
             why = f"its condition could not be told, because {result.unknown}"

@@ -20,20 +20,35 @@ def request_hash(method: Method, request: Message) -> str:
 
 def without_secrets(message: Message) -> Message:
     """Return a copy without what the contract marks as secret, at any depth; only that copy is ever stored."""
+    return _copy(message, headers=True)
+
+
+def for_deciders(message: Message) -> Message:
+    """Return a copy that others than the caller may see: of headers, in which people send keys, only the names."""
+    return _copy(message, headers=False)
+
+
+_NOT_SHOWN = "(not shown)"
+
+
+def _copy(message: Message, *, headers: bool) -> Message:
     copy = type(message)()
     copy.CopyFrom(message)
-    _strip(copy)
+    _strip(copy, headers)
     return copy
 
 
-def _strip(message: Message) -> None:
+def _strip(message: Message, headers: bool) -> None:
     for field, value in message.ListFields():
         if field.GetOptions().debug_redact:
             message.ClearField(field.name)
-        elif field.message_type is None or field.message_type.GetOptions().map_entry:
+        elif field.message_type is None:
             continue
+        elif field.message_type.GetOptions().map_entry:
+            if field.name == "headers" and not headers:
+                value.update(dict.fromkeys(value, _NOT_SHOWN))
         elif field.is_repeated:
             for item in value:
-                _strip(item)
+                _strip(item, headers)
         else:
-            _strip(value)
+            _strip(value, headers)

@@ -39,6 +39,11 @@ _RAW: Mapping[str, tuple[str, ...]] = {
 }
 """Texts that hold payloads, or quote values where they explain."""
 
+_QUOTING = frozenset({"call", "plan"})
+"""Subjects of approvals whose title and details are made of records, and of what requests say."""
+
+_TELLS_NO_VALUE = frozenset("reason kind risk item_count excluded_count counts method caller fields changed".split())
+
 _STRUCTS = frozenset({Struct.DESCRIPTOR.full_name, Value.DESCRIPTOR.full_name, ListValue.DESCRIPTOR.full_name})
 
 
@@ -207,6 +212,24 @@ def _plan_item(item: Any, limits: KeyLimits) -> bool:
     return True
 
 
+def _approval(approval: Any, limits: KeyLimits) -> bool:
+    """Keep that somebody asks, and why: a call's request and a plan's items quote values under no field's own name."""
+    if approval.subject_kind in _QUOTING:
+        approval.title = ""
+        for key in list(approval.details.fields):
+            if key not in _TELLS_NO_VALUE:
+                del approval.details.fields[key]
+    elif limits.hidden_fields:
+        _strip(approval.details, limits.hidden_names() | limits.hidden_fields)
+    return True
+
+
+def _plan(plan: Any, limits: KeyLimits) -> bool:
+    """Keep a plan without its title, which quotes who it is about or what they were chosen by."""
+    plan.title = ""
+    return True
+
+
 def _fact(fact: Any, limits: KeyLimits) -> bool:
     """Keep that a fact counted, without its value."""
     record_type, _, field = fact.path.partition(".")
@@ -241,6 +264,8 @@ _KEEP: Mapping[str, Callable[[Any, KeyLimits], bool]] = {
     "RevertConflict": _of_record,
     "PlannedChange": _of_record,
     "PlanItem": _plan_item,
+    "Plan": _plan,
+    "Approval": _approval,
     "PlannedFieldChange": lambda _change, _limits: True,  # judged with its item, which knows the record
     "Fact": _fact,
     "Evidence": _fact,

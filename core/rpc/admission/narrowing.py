@@ -59,13 +59,13 @@ _WRITES_UNNAMED = frozenset(
 )
 """Methods that change fields which their requests do not name."""
 
-_OWN_ONLY: Mapping[str, tuple[str, Table, str]] = {
-    "ApplyPlan": ("plan_id", plans, "requester_id"),
-    "StartImport": ("import_id", imports, "actor"),
-}
-"""Methods that do what was judged when it was asked for; a key with limits does so for what it asked for itself."""
+_TYPES_UNNAMED = frozenset("RevertChanges UndoMerge ResolveIdentityConflict DismissDuplicate".split())
+"""Methods that change records whose types their requests do not name."""
 
-_WORKFLOW_OF: Mapping[str, Table] = {
+_OWN_ONLY: Mapping[str, tuple[Table, str]] = {"plan_id": (plans, "requester_id"), "import_id": (imports, "actor")}
+"""What was judged when it was asked for, whichever method carries it out; a key with limits names its own alone."""
+
+WORKFLOW_OF: Mapping[str, Table] = {
     "enrollment_id": enrollments,
     "execution_id": executions,
     "agent_id": agents,
@@ -88,6 +88,8 @@ async def judge(tx: Transaction, method: Method, request: Message, caller: Calle
         return
     name = method.descriptor.name
     if limits.record_types:
+        if name in _TYPES_UNNAMED:
+            raise _limited("record_types", f"it is limited to certain types of records, and {method.name} names none")
         _refuse("record_types", [one async for one in _types(tx, name, request, limits)], limits.record_types)
     if limits.narrow_fields:
         if name in _WRITES_UNNAMED:
@@ -96,8 +98,8 @@ async def judge(tx: Transaction, method: Method, request: Message, caller: Calle
             raise _limited("writable_fields", "it is limited to certain fields, so say what each column means")
         _refuse("writable_fields", [one async for one in _fields(tx, request, limits)], limits.writable_fields)
         _refuse("hidden_fields", list(_filters(request, limits)), ())
-    if method.access is not Access.READ and limits != UNLIMITED:
-        await _own(tx, name, request, caller)
+    if method.access is not Access.READ:
+        await _own(tx, request, caller)
     if limits.narrow_workflows and method.access is not Access.READ:
         await _workflows(tx, name, request, limits)
 
@@ -189,13 +191,12 @@ def _is_hidden(word: str, record_type: str, limits: KeyLimits) -> bool:
     return not (names | held).isdisjoint({word, word.rpartition(".")[2], word.removeprefix("fields.")})
 
 
-async def _own(tx: Transaction, name: str, request: Message, caller: Caller) -> None:
-    if name not in _OWN_ONLY:
-        return
-    field, table, column = _OWN_ONLY[name]
-    row = await tx.first(select(table.c[column]).where(table.c.id == getattr(request, field)))
-    if row is not None and row[0] != caller.principal_id:
-        raise _limited("limits", f"it has limits, and {getattr(request, field)} was asked for by another principal")
+async def _own(tx: Transaction, request: Message, caller: Caller) -> None:
+    for field, (table, column) in _OWN_ONLY.items():
+        given = getattr(request, field, "")
+        row = await tx.first(select(table.c[column]).where(table.c.id == given)) if given else None
+        if row is not None and row[0] != caller.principal_id:
+            raise _limited("limits", f"it has limits, and {given} was asked for by another principal")
 
 
 async def _workflows(tx: Transaction, name: str, request: Message, limits: KeyLimits) -> None:
@@ -204,8 +205,8 @@ async def _workflows(tx: Transaction, name: str, request: Message, limits: KeyLi
     for path, holder, field, text in named_fields.texts(request):
         if field.name == "workflow_id" and text:
             named, workflow_id = True, text
-        elif field.name in _WORKFLOW_OF and text:
-            table: Any = _WORKFLOW_OF[field.name]
+        elif field.name in WORKFLOW_OF and text:
+            table: Any = WORKFLOW_OF[field.name]
             row = await tx.first(select(table.c.workflow_id).where(table.c.id == text))
             if row is None:
                 continue

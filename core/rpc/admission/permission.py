@@ -7,6 +7,7 @@ written all the same, and once others have agreed, the same call of the same pri
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,10 @@ from sqlalchemy import Row
 from core import ids
 from core.domain.control import approval as rules
 from core.domain.control import policy as policy_rules
+from core.domain.control import showing
 from core.domain.control.approval import ApprovalState
-from core.domain.control.policy import Demand, Effect, Verdict
+from core.domain.control.digest import canonical
+from core.domain.control.policy import Demand, Effect, Policy, Verdict
 from core.domain.errors import (
     ApprovalRejected,
     ApprovalRequired,
@@ -27,13 +30,15 @@ from core.domain.errors import (
     PolicyDenied,
     TooManyRequested,
 )
-from core.rpc.admission import audit_trail, policy_facts
-from core.rpc.admission.fingerprint import request_hash, without_secrets
+from core.rpc.admission import audit_trail, policy_facts, referred
+from core.rpc.admission.fingerprint import for_deciders, request_hash
+from core.rpc.admission.referred import Referred
+from core.rpc.approvals import plan_kinds
 from core.rpc.approvals.plan_kinds import USE_WITHIN
 from core.rpc.call import Call
 from core.rpc.methods import Access, Method
 from core.rpc.writing import written
-from core.store.control import approvals, budgets
+from core.store.control import approvals, budgets, plans
 from core.store.control.approvals import NewApproval
 from core.store.control.budgets import Spender
 from core.store.transaction import Transaction
@@ -42,13 +47,8 @@ from core.store.webhooks import deliveries
 SUBJECT = "call"
 """The kind of subject by which approvals of calls are asked for."""
 
-ASKS_ITSELF = frozenset({"ApprovalService.ApplyPlan"})
-"""Methods that bind the approval to what they apply, not to the call."""
-
 MOST_PENDING = 500
 """Approvals of calls that one principal can have asked for at once."""
-
-_LONGEST_SHOWN = 20_000
 
 
 class NeedsApproval(Exception):
@@ -68,25 +68,67 @@ def concerns(method: Method) -> bool:
 async def admit(method: Method, request: Message | None, call: Call, tx: Transaction) -> Call:
     """Ask the policies of a call, in the transaction of its effect; return the call as it may go on.
 
+    A call that applies a plan brings along what its approval must be: the plan asks for it, whichever method applies
+    it, and whichever of those methods a policy names.
+
     Raises PolicyDenied, ApprovalRejected, and NeedsApproval where an approval must be asked for first.
     """
     found = await call.parts.rulebook.of(call.parts.database, tx)
-    if not any(policy.looks_at(method.name) for policy in found.policies):
+    doors = await _doors(method, request, tx)
+    if not any(policy.looks_at(door) for policy in found.policies for door in doors):
         return call
-    wanted = policy_rules.reads(found.policies, method.name)
-    facts = await policy_facts.facts(tx, call.caller, method.name, request, wanted, call)
-    verdict = policy_rules.judge(found.policies, method.name, facts)
-    if verdict.effect is Effect.DENY:
-        raise denied(verdict)
-    demand = verdict.demand
-    if demand is None:
+    verdicts = [await _judged(found.policies, door, request, call, tx) for door in doors]
+    for verdict in verdicts:
+        if verdict.effect is Effect.DENY:
+            raise denied(verdict)
+    demands = [verdict.demand for verdict in verdicts if verdict.demand is not None]
+    if not demands:
         return call
-    if method.name in ASKS_ITSELF:
+    demand = demands[0]
+    if _applies_a_plan(method, request):
         return replace(call, demand=demand)
-    if facts["action.dry_run"]:
+    if getattr(request, "validate_only", False):
         raise CallWouldNeedApproval(why=demand.reason.rstrip("."), policy_id=demand.policy_id, approval_id="")
     await _use(method, request, call, tx, demand)
-    return call
+    return replace(call, agreed=demand)
+
+
+async def admit_batch(name: str, request: Message, call: Call, tx: Transaction) -> None:
+    """Ask the policies of a part of what a call sends as it goes. Raises PolicyDenied.
+
+    An approval is for the whole stream, and is asked for when it begins; a part that needs one by itself is refused.
+    """
+    found = await call.parts.rulebook.of(call.parts.database, tx)
+    if not any(policy.looks_at(name) for policy in found.policies):
+        return
+    verdict = await _judged(found.policies, name, request, replace(call, _tx=tx), tx)
+    if verdict.effect is Effect.DENY:
+        raise denied(verdict)
+    if verdict.demand is not None and verdict.demand != call.agreed:
+        why = "it wants an approval, and a stream cannot wait for one: send these in a single call"
+        raise PolicyDenied(policy_id=verdict.demand.policy_id, why=why)
+
+
+async def _judged(
+    policies: Sequence[Policy], name: str, request: Message | None, call: Call, tx: Transaction
+) -> Verdict:
+    wanted = policy_rules.reads(policies, name)
+    facts = await policy_facts.facts(tx, call.caller, name, request, wanted, call)
+    return policy_rules.judge(policies, name, facts)
+
+
+def _applies_a_plan(method: Method, request: Message | None) -> bool:
+    return bool(getattr(request, "plan_id", "")) and method.name != "ApprovalService.CancelPlan"
+
+
+async def _doors(method: Method, request: Message | None, tx: Transaction) -> tuple[str, ...]:
+    """Return the methods whose policies a call must pass: a plan of most kinds can be applied by either of two."""
+    if not _applies_a_plan(method, request):
+        return (method.name,)
+    plan = await plans.get(tx, getattr(request, "plan_id", ""))
+    kind = plan_kinds.kinds().get(plan.kind) if plan is not None else None
+    others = ("ApprovalService.ApplyPlan", kind.method if kind is not None else "")
+    return tuple(dict.fromkeys(name for name in (method.name, *others) if name))
 
 
 def denied(verdict: Verdict) -> PolicyDenied:
@@ -95,23 +137,23 @@ def denied(verdict: Verdict) -> PolicyDenied:
     return PolicyDenied(policy_id=policy_id, why=verdict.reason.rstrip("."))
 
 
-async def admit_outside(method: Method, request: Message | None, call: Call) -> None:
+async def admit_outside(method: Method, request: Message | None, call: Call) -> Call:
     """Ask the policies of a call that opens its own transactions, and charge it, before it begins."""
     if not concerns(method):
-        return
+        return call
     database = call.parts.database
     async with database.read(call.caller.org_id) as tx:
         found = await call.parts.rulebook.of(database, tx)
     if not found.limits and not any(policy.looks_at(method.name) for policy in found.policies):
-        return
+        return call
 
-    async def work(tx: Transaction) -> None:
-        inside = replace(call, _tx=tx)
-        await admit(method, request, inside, tx)
-        await charge(inside)
+    async def work(tx: Transaction) -> Call:
+        admitted = await admit(method, request, replace(call, _tx=tx), tx)
+        await charge(admitted)
+        return replace(admitted, _tx=None)
 
     try:
-        await written(database, call.caller.org_id, work)
+        return await written(database, call.caller.org_id, work)
     except NeedsApproval as wanted:
         raise await ask(wanted, call) from None
 
@@ -130,15 +172,16 @@ def spender(call: Call) -> Spender:
     return Spender(caller.principal_id, caller.principal_kind, caller.agent_id)
 
 
-def fingerprint(method: Method, request: Message | None, call: Call) -> str:
-    """Return the hash that an approval of a call is bound to: who, which method, and every word of the request."""
+def fingerprint(method: Method, request: Message | None, call: Call, refers: Referred) -> str:
+    """Return the hash that an approval of a call is bound to: who, which method, every word, and what it refers to."""
     asked = request_hash(method, request) if request is not None else hashlib.sha256(method.name.encode()).hexdigest()
-    return "sha256:" + hashlib.sha256(f"{call.caller.principal_id}\0{asked}".encode()).hexdigest()
+    bound = canonical(refers.bound) if refers.bound else ""
+    return "sha256:" + hashlib.sha256(f"{call.caller.principal_id}\0{asked}\0{bound}".encode()).hexdigest()
 
 
 async def _use(method: Method, request: Message | None, call: Call, tx: Transaction, demand: Demand) -> None:
     """Use the approval of this very call. Raises NeedsApproval when there is none, ApprovalRejected."""
-    subject = fingerprint(method, request, call)
+    subject = fingerprint(method, request, call, await referred.of(call, method, request, lock=True))
     for row in await approvals.all_of_subject(tx, SUBJECT, subject, lock=True):
         approval = approvals.to_domain(row)
         if row.policy_id != demand.policy_id or approval.rule != demand.rule:
@@ -164,7 +207,8 @@ async def ask(wanted: NeedsApproval, call: Call) -> ApprovalRequired:
 
 async def _ask(wanted: NeedsApproval, call: Call) -> str:
     tx, demand = call.tx, wanted.demand
-    subject = fingerprint(wanted.method, wanted.request, call)
+    refers = await referred.of(call, wanted.method, wanted.request)
+    subject = fingerprint(wanted.method, wanted.request, call, refers)
     if tx.dialect == "postgresql":  # two calls at once must not ask twice; SQLite has one writer
         await tx.fetch("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{tx.org_id}/{subject}")
     pending = await _pending(tx, subject, demand, call)
@@ -180,7 +224,7 @@ async def _ask(wanted: NeedsApproval, call: Call) -> str:
         title=f"{call.caller.display_name}: {wanted.method.name}"[:300],
         subject_hash=subject,
         requester_id=call.caller.principal_id,
-        details=_details(wanted, call),
+        details=_details(wanted, call, refers),
         expires_at=call.now + demand.rule.sla,
         rule=demand.rule,
         policy_id=demand.policy_id,
@@ -206,16 +250,18 @@ async def _pending(tx: Transaction, subject: str, demand: Demand, call: Call) ->
     return None
 
 
-def _details(wanted: NeedsApproval, call: Call) -> dict[str, Any]:
-    told: Any = {}
+def _details(wanted: NeedsApproval, call: Call, refers: Referred) -> dict[str, Any]:
+    """Return what those who decide are shown: every field of the request, and what it would change."""
+    told: dict[str, Any] = {}
     if wanted.request is not None:
-        redacted = without_secrets(wanted.request)
-        told = json_format.MessageToDict(redacted, preserving_proto_field_name=True)
-        if redacted.ByteSize() > _LONGEST_SHOWN:
-            told = {"size_bytes": redacted.ByteSize(), "items": policy_facts.counts_of(redacted)}
-    return {
+        told = json_format.MessageToDict(for_deciders(wanted.request), preserving_proto_field_name=True)
+    request, paths = showing.shown(told)
+    found = {
         "reason": wanted.demand.reason,
         "method": wanted.method.name,
         "caller": call.caller.display_name,
-        "request": told,
+        "request": request,
     }
+    changes, more = showing.shown(refers.changes)
+    parts = {"fields": paths, "refers_to": dict(refers.bound), "changes": changes, "changed": more}
+    return found | {name: part for name, part in parts.items() if part}

@@ -32,6 +32,8 @@ class Rulebook:
     def __init__(self) -> None:
         self._remembered: dict[str, tuple[datetime, Rules]] = {}
         self._changed: asyncio.Event | None = None
+        self._generation = 0
+        """Counts the changes heard of: what was read before one is not remembered after it."""
 
     async def of(self, database: Database, tx: Transaction) -> Rules:
         """Return the rules of the transaction's organization."""
@@ -40,10 +42,12 @@ class Rulebook:
         if self._changed.is_set():
             self._changed.clear()
             self._remembered.clear()
+            self._generation += 1
         known = self._remembered.pop(tx.org_id, None)
         if known is None or not timedelta(0) <= tx.now - known[0] < _REMEMBERED_FOR:
+            generation = self._generation
             known = tx.now, Rules(await policies.in_force(tx), await budgets.limits(tx))
-            if CHANGED in tx.wakes or self._changed.is_set():
+            if CHANGED in tx.wakes or self._changed.is_set() or self._generation != generation:
                 return known[1]  # read while somebody changes them
         self._remembered[tx.org_id] = known
         if len(self._remembered) > _MOST_REMEMBERED:

@@ -7,7 +7,7 @@ from core.domain.control.approval import ApprovalState
 from core.domain.errors import NotFound, PermissionDenied, WrongState, invalid
 from core.rpc.approvals import approval_messages, approvals
 from core.rpc.call import Call
-from core.store.control import approval_votes, electors
+from core.store.control import approval_subjects, approval_votes, electors
 from core.store.control import approvals as store
 from core.store.organizations import members
 from dripstone.v1 import approval_pb2 as pb
@@ -37,6 +37,8 @@ async def delegate_approval(request: pb.DelegateApprovalRequest, call: Call) -> 
 
 async def cancel_approval(request: pb.CancelApprovalRequest, call: Call) -> pb.Approval:
     """Take a request back: one's own, or any for an admin. A step's is the workflow's, and ends with its enrollment."""
+    row = await approvals.get(call, request.approval_id)
+    await approval_subjects.hold(call.tx, row.subject_kind, [(call.caller.org_id, row.subject_id)])
     row = await approvals.get(call, request.approval_id, lock=True)
     own = row.requester_id == call.caller.principal_id
     if not own and call.caller.role != "admin":

@@ -40,8 +40,8 @@ async def decide_approval(request: pb.DecideApprovalRequest, call: Call) -> pb.A
     if is_step:
         # The engine holds an enrollment before it touches its approval; the other order could deadlock with it.
         await enrollments.get(call.tx, row.subject_id, lock=True)
-    elif row.subject_kind == plans.SUBJECT:
-        await plans.get(call.tx, row.subject_id, lock=True)  # whoever applies it holds it first, too
+    else:
+        await approval_subjects.hold(call.tx, row.subject_kind, [(call.caller.org_id, row.subject_id)])
     row, approval, decider, requester, asked = await held(call, request.approval_id)
     if row.subject_kind == plans.SUBJECT:
         await _check_not_made_by(call, row.subject_id, decider)

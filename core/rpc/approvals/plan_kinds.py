@@ -48,6 +48,8 @@ class PlanKind:
     apply: Apply
     difference: Callable[[Row[Any], Weighed], str] | None = None
     """Says in one clause what has changed; by default told from the items."""
+    method: str = ""
+    """The method that applies such plans beside ApplyPlan, whose policies hold for both; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ async def carry_out(call: Call, row: Row[Any], *, seen_hash: str = "") -> Carrie
     one, or when something has changed since, and ApprovalRejected when a person refused it.
     """
     kind = _KINDS[row.kind]
-    approval = await approvals.of_subject(call.tx, store.SUBJECT, row.id, lock=True)
+    approval = await approvals.get(call.tx, row.approval_id, lock=True) if row.approval_id else None
     _check_standing(approval, row, call.now)
     if seen_hash and seen_hash != row.hash:
         raise PlanStale(plan_id=row.id, why="the hash you name is not the plan's")
@@ -116,7 +118,7 @@ async def carry_out(call: Call, row: Row[Any], *, seen_hash: str = "") -> Carrie
     if weighed.hash() != row.hash:
         raise PlanStale(plan_id=row.id, why=await _difference(call, kind, row, weighed))
     if why := _why_asked(call, weighed):
-        if approval is None:
+        if approval is None or not _is_under_terms(approval, call):
             approval_id = await _ask(call, row, weighed, why)
             return CarriedOut(await _again(call, row), weighed, applied=False, approval_id=approval_id)
         if approval.state == ApprovalState.PENDING:
@@ -154,6 +156,13 @@ def _check_standing(approval: Row[Any] | None, plan: Row[Any], now: datetime) ->
         raise PlanStale(plan_id=plan.id, why=f"its approval {approval.id} is {state.value}")
 
 
+def _is_under_terms(approval: Row[Any], call: Call) -> bool:
+    """Tell whether an approval was asked for as the policy now in force wants it; others' agreement is not enough."""
+    demand = call.demand
+    asked = (approval.policy_id, approvals.to_domain(approval).rule)
+    return demand is None or asked == (demand.policy_id, demand.rule)
+
+
 def _why_asked(call: Call, weighed: Weighed) -> str:
     """Return why a person must decide: the plan's kind, a policy, or what an agent would do for good."""
     if weighed.approval_reason:
@@ -173,6 +182,8 @@ async def _difference(call: Call, kind: PlanKind, row: Row[Any], weighed: Weighe
 
 async def _ask(call: Call, row: Row[Any], weighed: Weighed, why: str) -> str:
     """Request the approval of a plan; the plan lasts long enough for it to be decided and used."""
+    if row.approval_id:  # it was asked for under other terms
+        await approvals.cancel(call.tx, [(call.caller.org_id, row.approval_id)])
     demand = call.demand
     rule = demand.rule if demand is not None else Rule()
     expires_at = call.now + rule.sla

@@ -13,9 +13,9 @@ from sqlalchemy import Row
 from core.domain.control import policy as rules
 from core.domain.control.approval_rule import Rule
 from core.domain.control.policy import Effect, Policy, Verdict
-from core.domain.errors import Invalid, NotFound, PermissionDenied, Violation, invalid
+from core.domain.errors import Invalid, NotFound, PermissionDenied, ScopeMissing, Violation, invalid
 from core.domain.nearest import did_you_mean
-from core.rpc.admission import permission, policy_facts
+from core.rpc.admission import narrowing, permission, policy_facts
 from core.rpc.approvals import approval_messages
 from core.rpc.call import Call, Caller
 from core.rpc.convert import to_timestamp
@@ -70,7 +70,10 @@ async def explain_policy(request: pb.ExplainPolicyRequest, call: Call) -> pb.Pol
     policies = (_read(request.policy, "policy"),) if drafted else await store.in_force(call.tx)
     if not permission.concerns(method):
         return _verdict(Verdict(Effect.ALLOW, reason="This method only reads, and no policy is asked of it."))
+    await narrowing.judge(call.tx, method, asked, call.caller)  # it tells of what the request names
     wanted = rules.reads(policies, method.name)
+    if "diff" in wanted and "records:read" not in call.caller.scopes:
+        raise ScopeMissing(scope="records:read", method="an explanation that looks at what records hold")
     facts = await policy_facts.facts(call.tx, caller, method.name, asked, wanted, call)
     return _verdict(rules.judge(policies, method.name, facts))
 

@@ -6,7 +6,7 @@ approval, bound to the approval's organization; it is told once.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ class Settlement:
         return self.state is ApprovalState.APPROVED
 
 
+Hold = Callable[[Transaction, Sequence[tuple[str, str]]], Awaitable[None]]
+"""Lock subjects `(organization, id)`, in the order of both."""
 Settle = Callable[[Transaction, Row[Any], Settlement], Awaitable[None]]
 """Told of an approval as it was asked, and what became of it."""
 
@@ -42,14 +44,28 @@ class SubjectKind:
     settle: Settle
     used_at_once: bool
     """What is approved happens in `settle`; otherwise somebody comes back and uses the approval."""
+    hold: Hold | None = None
+    """Locks subjects; None where nobody locks one before its approval."""
 
 
 _KINDS: dict[str, SubjectKind] = {}
 
 
-def register(kind: str, settle: Settle, *, used_at_once: bool = False) -> None:
+def register(kind: str, settle: Settle, *, used_at_once: bool = False, hold: Hold | None = None) -> None:
     """Say what follows when approvals of a kind of subject are settled."""
-    _KINDS[kind] = SubjectKind(settle, used_at_once)
+    _KINDS[kind] = SubjectKind(settle, used_at_once, hold)
+
+
+def kinds_held() -> tuple[str, ...]:
+    """Return the kinds of subjects that are locked before their approvals."""
+    return tuple(name for name, kind in _KINDS.items() if kind.hold is not None)
+
+
+async def hold(tx: Transaction, kind: str, subjects: Sequence[tuple[str, str]]) -> None:
+    """Lock subjects before their approvals, as whoever applies or stops one does: the other order could deadlock."""
+    found = _KINDS.get(kind)
+    if found is not None and found.hold is not None and subjects:
+        await found.hold(tx, subjects)
 
 
 def used_at_once(kind: str) -> bool:

@@ -77,6 +77,9 @@ _COLUMNS = (
 _CLOSED_AT_ONCE = 500
 _MOST_OF_SUBJECT = 50
 _EXPIRED = ApprovalState.EXPIRED
+_OF_CALLS = ("call", "plan")
+"""Subjects whose details are requests, with whatever they say of people: GetApproval shows that to who may see it."""
+_ANNOUNCED = ("reason", "method", "kind", "risk", "item_count", "counts")
 STEP = "step"
 """The kind of subject whose enrollment the engine moves."""
 
@@ -128,12 +131,19 @@ class NewApproval:
             "subject_kind": self.subject_kind,
             "subject_id": self.subject_id,
             "requester_id": self.requester_id,
-            "details": dict(self.details),
+            "details": _announced(self.subject_kind, self.details),
         }
         if self.expires_at is not None:
             data["expires_at"] = self.expires_at.isoformat()
         message_id = names.derive("msg", now, self.id, "requested")
         return Emission(self.org_id, Emit(message_id, "approval.requested", data))
+
+
+def _announced(subject_kind: str, details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what endpoints are told of a request: what a workflow's author says there, and of calls no values."""
+    if subject_kind not in _OF_CALLS:
+        return dict(details)
+    return {name: details[name] for name in _ANNOUNCED if name in details}
 
 
 def to_domain(row: Row[Any], votes: Sequence[Row[Any]] = ()) -> Approval:
@@ -262,7 +272,7 @@ async def hand_over(tx: Transaction, member_id: str, successor_id: str) -> int:
     """Let a successor decide what was asked of a member who is gone, or nobody; return how many requests changed."""
     mentioned = cast(approvals.c.rule, Text).contains(member_id, autoescape=True)
     pending = approvals.c.state == ApprovalState.PENDING.value
-    named = select(approvals).where(pending, mentioned).with_for_update()
+    named = select(approvals).where(pending, mentioned).order_by(approvals.c.id).with_for_update()
     changed = 0
     for row in await tx.all(named):
         rule = from_plain(row.rule)
@@ -306,6 +316,11 @@ async def expire_due(tx: Transaction, now: datetime) -> int:
     An enrollment's own timer decides what follows for it, so a step's approval only expires here; one that is to ask
     others is left to the timer.
     """
+    for kind in approval_subjects.kinds_held():
+        overdue = (approvals.c.state == literal_column("'pending'"), approvals.c.expires_at <= now)
+        looked_at = select(approvals.c.org_id, approvals.c.subject_id).where(*overdue, approvals.c.subject_kind == kind)
+        rows = await tx.all(looked_at.order_by(approvals.c.org_id, approvals.c.id).limit(_CLOSED_AT_ONCE))
+        await approval_subjects.hold(tx, kind, [(row.org_id, row.subject_id) for row in rows])
     late = await _pending(tx, and_(approvals.c.expires_at <= now, _GOES_ON))
     rows = [row for row in late if row.subject_kind != STEP or _is_last(row)]
     by_state: dict[ApprovalState, list[Row[Any]]] = {}
@@ -333,7 +348,7 @@ def _asked_of_others(row: Row[Any], now: datetime) -> Emission:
         "subject_kind": row.subject_kind,
         "subject_id": row.subject_id,
         "requester_id": row.requester_id,
-        "details": {**row.details, "escalated": True},
+        "details": {**_announced(row.subject_kind, row.details), "escalated": True},
     }
     return Emission(row.org_id, Emit(names.derive("msg", now, row.id, "escalated"), "approval.requested", data))
 

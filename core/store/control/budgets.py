@@ -38,10 +38,13 @@ budget_use = Table(
     # Days since 1970 in the organization's zone.
     Column("day", Integer, primary_key=True),
     Column("used", BigInteger, nullable=False),
+    # Of what comes in parts of a unit, such as cost: millionths beside the whole units.
+    Column("millionths", BigInteger, nullable=False, server_default="0"),
     Index("budget_use_day", "day"),
 )
 
 _KEPT_DAYS = 35
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,10 @@ class Spender:
     kind: str
     """`member`, `service` or `agent`."""
     agent_id: str = ""
+
+    def plain(self) -> dict[str, str]:
+        """Return it as it is kept beside what goes on after its call."""
+        return {"principal_id": self.principal_id, "kind": self.kind, "agent_id": self.agent_id}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -156,14 +163,19 @@ def exhausted(share: Share, wanted: int, whose: str) -> BudgetExhausted:
     )
 
 
-async def note(tx: Transaction, spender: Spender, metric: str, amount: int) -> None:
-    """Count what was done already, whatever the limit: nothing can be taken back of it."""
+async def note(tx: Transaction, spender: Spender, metric: str, amount: float) -> None:
+    """Count what was done already, whatever the limit: nothing can be taken back of it.
+
+    Parts of a unit add up, to the millionth, however many are noted at once.
+    """
     bound = binding(await limits(tx, spender.names), spender, metric)
     if bound is None or amount <= 0:
         return
     account, day = spender.account(bound[0]), day_of(tx.now, await zone_of_organization(tx))
     await _open(tx, account, metric, day)
-    await tx.run(update(budget_use).where(*_is(account, metric, day)).values(used=budget_use.c.used + amount))
+    parts = budget_use.c.millionths + round(amount * _MILLION)
+    more = {"used": budget_use.c.used + parts // _MILLION, "millionths": parts % _MILLION}
+    await tx.run(update(budget_use).where(*_is(account, metric, day)).values(more))
 
 
 async def require(tx: Transaction, spender: Spender, metric: str) -> None:

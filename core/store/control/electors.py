@@ -43,8 +43,10 @@ async def parties(tx: Transaction, principal_ids: Iterable[str]) -> dict[str, Pa
 
 async def calling(tx: Transaction, principal_id: str, kind: str, key_id: str) -> Party:
     """Return who calls with those behind it, and behind a member those who learnt the secret of the very key, too."""
-    found = (await parties(tx, [principal_id]))[principal_id]
-    return Party(principal_id, kind, (found.behind | await api_key_rows.known_by(tx, key_id)) - {principal_id})
+    knowing = await api_key_rows.known_by(tx, key_id)
+    found = await parties(tx, {principal_id, *knowing})
+    behind = found[principal_id].behind.union(knowing, *(found[one].behind for one in knowing))
+    return Party(principal_id, kind, behind - {principal_id})
 
 
 def _behind(one: str, makers: Mapping[str, set[str]], agents: Mapping[str, set[str]]) -> frozenset[str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Row, Table, and_, select, text, update
+from sqlalchemy import Column, Index, Integer, Row, Table, and_, delete, select, text, update
 
 from core.domain.control.approval import ApprovalState
 from core.domain.control.plan import PlanState, Weighed, plain
@@ -23,6 +23,11 @@ SUBJECT = "plan"
 _STANDING = ("open", "awaiting_approval")
 _EXPIRED_AT_ONCE = 500
 _ITEM_COLUMNS = ("org_id", "plan_id", "number", "record_id", "title", "changes", "excluded_reason")
+
+KEPT_FOR = timedelta(days=30)
+"""How long after a plan would have expired its items are kept."""
+_FORGOTTEN_AT_ONCE = 20
+_WITH_ITEMS = text("forgotten_at IS NULL AND state NOT IN ('open', 'awaiting_approval')")
 
 plans = Table(
     "plans",
@@ -45,7 +50,10 @@ plans = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("applied_at", Instant),
+    # When its items were removed.
+    Column("forgotten_at", Instant),
     Index("plans_state", "org_id", "state", "id"),
+    Index("plans_with_items", "expires_at", sqlite_where=_WITH_ITEMS, postgresql_where=_WITH_ITEMS),
     Index(
         "plans_expiring",
         "expires_at",
@@ -166,6 +174,26 @@ async def expire_due(tx: Transaction) -> int:
     return len(due)
 
 
+async def forget_old(tx: Transaction) -> int:
+    """Remove the items of plans that are over for long, in a system transaction; return how many plans.
+
+    What they changed stands in the records' history under the plan as its cause.
+    """
+    c = plans.c
+    old = await tx.all(
+        select(c.org_id, c.id)
+        .where(_WITH_ITEMS, c.expires_at < tx.now - KEPT_FOR)
+        .order_by(c.expires_at)
+        .limit(_FORGOTTEN_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    for row in old:
+        within = tx.within(row.org_id)
+        await within.run(delete(plan_items).where(plan_items.c.plan_id == row.id))
+        await _set(within, row.id, forgotten_at=tx.now)
+    return len(old)
+
+
 _AFTER = {
     ApprovalState.APPROVED: PlanState.OPEN,
     ApprovalState.REJECTED: PlanState.CANCELLED,
@@ -180,4 +208,9 @@ async def _settled(tx: Transaction, approval: Row[Any], settlement: Settlement) 
     await tx.run(update(plans).where(waiting).values(state=_AFTER[settlement.state].value))
 
 
-approval_subjects.register(SUBJECT, _settled)
+async def _hold(tx: Transaction, subjects: Sequence[tuple[str, str]]) -> None:
+    wanted = select(plans.c.id).where(these(plans, subjects)).order_by(plans.c.org_id, plans.c.id)
+    await tx.all(wanted.with_for_update())
+
+
+approval_subjects.register(SUBJECT, _settled, hold=_hold)

@@ -84,7 +84,7 @@ async def add(tx: Transaction, org: str, used: Iterable[Used]) -> None:
 
 
 async def note_call(tx: Transaction, org: str, principal_id: str, agent_id: str, done: Mapping[str, int]) -> None:
-    """Count a call that changed something for whoever made it."""
+    """Count what a call did for whoever made it."""
     used = [Used(PRINCIPAL, principal_id, metric, number) for metric, number in sorted(done.items())]
     if agent_id:  # executions are counted for the agent that is executed
         of_agent = {metric: number for metric, number in sorted(done.items()) if metric != "executions"}
