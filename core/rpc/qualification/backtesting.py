@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from core.domain.errors import Invalid, Violation
-from core.domain.qualification.backtest import POSITIVE, Backtest, Report, ended
+from core.domain.qualification.backtest import POSITIVE, Backtest, Report, before_the_end, ended
 from core.domain.qualification.facts import LeadFacts
 from core.domain.qualification.model import ScoringModel
 from core.domain.qualification.parse import compiled
 from core.domain.qualification.score import score
 from core.domain.records.changes import value_at
 from core.domain.records.fields import check_path
+from core.domain.workflow import own_kinds
 from core.rpc.call import Call
-from core.rpc.qualification.batch_scoring import BETWEEN_LOOKS, lead_filter
+from core.rpc.qualification.batch_scoring import BETWEEN_LOOKS, lead_filter, note_scored
 from core.rpc.qualification.qualifying import DEFAULT_MODEL, load_model, unknown_model
 from core.store.qualification import lead_facts, lead_stream
 from core.store.qualification import qualification as store
 from core.store.qualification.lead_facts import Needs, Wanted
 from core.store.qualification.lead_stream import Which
+from core.store.records import record_schema
 from core.store.records.record_rows import Record
 from core.store.transaction import Transaction
 from dripstone.v1 import qualification_pb2 as pb
@@ -42,11 +44,16 @@ class _Outcome:
     field: str
     positive: frozenset[Any]
 
+    @property
+    def path(self) -> str:
+        """Return it as expressions name it."""
+        return f"{self.record}.{self.field}"
+
     def of(self, lead: Record, contact: Record | None) -> bool | None:
         """Return whether a lead ended well; None while it has not ended."""
         record = lead if self.record == "lead" else contact
         value = value_at(record.fields, self.field) if record is not None else None
-        return ended(f"{self.record}.{self.field}", value, self.positive)
+        return ended(self.path, value, self.positive)
 
 
 async def backtest_model(request: pb.BacktestModelRequest, call: Call) -> AsyncIterator[pb.BacktestProgress]:
@@ -60,18 +67,28 @@ async def backtest_model(request: pb.BacktestModelRequest, call: Call) -> AsyncI
     needs = Needs.of([model, active] if active is not None else [model])
     lead_time = request.lead_time.ToTimedelta() if request.HasField("lead_time") else None
     done, before = 0, ""
-    while done < total:
-        async with call.parts.database.read(call.caller.org_id) as tx:
-            leads = await lead_stream.portion(tx, which, before, min(lead_facts.AT_ONCE, total - done))
-            wanted, ends = await _at_their_moment(tx, leads, outcome, lead_time)
-            known = await lead_facts.load(tx, wanted, needs)
-        if not leads:
-            break  # some have gone meanwhile
-        done, before = done + len(leads), leads[-1].id
-        trial.left_out += len(leads) - len(wanted)
-        await _take(trial, known, ends)
-        yield pb.BacktestProgress(done_count=done, total_count=total)
+    try:
+        while done < total:
+            async with call.parts.database.read(call.caller.org_id) as tx:
+                leads = await lead_stream.portion(tx, which, before, min(lead_facts.AT_ONCE, total - done))
+                wanted, ends = await _at_their_moment(tx, leads, outcome, lead_time)
+                known = await lead_facts.load(tx, wanted, needs)
+            if lead_time is None:
+                known = [_as_made(facts, outcome) for facts in known]
+            if not leads:
+                break  # some have gone meanwhile
+            done, before = done + len(leads), leads[-1].id
+            trial.left_out += len(leads) - len(wanted)
+            await _take(trial, known, ends)
+            yield pb.BacktestProgress(done_count=done, total_count=total)
+    finally:
+        await note_scored(call, done)
     yield pb.BacktestProgress(done_count=done, total_count=done, result=_message(trial.report()))
+
+
+def _as_made(facts: LeadFacts, outcome: _Outcome) -> LeadFacts:
+    contact, lead = (before_the_end(one, outcome.path) for one in (facts.contact, facts.lead))
+    return replace(facts, contact=contact, lead=lead)
 
 
 async def _take(trial: Backtest, known: Sequence[LeadFacts], ends: Sequence[bool]) -> None:
@@ -112,9 +129,10 @@ async def _models(tx: Transaction, request: pb.BacktestModelRequest) -> tuple[Sc
     """Return what is tried, and the active version where that is another one."""
     model_id = request.model_id or DEFAULT_MODEL
     row = await store.get_active(tx, model_id)
-    active = compiled(row.source) if row is not None else None
+    active = compiled(row.source, own_kinds.from_json(row.own_kinds)) if row is not None else None
     if request.source:
-        model = compiled(request.source)
+        own = own_kinds.of((await record_schema.of(tx)).custom_kinds)
+        model = compiled(request.source, compiled(request.source, own).own)  # the active one, where it is the same
     elif row is None:
         raise await unknown_model(tx, model_id)
     else:

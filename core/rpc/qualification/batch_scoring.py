@@ -14,6 +14,8 @@ from core.rpc.call import Call
 from core.rpc.convert import from_timestamp
 from core.rpc.qualification.qualification_messages import DECISIONS
 from core.rpc.qualification.qualifying import load_model
+from core.rpc.writing import written
+from core.store.control import usage
 from core.store.qualification import lead_facts, lead_stream
 from core.store.qualification.lead_facts import Needs, Wanted
 from core.store.qualification.lead_stream import Which
@@ -38,21 +40,35 @@ async def score_leads(request: pb.ScoreLeadsRequest, call: Call) -> AsyncIterato
     total = min(total, request.limit or MOST_LEADS)
     needs = Needs.of([model])
     done, before, unseen = 0, "", set(request.lead_ids)
-    while done < total:
-        async with call.parts.database.read(call.caller.org_id) as tx:
-            leads = await lead_stream.portion(tx, which, before, min(lead_facts.AT_ONCE, total - done))
-            pairs = await lead_facts.leads_with_contacts(tx, leads)
-            wanted = [Wanted(lead, contact, as_of, past) for lead, contact in pairs]
-            known = await lead_facts.load(tx, wanted, needs)
-        if not leads:
-            break  # some have gone meanwhile
-        done, before = done + len(leads), leads[-1].id
-        unseen -= {lead.id for lead in leads}
-        scores = await scored(model, known)
-        yield pb.ScoreLeadsProgress(scores=scores, done_count=done, total_count=total)
+    try:
+        while done < total:
+            async with call.parts.database.read(call.caller.org_id) as tx:
+                leads = await lead_stream.portion(tx, which, before, min(lead_facts.AT_ONCE, total - done))
+                pairs = await lead_facts.leads_with_contacts(tx, leads)
+                wanted = [Wanted(lead, contact, as_of, past) for lead, contact in pairs]
+                known = await lead_facts.load(tx, wanted, needs)
+            if not leads:
+                break  # some have gone meanwhile
+            done, before = done + len(leads), leads[-1].id
+            unseen -= {lead.id for lead in leads}
+            scores = await scored(model, known)
+            yield pb.ScoreLeadsProgress(scores=scores, done_count=done, total_count=total)
+    finally:
+        await note_scored(call, done)
     lost = [pb.LeadScore(lead_id=one, error="There is no such lead.") for one in sorted(unseen)]
     if lost or not done:
         yield pb.ScoreLeadsProgress(scores=lost, done_count=done, total_count=done)
+
+
+async def note_scored(call: Call, count: int) -> None:
+    """Count scored leads for whoever had them scored, also where the client went before the end."""
+
+    async def noted(tx: Transaction) -> None:
+        caller = call.caller
+        await usage.note_call(tx, caller.org_id, caller.principal_id, caller.agent_id, {"scored": count})
+
+    if count:
+        await call.parts.under_way.to_its_end(written(call.parts.database, call.caller.org_id, noted))
 
 
 async def scored(model: ScoringModel, known: Sequence[LeadFacts]) -> list[pb.LeadScore]:

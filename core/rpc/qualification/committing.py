@@ -60,7 +60,7 @@ class MadeMeanwhile(Exception):
 
 async def keep(call: Call, qualification: Qualification, target: Target) -> Row[Any]:
     """Store a plan for 24 hours."""
-    body = {"target": _stored(target), "effect": dict(qualification.body)}
+    body = {"target": _stored(target), "effect": dict(qualification.body), "at": call.now.isoformat()}
     return await plan_kinds.keep(call, KIND, _weighed(qualification), body)
 
 
@@ -125,7 +125,7 @@ async def _weigh_again(call: Call, row: Row[Any]) -> Weighed:
     model = await load_model(call.tx, effect["model_id"], effect["model_version"])
     await _hold_turns(call, model)
     person = await find(call.tx, target, lock=True)
-    planned = Planned(effect["owner_id"], effect["owner_method"])
+    planned = Planned(effect["owner_id"], effect["owner_method"], datetime.fromisoformat(row.body["at"]))
     return _weighed(await weigh(call, model, target, person, planned=planned, lock=True))
 
 
@@ -140,7 +140,9 @@ async def _apply_plan(call: Call, row: Row[Any], weighed: Weighed) -> Person:
         raise PlanStale(plan_id=row.id, why="the contact has been created meanwhile") from None
 
 
-plan_kinds.register(PlanKind(KIND, "leads:qualify", _weigh_again, _apply_plan, _changed))
+plan_kinds.register(
+    PlanKind(KIND, "leads:qualify", _weigh_again, _apply_plan, _changed, method="QualificationService.QualifyLead")
+)
 
 
 def _title(qualification: Qualification) -> str:

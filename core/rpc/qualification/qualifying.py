@@ -23,6 +23,7 @@ from core.domain.qualification.routing import Candidate, Choice
 from core.domain.qualification.score import Decision, Score
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
+from core.domain.workflow import own_kinds
 from core.rpc.call import Call
 from core.store.merging import merges
 from core.store.organizations import members
@@ -90,6 +91,8 @@ class Planned:
 
     owner_id: str
     method: str
+    at: datetime | None = None
+    """When the plan was made: facts are as old as they were then, or every plan would go stale by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ async def load_model(tx: Transaction, model_id: str, version: int = 0) -> Model:
     row = await model_row(tx, model_id, version) if version else await store.get_active(tx, model_id)
     if row is None:
         raise await unknown_model(tx, model_id)
-    return Model(row.model_id, row.version, compiled(row.source))
+    return Model(row.model_id, row.version, compiled(row.source, own_kinds.from_json(row.own_kinds)))
 
 
 async def model_row(tx: Transaction, model_id: str, version: int) -> Row[Any]:
@@ -198,7 +201,7 @@ async def weigh(
 
     `lock` takes the model's turns for this transaction.
     """
-    settled = claims.settle(model.rules, await _facts(call, model.rules, target, person), target.claims)
+    settled = claims.settle(model.rules, await _facts(call, model.rules, target, person, planned), target.claims)
     facts = settled.facts
     result = scoring.score(model.rules, facts)
     choice = await _owner(call.tx, model, person.lead, facts, result, planned, lock=lock)
@@ -268,9 +271,15 @@ def _lead_patch(model: Model, result: Score, choice: Choice | None, lead: Mappin
     return patch
 
 
-async def _facts(call: Call, rules: ScoringModel, target: Target, person: Person) -> LeadFacts:
+async def _facts(call: Call, rules: ScoringModel, target: Target, person: Person, planned: Planned | None) -> LeadFacts:
     wanted = Wanted(person.lead, person.contact, target.as_of or call.now, past=target.as_of is not None)
-    (facts,) = await lead_facts.load(call.tx, [wanted], Needs.of([rules], provenance=True))
+    needs = Needs.of([rules], provenance=True)
+    at = planned.at if planned is not None and target.as_of is None else None
+    if at is not None:
+        needs = replace(needs, window=needs.window + (call.now - at))
+    (facts,) = await lead_facts.load(call.tx, [wanted], needs)
+    if at is not None:
+        facts = facts.as_old_as_at(at)
     changed = field_changes.diff(facts.contact.fields, target.patch(person.contact))
     if not changed:
         return facts

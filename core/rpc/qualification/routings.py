@@ -12,10 +12,12 @@ from core.domain.routing import lint
 from core.domain.routing.document import Routing
 from core.domain.routing.lint import Member
 from core.domain.routing.parse import compiled, with_lines
+from core.domain.workflow import own_kinds
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.store.organizations.members import MemberState, members
 from core.store.qualification import routing_leads, routings
+from core.store.records import record_schema
 from core.store.transaction import Transaction
 from dripstone.v1 import routing_pb2 as pb
 
@@ -26,7 +28,7 @@ async def publish_routing(request: pb.PublishRoutingRequest, call: Call) -> pb.R
     """Compile a routing and make it the newest version. Raises Invalid with everything that is wrong."""
     if not names.is_slug(request.routing_id):
         raise invalid("routing_id", "NOT_A_SLUG", "cannot be an id", _ID_HINT)
-    routing = compiled(request.source)
+    routing = compiled(request.source, own_kinds.of((await record_schema.of(call.tx)).custom_kinds))
     known = await _members(call.tx, routing)
     able = sorted(one.email for one in known.values() if not one.removed and one.role != "viewer")
     if problems := list(lint.members(routing, known, able)):
@@ -37,6 +39,7 @@ async def publish_routing(request: pb.PublishRoutingRequest, call: Call) -> pb.R
         title=routing.title,
         source=request.source,
         published_by=call.caller.principal_id,
+        own=routing.own,
     )
     return _message(row)
 

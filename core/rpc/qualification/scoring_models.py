@@ -13,18 +13,19 @@ from core.domain.nearest import did_you_mean
 from core.domain.qualification import lint
 from core.domain.qualification.model import ScoringModel
 from core.domain.qualification.parse import compiled
-from core.domain.workflow import source
-from core.domain.workflow.source_lines import SourceLines
+from core.domain.workflow import own_kinds, source
+from core.domain.workflow.own_kinds import OwnKinds
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.qualification.qualifying import model_row, unknown_model
+from core.rpc.workflows.workflows import problem_messages
 from core.store.organizations import members
 from core.store.qualification import qualification as store
 from core.store.qualification import routings
+from core.store.records import record_schema
 from core.store.transaction import Transaction
 from core.store.workflows import workflows
 from dripstone.v1 import qualification_pb2 as pb
-from dripstone.v1 import workflow_pb2
 
 _ID_HINT = "Use lower-case letters, digits, hyphens and underscores, at most 63, such as inbound-2026."
 
@@ -33,7 +34,7 @@ async def publish_scoring_model(request: pb.PublishScoringModelRequest, call: Ca
     """Compile a model and make it the newest version."""
     if not names.is_slug(request.model_id):
         raise invalid("model_id", "NOT_A_SLUG", "cannot be an id", _ID_HINT)
-    model = compiled(request.source)
+    model = compiled(request.source, await _own(call.tx))
     if problems := await _lookups(call.tx, model):
         raise Invalid(*problems)
     doubts = await _doubts(call.tx, request.source, model)
@@ -44,10 +45,11 @@ async def publish_scoring_model(request: pb.PublishScoringModelRequest, call: Ca
         source=request.source,
         document=source.parse(request.source),
         published_by=call.caller.principal_id,
+        own=model.own,
         activate=not request.keep_active_version,
     )
     message = await _message(call.tx, row)
-    message.warnings.extend(_problems(request.source, doubts))
+    message.warnings.extend(problem_messages(request.source, doubts))
     return message
 
 
@@ -95,7 +97,7 @@ async def activate_scoring_model(request: pb.ActivateScoringModelRequest, call: 
     if await store.get_model(call.tx, request.model_id, lock=True) is None:
         raise await unknown_model(call.tx, request.model_id)
     row = await model_row(call.tx, request.model_id, request.version)
-    if problems := await _lookups(call.tx, compiled(row.source)):
+    if problems := await _lookups(call.tx, compiled(row.source, own_kinds.from_json(row.own_kinds))):
         raise Invalid(*problems)  # what it refers to may have gone since it was published
     await store.activate(call.tx, request.model_id, request.version)
     return _version(row, active=True)
@@ -106,13 +108,17 @@ async def validate_scoring_model(
 ) -> pb.ValidateScoringModelResponse:
     """Return everything that is wrong with a document, or, where nothing is, what is doubtful."""
     try:
-        model = compiled(request.source)
+        model = compiled(request.source, await _own(call.tx))
     except Invalid as error:
-        return pb.ValidateScoringModelResponse(problems=_problems(request.source, error.violations))
+        return pb.ValidateScoringModelResponse(problems=problem_messages(request.source, error.violations))
     return pb.ValidateScoringModelResponse(
-        problems=_problems(request.source, await _lookups(call.tx, model)),
-        warnings=_problems(request.source, await _doubts(call.tx, request.source, model)),
+        problems=problem_messages(request.source, await _lookups(call.tx, model)),
+        warnings=problem_messages(request.source, await _doubts(call.tx, request.source, model)),
     )
+
+
+async def _own(tx: Transaction) -> OwnKinds:
+    return own_kinds.of((await record_schema.of(tx)).custom_kinds)
 
 
 async def _lookups(tx: Transaction, model: ScoringModel) -> list[Violation]:
@@ -130,7 +136,7 @@ async def _lookups(tx: Transaction, model: ScoringModel) -> list[Violation]:
 
 async def _doubts(tx: Transaction, text: str, model: ScoringModel) -> Sequence[Violation]:
     """Return what is doubtful about a model, by itself and by what the organization has."""
-    found = list(lint.warnings(text, await store.recent_event_names(tx)))
+    found = list(lint.warnings(text, await store.recent_event_names(tx), model.own))
     if model.routing is not None:
         there: Mapping[str, Any] = await members.active_by_email(tx, model.routing.members)
         for index, email in enumerate(model.routing.members):
@@ -139,20 +145,6 @@ async def _doubts(tx: Transaction, text: str, model: ScoringModel) -> Sequence[V
                 hint = did_you_mean(email, there, "Create the member, or take the address out.")
                 found.append(Violation(path, "UNKNOWN_MEMBER", message, hint))
     return found
-
-
-def _problems(text: str, violations: Sequence[Violation]) -> list[workflow_pb2.Problem]:
-    lines = SourceLines(text)
-    return [
-        workflow_pb2.Problem(
-            path=one.field,
-            reason=one.reason,
-            message=one.message,
-            hint=one.hint,
-            line=lines.line(one.field, one.message),
-        )
-        for one in violations
-    ]
 
 
 async def _message(tx: Transaction, row: Row[Any]) -> pb.ScoringModel:

@@ -21,6 +21,7 @@ from core.domain.records.export import Cursor, Exported
 from core.domain.records.schema import Schema
 from core.domain.records.values import instant_text
 from core.rpc.call import Call
+from core.rpc.records import exported_beside
 from core.store.organizations import organizations
 from core.store.organizations.members import members
 from core.store.records import identifiers, record_schema
@@ -133,8 +134,9 @@ async def _beginning(tx: Transaction, wanted: _Wanted) -> str:
     organization = await organizations.get(tx)
     m = members.c
     people = await tx.all(select(m.id, m.email, m.display_name).order_by(m.id))
+    defined = await exported_beside.definitions(tx, wanted.call, await record_schema.of(tx), wanted.types)
     about = {"id": organization.org_id, "display_name": organization.display_name, "timezone": organization.timezone}
-    return export.head(wanted.started_at, about, [row._asdict() for row in people])
+    return export.head(wanted.started_at, about, [row._asdict() for row in people], defined)
 
 
 def _one(record: Exported, wanted: _Wanted, *, first: bool) -> str:
@@ -162,6 +164,9 @@ async def _page(tx: Transaction, wanted: _Wanted, cursor: Cursor) -> list[Export
     found = [to_record(row) for row in rows]
     references = await identifiers.external_refs(tx, [record.id for record in found])
     history = await _history(tx, wanted, found) if wanted.with_changes else None
+    beside: dict[str, dict[str, Any]] = {}
+    if cursor.record_type == "contact" and wanted.format != pb.EXPORT_FORMAT_CSV:
+        beside = await exported_beside.of_contacts(tx, [record.id for record in found])
     return [
         Exported(
             record.type,
@@ -171,6 +176,7 @@ async def _page(tx: Transaction, wanted: _Wanted, cursor: Cursor) -> list[Export
             record.created_at,
             record.updated_at,
             None if history is None else history.get(record.id, []),
+            beside.get(record.id, {}),
         )
         for record in found
     ]

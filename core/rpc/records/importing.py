@@ -15,6 +15,8 @@ from core.domain.records import import_columns, import_files
 from core.domain.records.import_files import ReadFile
 from core.domain.records.schema import Schema, TypeSchema
 from core.engine import importing
+from core.rpc.admission import reach
+from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.store.records import imports, record_schema
@@ -167,6 +169,24 @@ async def start_import(request: pb.StartImportRequest, call: Call) -> pb.Import:
         raise ImportHasBadRows(import_id=import_.id, count=import_.bad_count)
     await importing.start(call.tx, import_)
     return _message(await _get(call.tx, import_.id))
+
+
+async def _rows_of_file(_call: Call, request: pb.CreateImportRequest) -> Reach:
+    """Return how many rows a file has; nobody knows it of one that cannot be read."""
+    read = _READERS.get(request.format)
+    try:
+        return Reach(len((await asyncio.to_thread(read, request.content, request.type)).rows) if read else None)
+    except Invalid:
+        return Reach(None)
+
+
+async def _rows_of_import(call: Call, request: pb.StartImportRequest) -> Reach:
+    import_ = await imports.get(call.tx, request.import_id)
+    return Reach(import_.row_count if import_ is not None else None)
+
+
+reach.register("RecordService.CreateImport", _rows_of_file)
+reach.register("RecordService.StartImport", _rows_of_import)
 
 
 async def cancel_import(request: pb.CancelImportRequest, call: Call) -> pb.Import:

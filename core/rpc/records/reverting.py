@@ -9,11 +9,14 @@ from sqlalchemy import Row
 
 from core.domain.control.plan import Item, Risk, Weighed
 from core.domain.errors import NotFound, TooMuchToRevert, invalid
+from core.rpc.admission import reach
+from core.rpc.admission.reach import Reach
 from core.rpc.approvals import plan_kinds
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp, to_value
 from core.rpc.records.deleting import end_enrollments
 from core.rpc.records.records import cause_of, change_message
+from core.store.merging.merging import lock_work
 from core.store.records import change_feed, reverting
 from core.store.records import record_schema as schemas
 from core.store.records.record_rows import Written
@@ -59,6 +62,7 @@ async def revert_changes(request: pb.RevertChangesRequest, call: Call) -> pb.Rev
         body = {"change_ids": sorted(named.change_ids), "cause": named.cause, "reason": request.reason}
         row = await plan_kinds.keep(call, "revert", weighed, body)
         return _answer(weighed.found, [], plan_id=row.id)
+    await _hold_work(call, record_ids[:MOST_RECORDS])
     found = await reverting.look(call.tx, named, record_ids[:MOST_RECORDS])
     done = await _write(call, found, cause_of(call, request.reason))
     more = len(record_ids) > MOST_RECORDS and bool(done)
@@ -76,6 +80,7 @@ async def _records(call: Call, named: Named) -> list[str]:
 async def _carry_out(request: pb.RevertChangesRequest, call: Call) -> pb.RevertChangesResponse:
     row = await plan_kinds.held(call, request.plan_id, "revert")
     done = await plan_kinds.carry_out(call, row)
+    call.tx.answer_is_final = done.applied  # asked again under its key after the approval, it is carried out
     cause = plan_kinds.cause(row.id)
     written: list[Written] = done.result or []
     return _answer(
@@ -91,8 +96,16 @@ async def _carry_out(request: pb.RevertChangesRequest, call: Call) -> pb.RevertC
 
 async def _weigh(call: Call, row: Row[Any]) -> Weighed:
     named = Named(frozenset(row.body["change_ids"]), row.body["cause"])
-    record_ids = await reverting.records_of(call.tx, named)
-    return await _weighed(call, named, record_ids[:MOST_RECORDS])
+    record_ids = (await reverting.records_of(call.tx, named))[:MOST_RECORDS]
+    await _hold_work(call, record_ids)
+    return await _weighed(call, named, record_ids)
+
+
+async def _hold_work(call: Call, record_ids: Sequence[str]) -> None:
+    """Hold what loops do for contacts that may go: before their records, which is the order of the loops."""
+    contacts = [one for one in record_ids if one.startswith("cnt_")]
+    if contacts:
+        await lock_work(call.tx, *contacts)
 
 
 async def _weighed(call: Call, named: Named, record_ids: Sequence[str]) -> Weighed:
@@ -120,7 +133,18 @@ async def _apply(call: Call, row: Row[Any], weighed: Weighed) -> list[Written]:
     return await _write(call, weighed.found, plan_kinds.cause(row.id))
 
 
-plan_kinds.register(plan_kinds.PlanKind("revert", "records:write", _weigh, _apply))
+async def _reach(call: Call, request: pb.RevertChangesRequest) -> Reach | None:
+    """Return what of a cause, or of single changes, would be taken back now."""
+    if request.plan_id:
+        return None
+    named = Named(frozenset(request.change_ids), request.cause)
+    return Reach.of([await reverting.extent(call.tx, named)], len(await reverting.records_of(call.tx, named)))
+
+
+reach.register("RecordService.RevertChanges", _reach)
+plan_kinds.register(
+    plan_kinds.PlanKind("revert", "records:write", _weigh, _apply, method="RecordService.RevertChanges")
+)
 
 
 async def _write(call: Call, found: Sequence[Reverting], cause: str) -> list[Written]:

@@ -6,14 +6,16 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Row, and_, or_, select, update
+from sqlalchemy import Row, and_, or_, select, text, update
 
 from core import ids
-from core.domain.messaging import addresses
+from core.domain import names
+from core.domain.effects import Emit
 from core.domain.records import identity, words
 from core.domain.records.changes import Change
 from core.domain.records.identity import Identifier
 from core.store.erasing import erasing_search, erasures
+from core.store.erasing.erased_people import CHANNELS, channel_of
 from core.store.erasing.erasing_places import PLACES, Link, Place
 from core.store.filtering import JsonPath, json_text
 from core.store.merging import merges
@@ -24,19 +26,23 @@ from core.store.metadata import metadata
 from core.store.records import identifiers, record_search
 from core.store.records.record_rows import Draft, record_changes, records, save, to_record
 from core.store.transaction import Transaction
+from core.store.webhooks import deliveries as telling
+from core.store.webhooks.deliveries import Emission
 from core.store.webhooks.delivery_tables import deliveries
+from core.store.webhooks.endpoints import endpoints
 from core.store.workflows.enrollments import enrollments
 
 _AT_ONCE = 500
 """Ids in one statement."""
+
+_WAITING = text("state = 'pending' AND contact_id <> ''")
+"""As in the index by contact."""
 
 _HANGS = ("lead", "activity", "note", "task")
 """Types of records that are the person's own where they name the person."""
 
 _OF_LEADS = ("activity", "note", "task")
 """Types of records that are the person's own where they name nobody, but a lead of theirs."""
-
-_CHANNELS = {"email": addresses.EMAIL, "phone": "sms"}
 
 
 @dataclass(slots=True)
@@ -46,7 +52,7 @@ class Person:
     ids: dict[Link, list[str]]
     """What is theirs, by kind."""
     known: set[tuple[str, str]] = field(default_factory=set)
-    """Addresses, as `(channel, address)`."""
+    """Addresses, as `(channel, address)`, and ids that name nobody else."""
     words: set[str] = field(default_factory=set)
     """Texts that are theirs alone: addresses and numbers, as they were written."""
     names: set[str] = field(default_factory=set)
@@ -78,6 +84,9 @@ async def erase(tx: Transaction, contact_id: str, *, reason: str, actor: str) ->
         "search": erasing_search.begin(person.words, person.names, person.ids["record"], erasure_id, actor),
     }
     await erasures.add(tx, row)
+    told = {"record_id": contact_id, "erasure_id": erasure_id, "actor": actor}
+    event = Emit(names.derive("msg", tx.now, erasure_id), erasing_search.TOLD, told)
+    await telling.emit(tx, [Emission(tx.org_id, event)])
     return erasure_id
 
 
@@ -94,8 +103,10 @@ async def _learn(tx: Transaction, contact_id: str) -> Person:
     e = enrollments.c
     person.ids["enrollment"] = await _ids(tx, select(e.id).where(e.contact_id.in_(contacts)))
     d = deliveries.c
-    # What belongs to no enrollment has an empty id there, so that one is never asked for.
-    which = [d.contact_id.in_(contacts), *(d.enrollment_id.in_(some) for some in _portions(person.ids["enrollment"]))]
+    # What belongs to no enrollment has an empty id there, so that one is never asked for. Of what goes to endpoints in
+    # order only what waits is, for it must not be sent: what was sent is found by its payload.
+    waiting = and_(d.endpoint_id.in_(await _ids(tx, select(endpoints.c.id))), d.contact_id.in_(contacts), _WAITING)
+    which = [waiting, *(d.enrollment_id.in_(some) for some in _portions(person.ids["enrollment"]))]
     theirs = {row.id: row.message_id for one in which for row in await tx.all(select(d.id, d.message_id).where(one))}
     person.ids["delivery"], person.ids["message"] = sorted(theirs), sorted(set(theirs.values()))
     m = merge_table.c
@@ -122,8 +133,10 @@ async def _addresses(tx: Transaction, person: Person, rows: Sequence[Row[Any]]) 
     """Collect every address that the person has or had, and their names."""
     contacts = person.ids["contact"]
     told: list[tuple[str, Any]] = [(name, row.fields.get(name)) for row in rows for name in ("email", "phone")]
-    for record_id, found in (await identifiers.of_records(tx, contacts)).items():
-        told += [(kind, value) for kind, value in found if record_id and kind in _CHANNELS]
+    for found in (await identifiers.of_records(tx, contacts)).values():
+        told += [(kind, value) for kind, value in found if kind in CHANNELS]
+        ids_told = {(channel_of(kind), value) for kind, value in found if kind not in CHANNELS}
+        person.known |= {one for one in ids_told if one[0]}
     c = record_changes.c
     earlier = await tx.all(
         select(c.field, c.old_value, c.new_value).where(
@@ -133,15 +146,15 @@ async def _addresses(tx: Transaction, person: Person, rows: Sequence[Row[Any]]) 
     told += [(row.field, value) for row in earlier for value in (row.old_value, row.new_value)]
     o = outgoing_messages.c
     sent = await tx.all(select(o.channel, o.recipient).where(o.contact_id.in_(contacts), o.recipient != "").distinct())
-    kinds = {channel: kind for kind, channel in _CHANNELS.items()}
-    addresses_told = {(kind, value) for kind, value in told if kind in _CHANNELS and isinstance(value, str) and value}
+    kinds = {channel: kind for kind, channel in CHANNELS.items()}
+    addresses_told = {(kind, value) for kind, value in told if kind in CHANNELS and isinstance(value, str) and value}
     addresses_told |= {(kinds.get(row.channel, row.channel), row.recipient) for row in sent}
     others = await _of_others(tx, addresses_told, frozenset(person.ids["record"]))
     for kind, value in addresses_told:
         normal = _normal(kind, value)
         if normal not in others:
             person.words |= {value, normal[1]}
-            person.known.add((_CHANNELS.get(kind, kind), value))
+            person.known.add((CHANNELS.get(kind, kind), value))
     firsts, lasts = (
         {row.fields.get(name) for row in rows}
         | {value for row in earlier if row.field == name for value in (row.old_value, row.new_value)}
@@ -151,7 +164,7 @@ async def _addresses(tx: Transaction, person: Person, rows: Sequence[Row[Any]]) 
 
 
 def _normal(kind: str, value: str) -> Identifier:
-    found = identity.normalise(kind, value) if kind in _CHANNELS else None
+    found = identity.normalise(kind, value) if kind in CHANNELS else None
     return found or (kind, value.strip())
 
 
@@ -160,16 +173,16 @@ async def _of_others(tx: Transaction, told: Iterable[tuple[str, str]], own: Coll
 
     They are no longer, or not alone, the person's: they stay where they are, and can be written to.
     """
-    wanted = {_normal(kind, value) for kind, value in told if kind in _CHANNELS}
+    wanted = {_normal(kind, value) for kind, value in told if kind in CHANNELS}
     asked = sorted({one.text for _, value in wanted for one in words.asked(value)[:1]})
     w, c = record_search.record_words.c, records.c
     found: set[Identifier] = set()
     for some in _portions(asked):
-        having = select(w.record_id.label("id")).where(w.word.in_(some), w.field.in_(tuple(_CHANNELS))).distinct()
+        having = select(w.record_id.label("id")).where(w.word.in_(some), w.field.in_(tuple(CHANNELS))).distinct()
         ids_of_others = [one for one in await _ids(tx, having) if one not in own]
         for part in _portions(ids_of_others):
             for row in await tx.all(select(c.fields).where(c.id.in_(part), c.deleted_at.is_(None))):
-                has = ((kind, row.fields.get(kind)) for kind in _CHANNELS)
+                has = ((kind, row.fields.get(kind)) for kind in CHANNELS)
                 found |= {_normal(kind, value) for kind, value in has if isinstance(value, str)} & wanted
     return found
 
@@ -194,9 +207,12 @@ async def _blank(tx: Transaction, place: Place, person: Person) -> None:
     table = metadata.tables.get(place.table)
     if table is None:
         return
+    which = [table.c[name] == value for name, value in place.only.items()]
+    for name, other in place.before.items():
+        which.append(table.c[name].in_(await _ids(tx, select(metadata.tables[other].c.id))))
     for column, link in place.links.items():
         for some in _portions(person.ids.get(link, [])):
-            touched = await erasing_search.blank(tx, table, place, table.c[column].in_(some))
+            touched = await erasing_search.blank(tx, table, place, and_(*which, table.c[column].in_(some)))
             person.counts[place.table] = person.counts.get(place.table, 0) + touched
 
 

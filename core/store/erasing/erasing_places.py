@@ -24,7 +24,8 @@ class Place:
 
     table: str
     links: Mapping[str, Link] = field(default_factory=dict)
-    """Column to what it is the id of: such rows are the person's."""
+    """Column to what it is the id of: such rows are the person's. An index is searched for them, with the columns below
+    before it, for the person's locks are held meanwhile."""
     blanks: Mapping[str, Any] = field(default_factory=dict)
     """Column to what it says afterwards."""
     goes: bool = False
@@ -35,6 +36,12 @@ class Place:
     """A row that mentions the person is not theirs: only the words that name them are taken out of it."""
     by_name: bool = False
     """Their full name is searched for as well; what has nothing else of them keeps what it says, without the name."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """Column that stands before it in the index, to the table of the few ids that it has."""
+    only: Mapping[str, str] = field(default_factory=dict)
+    """The same, to the one value that such rows have."""
+    sliced: tuple[str, ...] = ()
+    """Columns with the ids of records that no index serves: rows with the person's are found as mentions are."""
 
 
 def _place(table: str, links: Mapping[str, Link], blanks: Mapping[str, Any], *searched: str) -> Place:
@@ -56,12 +63,12 @@ PLACES: tuple[Place, ...] = (
     ),
     _gone("record_identifiers", {"record_id": "record"}),
     _gone("record_unique_values", {"record_id": "record"}),
-    _gone("record_words", {"record_id": "record"}),
+    _gone("record_words", {}),  # they go as the tombstones are saved
     _gone("identity_conflicts", {"chosen_id": "record", "other_id": "record"}, "value"),
     _gone("duplicate_pairs", {"first_id": "record", "second_id": "record"}, "reasons"),
     _gone("duplicate_keys", {"record_id": "record"}),
-    _gone("sync_links", {"record_id": "record"}),
-    _gone("sync_items", {"record_id": "record"}, "error", "conflicts"),
+    Place("sync_links", {"record_id": "record"}, before={"connection_id": "connections"}, goes=True),
+    Place("sync_items", sliced=("record_id",), goes=True, searched=("error", "conflicts")),
     _gone("list_members", {"contact_id": "contact"}),
     _gone("consents", {"contact_id": "contact"}),
     _place("consent_changes", {"contact_id": "contact"}, {"reason": "", "cause": ""}, "reason"),
@@ -97,9 +104,15 @@ PLACES: tuple[Place, ...] = (
         "inputs",
         "reason",
     ),
-    _gone("entry_refusals", {"contact_id": "contact"}, "inputs", "message"),
+    Place(
+        "entry_refusals",
+        {"contact_id": "contact"},
+        before={"workflow_id": "workflows"},
+        goes=True,
+        searched=("inputs", "message"),
+    ),
     _place("assignments", {"lead_id": "record"}, {"reason": "", "seen": {}}, "reason", "seen"),
-    _place("dead_letters", {"contact_id": "contact"}, {"reason": ERASED}, "reason"),
+    _place("dead_letters", {"enrollment_id": "enrollment"}, {"reason": ERASED}, "reason"),
     _place(
         "outgoing_messages",
         {"contact_id": "contact"},
@@ -112,38 +125,42 @@ PLACES: tuple[Place, ...] = (
     Place("messages", {"id": "message"}, goes=True, searched=("payload",), by_name=True),
     Place("deliveries", {"id": "delivery"}, {"payload": None}, searched=("payload",), by_name=True),
     _place("delivery_attempts", {"delivery_id": "delivery"}, {"response": "", "error": ""}, "response", "error"),
-    _place("executions", {"contact_id": "contact"}, {"input": {}}, "input"),
+    Place("executions", blanks={"input": {}}, sliced=("contact_id",), searched=("input",)),
     _place(
         "agent_tasks",
-        {"contact_id": "contact"},
+        {"enrollment_id": "enrollment"},
         {"title": ERASED, "instructions": "", "input": {}, "output": None},
         "title",
         "instructions",
         "input",
         "output",
     ),
-    _place(
+    Place(
         "approvals",
         {"subject_id": "enrollment"},
         {"title": ERASED, "details": {}, "comment": ""},
-        "title",
-        "details",
-        "comment",
+        only={"subject_kind": "step"},
+        searched=("title", "details", "comment"),
     ),
     _place("approval_votes", {}, {"comment": ""}, "comment"),
     # A plan that lost what it was about cannot be weighed again: it is stale.
     _place("plans", {}, {"title": ERASED, "body": {}, "hash": ERASED}, "title", "body"),
-    _place("plan_items", {"record_id": "record"}, {"title": ERASED, "changes": []}, "title", "changes"),
+    Place(
+        "plan_items",
+        blanks={"title": ERASED, "changes": []},
+        sliced=("record_id",),
+        searched=("title", "changes"),
+    ),
     _place("merges", {}, {"conflicts": []}, "conflicts"),
     _gone("merge_moves", {"merge_id": "merge"}, "row_key", "before", "after"),
-    _place(
+    Place(
         "import_rows",
-        {"record_id": "record"},
-        {"said": None, "key": "", "source_id": "", "faults": []},
-        "said",
-        "key",
-        "faults",
+        blanks={"said": None, "key": "", "source_id": "", "faults": []},
+        sliced=("record_id",),
+        searched=("said", "key", "faults"),
     ),
+    _place("suppressions", {}, {"address": "", "contact_id": ""}, "address"),  # those that were lifted; see erasing
+    Place("erasures", searched=("reason",), replaced=True),
     Place("idempotency_keys", blanks={"reply": None}, searched=("reply",), by_name=True),
 )
 
@@ -191,9 +208,7 @@ NOTHING: Mapping[str, str] = {
     "step_outcomes": "counts",
     "step_statistics": "counts",
     "unsubscribe_secrets": "secrets",
-    "suppressions": "hashes; what they say of the person is forgotten apart",
     "imports": "counts and names of columns; members of the organization",
     "duplicate_searches": "cursors",
-    "erasures": "ids, and until it is complete what is looked for",
 }
 """Tables that keep nothing of the people who are contacts, and what they keep."""

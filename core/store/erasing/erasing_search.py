@@ -32,8 +32,21 @@ TOMBSTONE = ("deleted", "erased")
 _OF_THEIR_OWNERS = ("email", "phone", "domain")
 """Fields of a record that stands: what is the person's alone is in none of them."""
 
+TOLD = "contact.erased"
+"""The event that tells endpoints of it: it names the person's record, and stays."""
+
+MOST_IDS = 20_000
+"""Records of one person by whose ids anything is looked for; a statement has no more room."""
+
+IDS_AT_ONCE = 100
+"""Ids of the person's records that one slice looks for."""
+
+_TOLD_BY_ID = ("messages", "deliveries")
+"""What tells endpoints of the person's records tells their fields, too."""
+
 Search = Mapping[str, Any]
-"""`words` and `names` looked for, `ids` of the person's records, the `place` looked at and how far, `after`.
+"""`words` and `names` looked for, `ids` of the person's records and from which of them on, `first_id`; the `place`
+looked at and how far, `after`.
 
 `by` is who writes what is changed in records, `cause` why.
 """
@@ -46,7 +59,8 @@ def begin(
     return {
         "words": sorted({word for word in words if len(word) >= _SHORTEST}),
         "names": sorted({name for name in names if len(name) >= _SHORTEST}),
-        "ids": list(record_ids[:100]),
+        "ids": list(record_ids[:MOST_IDS]),
+        "first_id": 0,
         "place": 0,
         "after": "",
         "by": actor,
@@ -83,7 +97,10 @@ async def carry_on(tx: Transaction, search: Search) -> dict[str, Any] | None:
         within.append(key > after)
     await _slice(tx, place, table, search, within)
     if upper is None:
-        return {**search, "place": number + 1, "after": ""}
+        first = search.get("first_id", 0) + IDS_AT_ONCE
+        if place.table in _TOLD_BY_ID and first < len(search["ids"]):
+            return {**search, "first_id": first, "after": ""}
+        return {**search, "place": number + 1, "first_id": 0, "after": ""}
     return {**search, "after": upper}
 
 
@@ -98,21 +115,29 @@ async def _slice(
     tx: Transaction, place: Place, table: Table, search: Search, within: Sequence[ColumnElement[bool]]
 ) -> None:
     sure: list[str] = list(search["words"])
-    if place.table in ("messages", "deliveries"):
-        sure += search["ids"]  # what tells endpoints of the person tells their fields, too
+    if place.table in _TOLD_BY_ID:
+        first = search.get("first_id", 0)
+        sure += search["ids"][first : first + IDS_AT_ONCE]
     words = [*sure, *(search["names"] if place.replaced or place.by_name else ())]
     columns = [table.c[name] for name in place.searched if name in table.c]
-    if not words or not columns:
+    theirs = [table.c[name] for name in place.sliced]
+    if not words and not theirs:
         return
-    which = and_(*within, or_(*(_mentions(tx, column, word) for column in columns for word in words)))
+    if place.table in _TOLD_BY_ID:
+        within = [*within, table.c.event_type != TOLD]
+    own_rows = (column.in_(search["ids"]) for column in theirs)
+    which = and_(*within, or_(*own_rows, *(_mentions(tx, column, word) for column in columns for word in words)))
     key = [column for column in table.primary_key.columns if column.name != "org_id"]
-    pattern = _pattern(words)
-    for row in await tx.all(select(*key, *columns).where(which).with_for_update()):
-        found = [column for column in columns if _is_told(column, row._mapping[column], pattern)]
-        if not found:
+    pattern, ids = _pattern(words), frozenset(search["ids"])
+    for row in await tx.all(select(*key, *columns, *theirs).where(which).with_for_update()):
+        found = [column for column in columns if words and _is_told(column, row._mapping[column], pattern)]
+        is_theirs = any(row._mapping[column] in ids for column in theirs)
+        if not found and not is_theirs:
             continue
         own = and_(*(column == row._mapping[column] for column in key))
-        if place.by_name and not any(_is_in(row._mapping[column], sure) for column in found):
+        if is_theirs:
+            await blank(tx, table, place, own)
+        elif place.by_name and not any(_is_in(row._mapping[column], sure) for column in found):
             # Another of that name may be meant: what was said of them stays, without the name.
             hidden = {column.name: _nameless(row._mapping[column], search["names"]) for column in found}
             await tx.run(update(table).where(own).values(hidden))

@@ -168,19 +168,19 @@ async def _history(tx: Transaction, ids: Sequence[str], wanted: Sequence[Wanted]
 
 
 async def newest_lead_then(tx: Transaction, contact_id: str, as_of: datetime) -> Record | None:
-    """Return the newest lead that a contact had by an instant, or None."""
-    rows = await tx.all(
-        select(records)
-        .where(
-            records.c.type == "lead",
-            records.c.contact_id == contact_id,
-            records.c.deleted_at.is_(None),
-            records.c.created_at <= as_of,
-        )
-        .order_by(records.c.id.desc())
-        .limit(1)
-    )
-    return to_record(rows[0]) if rows else None
+    """Return the newest lead that a contact had at an instant, whosever it is now, or None."""
+    circle = sorted(await past_events.circle(tx, contact_id, as_of))
+    c = records.c
+    which = (c.type == "lead", c.contact_id.in_(circle), c.created_at <= as_of)
+    rows = await tx.all(select(records).where(*which).order_by(c.id.desc()).limit(AT_ONCE))
+    wanted = [Wanted(to_record(row), None, as_of, past=True) for row in rows]
+    history = await _history(tx, [row.id for row in rows], wanted, Needs(frozenset(), timedelta()))
+    for row, one in zip(rows, wanted, strict=True):
+        assert one.lead is not None
+        then = history.then(one.lead, one, row.deleted_at is not None)
+        if then.id and then.fields.get("contact_id") == contact_id:
+            return one.lead
+    return None
 
 
 async def leads_with_contacts(tx: Transaction, lead_rows: Iterable[Record]) -> list[tuple[Record, Record | None]]:

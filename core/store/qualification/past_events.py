@@ -64,6 +64,11 @@ async def of_contacts(
     return [tuple(sorted(events, key=lambda one: one.id)[-MOST_EVENTS:]) for events in gathered]
 
 
+async def circle(tx: Transaction, contact_id: str, as_of: datetime) -> set[str]:
+    """Return the contacts that may have now what was this one's at an instant: merges since may have moved it."""
+    return (await _moved(tx, [(contact_id, as_of)])).circle(contact_id)
+
+
 async def _read(
     tx: Transaction,
     wanted: Sequence[tuple[str, datetime]],

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Column, Index, Integer, Row, Table, select, text, update
 
 from core.domain import names
+from core.domain.workflow import own_kinds
+from core.domain.workflow.own_kinds import OwnKinds
 from core.store import paging
 from core.store.events.events import CHANGE_OF_RECORD, events
 from core.store.metadata import Instant, Json, Name, metadata, org_id
@@ -37,6 +39,8 @@ scoring_model_versions = Table(
     Column("title", Name, nullable=False),
     Column("source", Name, nullable=False),
     Column("document", Json, nullable=False),
+    # The kinds of own fields it was checked with, by whole name: what is defined later changes nothing.
+    Column("own_kinds", Json, nullable=False),
     Column("published_by", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
@@ -61,6 +65,7 @@ async def publish(
     source: str,
     document: Mapping[str, Any],
     published_by: str,
+    own: OwnKinds = own_kinds.NONE,
     activate: bool = True,
 ) -> Row[Any]:
     """Add the next version of a model and return it; of two at once, one waits and gets the later number.
@@ -83,6 +88,7 @@ async def publish(
         "title": title,
         "source": source,
         "document": document,
+        "own_kinds": own_kinds.as_json(own),
         "published_by": published_by,
         "created_at": tx.now,
     }

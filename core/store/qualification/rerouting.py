@@ -17,7 +17,7 @@ from core.store.database import Database
 from core.store.qualification import assignments, routing_leads, routings
 from core.store.qualification.assignments import AssignmentState
 from core.store.qualification.routing_leads import Why
-from core.store.records import records
+from core.store.records.records import Record
 from core.store.transaction import Transaction
 from core.store.webhooks import deliveries
 from core.store.webhooks.deliveries import Emission
@@ -52,7 +52,7 @@ async def look_after(tx: Transaction, assignment_id: str) -> None:
     row = await assignments.get(tx, assignment_id, lock=True)
     if row is None or row.check_at is None or row.check_at > tx.now:
         return
-    lead = await records.get(tx, row.lead_id)
+    lead = await _lead(tx, row.lead_id)
     if lead is None or lead.fields.get("owner_id") != row.member_id or _is_closed(lead.fields.get("status")):
         # Somebody else has it by now, or it is settled: nobody is late.
         await assignments.end(tx, row.id, AssignmentState.REPLACED)
@@ -69,6 +69,14 @@ async def look_after(tx: Transaction, assignment_id: str) -> None:
     await audit.by_system(tx, tx.org_id, "EscalateLead", subject_id=row.lead_id, summary=said, cause=why.cause)
     late = "nobody else could take it" if row.reroutes_left > 0 else "the owner did not respond in time"
     await deliveries.emit(tx, [_overdue(tx, row, late)])
+
+
+async def _lead(tx: Transaction, lead_id: str) -> Record | None:
+    """Return a lead that is held, with its contact: whoever gives it to somebody by hand meanwhile is heeded."""
+    try:
+        return (await routing_leads.lead_of(tx, lead_id, lock=True))[0]
+    except NotFound:
+        return None
 
 
 def _is_closed(status: Any) -> bool:

@@ -24,6 +24,7 @@ from core.domain.routing.decide import Decision, respond_by
 from core.domain.routing.document import Routing
 from core.domain.routing.parse import compiled
 from core.domain.routing.sight import Person, Sight
+from core.domain.workflow import own_kinds
 from core.domain.workflow.zones import DEFAULT
 from core.store.qualification import assignments, routing_sight, routings
 from core.store.qualification.assignments import AssignmentState
@@ -48,6 +49,8 @@ class Routed:
     version: int
     seen: Seen
     decision: Decision
+    asked: frozenset[str] = frozenset()
+    """Members whom the rules looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ async def load(tx: Transaction, routing_id: str) -> tuple[int, Routing]:
     row = await routings.get_version(tx, routing_id)
     if row is None:
         raise await unknown(tx, routing_id)
-    return row.version, compiled(row.source)
+    return row.version, compiled(row.source, own_kinds.from_json(row.own_kinds))
 
 
 async def unknown(tx: Transaction, routing_id: str) -> RoutingNotFound:
@@ -89,17 +92,18 @@ def due(routed: Routed) -> datetime | None:
 
 async def lead_of(tx: Transaction, lead_id: str, *, lock: bool = False) -> tuple[Record, Record | None]:
     """Return a lead and its contact; `lock` holds both. Raises NotFound."""
-    lead = await _record(tx, lead_id, lock=lock)
+    lead = await records.get(tx, lead_id)
+    if lead is not None and lock:
+        # In one statement, in the order in which everybody holds them: the contact, then the lead.
+        there = await records.hold(tx, [(tx.org_id, one) for one in (lead.contact_id, lead_id) if one])
+        lead = there.get((tx.org_id, lead_id))
     if lead is None or lead.type != "lead":
         raise NotFound(kind="lead", id=lead_id)
-    contact = await _record(tx, lead.contact_id or "", lock=lock) if lead.contact_id else None
-    return lead, contact
-
-
-async def _record(tx: Transaction, record_id: str, *, lock: bool) -> Record | None:
-    if not lock:
-        return await records.get(tx, record_id)
-    return (await records.hold(tx, [(tx.org_id, record_id)])).get((tx.org_id, record_id))
+    if not lead.contact_id:
+        return lead, None
+    if lock and (tx.org_id, lead.contact_id) in there:
+        return lead, there[tx.org_id, lead.contact_id]
+    return lead, await records.get(tx, lead.contact_id)
 
 
 async def consider(
@@ -115,7 +119,8 @@ async def consider(
     version, routing = await load(tx, routing_id)
     extra = [also] if also else []
     seen = await routing_sight.see(tx, routing_id, routing, contact, lead, excluded or {}, extra)
-    return Routed(routing_id, version, seen, deciding.decide(routing, seen.sight))
+    decision = deciding.decide(routing, seen.sight)
+    return Routed(routing_id, version, seen, decision, deciding.asked(routing, seen.sight, decision))
 
 
 async def propose(
@@ -197,6 +202,8 @@ async def _write(
     decision, sight = routed.decision, routed.seen.sight
     person, rule = decision.person, decision.rule
     assert person is not None, "somebody gets it"
+    # Kept for good: only what the decision follows from.
+    sight = replace(sight, people=tuple(one for one in sight.people if one.id in routed.asked or one.id == person.id))
     sla = rule.sla if rule is not None else None
     respond = due(routed)
     if rule is not None and decision.turns is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Row, or_, select
 
 from core.domain.enrollment import RecordFacts
+from core.domain.records import words
 from core.domain.records.duplicates import domain_of
 from core.domain.routing import environment
 from core.domain.routing.availability import Availability
@@ -20,8 +21,8 @@ from core.store.organizations.members import MemberState, members
 from core.store.organizations.organizations import organizations
 from core.store.qualification import availability, routings
 from core.store.records import records
-from core.store.records.identifiers import record_identifiers
 from core.store.records.record_rows import records as rows
+from core.store.records.record_search import record_words
 from core.store.transaction import Transaction
 
 MOST_PEOPLE = 1_000
@@ -52,7 +53,7 @@ async def see(
     company = await _company(tx, contact) if routing.reads_company else None
     account = await _account(tx, routing, contact, company)
     owner = next((account[match] for match in MATCHES if match in account), "")
-    unmet, territory = judged(routing, environment.values(contact, lead, company, owner))
+    unmet, territory = judged(routing, environment.values(contact, lead, company, owner, routing.own))
     wanted = {*routing.names, *account.values(), *also}
     found = await _members(tx, wanted, everybody=routing.has_teams)
     people, zones = await describe(tx, found, lead.id if lead is not None else "")
@@ -89,8 +90,8 @@ def _person(row: Row[Any], said: Availability, now: datetime, zone: Zone, today:
     absence = said.absence(now)
     away = ""
     if absence is not None:
-        why = f" ({absence.reason})" if absence.reason else ""
-        away = f"is out of office until {zone.local(absence.end):%Y-%m-%d %H:%M}{why}"
+        # Without the reason, which may be of the person's health: everybody who reads assignments is told this.
+        away = f"is out of office until {zone.local(absence.end):%Y-%m-%d %H:%M}"
     return Person(
         id=row.id,
         email=row.email,
@@ -141,17 +142,19 @@ def _owners() -> Any:
 
 
 async def _owner_at(tx: Transaction, domain: str, contact_id: str) -> str:
-    """Return who owns the newest owned contact with an address of a domain."""
-    i = record_identifiers.c
-    pattern = "%@" + domain.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    there = select(i.record_id).where(
-        i.record_type == "contact", i.kind == "email", i.value.like(pattern, escape="\\"), i.record_id != contact_id
-    )
-    same = [row.record_id for row in await tx.all(there.order_by(i.record_id.desc()).limit(_MOST_OF_A_DOMAIN))]
+    """Return who owns the newest owned contact with an address of a domain.
+
+    The domain is one of the words by which records are found: no other contact is looked at.
+    """
+    w = record_words.c
+    word = max(words.of_text(domain), key=len, default="")
+    there = select(w.record_id).where(w.word == word, w.field == "email", w.record_id != contact_id)
+    same = [row.record_id for row in await tx.all(there.order_by(w.record_id.desc()).limit(_MOST_OF_A_DOMAIN))]
     if not same:
         return ""
-    row = await tx.first(_owners().where(rows.c.id.in_(same)).order_by(rows.c.id.desc()).limit(1))
-    return "" if row is None else str(row.owner_id)
+    which = (rows.c.id.in_(same), rows.c.type == "contact")
+    found = await tx.all(_owners().add_columns(rows.c.fields).where(*which).order_by(rows.c.id.desc()))
+    return next((str(row.owner_id) for row in found if domain_of(row.fields.get("email")) == domain), "")
 
 
 async def members_named(tx: Transaction, names: Iterable[str]) -> list[Row[Any]]:

@@ -10,6 +10,8 @@ from sqlalchemy import Column, Index, Integer, Row, Table, select, update
 from core.domain import names
 from core.domain.routing import turns as turning
 from core.domain.routing.turns import Turns
+from core.domain.workflow import own_kinds
+from core.domain.workflow.own_kinds import OwnKinds
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.paging import page
 from core.store.transaction import Transaction
@@ -35,6 +37,8 @@ routing_versions = Table(
     Column("version", Integer, primary_key=True),
     Column("title", Name, nullable=False),
     Column("source", Name, nullable=False),
+    # The kinds of own fields it was checked with, by whole name: what is defined later changes nothing.
+    Column("own_kinds", Json, nullable=False),
     Column("published_by", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
 )
@@ -65,7 +69,9 @@ async def hold(tx: Transaction) -> None:
     await tx.first(select(routing_turns.c.rule_id).where(held).with_for_update())
 
 
-async def publish(tx: Transaction, routing_id: str, *, title: str, source: str, published_by: str) -> Row[Any]:
+async def publish(
+    tx: Transaction, routing_id: str, *, title: str, source: str, published_by: str, own: OwnKinds = own_kinds.NONE
+) -> Row[Any]:
     """Add the next version of a routing and return it; of two at once, one waits and gets the later number."""
     fresh = {"title": title, "newest_version": 0, "published": f"{routing_id}#0", "updated_at": tx.now}
     await tx.insert(routings, [{"id": routing_id, **fresh}], on_conflict="ignore")
@@ -76,6 +82,7 @@ async def publish(tx: Transaction, routing_id: str, *, title: str, source: str, 
     changed = {"title": title, "newest_version": version, "published": published, "updated_at": tx.now}
     await tx.run(update(routings).where(routings.c.id == routing_id).values(changed))
     about = {"title": title, "source": source, "published_by": published_by, "created_at": tx.now}
+    about["own_kinds"] = own_kinds.as_json(own)
     await tx.insert(routing_versions, [{"routing_id": routing_id, "version": version, **about}])
     found = await get_version(tx, routing_id, version)
     assert found is not None, "it was just written"

@@ -14,6 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain.errors import invalid
 from core.store import paging
+from core.store.records import causes
 from core.store.records.record_rows import record_changes, records
 from core.store.transaction import Transaction
 
@@ -38,10 +39,12 @@ async def page(
     if record_id:
         statement = statement.where(c.record_id == record_id)
     if cause:
-        statement = statement.where(c.cause == cause)
+        statement = statement.where(c.cause == cause, await causes.where(tx, cause))
     if tx.dialect == "postgresql":
         statement = statement.where(c.place < _SETTLED)
-    rows = await tx.all(statement.order_by(c.place, c.id).limit(paging.page_size(size)))
+    # What one cause did is found by it and then put in order; in order, all of the history would be walked through.
+    place = c.place + 0 if cause else c.place
+    rows = await tx.all(statement.order_by(place, c.id).limit(paging.page_size(size)))
     if rows:
         return rows, paging.encode_token(f"{rows[-1].place}:{rows[-1].id}", list_name)
     return rows, token or paging.encode_token("-1:", list_name)

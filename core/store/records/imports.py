@@ -19,7 +19,7 @@ from core.store.metadata import Instant, Json, Name, metadata, org_id, write_jso
 from core.store.transaction import Transaction, rows_of_json
 
 KEPT_FOR = timedelta(days=7)
-"""How long after the end of an import what its rows say is kept."""
+"""How long what its rows say is kept once an import has ended, or waits for somebody to start it or go on."""
 
 _LOOKED_AT = 20
 _FORGOTTEN_AT_ONCE = 20
@@ -68,7 +68,7 @@ COUNTED: Mapping[str, str] = {
 """Outcome to the count it goes into: a row that is not taken is a bad one."""
 
 _UNDER_WAY = text("state IN ('checking', 'running')")
-_WITH_VALUES = text("ended_at IS NOT NULL AND forgotten_at IS NULL")
+_WITH_VALUES = text("forgotten_at IS NULL AND state NOT IN ('checking', 'running')")
 
 imports = Table(
     "imports",
@@ -76,6 +76,7 @@ imports = Table(
     org_id(),
     Column("id", Name, primary_key=True),
     Column("state", Name, nullable=False),
+    Column("state_since", Instant, nullable=False),
     # Of all rows; empty where rows say their own.
     Column("record_type", Name, nullable=False),
     Column("match_by", Name, nullable=False),
@@ -106,7 +107,7 @@ imports = Table(
     Column("ended_at", Instant),
     Column("forgotten_at", Instant),
     Index("imports_under_way", "created_at", sqlite_where=_UNDER_WAY, postgresql_where=_UNDER_WAY),
-    Index("imports_with_values", "ended_at", sqlite_where=_WITH_VALUES, postgresql_where=_WITH_VALUES),
+    Index("imports_with_values", "state_since", sqlite_where=_WITH_VALUES, postgresql_where=_WITH_VALUES),
 )
 
 import_rows = Table(
@@ -189,10 +190,8 @@ class JudgedRow:
 async def create(tx: Transaction, row: Mapping[str, Any], rows: Sequence[NewRow]) -> None:
     """Write an import that is to be checked, with its rows."""
     counts = dict.fromkeys(("done_count", "created_count", "updated_count", "unchanged_count", "bad_count"), 0)
-    await tx.insert(
-        imports,
-        [{"state": ImportState.CHECKING, "error": "", "created_at": tx.now, "row_count": len(rows), **counts, **row}],
-    )
+    new = {"state": ImportState.CHECKING, "error": "", "created_at": tx.now, "state_since": tx.now}
+    await tx.insert(imports, [{**new, "row_count": len(rows), **counts, **row}])
     await tx.bulk_insert(
         import_rows,
         _ROW_COLUMNS,
@@ -301,6 +300,8 @@ async def judge(tx: Transaction, import_id: str, judged: Sequence[JudgedRow]) ->
 
 async def note(tx: Transaction, import_id: str, **values: Any) -> None:
     """Set columns of an import."""
+    if "state" in values:
+        values["state_since"] = tx.now
     await tx.run(update(imports).where(imports.c.id == import_id).values(values))
 
 
@@ -317,16 +318,23 @@ async def take(tx: Transaction, import_id: str) -> Row[Any] | None:
 
 
 async def forget_old(tx: Transaction) -> int:
-    """Forget what rows of imports said that ended a while ago, in a system transaction; return how many imports."""
+    """Forget what rows of imports said that ended a while ago, or that nobody went on with; return how many imports.
+
+    Works in a system transaction. What nobody went on with is over by that.
+    """
     c = imports.c
     old = await tx.all(
-        select(c.org_id, c.id)
-        .where(_WITH_VALUES, c.ended_at < tx.now - KEPT_FOR)
-        .order_by(c.ended_at)
+        select(c.org_id, c.id, c.state)
+        .where(_WITH_VALUES, c.state_since < tx.now - KEPT_FOR)
+        .order_by(c.state_since)
         .limit(_FORGOTTEN_AT_ONCE)
+        .with_for_update(skip_locked=True)
     )
     for row in old:
-        await forget(tx.within(row.org_id), row.id)
+        within = tx.within(row.org_id)
+        if not ImportState(row.state).over:
+            await note(within, row.id, state=ImportState.CANCELLED, ended_at=tx.now)
+        await forget(within, row.id)
     return len(old)
 
 

@@ -24,6 +24,7 @@ from core.domain.records import identity, words
 from core.domain.records.changes import Change
 from core.domain.records.schema import STANDARD
 from core.domain.records.standard import ID_PREFIXES
+from core.domain.records.words import Entry
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, read_json, to_micros, write_json
 from core.store.records import identifiers, record_schema, record_search, unique_values
 from core.store.transaction import Transaction, rows_of_json, values_by_column
@@ -80,7 +81,7 @@ records = Table(
     _partial("records_tier", "type", "tier", "id"),
 )
 
-NOT_OF_ENROLLMENTS = text("(cause < 'enrollment:' OR cause > 'enrollment;')")
+NOT_OF_ENROLLMENTS = text("(cause NOT BETWEEN 'enrollment:' AND 'enrollment;')")
 
 record_changes = Table(
     "record_changes",
@@ -200,7 +201,7 @@ class Written:
     @property
     def change_ids(self) -> tuple[str, ...]:
         """Return the id of each change."""
-        return tuple(_change_id(self.record, index) for index in range(len(self.changes)))
+        return tuple(_change_ids(self.record, len(self.changes)))
 
 
 @dataclass(slots=True)
@@ -282,8 +283,10 @@ async def _find_by_words(tx: Transaction, written: Sequence[Written]) -> None:
         of = schemas.get(record.org_id, STANDARD).of(record.type)
         looked_at = of.found_by
         if any(change.field in looked_at for change in item.changes):
-            before = {} if item.created else field_changes.as_of(record.fields, reversed(item.changes))
-            gone, new = words.difference(words.of_record(of, before), words.of_record(of, record.fields))
+            new, gone = list(words.of_record(of, record.fields)), list[Entry]()
+            if not item.created:
+                before = field_changes.as_of(record.fields, reversed(item.changes))
+                gone, new = words.difference(words.of_record(of, before), new)
             changed.append(((record.org_id, record.id), gone, new))
     await record_search.change(tx, changed)
 
@@ -330,22 +333,25 @@ async def _update(tx: Transaction, moved: Sequence[Written]) -> None:
 def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:
     record = draft.record
     at = tx.now if draft.created else record.updated_at
+    change_ids = _change_ids(record, len(draft.history))
     return [
-        (record.org_id, _change_id(record, index), record.id, edit.field, edit.old, edit.new, actor, cause, at)
-        for index, (edit, actor, cause) in enumerate(draft.history)
+        (record.org_id, change_id, record.id, edit.field, edit.old, edit.new, actor, cause, at)
+        for change_id, (edit, actor, cause) in zip(change_ids, draft.history, strict=True)
     ]
 
 
-def _change_id(record: Record, index: int) -> str:
-    """Return the id of a change: of one instant, the later one sorts after the earlier one of the same record."""
+def _change_ids(record: Record, count: int) -> Iterable[str]:
+    """Yield the ids of changes: of one instant, the later one sorts after the earlier one of the same record."""
     digest = int.from_bytes(hashlib.sha256(record.id.encode()).digest()[:6])
-    return names.compose("chg", record.updated_at, (record.rev << 60) | (index << 48) | digest)
+    return (
+        names.compose("chg", record.updated_at, (record.rev << 60) | (index << 48) | digest) for index in range(count)
+    )
 
 
 def _given_up(item: Written) -> list[identifiers.Row]:
     if item.record.type != "contact":
         return []
-    changed = [change for change in item.changes if change.field in ("email", "phone")]
+    changed = [change for change in item.changes if change.field in ("email", "phone") and change.old is not None]
     if not changed:
         return []
     kept = set(identity.of_fields("contact", item.record.fields))

@@ -27,6 +27,8 @@ record_words = Table(
     Column("record_id", Name, primary_key=True),
     Column("field", Name, primary_key=True),
     Column("weight", SmallInteger, nullable=False),
+    # The key is all there is: kept once, not as a row and an index of rows.
+    sqlite_with_rowid=False,
 )
 
 _DELETE_POSTGRESQL = (

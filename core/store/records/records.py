@@ -163,9 +163,10 @@ async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> Non
     An e-mail that another contact has is left as it was, and so is what a contact themself refused. Endpoints are not
     told, for the workflow says what it wants said; other workflows are.
     """
-    updates = await own_fields.left_out(tx, updates)
     held = await hold(tx, [(item.org_id, item.record_id) for item in updates])
-    standing = [(item, held[item.org_id, item.record_id]) for item in updates if (item.org_id, item.record_id) in held]
+    # Values are claimed once the records are held, which is the order of every writer.
+    updates = await own_fields.left_out(tx, [item for item in updates if (item.org_id, item.record_id) in held])
+    standing = [(item, held[item.org_id, item.record_id]) for item in updates]
     changes = [identifiers.Change(item.org_id, record.id, record.type, item.fields) for item, record in standing]
     taken = await identifiers.claim_changed(tx, changes)
     refused = await unsubscribed_field.overridden(tx, [(record, item.fields) for item, record in standing])

@@ -6,13 +6,15 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, func, select, update
 
 from core.domain import names
+from core.domain.errors import EmailTaken
 from core.domain.records.reverting import DELETED, Past, Way
 from core.domain.records.reverting import plan as way_of
 from core.store.erasing import erasures
 from core.store.records import (
+    causes,
     deleting,
     identifiers,
     pipelines,
@@ -24,12 +26,10 @@ from core.store.records import (
 from core.store.records.record_rows import Draft, Record, Written, record_changes, records, save, to_record
 from core.store.records.record_schema import Patch
 from core.store.transaction import Transaction
-from core.store.workflows.enrollments import enrollments
 
 MOST_RECORDS = 2_000
 """Of one call."""
 _AT_ONCE = 200
-_ENROLLMENT = "enrollment:"
 _INDEX_BITS = 48
 
 
@@ -53,21 +53,13 @@ class Named:
 
     def has(self, row: Row[Any]) -> bool:
         """Tell whether a change is among it."""
-        return row.id in self.change_ids or (bool(self.cause) and _is_of(row.cause, self.cause))
-
-
-def _is_of(cause: str, wanted: str) -> bool:
-    """Tell whether a change's cause is the wanted one, whatever reason or step is told with it."""
-    return cause == wanted or cause.startswith((f"{wanted} (", f"{wanted}/"))
+        return row.id in self.change_ids or (bool(self.cause) and causes.is_of(row.cause, self.cause))
 
 
 async def records_of(tx: Transaction, named: Named) -> list[str]:
     """Return the records with changes that are to be taken back and were not: one more than fit into one call."""
     c = record_changes.c
-    if named.change_ids:
-        where: ColumnElement[bool] = c.id.in_(sorted(named.change_ids))
-    else:
-        where = and_(c.reverted_by.is_(None), await _of_cause(tx, named.cause))
+    where = await _are(tx, named)
     newest = func.max(c.id)
     rows = await tx.all(
         select(c.record_id).where(where).group_by(c.record_id).order_by(newest.desc()).limit(MOST_RECORDS + 1)
@@ -75,23 +67,19 @@ async def records_of(tx: Transaction, named: Named) -> list[str]:
     return [row.record_id for row in rows]
 
 
-async def _of_cause(tx: Transaction, cause: str) -> ColumnElement[bool]:
+async def extent(tx: Transaction, named: Named) -> tuple[int, str]:
+    """Return how many changes are to be taken back, and the newest of them: changes are only ever added."""
     c = record_changes.c
-    its = or_(
-        c.cause == cause,
-        and_(c.cause >= f"{cause} (", c.cause < f"{cause} )"),
-        and_(c.cause >= f"{cause}/", c.cause < f"{cause}0"),
-    )
-    if not cause.startswith(_ENROLLMENT):
-        return and_(its, or_(c.cause < _ENROLLMENT, c.cause > "enrollment;"))  # as in the partial index
-    enrollment_id = cause.removeprefix(_ENROLLMENT).partition("/")[0]
-    row = await tx.first(select(enrollments.c.contact_id).where(enrollments.c.id == enrollment_id))
-    if row is None:
-        return c.id.is_(None)
-    contact = await tx.first(select(records.c.company_id).where(records.c.id == row.contact_id))
-    about = [row.contact_id, *([contact.company_id] if contact is not None and contact.company_id else [])]
-    held = await tx.all(select(records.c.id).where(records.c.contact_id == row.contact_id))
-    return and_(its, c.record_id.in_([*about, *(one.id for one in held)]))
+    counted = select(func.count().label("number"), func.max(c.id).label("newest"))
+    row = await tx.first(counted.where(await _are(tx, named)))
+    return (0, "") if row is None else (int(row.number), str(row.newest or ""))
+
+
+async def _are(tx: Transaction, named: Named) -> ColumnElement[bool]:
+    c = record_changes.c
+    if named.change_ids:
+        return c.id.in_(sorted(named.change_ids))
+    return and_(c.reverted_by.is_(None), causes.of(named.cause), await causes.where(tx, named.cause))
 
 
 async def look(tx: Transaction, named: Named, record_ids: Collection[str]) -> list[Reverting]:
@@ -101,26 +89,40 @@ async def look(tx: Transaction, named: Named, record_ids: Collection[str]) -> li
     for start in range(0, len(wanted), _AT_ONCE):
         some = wanted[start : start + _AT_ONCE]
         rows = await tx.all(select(records).where(records.c.id.in_(some)).order_by(records.c.id).with_for_update())
-        c = record_changes.c
-        past: dict[str, list[Row[Any]]] = {}
-        for change in await tx.all(select(record_changes).where(c.record_id.in_(some))):
-            past.setdefault(change.record_id, []).append(change)
+        past = await _histories(tx, named, some)
         for row in rows:
             told = past.get(row.id, [])
-            history = sorted((_past(change) for change in told), key=lambda one: one.place)
-            ids = {change.id for change in told if named.has(change)}
+            history = sorted((one for one, _ in told), key=lambda one: one.place)
+            ids = {one.id for one, wanted in told if wanted}
             way = way_of(history, ids, row.fields, is_deleted=row.deleted_at is not None)
             found.append(Reverting(to_record(row), row, way, history))
     await _leave_what_cannot_be(tx, found)
     return found
 
 
-def _past(row: Row[Any]) -> Past:
+async def _histories(tx: Transaction, named: Named, record_ids: Sequence[str]) -> dict[str, list[tuple[Past, bool]]]:
+    """Return all changes of records, and which of them are wanted; values only of the fields that it is about.
+
+    Of other fields it counts that somebody changed them, and a history may be long.
+    """
+    c = record_changes.c
+    where = c.record_id.in_(record_ids)
+    about = (c.id, c.record_id, c.field, c.actor, c.cause, c.reverted_by)
+    rows = [(row, named.has(row)) for row in await tx.all(select(*about).where(where))]
+    fields = {DELETED, *(row.field for row, wanted in rows if wanted)}
+    with_values = select(c.id, c.old_value, c.new_value).where(where, c.field.in_(sorted(fields)))
+    values = {row.id: (row.old_value, row.new_value) for row in await tx.all(with_values)}
+    found: dict[str, list[tuple[Past, bool]]] = {}
+    for row, wanted in rows:
+        old, new = values.get(row.id, (None, None))
+        found.setdefault(row.record_id, []).append((_past(row, old, new), wanted))
+    return found
+
+
+def _past(row: Row[Any], old: Any, new: Any) -> Past:
     place = names.entropy_of(row.id) >> _INDEX_BITS  # revision and number of the change in it
     first = place >> 12 == 1
-    return Past(
-        row.id, row.record_id, row.field, row.old_value, row.new_value, row.actor, place, first, row.reverted_by or ""
-    )
+    return Past(row.id, row.record_id, row.field, old, new, row.actor, place, first, row.reverted_by or "")
 
 
 async def _leave_what_cannot_be(tx: Transaction, found: Sequence[Reverting]) -> None:
@@ -193,6 +195,8 @@ async def carry_out(tx: Transaction, found: Sequence[Reverting], *, actor: str, 
     """Take changes back as it was found they can be; whose enrollments end are over already.
 
     Endpoints are told; workflows are not, for they were told when it was first written.
+
+    Raises EmailTaken and ValueTaken for what somebody took meanwhile: the whole is to be asked for again.
     """
     written: dict[str, Written] = {}
     returning = [one.row for one in found if one.way.deleted is False]
@@ -210,7 +214,8 @@ async def carry_out(tx: Transaction, found: Sequence[Reverting], *, actor: str, 
         for draft in drafts
         if any(change.field in ("email", "phone") for change, _, _ in draft.history)
     ]
-    await identifiers.claim_changed(tx, emails)
+    for owner in (await identifiers.claim_changed(tx, emails)).values():
+        raise EmailTaken(owner=owner)  # it was free when this looked
     patched = await save(tx, drafts)
     await record_events.announce(tx, patched, triggers="none")
     await unsubscribed_field.heed(tx, drafts)

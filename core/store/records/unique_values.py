@@ -56,10 +56,24 @@ _STANDS = text(
     "AND r.id = record_unique_values.record_id AND r.deleted_at IS NOT NULL)"
 )
 _MINE = f"record_unique_values.record_id = excluded.record_id OR {_FREE}"
+# Whoever restores or merges the present holder is waited for first: the claim then sees what became of it.
+_LOCK_POSTGRESQL = (
+    "SELECT u.record_id FROM record_unique_values u JOIN unnest($1::text[], $2::text[], $3::text[], $4::text[]) "  # noqa: S608
+    f"AS w({_COLUMNS}) USING ({_COLUMNS}) ORDER BY {_COLUMNS} FOR UPDATE OF u"
+)
 _CLAIM_POSTGRESQL = (
     f"INSERT INTO record_unique_values ({_COLUMNS}, record_id) "  # noqa: S608 -- names are ours
     "SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) "
     f"ON CONFLICT ({_COLUMNS}) DO UPDATE SET record_id = excluded.record_id WHERE {_MINE} RETURNING {_COLUMNS}"
+)
+_RELEASE_POSTGRESQL = (
+    "DELETE FROM record_unique_values u USING unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) "  # noqa: S608
+    f"AS w({_COLUMNS}, record_id) WHERE (u.org_id, u.record_type, u.field, u.value, u.record_id) "
+    "= (w.org_id, w.record_type, w.field, w.value, w.record_id)"
+)
+_RELEASE_SQLITE = (
+    "DELETE FROM record_unique_values WHERE org_id = ? AND record_type = ? AND field = ? AND value = ? "
+    "AND record_id = ?"
 )
 _CLAIM_SQLITE = (
     f"INSERT INTO record_unique_values ({_COLUMNS}, record_id) "  # noqa: S608 -- names are ours
@@ -80,6 +94,7 @@ async def claim(tx: Transaction, rows: Iterable[Row]) -> dict[Key, str]:
         return {}
     given = [(*key, record_id) for key, record_id in wanted.items()]
     if tx.dialect == "postgresql":
+        await tx.fetch(_LOCK_POSTGRESQL, *values_by_column(list(wanted)))
         won = await tx.fetch(_CLAIM_POSTGRESQL, *values_by_column(given))
     else:
         won = await tx.fetch(_CLAIM_SQLITE, dump_json(given))
@@ -176,10 +191,14 @@ async def holder(tx: Transaction, record: Holder) -> str:
 
 async def release(tx: Transaction, rows: Iterable[Row]) -> None:
     """Take values away from these records."""
-    c = record_unique_values.c
-    for org, record_type, field, value, record_id in sorted(rows):
-        which = (c.org_id == org, c.record_type == record_type, c.field == field)
-        await tx.run(delete(record_unique_values).where(*which, c.value == value, c.record_id == record_id))
+    gone = sorted(rows)
+    if not gone:
+        return
+    driver = await tx.driver()
+    if tx.dialect == "postgresql":
+        await driver.execute(_RELEASE_POSTGRESQL, *values_by_column(gone))
+    else:
+        await driver.executemany(_RELEASE_SQLITE, gone)
 
 
 async def forget_field(tx: Transaction, record_type: str, field: str) -> None:
