@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from core.commands import bundles
 from core.commands.telling import run
 
 if TYPE_CHECKING:
@@ -42,6 +44,13 @@ class _Mapping(click.ParamType[tuple[str, str]]):
 @click.option("--match-by", default="", help="email, external_ref or id; what the type has without it.")
 @click.option("--system", default="", help="Whose ids the column external_id has, such as hubspot.")
 @click.option("--map", "mapped", type=_Mapping(), multiple=True, help="What a column means; may be repeated.")
+@click.option(
+    "--with",
+    "parts",
+    type=click.Choice([*bundles.PARTS, "all"]),
+    multiple=True,
+    help="Of an export also its definitions (before the rows), lists, consents (after them); may be repeated.",
+)
 @click.option("--skip-bad-rows", is_flag=True, help="Go on beside rows that cannot be taken.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def import_(
@@ -52,12 +61,15 @@ def import_(
     match_by: str,
     system: str,
     mapped: tuple[tuple[str, str], ...],
+    parts: tuple[str, ...],
     skip_bad_rows: bool,
     as_json: bool,
 ) -> None:
     """Take a CSV, JSON or NDJSON file of records in, after every row was checked.
 
-    Ends with 1 when rows are bad. All that it changed is taken back by RevertChanges with the cause it prints.
+    Own types, fields and pipelines that a row needs are defined first, or come --with definitions of an export; these
+    are defined even where rows are bad then. Ends with 1 when rows are bad. What it changed in records is taken back
+    by RevertChanges with the cause it prints.
     """
     from dripstone.v1 import transfer_pb2 as pb
 
@@ -75,20 +87,26 @@ def import_(
         trigger_behaviour=getattr(pb, f"TRIGGER_BEHAVIOUR_{(triggers or 'none').upper()}"),
         skip_bad_rows=skip_bad_rows,
     )
-    done, bad = run(_import(request, preview))
+    chosen = bundles.PARTS if "all" in parts else parts
+    if chosen and preview:
+        raise click.UsageError("--with goes with an import that is carried out: a preview defines nothing.")
+    done, bad = run(_import(request, preview, chosen))
     (_print_json if as_json else _show)(done, bad, preview)
     if done.bad_count and not (skip_bad_rows and not preview):
         raise SystemExit(1)
 
 
 async def _import(
-    request: transfer_pb2.CreateImportRequest, preview: bool
+    request: transfer_pb2.CreateImportRequest, preview: bool, parts: tuple[str, ...]
 ) -> tuple[transfer_pb2.Import, list[transfer_pb2.ImportRow]]:
     """Check the file, carry it out unless it is only looked at, and return what became of it with its bad rows."""
     from dripstone.v1 import transfer_pb2 as pb
     from dripstone.v1.client import from_environment
 
+    document = bundles.read(request.content) if parts else {}
     async with from_environment() as client:
+        if "definitions" in parts:
+            _tell_more("Defined", await bundles.define(client, document))
         made = await _over(client, await client.records.CreateImport(request), "Checking", pb.IMPORT_STATE_CHECKING)
         bad = await _bad(client, made.id) if made.bad_count else []
         if preview or (made.bad_count and not request.skip_bad_rows):
@@ -96,7 +114,14 @@ async def _import(
             return made, bad
         started = await client.records.StartImport(pb.StartImportRequest(import_id=made.id))
         done = await _over(client, started, "Importing", pb.IMPORT_STATE_RUNNING)
+        if done.state == pb.IMPORT_STATE_SUCCEEDED and parts:
+            _tell_more("Also taken in", await bundles.attach(client, document, done.id, parts))
         return done, await _bad(client, done.id) if done.bad_count else []
+
+
+def _tell_more(what: str, counts: Mapping[str, int]) -> None:
+    if counts:
+        click.echo(f"{what}: {', '.join(f'{count:,} {name}' for name, count in counts.items())}", err=True)
 
 
 async def _over(client: Client, made: transfer_pb2.Import, what: str, state: int) -> transfer_pb2.Import:

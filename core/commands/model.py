@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,47 +13,26 @@ import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from core.commands import model_server, model_tables
+from core.commands.documents import (
+    DocumentFile,
+    as_json_option,
+    console,
+    counted,
+    list_templates,
+    new_from,
+    write,
+)
 from core.commands.telling import run
 from core.domain import names
 from core.domain.errors import Invalid, Violation
 from core.domain.qualification import lint as rules
 from core.domain.qualification.schema import document_schema
 from core.domain.workflow import durations
-from core.domain.workflow.source_lines import SourceLines
-
-_WIDE = 200
-"""Columns where nobody looks: what reads the output wants whole lines."""
+from core.templates import scoring_models as shipped
 
 _PLOTS = (".svg", ".png", ".pdf")
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file with the text of a scoring model."""
-
-    name: str
-    text: str
-
-    @classmethod
-    def read(cls, name: str) -> _File:
-        try:
-            return cls(name, sys.stdin.read() if name == "-" else Path(name).read_text("utf-8"))
-        except UnicodeDecodeError as error:
-            raise click.ClickException(f"{name} is not UTF-8 text: {error.reason}") from error
-        except OSError as error:
-            raise click.ClickException(f"{name}: {error.strerror}") from error
-
-    def id(self, given: str) -> str:
-        """Return the model's id: what was given, or what the file is called."""
-        chosen = given or Path(self.name).stem
-        if not names.is_slug(chosen):
-            raise click.UsageError(f"{self.name} does not say which model it is: add --id, such as --id default.")
-        return chosen
 
 
 @click.group(short_help="Check, try and publish scoring models.")
@@ -70,13 +48,13 @@ def model() -> None:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--server", is_flag=True, help="Let the running core check it: workflows, members and events as well.")
 @click.option("--strict", is_flag=True, help="End with 1 for doubts as well.")
-@_as_json
+@as_json_option
 def lint(files: tuple[str, ...], server: bool, strict: bool, as_json: bool) -> None:
     """List what is wrong with scoring models, and what is doubtful, with lines; - reads standard input.
 
     Ends with 1 when something is wrong.
     """
-    read = [_File.read(name) for name in files]
+    read = [DocumentFile.read(name) for name in files]
     found = run(model_server.checked([one.text for one in read])) if server else [_checked(one.text) for one in read]
     if as_json:
         told = [_as_data(one, *both) for one, both in zip(read, found, strict=True)]
@@ -95,56 +73,41 @@ def _checked(text: str) -> model_server.Checked:
         return error.violations, ()
 
 
-def _as_data(file: _File, problems: Sequence[Violation], doubts: Sequence[Violation]) -> dict[str, Any]:
-    lines = SourceLines(file.text)
-
-    def told(found: Sequence[Violation]) -> list[dict[str, Any]]:
-        return [
-            {
-                "path": one.field,
-                "line": lines.line(one.field, one.message),
-                "reason": one.reason,
-                "message": one.message,
-                "hint": one.hint,
-            }
-            for one in found
-        ]
-
-    return {"file": file.name, "valid": not problems, "problems": told(problems), "warnings": told(doubts)}
+def _as_data(file: DocumentFile, problems: Sequence[Violation], doubts: Sequence[Violation]) -> dict[str, Any]:
+    return {
+        "file": file.name,
+        "valid": not problems,
+        "problems": file.told(problems),
+        "warnings": file.told(doubts),
+    }
 
 
-def _show(file: _File, problems: Sequence[Violation], doubts: Sequence[Violation]) -> None:
-    told = _as_data(file, problems, doubts)
-    click.echo(f"{file.name}: {'valid' if not problems else _counted(len(problems), 'problem')}", nl=False)
-    click.echo(f", {_counted(len(doubts), 'doubt')}" if doubts else "")
-    for found, title in ((told["problems"], "what is wrong"), (told["warnings"], "what is doubtful")):
-        if not found:
-            continue
-        table = Table("line", "path", title, "the way out", box=None, padding=(0, 2, 0, 0))
-        table.columns[0].justify = "right"
-        for one in found:  # a path such as rules[3] is not markup
-            table.add_row(*(Text(str(one[key] or "")) for key in ("line", "path", "message", "hint")))
-        _console().print(table)
+def _show(file: DocumentFile, problems: Sequence[Violation], doubts: Sequence[Violation]) -> None:
+    click.echo(f"{file.name}: {'valid' if not problems else counted(len(problems), 'problem')}", nl=False)
+    click.echo(f", {counted(len(doubts), 'doubt')}" if doubts else "")
+    for found, title in ((problems, "what is wrong"), (doubts, "what is doubtful")):
+        if found:
+            file.show(found, title)
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
+def _id_of(file: DocumentFile, given: str) -> str:
+    """Return the model's id: what was given, or what the file is called."""
+    if given and not names.is_slug(given):
+        raise click.UsageError(f"{given} cannot be an id. Use lower-case letters, digits, hyphens and underscores.")
+    if not (given or file.id):
+        raise click.UsageError(f"{file.name} does not say which model it is: add --id, such as --id default.")
+    return given or file.id
 
 
 @model.command(short_help="Make a file the next version.")
 @click.argument("file")
 @click.option("--id", "model_id", default="", help="The model; the name of FILE without it.")
 @click.option("--keep-active", is_flag=True, help="Publish it beside the version in use, for trying.")
-@_as_json
+@as_json_option
 def publish(file: str, model_id: str, keep_active: bool, as_json: bool) -> None:
     """Make FILE the next version of its model, in use from then on unless --keep-active is said."""
-    read = _File.read(file)
-    chosen = read.id(model_id)
+    read = DocumentFile.read(file)
+    chosen = _id_of(read, model_id)
     problems, _ = run(model_server.checked([read.text]))[0]
     if problems:
         if as_json:
@@ -192,7 +155,7 @@ def _plot_path(ctx: Any, param: Any, value: Path | None) -> Path | None:
 @click.option(
     "--plot", "plot_file", type=click.Path(path_type=Path), callback=_plot_path, help="Draw into: .svg, .png, .pdf."
 )
-@_as_json
+@as_json_option
 def backtest(
     file: str,
     outcome: str,
@@ -209,7 +172,7 @@ def backtest(
     Nothing is written. Tells how well scores and ends agree, how tiers ended, and what differs from the version in use.
     """
     told = Console(stderr=True)
-    read = _File.read(file)
+    read = DocumentFile.read(file)
     asked = model_server.Asked(read.text, model_id, outcome, positive, filter_text, lead_time, limit)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=told, transient=True, disable=not told.is_terminal) as bar:
@@ -218,7 +181,7 @@ def backtest(
     if as_json:
         click.echo(json.dumps(result, indent=2))
     else:
-        model_tables.show(_console(), result, file)
+        model_tables.show(console(), result, file)
     if plot_file is not None:
         _draw(result, plot_file, Path(file).name, told)
 
@@ -240,10 +203,20 @@ def _draw(result: dict[str, Any], path: Path, title: str, told: Console) -> None
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of scoring models, by which editors complete and check them."""
     text = json.dumps(document_schema(), indent=2) + "\n"
-    if out is None:
-        click.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, "utf-8")
-    except OSError as error:
-        raise click.ClickException(f"{out}: {error.strerror}") from error
+    write(out, text, force=True)
+
+
+@model.command("templates")
+@as_json_option
+def templates(as_json: bool) -> None:
+    """List the scoring models to start from."""
+    list_templates(shipped(), as_json=as_json)
+
+
+@model.command()
+@click.argument("template", required=False)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal.")
+@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+def new(template: str | None, out: Path | None, force: bool) -> None:
+    """Write a copy of a template to start from."""
+    new_from(shipped(), template, out, force=force, then="dripstone model lint")

@@ -19,6 +19,9 @@ def show(console: Console, result: Mapping[str, Any], name: str) -> None:
         f"[bold]{escape(name)}[/]: {result['lead_count']:,} leads that ended, "
         f"{result['positive_count']:,} of them well; {result['left_out_count']:,} left out."
     )
+    if not result["lead_count"]:
+        console.print("Nothing to compare yet: no lead has ended by the field that --outcome names.")
+        return
     if auc is None:
         console.print("No AUC: there is no good end, or no other, to tell apart.")
     else:

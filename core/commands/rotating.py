@@ -1,4 +1,4 @@
-"""The command that puts a new master key before the others, and wraps the keys of stored credentials under it."""
+"""The command that puts a new master key before the others, and wraps what is sealed under it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from core.commands.telling import run
 from core.domain.systems.envelope import CannotOpen
 from core.store import migrate
 from core.store.database import Database
-from core.store.systems import credentials
+from core.store.systems import credentials, sealing
 from core.store.systems.master_keys import FILE_NAME, MasterKeys, NoMasterKeys
+from core.store.systems.vault import Vault
 
 
 @click.command("rotate-master", short_help="Put a new master key before the others.")
@@ -23,7 +24,9 @@ from core.store.systems.master_keys import FILE_NAME, MasterKeys, NoMasterKeys
 @click.option("--rewrap-only", is_flag=True, help="Make no new key; wrap everything under the first one there is.")
 @click.option("--drop-old", is_flag=True, help="Afterwards, leave only the new key in the file.")
 def rotate_master(data_dir: Path, database_url: str, file: Path | None, rewrap_only: bool, drop_old: bool) -> None:
-    """Put a new master key before the others and wrap what credentials are encrypted with under it.
+    """Put a new master key before the others and wrap the keys of all that is encrypted under it.
+
+    What stands unencrypted, from before there was a key that every process has, is encrypted too.
 
     The core may run meanwhile: it reads the file again. With several processes and files of their own, give each the
     new key first, and then rotate with --rewrap-only.
@@ -32,14 +35,15 @@ def rotate_master(data_dir: Path, database_url: str, file: Path | None, rewrap_o
     try:
         if not rewrap_only:
             known.rotate()
-        count = run(_rewrap(known, database_url or f"sqlite:///{data_dir / 'dripstone.db'}"))
+        url = database_url or f"sqlite:///{data_dir / 'dripstone.db'}"
+        count = run(_rewrap(known, url))
         if drop_old:
             known.keep_first()
     except NoMasterKeys as error:
         raise click.ClickException(str(error)) from None
     except CannotOpen as error:
-        raise click.ClickException(f"Some credentials could not be opened: {error}. No key was dropped.") from None
-    click.echo(f"{known.all()[0].id} seals from now on; {count} connections were wrapped anew")
+        raise click.ClickException(f"Some secrets could not be opened: {error}. No key was dropped.") from None
+    click.echo(f"{known.all()[0].id} seals from now on; {count} connections and endpoints were wrapped anew")
 
 
 async def _rewrap(known: MasterKeys, database_url: str) -> int:
@@ -51,7 +55,17 @@ async def _rewrap(known: MasterKeys, database_url: str) -> int:
             async with database.system() as tx:
                 count = await credentials.rewrap(tx, known.all())
             if not count:
-                return total
+                break
             total += count
+        vault = Vault(known, seals=not database.is_postgresql or known.are_given)
+        for renew in (sealing.renew_endpoints, sealing.renew_connections):
+            after = ("", "")
+            while True:
+                async with database.system() as tx:
+                    done = await renew(tx, vault, after)
+                total, after = total + done.count, done.after
+                if not any(after):
+                    break
+        return total
     finally:
         await database.close()

@@ -20,6 +20,7 @@ from core.commands.simulation_files import named, nested, read_assumed, read_row
 from core.domain.errors import Invalid, Violation
 from core.domain.workflow import durations, source
 from core.domain.workflow.compile import compile_document
+from core.domain.workflow.source_lines import SourceLines
 from core.domain.workflow.version import Version
 from core.simulation.assumptions import Assumptions, read_assumptions
 from core.simulation.difference import diff
@@ -198,10 +199,13 @@ class _Tried:
 
 def _compile(file: Path, workflow_id: str) -> Version:
     """Return the version that a document describes; what it refers to is taken to be there."""
-    document = source.parse(text_of(file), file.name)
+    text = text_of(file)
+    document = source.parse(text, file.name)
     compiled = compile_document(document, workflow_id=workflow_id, number=1)
     if compiled.version is None:
-        raise Invalid(*(replace(one, field=f"{file.name}: {one.field}") for one in compiled.problems))
+        lines = SourceLines(text)
+        told = [(one, lines.line(one.field, one.message)) for one in compiled.problems]
+        raise Invalid(*(replace(one, field=f"{file.name}:{line or 1}: {one.field}") for one, line in told))
     return compiled.version
 
 

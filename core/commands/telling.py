@@ -65,4 +65,6 @@ def _refusal(error: grpc.aio.AioRpcError) -> str:
     if told.code == "UNAVAILABLE":
         return "No core answers where DRIPSTONE_TARGET or connection.json points. Start one: dripstone serve"
     problems = "".join(f"\n  {one.field}: {one.message}" for one in told.violations)
-    return f"{told.message}{problems}\n{told.hint}".rstrip()
+    # The message names the first of them, too.
+    message = told.message.partition(f": {told.violations[0].field}: ")[0] + ":" if told.violations else told.message
+    return f"{message}{problems}\n{told.hint}".rstrip()

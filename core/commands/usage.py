@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from core.clock import SystemClock
+from core.commands.documents import console
 from core.commands.telling import run
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _COUNTED = (
     "writes", "executions", "succeeded", "failed", "cancelled", "tasks", "enrollments", "messages", "records", "steps",
-    "tokens",
+    "tokens", "scored", "streamed",
 )  # fmt: skip
 """What has a column where there is any of it, in this order."""
 
@@ -41,7 +41,7 @@ def usage(group_by: str | None, days: int, as_json: bool) -> None:
     if not answer.lines:
         click.echo("Nothing was done in these days.")
         return
-    Console().print(_table(answer, group_by or ""), soft_wrap=True)
+    console().print(_table(answer, group_by or ""))
     click.echo(f"Cost: {_cost(answer.cost, answer.currency)}")
 
 
@@ -58,6 +58,7 @@ def _table(answer: pb.GetUsageResponse, group_by: str) -> Table:
     counted = {name for line in answer.lines for name in line.counts}
     columns = [name for name in _COUNTED if name in counted]
     table = Table("Day", *([group_by.capitalize()] if group_by else []), box=None, header_style="bold")
+    table.columns[0].no_wrap = True
     for name in (*columns, "cost"):
         table.add_column(name.capitalize(), justify="right")
     for line in answer.lines:

@@ -4,68 +4,44 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from core.commands import workflow_server
+from core.commands.documents import (
+    DocumentFile,
+    as_json_option,
+    counted,
+    list_templates,
+    new_from,
+    write,
+)
 from core.commands.telling import run
 from core.domain import names
 from core.domain.errors import Invalid, Violation
-from core.domain.nearest import did_you_mean
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.difference import Change, differences
 from core.domain.workflow.document import parse_source
 from core.domain.workflow.schema import document_schema
-from core.domain.workflow.source_lines import SourceLines
 from core.templates import templates as shipped
 
-_WIDE = 200
-"""Columns where nobody looks: what reads the output wants whole lines."""
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def _problems(file: DocumentFile) -> tuple[Violation, ...]:
+    """Return what is wrong with a workflow, as far as can be told without a core."""
+    try:
+        return compile_document(parse_source(file.text)).problems
+    except Invalid as error:
+        return error.violations
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file with the text of a document."""
-
-    name: str
-    text: str
-
-    @classmethod
-    def read(cls, name: str) -> _File:
-        try:
-            return cls(name, sys.stdin.read() if name == "-" else Path(name).read_text("utf-8"))
-        except UnicodeDecodeError as error:
-            raise click.ClickException(f"{name} is not UTF-8 text: {error.reason}") from error
-        except OSError as error:
-            raise click.ClickException(f"{name}: {error.strerror}") from error
-
-    @property
-    def id(self) -> str:
-        """Return the workflow's id: what the file is called, as far as it can be one."""
-        stem = Path(self.name).stem
-        return stem if names.is_slug(stem) else ""
-
-    def document(self) -> dict[str, Any]:
-        try:
-            return parse_source(self.text)
-        except Invalid as error:
-            told = "\n".join(f"{one.message}. {one.hint}".strip() for one in error.violations)
-            raise click.ClickException(f"{self.name}: {told}") from error
-
-    def problems(self) -> tuple[Violation, ...]:
-        """Return what is wrong with it, as far as can be told without a core."""
-        try:
-            return compile_document(parse_source(self.text)).problems
-        except Invalid as error:
-            return error.violations
+def _document(file: DocumentFile) -> dict[str, Any]:
+    try:
+        return parse_source(file.text)
+    except Invalid as error:
+        told = "\n".join(f"{one.message}. {one.hint}".strip() for one in error.violations)
+        raise click.ClickException(f"{file.name}: {told}") from error
 
 
 @click.group(short_help="Check, compare and publish workflow files.")
@@ -80,15 +56,15 @@ def workflow() -> None:
 @workflow.command(short_help="List everything that is wrong with files.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--server", is_flag=True, help="Let the running core check it: endpoints, models and members as well.")
-@_as_json
+@as_json_option
 def validate(files: tuple[str, ...], server: bool, as_json: bool) -> None:
     """Compile workflow files and list everything that is wrong, with lines; - reads standard input.
 
     Ends with 1 when something is wrong.
     """
-    read = [_File.read(name) for name in files]
+    read = [DocumentFile.read(name) for name in files]
     found = (
-        run(workflow_server.problems([file.text for file in read])) if server else [file.problems() for file in read]
+        run(workflow_server.problems([file.text for file in read])) if server else [_problems(file) for file in read]
     )
     if as_json:
         checked = zip(read, found, strict=True)
@@ -100,40 +76,16 @@ def validate(files: tuple[str, ...], server: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _as_data(file: _File, problems: tuple[Violation, ...]) -> dict[str, Any]:
-    lines = SourceLines(file.text)
-    told = [
-        {
-            "path": one.field,
-            "line": lines.line(one.field, one.message),
-            "reason": one.reason,
-            "message": one.message,
-            "hint": one.hint,
-        }
-        for one in problems
-    ]
-    return {"file": file.name, "valid": not problems, "problems": told}
+def _as_data(file: DocumentFile, problems: tuple[Violation, ...]) -> dict[str, Any]:
+    return {"file": file.name, "valid": not problems, "problems": file.told(problems)}
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDE)
-
-
-def _show_problems(file: _File, problems: tuple[Violation, ...]) -> None:
+def _show_problems(file: DocumentFile, problems: tuple[Violation, ...]) -> None:
     if not problems:
         click.echo(f"{file.name}: valid")
         return
-    click.echo(f"{file.name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-    table = Table("line", "path", "what is wrong", "the way out", box=None, padding=(0, 2, 0, 0))
-    table.columns[0].justify = "right"
-    for told in _as_data(file, problems)["problems"]:
-        table.add_row(*(_plain(told[key]) for key in ("line", "path", "message", "hint")))
-    _console().print(table)
-
-
-def _plain(value: Any) -> Any:
-    return Text(str(value) if value else "")  # a path such as steps[3] is not markup
+    click.echo(f"{file.name}: {counted(len(problems), 'problem')}")
+    file.show(problems)
 
 
 @workflow.command(short_help="Tell what a file changes.")
@@ -141,16 +93,16 @@ def _plain(value: Any) -> Any:
 @click.argument("against", default="")
 @click.option("--draft", is_flag=True, help="Compare with the draft on the server, not with what is published.")
 @click.option("--exit-code", is_flag=True, help="End with 1 when something differs.")
-@_as_json
+@as_json_option
 def diff(file: str, against: str, draft: bool, exit_code: bool, as_json: bool) -> None:
     """Tell what FILE changes in a workflow on the server, or against another file.
 
     AGAINST is the other file, or the workflow's id: without it, the name of FILE.
     """
-    read = _File.read(file)
-    document = read.document()
+    read = DocumentFile.read(file)
+    document = _document(read)
     if against and Path(against).is_file():
-        before, label = _File.read(against).document(), against
+        before, label = _document(DocumentFile.read(against)), against
     else:
         known = run(workflow_server.fetched(_id_of(read, against), draft))
         if known is None:
@@ -166,7 +118,7 @@ def diff(file: str, against: str, draft: bool, exit_code: bool, as_json: bool) -
         sys.exit(1)
 
 
-def _id_of(file: _File, given: str) -> str:
+def _id_of(file: DocumentFile, given: str) -> str:
     if not (given or file.id):
         what = "Standard input has no name" if file.name == "-" else f"The name of {file.name} is no id of a workflow"
         rule = "Ids are lower-case letters, digits, hyphens and underscores."
@@ -186,7 +138,7 @@ def _change(change: Change) -> dict[str, Any]:
 
 
 def _counted(changes: tuple[Change, ...]) -> str:
-    return f"{len(changes)} {'change' if len(changes) == 1 else 'changes'}" if changes else "no difference"
+    return counted(len(changes), "change") if changes else "no difference"
 
 
 def _show_changes(changes: tuple[Change, ...]) -> None:
@@ -199,7 +151,7 @@ def _show_changes(changes: tuple[Change, ...]) -> None:
 @click.argument("file")
 @click.option("--id", "workflow_id", default="", help="The workflow; the name of FILE without it.")
 @click.option("--yes", is_flag=True, help="Publish without being asked.")
-@_as_json
+@as_json_option
 def publish(file: str, workflow_id: str, yes: bool, as_json: bool) -> None:
     """Make FILE the next version of its workflow, which is created if need be.
 
@@ -207,7 +159,7 @@ def publish(file: str, workflow_id: str, yes: bool, as_json: bool) -> None:
     """
     if file == "-" and not yes:
         raise click.UsageError("Standard input holds the document, so nobody can be asked: say --yes.")
-    read = _File.read(file)
+    read = DocumentFile.read(file)
     chosen = _id_of(read, workflow_id)
     if problems := run(workflow_server.problems([read.text]))[0]:
         if as_json:
@@ -215,7 +167,7 @@ def publish(file: str, workflow_id: str, yes: bool, as_json: bool) -> None:
         else:
             _show_problems(read, problems)
         sys.exit(1)
-    document = read.document()
+    document = _document(read)
     known = run(workflow_server.fetched(chosen))
     changes = differences(known.document if known else {}, document)
     new = known is None or not known.version
@@ -243,18 +195,10 @@ def _tell(workflow_id: str, version: int, changes: tuple[Change, ...], as_json: 
 
 
 @workflow.command("templates")
-@_as_json
-def list_templates(as_json: bool) -> None:
+@as_json_option
+def templates(as_json: bool) -> None:
     """List the workflows to start from."""
-    if as_json:
-        keys = ("id", "title", "description")
-        click.echo(json.dumps([{key: getattr(one, key) for key in keys} for one in shipped()], indent=2))
-        return
-    table = Table("template", "what it does", box=None, padding=(0, 2, 1, 0))
-    table.columns[0].no_wrap = True
-    for one in shipped():
-        table.add_row(one.id, one.description)
-    _console().print(table)
+    list_templates(shipped(), as_json=as_json)
 
 
 @workflow.command()
@@ -263,19 +207,8 @@ def list_templates(as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def new(template: str | None, out: Path | None, force: bool) -> None:
     """Write a copy of a template to start from."""
-    known = [one.id for one in shipped()]
-    if template is None:
-        raise click.UsageError(f"Say which template: {', '.join(known)}.")
-    found = next((one for one in shipped() if one.id == template), None)
-    if found is None:
-        near = did_you_mean(template, known) or f"There are {', '.join(known)}."
-        raise click.ClickException(f"There is no template {template}. {near}")
-    if out is None:
-        click.echo(found.source, nl=False)
-        return
-    _write(out, found.source, force)
-    click.echo(f"{out} is written. Adapt it, then: dripstone workflow validate {out}")
-    if not (out.parent / "workflow.schema.json").exists():
+    new_from(shipped(), template, out, force=force, then="dripstone workflow validate")
+    if out is not None and not (out.parent / "workflow.schema.json").exists():
         click.echo(
             f"So that editors complete it: dripstone workflow schema --out {out.parent / 'workflow.schema.json'}"
         )
@@ -286,16 +219,4 @@ def new(template: str | None, out: Path | None, force: bool) -> None:
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of workflow files, by which editors complete and check them."""
     text = json.dumps(document_schema(), indent=2) + "\n"
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        _write(out, text, True)
-
-
-def _write(path: Path, text: str, force: bool) -> None:
-    if path.exists() and not force:
-        raise click.ClickException(f"{path} is there already. Say --force to overwrite it.")
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise click.ClickException(f"{path}: {error.strerror}") from error
+    write(out, text, force=True)

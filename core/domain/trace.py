@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from core.domain.effects import Effect
-from core.domain.enrollment import Enrollment, Facts
+from core.domain.enrollment import Enrollment, Facts, State
 from core.domain.frozen import frozen
 
 Outcome = Literal["entered", "ok", "waiting", "skipped", "held", "failed", "ended"]
@@ -61,3 +61,29 @@ class Transition:
     """The version has rules that an event may meet at any time: the engine looks once more after the entry."""
     facts: Facts | None = None
     """What is known once it is carried out; None where that is what was known before."""
+
+    @property
+    def kind(self) -> str:
+        """Return what it is to those who measure: `entered`, `moved`, or the state in which the enrollment ended."""
+        if self.enrollment.state.over:
+            return self.enrollment.state.value
+        return "entered" if self.before is None else "moved"
+
+
+def closed(before: Enrollment, state: State, now: datetime, kind: str, outcome: Outcome, reason: str) -> Transition:
+    """Return the end of an enrollment that none of its steps brought about."""
+    number = before.trace_count + 1
+    over = replace(
+        before,
+        state=state,
+        rev=before.rev + 1,
+        trace_count=number,
+        moved_at=now,
+        due_at=None,
+        waiting=None,
+        end_reason=reason,
+        ended_at=now,
+        held=(),
+        skipping=False,
+    )
+    return Transition(over, (TraceEntry(number, before.step_id, kind, outcome, now, reason=reason),), (), before=before)

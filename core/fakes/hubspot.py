@@ -42,6 +42,9 @@ class HubSpotFake:
     day: Window = field(default_factory=lambda: Window(A_DAY, timedelta(days=1)))
     searches: Window = field(default_factory=lambda: Window(IN_A_SECOND_OF_SEARCHES, timedelta(seconds=1)))
     watch: Watch = field(init=False)
+    rotates: bool = False
+    """Each access token comes with a new refresh token, and the one it was asked with is used up."""
+    refresh_token: str = CLIENT[2]
     _granted: int = 0
 
     def __post_init__(self) -> None:
@@ -59,6 +62,7 @@ class HubSpotFake:
             web.post(at, self._admitted(self._create)),
             web.post(f"{at}/search", self._admitted(self._search)),
             web.post(f"{at}/batch/read", self._admitted(self._batch_read)),
+            web.post(f"{at}/batch/archive", self._admitted(self._batch_archive)),
             web.post(f"{at}/batch/{{how:create|update|upsert}}", self._admitted(self._batch_write)),
             web.get(f"{at}/{{id}}", self._admitted(self._get)),
             web.patch(f"{at}/{{id}}", self._admitted(self._update)),
@@ -140,13 +144,16 @@ class HubSpotFake:
 
     async def _grant(self, request: web.Request) -> web.Response:
         given = await request.post()
-        if (given.get("client_id"), given.get("client_secret"), given.get("refresh_token")) != CLIENT:
+        client = given.get("client_id"), given.get("client_secret"), given.get("refresh_token")
+        if client != (*CLIENT[:2], self.refresh_token):
             body = {"status": "BAD_REFRESH_TOKEN", "message": "missing or invalid refresh token"}
             return web.json_response(body, status=400)
         self._granted += 1
         token = f"fake-access-{self._granted}"
         self.tokens[token] = self.clock.now() + TOKEN_LASTS
-        body = {"access_token": token, "refresh_token": CLIENT[2], "token_type": "bearer"}
+        if self.rotates:
+            self.refresh_token = f"{CLIENT[2]}-{self._granted}"
+        body = {"access_token": token, "refresh_token": self.refresh_token, "token_type": "bearer"}
         return web.json_response({**body, "expires_in": int(TOKEN_LASTS.total_seconds())})
 
     async def _details(self, _: web.Request) -> web.Response:
@@ -171,9 +178,9 @@ class HubSpotFake:
         name = request.match_info["object"]
         limit, after = min(int(request.query.get("limit", "10")), 100), int(request.query.get("after", "0"))
         wanted = [key for key in request.query.get("properties", "").split(",") if key]
-        found = sorted(
-            (one for one in self.objects.records[name].values() if int(one.id) > after), key=lambda one: int(one.id)
-        )
+        archived = request.query.get("archived") == "true"
+        there = (self.objects.archived if archived else self.objects.records)[name]
+        found = sorted((one for one in there.values() if int(one.id) > after), key=lambda one: int(one.id))
         body: dict[str, Any] = {"results": [_shown(one, wanted) for one in found[:limit]]}
         if len(found) > limit:
             body["paging"] = {"next": {"after": found[limit - 1].id}}
@@ -197,7 +204,12 @@ class HubSpotFake:
         return web.json_response(_shown(one, list(properties)))
 
     async def _archive(self, request: web.Request) -> web.Response:
-        self.objects.records[request.match_info["object"]].pop(request.match_info["id"], None)
+        self.objects.archive(request.match_info["object"], request.match_info["id"])
+        return web.Response(status=204)
+
+    async def _batch_archive(self, request: web.Request) -> web.Response:
+        for one in _inputs(await request.json()):
+            self.objects.archive(request.match_info["object"], str(one["id"]))
         return web.Response(status=204)
 
     async def _search(self, request: web.Request) -> web.Response:
@@ -301,7 +313,8 @@ def _shown(one: Stored, wanted: Iterable[str], known: Mapping[str, str] | None =
         "properties": properties,
         "createdAt": iso(one.created_at),
         "updatedAt": values.get("lastmodifieddate") or values.get("hs_lastmodifieddate") or iso(one.updated_at),
-        "archived": False,
+        "archived": one.archived_at is not None,
+        **({} if one.archived_at is None else {"archivedAt": iso(one.archived_at)}),
     }
 
 

@@ -47,6 +47,7 @@ class Stored:
     updated_at: datetime
     searchable: tuple[datetime, dict[str, str]] | None = None
     """What search still finds: the state before the last change, and since when it is out of date."""
+    archived_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -55,6 +56,8 @@ class Objects:
 
     clock: Clock
     records: dict[str, dict[str, Stored]] = field(default_factory=lambda: {name: {} for name in PROPERTIES})
+    archived: dict[str, dict[str, Stored]] = field(default_factory=lambda: {name: {} for name in PROPERTIES})
+    """What was deleted, and can be restored."""
     _serial: int = 100
 
     def make(self, name: str, properties: Mapping[str, Any]) -> Stored:
@@ -84,6 +87,20 @@ class Objects:
         one.properties[modified] = iso(now)
         one.updated_at = now
         return one
+
+    def archive(self, name: str, record_id: str) -> None:
+        """Take a record out of sight, as a person there deletes it; one that is not there is left so."""
+        one = self.records[name].pop(record_id, None)
+        if one is not None:
+            one.archived_at = self.clock.now()
+            self.archived[name][record_id] = one
+
+    def restore(self, name: str, record_id: str) -> Stored:
+        """Bring a record back, as a person there does, which counts as a change."""
+        one = self.archived[name].pop(record_id)
+        one.archived_at = None
+        self.records[name][record_id] = one
+        return self.change(name, record_id, {})
 
     def _checked(self, name: str, properties: Mapping[str, Any]) -> dict[str, str]:
         known = PROPERTIES[name]

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from core.clock import Clock
 from core.fakes import soql
-from core.fakes.salesforce_objects import EXTERNAL_IDS, FIELDS, Objects, Refusal
+from core.fakes.salesforce_objects import EXTERNAL_IDS, FIELDS, PREFIXES, Objects, Refusal
 from core.fakes.serving import Handler, Watch, Window, application
 from core.fakes.soql import BadQuery
 
@@ -53,6 +53,9 @@ class SalesforceFake:
     """Records of one page of a query."""
     cursors: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Locators of queries to what is left of them."""
+    rotates: bool = False
+    """Each session comes with a new refresh token, and the one it was asked with is used up."""
+    refresh_token: str = CLIENT[2]
     _serial: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +69,7 @@ class SalesforceFake:
         routes = [
             web.post("/services/oauth2/token", self._grant),
             web.get(f"{_DATA}/query", self._admitted(self._query)),
+            web.get(f"{_DATA}/queryAll", self._admitted(self._query)),
             web.get(f"{_DATA}/query/{{locator}}", self._admitted(self._next)),
             web.get(f"{one}/describe", self._admitted(self._describe)),
             web.post(one, self._admitted(self._create)),
@@ -74,6 +78,7 @@ class SalesforceFake:
             web.delete(f"{one}/{{id}}", self._admitted(self._delete)),
             web.post(many, self._admitted(self._create_many)),
             web.patch(many, self._admitted(self._update_many)),
+            web.delete(many, self._admitted(self._delete_many)),
             web.post(f"{many}/{{object}}", self._admitted(self._retrieve)),
             web.patch(f"{many}/{{object}}/{{external}}", self._admitted(self._upsert_many)),
         ]
@@ -122,7 +127,11 @@ class SalesforceFake:
         given = await request.post()
         kind, refresh = given.get("grant_type"), given.get("refresh_token")
         fits = (given.get("client_id"), given.get("client_secret")) == CLIENT[:2]
-        if not fits or kind not in ("refresh_token", "client_credentials") or (refresh or CLIENT[2]) != CLIENT[2]:
+        if (
+            not fits
+            or kind not in ("refresh_token", "client_credentials")
+            or (refresh or self.refresh_token) != self.refresh_token
+        ):
             body = {"error": "invalid_grant", "error_description": "expired access/refresh token"}
             return web.json_response(body, status=400)
         self._serial += 1
@@ -130,6 +139,9 @@ class SalesforceFake:
         self.sessions[token] = self.clock.now() + SESSION_LASTS
         instance = f"{request.scheme}://{request.host}"
         body = {"access_token": token, "instance_url": instance, "token_type": "Bearer", "id": f"{instance}/id/00D"}
+        if self.rotates and refresh:
+            self.refresh_token = f"{CLIENT[2]}-{self._serial}"
+            body["refresh_token"] = self.refresh_token
         return web.json_response(body)
 
     async def _query(self, request: web.Request) -> web.Response:
@@ -140,7 +152,10 @@ class SalesforceFake:
             if name not in FIELDS[query.object]:
                 message = f"No such column '{name}' on entity '{query.object}'."
                 raise _Failed(400, "INVALID_FIELD", message)
-        found = [one for one in self.objects.records[query.object].values() if soql.fits(query, one)]
+        known = [*self.objects.records[query.object].values()]
+        if request.path.endswith("/queryAll"):
+            known += self.objects.bin[query.object].values()
+        found = [one for one in known if soql.fits(query, one)]
         for name in reversed(query.order):
             found.sort(key=lambda one, name=name: str(one.get(name) or ""))  # type: ignore[misc]
         rows = [_row(query.object, one, query.fields) for one in found[: query.limit]]
@@ -197,8 +212,19 @@ class SalesforceFake:
         return web.Response(status=204)
 
     async def _delete(self, request: web.Request) -> web.Response:
-        self.objects.records[request.match_info["object"]].pop(request.match_info["id"], None)
+        self.objects.delete(request.match_info["object"], request.match_info["id"])
         return web.Response(status=204)
+
+    async def _delete_many(self, request: web.Request) -> web.Response:
+        answers = []
+        for record_id in request.query["ids"].split(","):
+            name = next((name for name in FIELDS if record_id.startswith(PREFIXES[name])), "Lead")
+            try:
+                self.objects.delete(name, record_id)
+                answers.append({"id": record_id, "success": True, "errors": []})
+            except Refusal as refusal:
+                answers.append({"id": record_id, "success": False, "errors": [refusal.error]})
+        return web.json_response(answers)
 
     async def _retrieve(self, request: web.Request) -> web.Response:
         name, asked = request.match_info["object"], await request.json()

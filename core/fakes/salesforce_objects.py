@@ -12,7 +12,12 @@ from core.clock import Clock
 _STRING = ("string", True)
 _DOUBLE = ("double", True)
 _BOOLEAN = ("boolean", True)
-_OWN = {"Id": ("id", False), "CreatedDate": ("datetime", False), "SystemModstamp": ("datetime", False)}
+_OWN = {
+    "Id": ("id", False),
+    "CreatedDate": ("datetime", False),
+    "SystemModstamp": ("datetime", False),
+    "IsDeleted": ("boolean", False),
+}
 _PERSON: Mapping[str, tuple[str, bool]] = {
     **dict.fromkeys(
         ("FirstName", "LastName", "Email", "Phone", "Title", "City", "Country", "LeadSource", "Dripstone_Id__c"),
@@ -32,7 +37,7 @@ FIELDS: Mapping[str, Mapping[str, tuple[str, bool]]] = {
 
 REQUIRED = {"Lead": ("LastName", "Company"), "Contact": ("LastName",), "Account": ("Name",), "Organization": ()}
 EXTERNAL_IDS = ("Dripstone_Id__c",)
-_PREFIXES = {"Lead": "00Q", "Contact": "003", "Account": "001", "Organization": "00D"}
+PREFIXES = {"Lead": "00Q", "Contact": "003", "Account": "001", "Organization": "00D"}
 _LONGEST = 255
 
 
@@ -56,6 +61,8 @@ class Objects:
 
     clock: Clock
     records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {name: {} for name in FIELDS})
+    bin: dict[str, dict[str, dict[str, Any]]] = field(default_factory=lambda: {name: {} for name in FIELDS})
+    """What was deleted, and can be restored."""
     _serial: int = 0
 
     def __post_init__(self) -> None:
@@ -70,9 +77,9 @@ class Objects:
             raise Refusal("REQUIRED_FIELD_MISSING", f"Required fields are missing: [{', '.join(missing)}]", missing)
         self._unique(name, values, "")
         self._serial += 1
-        record_id = f"{_PREFIXES[name]}{self._serial:012}AAA"
+        record_id = f"{PREFIXES[name]}{self._serial:012}AAA"
         now = stamp(self.clock.now())
-        made = {"Id": record_id, "CreatedDate": now, "SystemModstamp": now, **values}
+        made = {"Id": record_id, "CreatedDate": now, "SystemModstamp": now, "IsDeleted": False, **values}
         self.records[name][record_id] = made
         return made
 
@@ -89,6 +96,13 @@ class Objects:
         one.update(values)
         one["SystemModstamp"] = stamp(self.clock.now())
         return one
+
+    def delete(self, name: str, record_id: str) -> None:
+        """Put a record into the recycle bin. Raises Refusal."""
+        one = self.records[name].pop(record_id, None)
+        if one is None:
+            raise Refusal("ENTITY_IS_DELETED", "entity is deleted")
+        self.bin[name][record_id] = {**one, "IsDeleted": True, "SystemModstamp": stamp(self.clock.now())}
 
     def upsert(self, name: str, external: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Make or change the record with an external id; tell whether it is new. Raises Refusal."""

@@ -16,6 +16,7 @@ from core.rpc.events.stream_places import StreamPlaces
 from core.rpc.under_way import UnderWay
 from core.settings import Settings
 from core.store.database import Database
+from core.store.systems.vault import UNSEALED, Vault
 from core.store.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Parts:
     webhook_sender: WebhookSender
     systems: Opener | None = None
     """Opens connections to systems of record; tests of other parts have none."""
+    vault: Vault = UNSEALED
+    """Seals what is secret among the columns of endpoints and connections."""
     under_way: UnderWay = field(default_factory=UnderWay)
     simulating: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """A process simulates for one caller at a time; who comes meanwhile waits, and nobody else notices."""
@@ -84,6 +87,8 @@ class Call:
     _tx: Transaction | None = None
     demand: Demand | None = None
     """The approval that a policy wants for the plan which this call applies; None for none."""
+    agreed: Demand | None = None
+    """The approval that a policy wanted for this call, and that it has used; None for none."""
 
     @property
     def tx(self) -> Transaction:

@@ -9,6 +9,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from types import ModuleType
 from typing import Any, cast
 
@@ -122,6 +123,9 @@ def row(descriptor: MethodDescriptor, handler: Callable[..., Any]) -> Method:
     )
 
 
+_row = cache(row)  # every core of a process has the same contract
+
+
 def table() -> tuple[Method, ...]:
     """Return a row for every RPC of the contract.
 
@@ -133,7 +137,7 @@ def table() -> tuple[Method, ...]:
         file: FileDescriptor = contract.DESCRIPTOR
         for service in file.services_by_name.values():
             for descriptor in service.methods:
-                rows.append(row(descriptor, _handler(modules, snake_case(descriptor.name))))
+                rows.append(_row(descriptor, _handler(modules, snake_case(descriptor.name))))
     return tuple(rows)
 
 

@@ -10,7 +10,10 @@ rpc_seconds = Histogram(
     "dripstone_rpc_seconds", "Time to answer a call, by method and status code.", ["method", "code"], registry=registry
 )
 transitions_total = Counter(
-    "dripstone_transitions_total", "Decisions applied by the engine's loops, by loop.", ["loop"], registry=registry
+    "dripstone_transitions_total",
+    "Moves of enrollments, by kind: entered, moved, or the state in which they ended.",
+    ["kind"],
+    registry=registry,
 )
 use_total = Counter(
     "dripstone_use_total",

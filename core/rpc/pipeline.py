@@ -81,13 +81,13 @@ class Pipeline:
         reference = self._reference(metadata)
         with self._observed(method, reference):
             call = await self.parts.under_way.to_its_end(self._admit(method, request, metadata, reference))
-            await self.parts.under_way.to_its_end(permission.admit_outside(method, request, call))
+            call = await self.parts.under_way.to_its_end(permission.admit_outside(method, request, call))
             async with aclosing(method.handler(request, call)) as messages:
                 async for message in messages:
                     authorization = metadata.get("authorization", "")
                     caller = await self.parts.under_way.to_its_end(self.authenticator.caller(authorization))
                     _authorise(method, caller)
-                    yield hiding.shown(message, call.caller.limits)
+                    yield hiding.shown(message, caller.limits)  # which may have been narrowed since
 
     async def exchange(
         self, method: Method, messages: AsyncIterable[Message], metadata: Mapping[str, str]
@@ -100,11 +100,11 @@ class Pipeline:
         reference = self._reference(metadata)
         with self._observed(method, reference):
             call = await self.parts.under_way.to_its_end(self._admit(method, None, metadata, reference))
-            await self.parts.under_way.to_its_end(permission.admit_outside(method, None, call))
+            call = await self.parts.under_way.to_its_end(permission.admit_outside(method, None, call))
             sent = ClientStream(messages, lambda: self._admit_more(method, metadata), self.parts.draining)
             async with aclosing(method.handler(sent, call)) as answers:
                 async for answer in answers:
-                    yield answer
+                    yield hiding.shown(answer, call.caller.limits)
 
     async def finish(self, seconds: float) -> None:
         """Wait for the calls whose clients have given up but whose work goes on."""
@@ -176,7 +176,7 @@ class Pipeline:
     async def _transact(self, method: Method, request: Message, call: Call) -> Reply:
         database = self.parts.database
         if method.access is Access.OUTSIDE:
-            await permission.admit_outside(method, request, call)
+            call = await permission.admit_outside(method, request, call)
             return Reply(hiding.shown(await audit_trail.outside(method, request, call), call.caller.limits))
         if method.access is Access.READ:
             async with database.read(call.caller.org_id) as tx:

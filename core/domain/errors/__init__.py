@@ -28,6 +28,7 @@ from core.domain.errors.calls import (
 )
 from core.domain.errors.connections import (
     ChannelTaken,
+    MasterKeyMissing,
     NoCredentials,
     SyncUnderWay,
     TooManyConnections,
@@ -54,6 +55,7 @@ from core.domain.errors.records import (
     TooManyDefinitions,
     TooManyIdentifiers,
     TooManyToUpdate,
+    TooMuchToMerge,
     TooMuchToRevert,
     ValueTaken,
 )
@@ -63,6 +65,7 @@ from core.domain.errors.webhooks import (
     EndpointNotActive,
     EndpointNotPull,
     PayloadNotKept,
+    QuarantineFull,
     TooManyEndpoints,
     TooManyEventTypes,
     TooManyReplays,
@@ -99,6 +102,7 @@ __all__ = [
     "Invalid",
     "KeyLimited",
     "LastAdmin",
+    "MasterKeyMissing",
     "NoCredentials",
     "NotFound",
     "NotPublished",
@@ -107,6 +111,7 @@ __all__ = [
     "PlanStale",
     "PolicyDenied",
     "ProjectNotEmpty",
+    "QuarantineFull",
     "RateLimited",
     "RecordErased",
     "RecordMerged",
@@ -126,6 +131,7 @@ __all__ = [
     "TooManyRequested",
     "TooManyStreams",
     "TooManyToUpdate",
+    "TooMuchToMerge",
     "TooMuchToRevert",
     "TookTooLong",
     "Unauthenticated",

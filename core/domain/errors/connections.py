@@ -37,6 +37,14 @@ class NoCredentials(DripstoneError):
     hint = "Set them with SetCredentials, then see with CheckConnection whether they work."
 
 
+class MasterKeyMissing(DripstoneError):
+    """The secret cannot be sealed or opened with the master keys of this process: {why}."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "MASTER_KEY_MISSING"
+    hint = "Give it the deployment's master key, $DRIPSTONE_MASTER_KEY or --master-key-file, or set the secret anew."
+
+
 class SyncUnderWay(DripstoneError):
     """The connection {connection_id} has a sync under way, {sync_id}."""
 

@@ -29,6 +29,14 @@ class TooManyIdentifiers(DripstoneError):
     hint = "Look at what the record is called: so many names are seldom one person's."
 
 
+class TooMuchToMerge(DripstoneError):
+    """More than {limit} events, messages and other rows belong to {id}; a merge takes no more along."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "TOO_MUCH_TO_MERGE"
+    hint = "Merge the other way round: let the record with more behind it be the one that stays."
+
+
 class ImportHasBadRows(DripstoneError):
     """The import {import_id} has {count} rows that cannot be taken, and was not told to leave them out."""
 

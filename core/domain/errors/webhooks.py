@@ -62,11 +62,19 @@ class TooManyEventTypes(DripstoneError):
 
 
 class TooManyStreams(DripstoneError):
-    """{whose} has {limit} streams of messages open in this process, which is the most it can have."""
+    """{whose} has {limit} streams of messages open here, which is the most that one process serves."""
 
     code = Code.RESOURCE_EXHAUSTED
     reason = "TOO_MANY_STREAMS"
     hint = "End a stream that is no longer read, or raise max_in_flight of one instead of opening another."
+
+
+class QuarantineFull(DripstoneError):
+    """{limit} events of source {source_id} wait in quarantine, which is the most; nothing of this request was kept."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    reason = "QUARANTINE_FULL"
+    hint = "Mend the mapping or the schema and redrive what waits, or discard it; then send this again."
 
 
 class PayloadNotKept(DripstoneError):

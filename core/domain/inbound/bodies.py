@@ -105,7 +105,7 @@ def _value(arrived: Arrived) -> Any:
     try:
         return json_values.parse(text)
     except Unreadable as unreadable:
-        if is_json or unreadable.fault.reason != "NOT_JSON":
+        if is_json or unreadable.fault.reason not in ("NOT_JSON", "NOT_FINITE"):
             raise
         return storable_text(text)
 
@@ -119,7 +119,9 @@ def _form(text: str) -> Any:
     if len(pairs) == 1 and pairs[0][0] == "payload":
         try:
             inner = json_values.parse(pairs[0][1])
-        except Unreadable:
+        except Unreadable as unreadable:
+            if unreadable.fault.reason == "NOT_FINITE":
+                raise
             inner = None
         if isinstance(inner, dict | list):
             return inner

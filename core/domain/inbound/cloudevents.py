@@ -9,7 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -110,6 +110,9 @@ def _decoded(encoded: Any, media_type: str) -> tuple[Any, tuple[Violation, ...]]
     if kind in ("", "application/json") or kind.endswith("+json"):
         try:
             return json_values.parse(raw.decode()), ()
-        except (UnicodeDecodeError, json_values.Unreadable):
+        except UnicodeDecodeError:
             pass  # bytes of another kind, told as they are
+        except json_values.Unreadable as unreadable:
+            if unreadable.fault.reason == "NOT_FINITE":
+                return None, (replace(unreadable.fault, field="body.data_base64"),)
     return {"data_base64": encoded}, ()

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from core.domain.errors import Violation
-from core.domain.workflow.storable import storable
+from core.domain.workflow.storable import storable, storable_text
 
 DEEPEST = 32
 """Levels of objects and lists in one another."""
 
 _LARGEST_INTEGER = 2**63
+_LONGEST_NAME = 64
+"""Characters of a key that are told."""
 
 
 class Unreadable(Exception):
-    """A body, or a part of it, cannot be read; `fault` says why."""
+    """A body, or a part of it, cannot be read; `fault` says why, and where."""
 
-    def __init__(self, reason: str, message: str, hint: str):
+    def __init__(self, reason: str, message: str, hint: str, path: str = "body"):
         super().__init__(message)
-        self.fault = Violation("body", reason, message, hint)
+        self.fault = Violation(path, reason, message, hint)
 
 
 def parse(text: str) -> Any:
-    """Return the value of a JSON text: NUL characters are left out, numbers that are not finite are null.
+    """Return the value of a JSON text: NUL characters are left out.
 
-    Raises Unreadable.
+    Raises Unreadable, also for numbers that are not finite: JSON has none, and null would be another value.
     """
     try:
-        value = json.loads(text, parse_int=_integer, parse_constant=lambda _: None)
-        _check_depth(value)
+        value = json.loads(text, parse_int=_integer)
+        if _check_depth(value):
+            raise _not_finite(value)
         return storable(value)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
@@ -44,8 +48,9 @@ def _integer(digits: str) -> int | str:
     return exact if -_LARGEST_INTEGER <= exact < _LARGEST_INTEGER else digits
 
 
-def _check_depth(value: Any) -> None:
-    level, depth = [value], 0
+def _check_depth(value: Any) -> bool:
+    """Tell whether there are numbers that are not finite. Raises Unreadable for what is nested too deep."""
+    level, depth, odd = [value], 0, _is_odd(value)
     while level := [
         inner
         for item in level
@@ -55,6 +60,30 @@ def _check_depth(value: Any) -> None:
         depth += 1
         if depth > DEEPEST:
             raise _too_deep()
+        odd = odd or any(map(_is_odd, level))
+    return odd
+
+
+def _is_odd(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _not_finite(value: Any) -> Unreadable:
+    path = storable_text(_path_of_odd(value, "body"))
+    return Unreadable("NOT_FINITE", "is no number that JSON has", "Send a finite number, or leave the field out.", path)
+
+
+def _path_of_odd(value: Any, path: str) -> str:
+    """Return where the first number stands that is not finite; empty where all are."""
+    if _is_odd(value):
+        return path
+    if isinstance(value, dict):
+        inner = ((item, f"{path}.{name[:_LONGEST_NAME]}") for name, item in value.items())
+    elif isinstance(value, list):
+        inner = ((item, f"{path}[{number}]") for number, item in enumerate(value))
+    else:
+        return ""
+    return next((found for item, place in inner if (found := _path_of_odd(item, place))), "")
 
 
 def _too_deep() -> Unreadable:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 EMAIL = "email"
+ID = "id:"
+"""What is no channel but an identifier of another kind begins so, such as `id:ext:hubspot`."""
 
 OWN_FIELDS: Mapping[str, str] = {EMAIL: "email", "sms": "phone"}
 """Where the address of a channel stands among the contact's fields."""
@@ -22,10 +24,17 @@ _NUMBER = re.compile(r"\+?[0-9]{5,20}")
 
 
 def normal(channel: str, address: str) -> str:
-    """Return an address so that two ways to write it are one: no blanks, lower case, a domain in ASCII, bare digits."""
+    """Return an address so that two ways to write it are one: no blanks, lower case, a domain in ASCII, bare digits.
+
+    Ids that other systems gave stay as they are: some tell two people apart by case alone.
+    """
+    if channel.startswith(ID):
+        return address
     text = unicodedata.normalize("NFC", " ".join(address.split())).lower()
     if channel == EMAIL:
         mailbox, at, domain = text.rpartition("@")
+        if domain.isascii():
+            return text
         try:
             return f"{mailbox}{at}{domain.encode('idna').decode('ascii')}" if domain and " " not in domain else text
         except UnicodeError:

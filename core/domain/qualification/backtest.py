@@ -9,12 +9,18 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from core.domain.enrollment import RecordFacts
 from core.domain.qualification.model import ScoringModel
 from core.domain.qualification.score import Score
 from core.domain.records.fields import CLOSED_LEAD_STATUSES
 
 POSITIVE = (True, "converted", "won")
 """What means a good end where nothing is said."""
+
+OUTCOMES = frozenset(
+    {"status", "score", "fit", "engagement", "tier", "decision", "model_id", "model_version", "qualified_at"}
+)
+"""Fields of a lead that tell what became of it."""
 
 BUCKETS = 10
 _QUANTILE = 1.959963984540054
@@ -155,6 +161,17 @@ def is_among(value: Any, positive: frozenset[Any]) -> bool:
     if isinstance(value, bool):
         return value in {one for one in positive if isinstance(one, bool)} or str(value).lower() in positive
     return str(value).lower() in {str(one).lower() for one in positive if not isinstance(one, bool)}
+
+
+def before_the_end(facts: RecordFacts, outcome: str) -> RecordFacts:
+    """Return a record as it was made, without what tells how it ended: an import sets both at once."""
+    kind, _, field = outcome.partition(".")
+    hidden = {*(OUTCOMES if facts.type == "lead" else ()), *([field] if facts.type == kind else ())}
+    fields = {name: value for name, value in facts.fields.items() if name not in hidden}
+    own = {f"custom.{name}": name for name in fields.get("custom") or {}}
+    if told := own.keys() & hidden:
+        fields["custom"] = {name: fields["custom"][name] for path, name in own.items() if path not in told}
+    return RecordFacts(facts.id, facts.type, fields)
 
 
 def _buckets(positive: Counter[int], negative: Counter[int], most: int) -> Iterable[Bucket]:

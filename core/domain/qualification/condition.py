@@ -97,6 +97,11 @@ class Condition:
         """Return the path of every value it looks at."""
         return tuple(mention.label for mention in self._whole.mentions)
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Return the variables that those belong to."""
+        return tuple(mention.variable for mention in self._whole.mentions)
+
     def judge(self, values: Mapping[str, Any]) -> Verdict:
         """Return what it comes to; `values` maps variable names to plain values, absent means unknown."""
         key = self._key(values)

@@ -103,7 +103,7 @@ def _responsible(before: Outcomes, after: Outcomes) -> str:
 
 
 def _changes(model: ScoringModel, facts: LeadFacts) -> Iterator[_Change]:
-    kinds = environments.of_facts().variables
+    kinds = environments.of_facts(model.own).variables
     compared: dict[str, list[Any]] = {}
     for rule in model.rules:
         for one in asked(rule.when.tree)[0] if rule.when is not None else ():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import lru_cache
 
+from core.domain.workflow import own_kinds
 from core.domain.workflow.expressions import Environment, Kind
+from core.domain.workflow.own_kinds import OwnKinds
 from core.domain.workflow.variables import EVENT, record_variables
 
 RESULT_FIELDS = frozenset(
@@ -22,27 +24,35 @@ _RESULT: Mapping[str, Kind] = {
 }
 
 
-def _who() -> dict[str, Kind]:
-    lead = record_variables("lead")
+def _records(own: OwnKinds) -> dict[str, Kind]:
+    custom = own_kinds.as_custom(own)
     return {
-        **record_variables("contact"),
-        **{name: kind for name, kind in lead.items() if name.removeprefix("lead.") not in RESULT_FIELDS},
+        **record_variables("contact", custom.get("contact")),
+        **record_variables("lead", custom.get("lead")),
     }
 
 
-@cache
-def of_facts() -> Environment:
-    """Return what fit and disqualify rules may name: the contact and the lead."""
-    return Environment(_who())
+def _who(own: OwnKinds) -> dict[str, Kind]:
+    return {
+        name: kind
+        for name, kind in _records(own).items()
+        if not (name.startswith("lead.") and name.removeprefix("lead.") in RESULT_FIELDS)
+    }
 
 
-@cache
-def of_events() -> Environment:
+@lru_cache(maxsize=64)
+def of_facts(own: OwnKinds = own_kinds.NONE) -> Environment:
+    """Return what fit and disqualify rules may name: the contact and the lead; `own` are the kinds of own fields."""
+    return Environment(_who(own))
+
+
+@lru_cache(maxsize=64)
+def of_events(own: OwnKinds = own_kinds.NONE) -> Environment:
     """Return what engagement rules may name: also the event they look at."""
-    return Environment({**_who(), **EVENT})
+    return Environment({**_who(own), **EVENT})
 
 
-@cache
-def of_results() -> Environment:
+@lru_cache(maxsize=64)
+def of_results(own: OwnKinds = own_kinds.NONE) -> Environment:
     """Return what the demand for an approval may name: also what came out, and what the lead had before."""
-    return Environment({**record_variables("contact"), **record_variables("lead"), **_RESULT})
+    return Environment({**_records(own), **_RESULT})

@@ -8,8 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import EventFacts, RecordFacts
-from core.domain.frozen import frozen
+from core.domain.frozen import copied, frozen
 from core.domain.qualification.model import Freshness
+from core.domain.workflow import own_kinds
+from core.domain.workflow.own_kinds import OwnKinds
 
 
 @frozen
@@ -54,13 +56,30 @@ class LeadFacts:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     """Where fields came from, by path, such as `contact.country` or `contact.custom.plan`."""
 
-    def values(self) -> dict[str, Any]:
-        """Return the records' fields by the names that conditions use."""
+    def values(self, own: OwnKinds = own_kinds.NONE) -> dict[str, Any]:
+        """Return the records' fields by the names that conditions use; `own` fields have names of their own."""
         known: dict[str, Any] = {}
         for name, record in (("contact", self.contact), ("lead", self.lead)):
             known |= {f"{name}.{key}": value for key, value in record.fields.items()}
             known[f"{name}.id"] = record.id or None
-        return known
+        return known | own_kinds.values(own, known) if own else known
+
+    def as_old_as_at(self, instant: datetime) -> LeadFacts:
+        """Return the same facts as old as they were at an earlier instant; what came since has just happened then.
+
+        So nothing but news tells a plan from the lead that it was made for.
+        """
+        events = tuple(
+            one
+            if one.received_at <= instant and one.occurred_at <= instant
+            else copied(
+                one,
+                received_at=min(one.received_at, instant),
+                occurred_at=one.occurred_at if one.occurred_at > self.as_of else min(one.occurred_at, instant),
+            )
+            for one in self.events
+        )
+        return LeadFacts(self.contact, self.lead, instant, events, self.origins)
 
     def fact(
         self, path: str, value: Any, event: EventFacts | None = None, freshness: Freshness = _ALWAYS_FRESH

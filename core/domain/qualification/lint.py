@@ -12,12 +12,16 @@ from core.domain.qualification import environments
 from core.domain.qualification.literals import outcomes
 from core.domain.qualification.model import Group, Rule, ScoringModel, Tier
 from core.domain.qualification.parse import compiled
-from core.domain.workflow import source
+from core.domain.workflow import own_kinds, source
+from core.domain.workflow.own_kinds import OwnKinds
 
 
-def warnings(text: str, known_events: Collection[str] = ()) -> tuple[Violation, ...]:
-    """Return the doubts about a document that compiles; `known_events` are names of events that came in, if any did."""
-    model = compiled(text)
+def warnings(text: str, known_events: Collection[str] = (), own: OwnKinds = own_kinds.NONE) -> tuple[Violation, ...]:
+    """Return the doubts about a document that compiles.
+
+    `known_events` are names of events that came in, if any did; `own` the kinds of own fields.
+    """
+    model = compiled(text, own)
     document = source.parse(text)
     return (
         *_rules(model),
@@ -45,8 +49,8 @@ def _rules(model: ScoringModel) -> Iterator[Violation]:
     for path, rule in _placed(model):
         if rule.when is None:
             continue
-        kinds = environments.of_events().variables if rule.event else environments.of_facts().variables
-        possible = outcomes(rule.when, kinds)
+        known = environments.of_events(model.own) if rule.event else environments.of_facts(model.own)
+        possible = outcomes(rule.when, known.variables)
         if possible is not None and True not in possible:
             hint = "Look for comparisons that exclude each other."
             yield Violation(f"{path}.when", "NEVER_MATCHES", "this can never hold", hint)

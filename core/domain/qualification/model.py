@@ -11,6 +11,8 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from core.domain.qualification.condition import Condition
+from core.domain.workflow import own_kinds
+from core.domain.workflow.own_kinds import OwnKinds
 
 GroupName = Literal["fit", "engagement", "disqualify"]
 Judgement = Literal["qualified", "nurture", "disqualified"]
@@ -155,6 +157,8 @@ class ScoringModel:
     on_tier: Mapping[str, TierEffect] = field(default_factory=dict)
     routing_id: str = ""
     """The routing that gives qualified leads their owner, in place of `routing`."""
+    own: OwnKinds = own_kinds.NONE
+    """The kinds of the own fields that it mentions."""
 
     @property
     def event_names(self) -> frozenset[str]:
@@ -201,6 +205,12 @@ class ScoringModel:
         """Return the path of every fact of a record that its rules look at, such as `contact.custom.plan`."""
         read = (path for rule in self.rules if rule.when is not None for path in rule.when.paths)
         return frozenset(path for path in read if not path.startswith("event."))
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Return every variable that one of its conditions looks at."""
+        conditions = [rule.when for rule in self.rules] + [self.approval.when if self.approval else None]
+        return frozenset(name for one in conditions if one is not None for name in one.variables)
 
     def tier(self, fit: int, engagement: int) -> str:
         """Return the tier of a lead with these points."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -25,8 +26,9 @@ from core.domain.qualification.model import (
 from core.domain.qualification.reader import Reader
 from core.domain.qualification.tiers import Tiers
 from core.domain.records.fields import validate_fields
-from core.domain.workflow import source
+from core.domain.workflow import own_kinds, source
 from core.domain.workflow.expression_text import mentions
+from core.domain.workflow.own_kinds import OwnKinds
 
 MOST_POINTS = 1_000
 MOST_SCORE = 2 * MOST_POINTS
@@ -60,12 +62,13 @@ _DECIDED_TWICE = "Keep qualified_at, or qualified_tiers."
 
 
 @lru_cache(maxsize=256)
-def compiled(text: str) -> ScoringModel:
+def compiled(text: str, own: OwnKinds = own_kinds.NONE) -> ScoringModel:
     """Return the model that a text describes; the same text gives the same object.
 
+    `own` are the kinds of own fields: what nobody defined is taken as it comes.
     Raises Invalid with everything that is wrong with it.
     """
-    reader = _ModelReader()
+    reader = _ModelReader(own)
     model = reader.model(source.parse(text))
     if model is None or reader.problems:
         raise Invalid(*reader.problems)
@@ -75,8 +78,9 @@ def compiled(text: str) -> ScoringModel:
 class _ModelReader(Reader):
     """Reads one document and gathers its problems on the way."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: OwnKinds) -> None:
         super().__init__()
+        self._own = own
         self._ids: dict[str, str] = {}
 
     def model(self, document: Mapping[str, Any]) -> ScoringModel | None:
@@ -117,7 +121,7 @@ class _ModelReader(Reader):
         )
         if not self.problems:
             self._reachable(model)
-        return None if self.problems else model
+        return None if self.problems else replace(model, own=own_kinds.mentioned(self._own, model.variables))
 
     def _reachable(self, model: ScoringModel) -> None:
         if not model.fit.rules and not model.engagement.rules:
@@ -174,13 +178,13 @@ class _ModelReader(Reader):
                 continue
             rule_id = self._rule_id(item, at)
             if name == "disqualify":
-                when = self.condition(item, f"{at}.when", environments.of_facts(), required=True)
+                when = self.condition(item, f"{at}.when", environments.of_facts(self._own), required=True)
                 rules.append(Rule(rule_id, name, when))
                 continue
             points = self.whole(item, "points", f"{at}.points", 1, MOST_POINTS)
             own = self.length(item.get("half_life"), f"{at}.half_life", LONGEST_AGE) or half_life
             if name == "fit":
-                when = self.condition(item, f"{at}.when", environments.of_facts(), required=True)
+                when = self.condition(item, f"{at}.when", environments.of_facts(self._own), required=True)
                 rules.append(Rule(rule_id, name, when, points, most=points, half_life=own))
             else:
                 rules.append(self._counting(item, at, rule_id, points, group.cap, window, own))
@@ -197,7 +201,7 @@ class _ModelReader(Reader):
         half_life: timedelta | None,
     ) -> Rule:
         """Return a rule that counts events."""
-        when = self.condition(raw, f"{path}.when", environments.of_events(), required=False)
+        when = self.condition(raw, f"{path}.when", environments.of_events(self._own), required=False)
         event = self.text(raw, "event", f"{path}.event", 200)
         each = raw.get("per", "once") == "each"
         if raw.get("per", "once") not in ("once", "each"):
@@ -237,7 +241,7 @@ class _ModelReader(Reader):
             self.problem("fresh_for", "WRONG_TYPE", "is neither a length of time nor a map of facts to such", hint)
             return Freshness()
         by_path: dict[str, timedelta] = {}
-        known = environments.of_facts().variables
+        known = environments.of_facts(self._own).variables
         for path, written in raw.items():
             at = f"fresh_for.{path}"
             length = self.length(written, at, LONGEST_AGE)
@@ -281,7 +285,7 @@ class _ModelReader(Reader):
     def _approval(self, raw: Any) -> Demand | None:
         if raw is None or not self.map(raw, "approval", ("when", "reason")):
             return None
-        when = self.condition(raw, "approval.when", environments.of_results(), required=True)
+        when = self.condition(raw, "approval.when", environments.of_results(self._own), required=True)
         reason = self.text(raw, "reason", "approval.reason", 300, required=False)
         return Demand(when, reason or f"{when.text} holds") if when else None
 

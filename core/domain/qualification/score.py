@@ -135,7 +135,7 @@ def weigh(model: ScoringModel, facts: LeadFacts, known: Outcomes | None = None, 
 
     With `known`, rules that do not look at the changed path, or count the changed event, keep what they came to.
     """
-    values = facts.values()
+    values = facts.values(model.own)
     events = _by_name(facts)
     before = known or Outcomes((), (), ())
 
@@ -198,7 +198,7 @@ def demand(model: ScoringModel, facts: LeadFacts, result: Score) -> str:
         "tier": result.tier,
         "decision": result.decision.value,
     }
-    verdict = model.approval.when.judge({**facts.values(), **came_out})
+    verdict = model.approval.when.judge({**facts.values(model.own), **came_out})
     if verdict.value is None:
         return f"{model.approval.reason} (asked for to be safe: {', '.join(verdict.missing)} is not known)"
     return model.approval.reason if verdict.value else ""

@@ -181,6 +181,8 @@ def read(definition: Definition, value: Any) -> Any:
         hint = "Leave it out; its old values stay in the history."
         raise BadValue("FIELD_ARCHIVED", "is out of use", hint)
     stored = _READERS[definition.kind](definition, value)
+    if stored == "":  # there was nothing in it but space and control characters
+        return None
     if isinstance(stored, str):
         _check_text(definition, stored)
     elif definition.kind in _NUMBERS:

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rapidfuzz import fuzz
-
 from core.domain.records import identity
 
 COMPARED = ("contact", "company")
@@ -187,6 +185,8 @@ def _alike(first: str, second: str) -> float:
     """Return how alike two texts in normal form are, the same from either side."""
     if first == second:
         return 1.0
+    from rapidfuzz import fuzz  # slow to load: see core.loading
+
     return round(float(fuzz.ratio(*sorted((first, second)))) / 100, 3)
 
 

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,6 +48,8 @@ class Exported:
     updated_at: datetime
     changes: Sequence[Mapping[str, Any]] | None = None
     """Its history, oldest first; None where that is not wanted."""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """What a contact has beside its fields: `lists` it is on, `consents` it gave or refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +85,15 @@ def order(types: Iterable[str]) -> list[str]:
     return [*(one for one in PARTS if one in wanted), *sorted(wanted - set(PARTS))]
 
 
-def head(exported_at: datetime, organization: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> str:
+def head(
+    exported_at: datetime,
+    organization: Mapping[str, Any],
+    members: Sequence[Mapping[str, Any]],
+    definitions: Mapping[str, Any],
+) -> str:
     """Return the beginning of a document."""
     about = {"version": VERSION, "exported_at": instant_text(exported_at), "organization": organization}
-    return _json({**about, "members": list(members)})[:-1]
+    return _json({**about, "members": list(members), "definitions": definitions})[:-1]
 
 
 def opening(record_type: str) -> str:
@@ -115,6 +122,7 @@ def as_data(record: Exported) -> dict[str, Any]:
         "external_refs": [{"system": system, "id": name} for system, name in record.references],
         "create_time": instant_text(record.created_at),
         "update_time": instant_text(record.updated_at),
+        **record.beside,
     }
     if record.changes is not None:
         data["changes"] = list(record.changes)

@@ -48,10 +48,23 @@ _BY_PART: Mapping[str, str] = {
 }
 """Part of a bundle to the type of its records."""
 _BESIDE = frozenset(
-    ("version", "exported_at", "organization", "members", "pipelines", "record_types", "crm", "counts", "metadata")
+    (
+        "version",
+        "exported_at",
+        "organization",
+        "members",
+        "definitions",
+        "pipelines",
+        "record_types",
+        "crm",
+        "counts",
+        "metadata",
+    )
 )
 """Parts of a bundle that are no records."""
-_OF_A_RECORD = frozenset({"type", "record_type", "etag", "fields", "changes", "external_refs", "external_system"})
+_OF_A_RECORD = frozenset(
+    {"type", "record_type", "etag", "fields", "changes", "external_refs", "external_system", "lists", "consents"}
+)
 _IGNORED = frozenset(
     ("create_time", "update_time", "created_at", "updated_at", "deleted_at", "uuid", "organization_id", "change_events")
 )

@@ -12,7 +12,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 import ada_url
-from email_validator import EmailNotValidError, validate_email
 
 Scalar = str | int | float | bool
 
@@ -107,18 +106,19 @@ def day(value: object) -> str:
 
 def email(value: object) -> str:
     """Return an e-mail address in normal form: Unicode NFC, domain in lower case; the mailbox keeps its case."""
-    text = string(value)
-    try:
-        return _normal_email(text)
-    except EmailNotValidError as error:
-        raise BadValue("INVALID_EMAIL", f"is no e-mail address: {error}", "Send one like ada@example.com.") from None
+    return _normal_email(string(value))
 
 
 @lru_cache(maxsize=10_000)
 def _normal_email(text: str) -> str:
     # Kept, because a message to a contact asks again for the same address. Whether it can be reached is no matter of
     # syntax: no DNS, and names reserved for tests pass.
-    return validate_email(text, check_deliverability=False, test_environment=True).normalized
+    from email_validator import EmailNotValidError, validate_email  # slow to load: see core.loading
+
+    try:
+        return validate_email(text, check_deliverability=False, test_environment=True).normalized
+    except EmailNotValidError as error:
+        raise BadValue("INVALID_EMAIL", f"is no e-mail address: {error}", "Send one like ada@example.com.") from None
 
 
 def phone(value: object) -> str:

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from core.domain.records.changes import value_at
 from core.domain.records.schema import TypeSchema
@@ -31,9 +31,8 @@ _LONG_TEXTS = frozenset({"text"})
 _NAMES = frozenset({"email", "first_name", "last_name", "phone", "name", "domain", "title", "subject", "lead_ref"})
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Entry:
-    """A word of a record's field."""
+class Entry(NamedTuple):
+    """A word of a record's field; a contact has a dozen of them, so they are cheap to make."""
 
     word: str
     field: str

@@ -90,6 +90,17 @@ def decide(routing: Routing, sight: Sight) -> Decision:
     return Decision(None, None, "", _told(passed), tuple(skipped))
 
 
+def asked(routing: Routing, sight: Sight, decision: Decision) -> frozenset[str]:
+    """Return whom the rules looked at until one had somebody: the others play no part in the decision."""
+    found: set[str] = set()
+    for rule in routing.rules:
+        if rule.id not in sight.unmet:
+            found |= _asked(rule, sight).people.keys()
+        if rule is decision.rule:
+            break
+    return frozenset(found)
+
+
 def _told(passed: Sequence[Passed]) -> tuple[Passed, ...]:
     """Return everybody passed over, once for each reason."""
     return tuple(dict.fromkeys(passed))[:MOST_SKIPPED]

@@ -7,8 +7,10 @@ from datetime import timedelta
 from typing import Literal
 
 from core.domain.qualification.condition import Condition
+from core.domain.workflow import own_kinds
 from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Expression
+from core.domain.workflow.own_kinds import OwnKinds
 
 Method = Literal["round_robin", "weighted", "capacity", "territory", "account_match"]
 METHODS: tuple[Method, ...] = ("round_robin", "weighted", "capacity", "territory", "account_match")
@@ -84,6 +86,8 @@ class Routing:
     title: str
     rules: tuple[Rule, ...]
     """In order; the last one catches everything else."""
+    own: OwnKinds = own_kinds.NONE
+    """The kinds of the own fields that it mentions."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -108,6 +112,13 @@ class Routing:
         paths = [path for rule in self.rules if rule.when is not None for path in rule.when.paths]
         paths += [one.label for rule in self.rules if rule.territory is not None for one in rule.territory.mentions]
         return bool(self.matches) or any(path.startswith("company.") for path in paths)
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """Return every variable that a condition or a territory looks at."""
+        names = {name for rule in self.rules if rule.when is not None for name in rule.when.variables}
+        territories = [rule.territory for rule in self.rules if rule.territory is not None]
+        return frozenset(names) | {one.variable for territory in territories for one in territory.mentions}
 
     def rule(self, rule_id: str) -> Rule | None:
         """Return a rule by its id."""

@@ -17,9 +17,10 @@ from core.domain.routing.availability import LONGEST_NAME
 from core.domain.routing.document import CATCH_ALL, MATCHES, METHODS, Match, Method, Named, Routing, Rule, Sla, Team
 from core.domain.routing.environment import environment
 from core.domain.steps.shapes import Scope
-from core.domain.workflow import source
+from core.domain.workflow import own_kinds, source
 from core.domain.workflow.calendar import read_calendar
 from core.domain.workflow.expressions import Expression
+from core.domain.workflow.own_kinds import OwnKinds
 from core.domain.workflow.source_lines import SourceLines
 
 MOST_RULES = 50
@@ -46,16 +47,27 @@ _MEMBERS_HINT = "List e-mails of members, or {member: ada@example.com, weight: 3
 
 
 @lru_cache(maxsize=256)
-def compiled(text: str) -> Routing:
+def compiled(text: str, own: OwnKinds = own_kinds.NONE) -> Routing:
     """Return the routing that a text describes; the same text gives the same object.
 
+    `own` are the kinds of own fields: what nobody defined is taken as it comes.
     Raises Invalid with everything that is wrong with it.
     """
-    reader = _RoutingReader()
+    reader = _RoutingReader(own)
     routing = reader.routing(source.parse(text))
     if reader.problems:
         raise Invalid(*with_lines(text, reader.problems))
     return routing
+
+
+def problems(text: str) -> tuple[Violation, ...]:
+    """Return everything that is wrong with a text, without lines, for those who look them up themselves."""
+    reader = _RoutingReader(own_kinds.NONE)
+    try:
+        reader.routing(source.parse(text))
+    except Invalid as error:
+        return error.violations
+    return tuple(reader.problems)
 
 
 def with_lines(text: str, problems: list[Violation]) -> list[Violation]:
@@ -71,6 +83,11 @@ def with_lines(text: str, problems: list[Violation]) -> list[Violation]:
 class _RoutingReader(Reader):
     """Reads one document and gathers its problems on the way."""
 
+    def __init__(self, own: OwnKinds) -> None:
+        super().__init__()
+        self._own = own
+        self._environment = environment(own)
+
     def routing(self, document: Mapping[str, Any]) -> Routing:
         self.keys(document, "", KEYS)
         title = self.text(document, "title", "title", 200)
@@ -84,7 +101,7 @@ class _RoutingReader(Reader):
         routing = Routing(title, (*rules, self._catch_all(document.get(CATCH_ALL), usual)))
         if not self.problems:
             self.problems += lint.unreachable(routing)
-        return routing
+        return replace(routing, own=own_kinds.mentioned(self._own, routing.variables))
 
     def _rule_id(self, raw: Mapping[str, Any], at: str, before: list[Rule]) -> str:
         rule_id = self.text(raw, "id", f"{at}.id", 63)
@@ -115,7 +132,7 @@ class _RoutingReader(Reader):
         sla = self._sla(raw["sla"], f"{at}.sla") if raw.get("sla") is not None else usual
         return Rule(
             id=rule_id,
-            when=self.condition(raw, f"{at}.when", environment(), required=False),
+            when=self.condition(raw, f"{at}.when", self._environment, required=False),
             method=method,
             members=members,
             team=team,
@@ -206,7 +223,7 @@ class _RoutingReader(Reader):
         if not isinstance(text, str):
             self.problem(path, "REQUIRED", "what is the territory?", "Write CEL, such as contact.country.")
             return None
-        expression, problems = environment().check(text, wants="string", path=path)
+        expression, problems = self._environment.check(text, wants="string", path=path)
         self.problems += problems
         return expression
 
@@ -244,7 +261,7 @@ class _RoutingReader(Reader):
         reroutes = self.whole(raw, "reroute", f"{path}.reroute", 0, MOST_REROUTES, default=0)
         if raw.get("calendar") is None:
             return Sla(within, None, reroutes)
-        scope = Scope(environment())
+        scope = Scope(self._environment)
         calendar = read_calendar(raw["calendar"], scope, f"{path}.calendar")
         self.problems += scope.problems
         return Sla(within, calendar, reroutes)

@@ -12,12 +12,14 @@ from core.domain.nearest import did_you_mean
 from core.domain.records import fields as records
 from core.domain.records.schema import STANDARD, Schema
 from core.domain.webhooks import event_types
-from core.domain.workflow import durations, json_schemas, templates, values
+from core.domain.workflow import durations, json_schemas, own_kinds, templates, values
 from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Environment, Expression, fits, spoken
 from core.domain.workflow.json_schemas import JsonSchema
+from core.domain.workflow.own_kinds import OwnKinds
 from core.domain.workflow.templates import Template
 from core.domain.workflow.values import Value
+from core.domain.workflow.variables import Custom
 
 IDENTIFIER = r"[a-z][a-z0-9_]{0,62}"
 """Step ids and case names: expressions name them, so they are identifiers."""
@@ -38,8 +40,15 @@ class Lookups:
     source_ids: frozenset[str] | None = None
     schema: Schema = STANDARD
     """What records look like in the organization."""
+    published_with: OwnKinds | None = None
+    """The kinds of own fields of a version that is published already; None for those that the schema has."""
     event_schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
     """What the data of the organization's own event types must look like."""
+
+    @property
+    def custom(self) -> Custom:
+        """Return the kinds of own fields by type of record and name."""
+        return self.schema.custom_kinds if self.published_with is None else own_kinds.as_custom(self.published_with)
 
 
 @dataclass(slots=True)

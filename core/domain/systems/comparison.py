@@ -74,6 +74,26 @@ def _alike(name: str, one: Any, other: Any) -> bool:
     return same(one, other)
 
 
+def differs(fields: tuple[FieldMapping, ...], values: Mapping[str, Any], base: Mapping[str, Any]) -> bool:
+    """Tell whether one side has changed a field since both were last in step."""
+    return any(
+        not _alike(one.field, values.get(one.field), base[one.field])
+        for one in fields
+        if one.field in values and one.field in base
+    )
+
+
+def deletion_holds(rule: str, *, changed: bool, deleted_here: bool, later: Callable[[], Side]) -> bool:
+    """Tell whether a deletion on one side goes over to the other, which has perhaps changed the record.
+
+    `later` says which side did the later of the two.
+    """
+    if not changed:
+        return True
+    winner = "ours" if rule == "ours" else later() if rule == "newest" else "theirs"
+    return (winner == "ours") is deleted_here
+
+
 def compare(
     fields: tuple[FieldMapping, ...],
     ours: Mapping[str, Any],

@@ -19,6 +19,7 @@ from core.domain.frozen import frozen
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
+_SEALED = "sealed:1"
 
 Chance = Callable[[int], bytes]
 """Gives so many random bytes."""
@@ -58,6 +59,22 @@ class Sealed:
     """The data key under the master key: nonce and ciphertext."""
     body: bytes
     """The secret under the data key: nonce and ciphertext."""
+
+
+def to_text(sealed: Sealed) -> str:
+    """Return what is sealed as one text."""
+    return ":".join([_SEALED, sealed.key_id, _base64(sealed.wrapped), _base64(sealed.body)])
+
+
+def from_text(text: str) -> Sealed | None:
+    """Return what is sealed in a text; None where nothing is."""
+    if not text.startswith(f"{_SEALED}:"):
+        return None
+    try:
+        key_id, wrapped, body = text.removeprefix(f"{_SEALED}:").split(":")
+        return Sealed(key_id, base64.b64decode(wrapped, validate=True), base64.b64decode(body, validate=True))
+    except ValueError:
+        return None
 
 
 def read_keys(text: str) -> tuple[MasterKey, ...]:
@@ -101,6 +118,10 @@ def rewrap(keys: Sequence[MasterKey], sealed: Sealed, about: str, chance: Chance
     """
     data_key = _data_key(keys, sealed, about)
     return Sealed(keys[0].id, _encrypt(keys[0].secret, data_key, about, chance), sealed.body)
+
+
+def _base64(given: bytes) -> str:
+    return base64.b64encode(given).decode()
 
 
 def _data_key(keys: Sequence[MasterKey], sealed: Sealed, about: str) -> bytes:

@@ -21,7 +21,7 @@ from core.domain.webhooks.endpoint_options import OF_AUTHENTICATION, OF_HTTP
 from core.domain.workflow import templates
 from core.domain.workflow.templates import Escape, Template
 
-NAMES = ("upsert", "get", "list", "delete")
+NAMES = ("upsert", "get", "list", "delete", "list_deleted")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 VARIABLES: Mapping[str, str] = {"record": "map", "record.id": "string", "cursor": "string", "since": "string"}
 """What the texts of a call may name."""

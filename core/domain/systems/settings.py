@@ -14,7 +14,7 @@ from core.domain.nearest import did_you_mean
 from core.domain.records.fields import check_path
 from core.domain.records.schema import Schema
 from core.domain.systems import operations
-from core.domain.systems.comparison import FieldMapping
+from core.domain.systems.comparison import Direction, FieldMapping
 from core.domain.systems.operations import Operation
 from core.domain.webhooks import urls
 from core.domain.webhooks.addresses import Destinations
@@ -75,6 +75,14 @@ class SystemSettings:
     operations: tuple[Operation, ...] = ()
     triggers: Triggers = "none"
     """Which workflows start by what is pulled: `none`, those for what is `new`, or `all`."""
+    deletions: str = ""
+    """Which way deletions travel: `pull`, `push`, `both`; empty for no way."""
+    deletion_conflict: str = "system_of_record"
+    """Who wins where one side has deleted a record and the other has changed it."""
+
+    def deletes(self, mapping: TypeMapping, direction: Direction) -> bool:
+        """Tell whether deletions of a type travel this way: only where values do."""
+        return self.deletions in (direction, "both") and (mapping.pulls if direction == "pull" else mapping.pushes)
 
     def mapping(self, record_type: str) -> TypeMapping | None:
         """Return how a type corresponds, or None."""
@@ -132,7 +140,7 @@ def _normal(given: Operation) -> Operation:
     """Return an operation with the method that is usual for it: what only asks has no body to post."""
     call = calls.normal(given.call)
     if not given.call.method:
-        usual = {"list": "GET", "get": "GET", "delete": "DELETE"}.get(given.name, "POST")
+        usual = {"list": "GET", "list_deleted": "GET", "get": "GET", "delete": "DELETE"}.get(given.name, "POST")
         call = Call(usual, call.url, call.headers, call.body, call.content_type)
     return replace(given, call=call)
 
@@ -193,6 +201,10 @@ def _operation_gaps(given: SystemSettings) -> Iterator[Violation]:
         if mapping.pulls and not mapping.pushes and ("list", mapping.type) not in named:
             hint = "Declare an operation list for it."
             yield Violation(f"{_AT}.operations", "REQUIRED", f"nothing pulls a {mapping.type}", hint)
+        for way, name in (("pull", "list_deleted"), ("push", "delete")):
+            if given.deletes(mapping, "pull" if way == "pull" else "push") and (name, mapping.type) not in named:
+                hint = f"Declare an operation {name} for it, or let no deletions travel that way."
+                yield Violation(f"{_AT}.operations", "REQUIRED", f"nothing tells of a deleted {mapping.type}", hint)
 
 
 def origins(given: SystemSettings) -> frozenset[str]:

@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from datetime import datetime
 from typing import Any
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
 from core.domain.errors import Invalid, Violation
 from core.domain.frozen import frozen
@@ -72,14 +63,6 @@ _SECRETS: Mapping[type[Authentication], str] = {
     OAuth2: "client_secret",
     ClientCertificate: "private_key",
 }
-LARGEST_RSA_KEY = 4_096
-"""In bits: each handshake of a larger one would hold up everybody else for a while."""
-
-_PEM_KEY = re.compile(r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----([A-Za-z0-9+/=\s]+)-----END \1-----")
-_DIFFIE_HELLMAN = (bytes.fromhex("2a864886f70d010301"), bytes.fromhex("2a8648ce3e0201"))
-"""How such keys are named in DER. They authenticate nobody, and only looking at one can take minutes."""
-
-_Key = RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey | Ed448PrivateKey
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 
@@ -103,7 +86,18 @@ def from_column(stored: Mapping[str, Any]) -> Authentication | None:
 
 def without_secret(auth: Authentication) -> Authentication:
     """Return a copy that may be shown."""
-    return _with_secret(auth, "")
+    return with_secret(auth, "")
+
+
+def secret_of(auth: Authentication) -> str:
+    """Return what of it is secret."""
+    return str(getattr(auth, _SECRETS[type(auth)]))
+
+
+def with_secret(auth: Authentication, secret: str) -> Authentication:
+    """Return a copy with another secret."""
+    changes: dict[str, Any] = {_SECRETS[type(auth)]: secret}
+    return replace(auth, **changes)
 
 
 def kept(given: Authentication | None, present: Authentication | None) -> Authentication | None:
@@ -147,17 +141,14 @@ def check(
         case OAuth2():
             return _check_oauth2(auth, destinations, at)
         case ClientCertificate():
-            return auth, _certificate_problems(auth, now, at)
+            from core.domain.webhooks.client_certificates import problems  # slow to load: see core.loading
+
+            return auth, problems(auth.certificate, auth.private_key, now, at)
 
 
 def is_token(text: str) -> bool:
     """Tell whether a text can stand after `Bearer`."""
     return _TOKEN.fullmatch(text) is not None
-
-
-def _with_secret(auth: Authentication, secret: str) -> Authentication:
-    changes: dict[str, Any] = {_SECRETS[type(auth)]: secret}
-    return replace(auth, **changes)
 
 
 def _required(auth: Authentication, names: str, at: str) -> list[Violation]:
@@ -199,56 +190,3 @@ def _check_oauth2(auth: OAuth2, destinations: Destinations, at: str) -> tuple[OA
         return replace(auth, token_url=urls.parse(auth.token_url, destinations, f"{at}.token_url")), violations
     except Invalid as error:
         return auth, [*violations, *error.violations]
-
-
-def _certificate_problems(auth: ClientCertificate, now: datetime, at: str) -> list[Violation]:
-    violations: list[Violation] = []
-    shown, own = None, None
-    try:
-        leaf = x509.load_pem_x509_certificates(auth.certificate.encode())[0]
-        shown = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if leaf.not_valid_after_utc <= now:
-            message = f"the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d}"
-            violations.append(Violation(f"{at}.certificate", "CERTIFICATE_EXPIRED", message, "Send a renewed one."))
-    except (ValueError, UnsupportedAlgorithm):
-        hint = "Send the PEM chain, the client's own certificate first: -----BEGIN CERTIFICATE----- …"
-        violations.append(Violation(f"{at}.certificate", "CERTIFICATE_MALFORMED", "this is no PEM certificate", hint))
-    try:
-        key = _key(auth.private_key)
-        own = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        if isinstance(key, RSAPrivateKey) and key.key_size > LARGEST_RSA_KEY:
-            message = f"the key has {key.key_size:,} bits, at most {LARGEST_RSA_KEY:,} are accepted"
-            hint = "Use a smaller one, or one on an elliptic curve."
-            violations.append(Violation(f"{at}.private_key", "KEY_TOO_LARGE", message, hint))
-    except TypeError:
-        message, hint = "the key is locked by a passphrase", "Unlock it first, as with `openssl pkey`."
-        violations.append(Violation(f"{at}.private_key", "KEY_LOCKED", message, hint))
-    except (ValueError, UnsupportedAlgorithm):
-        hint = "Send the key in PEM: -----BEGIN PRIVATE KEY----- …; it is never shown again, so an update needs it too."
-        violations.append(Violation(f"{at}.private_key", "KEY_MALFORMED", "this is no PEM key", hint))
-    if shown is not None and own is not None and shown != own:
-        message, hint = "the key does not belong to the certificate", "Put the client's own certificate first."
-        violations.append(Violation(f"{at}.private_key", "KEY_MISMATCH", message, hint))
-    return violations
-
-
-def _key(pem: str) -> _Key:
-    """Return a key that was not written to hold this process up: nobody proves primes here.
-
-    Raises TypeError for one that is locked, ValueError for what is none.
-    """
-    if "ENCRYPTED" in pem:
-        raise TypeError("locked")
-    found = _PEM_KEY.search(pem)
-    if found is None:
-        raise ValueError("no key")
-    try:
-        der = base64.b64decode("".join(found[2].split()), validate=True)
-    except binascii.Error:
-        raise ValueError("no key") from None
-    if any(name in der for name in _DIFFIE_HELLMAN):
-        raise ValueError("no key that signs")
-    key = load_der_private_key(der, password=None, unsafe_skip_rsa_key_validation=True)
-    if not isinstance(key, _Key):
-        raise ValueError("no key that TLS takes")
-    return key

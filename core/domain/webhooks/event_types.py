@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-from jsonschema import Draft202012Validator
+from typing import TYPE_CHECKING, Any
 
 from core.domain.errors import Invalid, Violation
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 MAX_NAME_LENGTH = 128
 
@@ -217,6 +218,12 @@ EVENT_TYPES: tuple[EventType, ...] = (
         _data({"contact_id": ID, "channel": ID}, _ABOUT_A_MESSAGE),
     ),
     EventType(
+        "contact.erased",
+        1,
+        "A person was erased: who has copies of what was said of them is asked to erase those, too.",
+        _data({"record_id": ID, "erasure_id": ID}, {"actor": TEXT}),
+    ),
+    EventType(
         "endpoint.failing",
         1,
         "An endpoint keeps failing and comes closer to being turned off; said at 50, 70 and 90 percent.",
@@ -297,4 +304,6 @@ def validate_payload(event_type: str, data: Mapping[str, Any]) -> None:
 
 @cache
 def _validator(event_type: str) -> Draft202012Validator:
+    from jsonschema import Draft202012Validator  # slow to load: see core.loading
+
     return Draft202012Validator(dict(CATALOGUE[event_type].schema))

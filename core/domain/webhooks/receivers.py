@@ -64,9 +64,12 @@ def challenge_from(random_bytes: bytes) -> str:
 
 def echoes(receiver: Receiver, response: str) -> bool:
     """Tell whether an answer contains the challenge of an endpoint that is not verified yet."""
-    if receiver.verification is not Verification.UNVERIFIED:
-        return False
-    return any([hmac.compare_digest(receiver.challenge, one) for one in _CHALLENGE.findall(response)])
+    return receiver.verification is Verification.UNVERIFIED and contains(response, receiver.challenge)
+
+
+def contains(response: str, challenge: str) -> bool:
+    """Tell whether an answer contains a challenge."""
+    return any([hmac.compare_digest(challenge, one) for one in _CHALLENGE.findall(response)])
 
 
 def headers(receiver: Receiver, outgoing: Outgoing, now: datetime) -> dict[str, str]:

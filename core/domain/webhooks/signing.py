@@ -11,7 +11,7 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -50,7 +50,7 @@ class ExtraSignature:
 class SigningKey:
     """A secret and until when it signs; None means that it is the current one."""
 
-    secret: str
+    secret: str = field(repr=False)
     expires_at: datetime | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
 from core.domain.steps import base
 from core.domain.steps.shapes import Lookups, Scope
-from core.domain.workflow import graph, head
+from core.domain.workflow import graph, head, own_kinds
 from core.domain.workflow.document import END, STEP_KEYS
 from core.domain.workflow.expressions import Expression, Kind
 from core.domain.workflow.templates import Template, is_template
@@ -43,7 +43,7 @@ def compile_document(
 ) -> Compiled:
     """Return the version that a document describes, or everything that is wrong with it."""
     lookups = lookups or Lookups()
-    own: Any = {"custom": lookups.schema.custom_kinds}
+    own: Any = {"custom": lookups.custom}
     outer = Scope(trigger_environment(**own), lookups)
     head.check_texts(document, outer)
     names = head.declared(document, outer)
@@ -66,6 +66,11 @@ def compile_document(
     problems = sorted((*outer.problems, *body.problems), key=lambda problem: _position(problem, list(document)))
     if problems:
         return Compiled(None, tuple(problems))
+    mentioned = {
+        mention.variable
+        for computed in _computed((triggers, key, admission, rules, nodes))
+        for mention in computed.mentions
+    }
     version = Version(
         workflow_id,
         number,
@@ -85,14 +90,14 @@ def compile_document(
         caps,
         names.variables,
         breaker,
-        _needs((triggers, key, admission, rules, nodes), nodes, bool(caps), bool(admission.suppress_lists)),
+        _needs(mentioned, nodes, bool(caps), bool(admission.suppress_lists)),
+        own_kinds.mentioned(own_kinds.of(lookups.custom), mentioned),
     )
     return Compiled(version, ())
 
 
-def _needs(parts: Any, nodes: list[Node], capped: bool, listed: bool) -> frozenset[str]:
+def _needs(mentioned: Collection[str], nodes: list[Node], capped: bool, listed: bool) -> frozenset[str]:
     """Return what decisions read beyond contact and lead, so that only this is loaded."""
-    mentioned = {mention.variable for computed in _computed(parts) for mention in computed.mentions}
     needs = {"company"} if any(name.startswith("company.") for name in mentioned) else set()
     needs |= {need for node in nodes for need in node.step.needs()}
     if listed or "contact.lists" in mentioned:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
-
-from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
-from referencing import Registry
+from typing import TYPE_CHECKING, Any
 
 from core.domain.errors import Violation
-from core.domain.workflow.expressions import Environment, Expression
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 LARGEST_SCHEMA = 20_000
 """In characters of JSON."""
@@ -25,8 +23,6 @@ MOST_KEYWORDS = 2_000
 """Keywords in a schema with every reference written out."""
 MOST_WORK = 100_000
 """Keywords times values; the slowest check of this size takes about half a second."""
-MOST_COMPARED = 500
-"""Items of a list that must all differ."""
 LONGEST_COMPLAINT = 300
 
 _NAMES_TO_SCHEMAS = ("properties", "$defs", "definitions", "dependentSchemas")
@@ -37,43 +33,6 @@ _REFUSED = (
     *("$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$anchor"),
 )
 _HINT = "See JSON Schema, draft 2020-12."
-_TEXT = Environment({"text": "string"})
-
-
-@lru_cache(maxsize=1_000)
-def _matches(pattern: str) -> Expression | None:
-    """Return the condition that a text matches a pattern, which expressions check in linear time."""
-    return _TEXT.check(f"text.matches({json.dumps(pattern, ensure_ascii=False)})", wants="boolean")[0]
-
-
-def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[ValidationError]:
-    matches = _matches(pattern) if isinstance(value, str) else None
-    if matches is not None and not matches.evaluate({"text": value}).holds:
-        yield ValidationError(f"{value[:80]!r} does not match {pattern!r}")
-
-
-def _unique(validator: Any, wanted: bool, value: Any, schema: Any) -> Iterator[ValidationError]:
-    if isinstance(value, list) and len(value) > MOST_COMPARED:
-        yield ValidationError(f"a list of {len(value):,} items is too long to tell whether they all differ")
-    elif isinstance(value, list) and wanted and len(set(map(_compared, value))) < len(value):
-        yield ValidationError(f"{value!r} has non-unique elements")
-
-
-def _compared(value: Any) -> Any:
-    """Return what stands for a value among others: 1 is 1.0, and no boolean; the usual comparison is each with each."""
-    match value:
-        case bool():
-            return (bool, value)
-        case list():
-            return (list, *map(_compared, value))
-        case Mapping():
-            return (dict, frozenset((name, _compared(item)) for name, item in value.items()))
-        case _:
-            return value
-
-
-_extend: Any = validators.extend  # it ships no types
-_Validator = _extend(Draft202012Validator, {"pattern": _pattern, "uniqueItems": _unique})
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +75,11 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[JsonSchema | None, tuple[Vi
     if _depth(raw) > DEEPEST_SCHEMA:
         message = f"the schema is nested deeper than {DEEPEST_SCHEMA}"
         return None, (Violation(path, "TOO_DEEP", message, "Put inner schemas under $defs and refer to them."),)
-    try:
-        Draft202012Validator.check_schema(raw)
-    except SchemaError as error:
-        place = error.json_path.removeprefix("$")
-        return None, (Violation(f"{path}{place}", "NOT_A_SCHEMA", error.message[:LONGEST_COMPLAINT], _HINT),)
+    from core.domain.workflow import schema_validator  # slow to load: see core.loading
+
+    if (misfit := schema_validator.misfit(raw)) is not None:
+        place, message = misfit
+        return None, (Violation(f"{path}{place}", "NOT_A_SCHEMA", message[:LONGEST_COMPLAINT], _HINT),)
     problems = tuple(problem for place, inner in _inner(raw, path) for problem in _keyword_problems(raw, inner, place))
     if problems:
         return None, problems
@@ -129,7 +88,7 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[JsonSchema | None, tuple[Vi
         message = "its references lead in a circle, or make it too large"
         return None, (Violation(path, "TOO_LARGE", message, f"Write it out, with at most {MOST_KEYWORDS:,} keywords."),)
     plain = {key: value for key, value in raw.items() if key not in _AT_THE_ROOT}
-    return JsonSchema(raw, work, _Validator(plain, registry=Registry())), ()
+    return JsonSchema(raw, work, schema_validator.validator(plain)), ()
 
 
 def _inner(schema: Any, path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -163,7 +122,9 @@ def _keyword_problems(root: Mapping[str, Any], schema: Mapping[str, Any], path: 
 
 
 def _unusable(pattern: str) -> bool:
-    matches = _matches(pattern)
+    from core.domain.workflow.schema_validator import matches as condition_of  # it is loaded by now
+
+    matches = condition_of(pattern)
     return matches is None or bool(matches.evaluate({"text": ""}).unknown)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from jsonschema import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from core.domain.workflow.expressions import Expression, Kind
 from core.domain.workflow.json_schemas import LONGEST_COMPLAINT, JsonSchema
 from core.domain.workflow.templates import Template
 from core.domain.workflow.values import Value
+
+if TYPE_CHECKING:
+    from jsonschema import ValidationError
 
 MOST_TOLD = 10
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from core.domain.enrollment import Waiting
 from core.domain.steps.wait_for_event import WaitForEvent
+from core.domain.workflow.launch_gate import GATE
 from core.domain.workflow.version import Node, Version
 
 EXIT = "exit"
@@ -40,6 +41,8 @@ def destination(
     node, before = new.steps.get(target), old.steps.get(step_id)
     if node is None:
         return Destination("", False, f"version {new.number} has no step {target}; say which step it goes to")
+    if step_id == GATE and (target != GATE or node.step.kind != "approval"):
+        return Destination("", False, f"it waits at the launch gate, which only an approval opens; {EXIT} ends it")
     same_kind = before is not None and before.step.kind == node.step.kind
     if not same_kind and step_id not in steps:
         kind = before.step.kind if before is not None else "unknown"

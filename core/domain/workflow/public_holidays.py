@@ -11,8 +11,6 @@ from datetime import date
 from functools import cache, lru_cache
 from types import MappingProxyType
 
-import holidays
-
 from core.domain.nearest import did_you_mean
 
 EXAMPLE = "Write the code of a country, such as DE, or of a part of it, such as DE-BY or US-CA."
@@ -21,6 +19,8 @@ EXAMPLE = "Write the code of a country, such as DE, or of a part of it, such as 
 @cache
 def places() -> Mapping[str, tuple[str, ...]]:
     """Return the parts with holidays of their own by country."""
+    import holidays  # slow to load: see core.loading
+
     return {country: tuple(parts) for country, parts in holidays.list_supported_countries().items()}
 
 
@@ -40,6 +40,8 @@ def complaint(place: str) -> tuple[str, str] | None:
 @lru_cache(maxsize=2048)
 def of_year(place: str, year: int) -> Mapping[date, str]:
     """Return the holidays of a place in a year, with their names."""
+    import holidays
+
     country, _, part = place.partition("-")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some countries proclaim their holidays: beyond that there are none yet

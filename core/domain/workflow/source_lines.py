@@ -9,7 +9,7 @@ import yaml
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INDEX = re.compile(r"\[(\d+)\]")
-_LINE = re.compile(r"\bline (\d+)\b")
+_SAID = re.compile(r"\bline (\d+)\b(?:, column (\d+)\b)?")
 _ALSO = {"exits.next": "next"}
 """What is called one way, and may be written another."""
 
@@ -28,21 +28,25 @@ class SourceLines:
             self._root = None
 
     def line(self, path: str, message: str = "") -> int:
-        """Return the line of a path, from 1, or of what is nearest around it; 0 when there is none.
+        """Return the line of a path, from 1, or of what is nearest around it; 0 when there is none."""
+        return self.place(path, message)[0]
 
-        A text that cannot be read says in its message which line it is.
+    def place(self, path: str, message: str = "") -> tuple[int, int]:
+        """Return line and column of a path, both from 1, or of what is nearest around it; zeros when there is none.
+
+        A text that cannot be read says in its message where that is.
         """
         if self._root is None or path == "source":
-            found = _LINE.search(message)
-            return int(found.group(1)) if found else 0
-        line, node, rest = 0, self._root, path
+            found = _SAID.search(message)
+            return (int(found.group(1)), int(found.group(2) or 0)) if found else (0, 0)
+        where, node, rest = (0, 0), self._root, path
         while rest:
             step = _into(node, rest)
             if step is None:
                 break
             place, node, rest = step
-            line = place.start_mark.line + 1
-        return line
+            where = (place.start_mark.line + 1, place.start_mark.column + 1)
+        return where
 
 
 def _into(node: Any, path: str) -> tuple[Any, Any, str] | None:

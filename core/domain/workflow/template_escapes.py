@@ -19,8 +19,7 @@ from liquid.builtin.tags.cycle_tag import CycleNode
 from liquid.expression import Expression
 from liquid.stringify import to_liquid_string
 
-VALUE_BEGINS, VALUE_ENDS = "\x01", "\x02"
-"""Around each value in a JSON text, until it is known to stand where it may; escaped values never hold them."""
+from core.domain.workflow.templates import VALUE_BEGINS, VALUE_ENDS
 
 _NO_CONTEXT = cast(RenderContext, None)  # only nodes that load other templates would look at it
 

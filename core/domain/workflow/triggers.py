@@ -151,7 +151,7 @@ def _read(raw: Any, scope: Scope, path: str) -> Trigger | None:
         case "record":
             return _record(raw, scope, path)
         case "segment":
-            segment = _expression(raw["segment"], _segment_environment(), scope, f"{path}.segment", "boolean")
+            segment = _expression(raw["segment"], _segment_environment(scope), scope, f"{path}.segment", "boolean")
             return None if segment is None else SegmentTrigger(segment)
         case "schedule":
             return _schedule(raw, scope, path)
@@ -179,7 +179,7 @@ def _source(raw: Mapping[str, Any], scope: Scope, path: str) -> SourceTrigger:
 def _record(raw: Mapping[str, Any], scope: Scope, path: str) -> RecordTrigger | None:
     record = _choice(raw["record"], KNOWN_TO_WORKFLOWS, "record", scope, f"{path}.record")
     on = _choice(raw.get("on", "either"), MOMENTS, "moment", scope, f"{path}.on")
-    known = record_environment(custom=scope.lookups.schema.custom_kinds)
+    known = record_environment(custom=scope.lookups.custom)
     when = _optional(raw.get("when"), known, scope, f"{path}.when", "boolean")
     fields = _fields(raw.get("fields"), record, scope, f"{path}.fields")
     if not record or not on:
@@ -315,7 +315,7 @@ def _expression(
     return expression
 
 
-def _segment_environment() -> Environment:
+def _segment_environment(scope: Scope) -> Environment:
     """Return what a segment may name: records alone, since only their changes let somebody enter it."""
-    known = record_environment().variables
+    known = record_environment(custom=scope.lookups.custom).variables
     return Environment({name: kind for name, kind in known.items() if name.partition(".")[0] in KNOWN_TO_WORKFLOWS})

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from core.domain.workflow import own_kinds
 from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Expression, Kind
 from core.domain.workflow.frequency import FrequencyCap
+from core.domain.workflow.own_kinds import OwnKinds
 from core.domain.workflow.quiet_hours import QuietHours
 from core.domain.workflow.triggers import Trigger
 
@@ -123,3 +125,5 @@ class Version:
     """None when it never pauses itself."""
     needs: frozenset[str] = frozenset()
     """What its decisions read beyond contact and lead: `company`, `lists`, `sent`."""
+    own: OwnKinds = own_kinds.NONE
+    """The kinds of the own fields that it mentions, as they were when it was published."""

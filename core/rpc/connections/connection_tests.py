@@ -41,7 +41,7 @@ async def test_connection(request: pb.TestConnectionRequest, call: Call) -> pb.T
         if request.contact_id and (person is None or person.type != "contact"):
             gone = await merges.kept_by(tx, request.contact_id)
             raise gone or NotFound(kind="contact", id=request.contact_id)
-    settings = connections.settings(row)
+    settings = connections.opened(connections.settings(row), parts.vault, call.caller.org_id, row.id)
     message = Carried(
         ids.mint("msg", call.now),
         settings.channel,

@@ -50,7 +50,9 @@ async def create_connection(request: pb.CreateConnectionRequest, call: Call) -> 
     state = state_of(request.connection.state) or ConnectionState.ACTIVE
     if state is ConnectionState.ACTIVE:
         await _channel_is_free(call, settings.channel)
-    row = await connections.create(call.tx, ids.mint("con", call.now), settings, state)
+    connection_id = ids.mint("con", call.now)
+    settings = connections.sealed(settings, call.parts.vault, call.caller.org_id, connection_id)
+    row = await connections.create(call.tx, connection_id, settings, state)
     await connections.bring_forward(call.tx, settings.channel)
     return await _told(row, call)
 
@@ -88,6 +90,8 @@ async def update_connection(request: pb.UpdateConnectionRequest, call: Call) -> 
         return await _told(row, call)
     state = _state(row, wanted, fields)
     settings = _changed(row, wanted, fields, call)
+    if "call" in fields:
+        settings = connections.sealed(settings, call.parts.vault, call.caller.org_id, row.id)
     if state is ConnectionState.ACTIVE and (state != row.state or settings.channel != row.channel):
         await _channel_is_free(call, settings.channel, but=row.id)
     await connections.bring_forward(call.tx, row.channel)
@@ -161,6 +165,8 @@ def _changed(row: Row[Any], wanted: pb.Connection, fields: Collection[str], call
     Raises Invalid with everything that is wrong.
     """
     present = connections.settings(row)
+    if "call" in fields:
+        present = connections.opened(present, call.parts.vault, call.caller.org_id, row.id)
     given = settings_in(wanted)
     given = replace(given, auth=authentication.kept(given.auth, present.auth))
     settings, violations = connection_settings.check(merged(present, given, fields), fields, _surroundings(call))

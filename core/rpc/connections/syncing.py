@@ -8,6 +8,9 @@ from sqlalchemy import Row
 
 from core.domain.errors import Invalid, NoCredentials, NotFound, SyncUnderWay, Violation, WrongState
 from core.domain.nearest import did_you_mean
+from core.rpc.admission import reach
+from core.rpc.admission.permission import spender
+from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
 from core.rpc.connections.system_messages import DIRECTIONS, item_message, sync_message
 from core.rpc.connections.systems import system_of
@@ -46,6 +49,7 @@ async def start_sync(request: pb.StartSyncRequest, call: Call) -> pb.Sync:
         whole=request.full,
         preview=request.preview,
         actor=call.caller.principal_id,
+        spender=spender(call).plain(),
     )
     if begun is None:
         there = await syncs.open_of(call.tx, row.id)
@@ -54,6 +58,13 @@ async def start_sync(request: pb.StartSyncRequest, call: Call) -> pb.Sync:
     if request.validate_only:
         message.ClearField("id")  # there will be none of this id
     return message
+
+
+async def _reach(_call: Call, _request: pb.StartSyncRequest) -> Reach:
+    return Reach(None)  # nobody knows before what has changed there
+
+
+reach.register("ConnectionService.StartSync", _reach)
 
 
 async def cancel_sync(request: pb.CancelSyncRequest, call: Call) -> pb.Sync:

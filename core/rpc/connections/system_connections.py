@@ -11,6 +11,7 @@ from core.domain.errors import Invalid, TooManyConnections, Violation
 from core.domain.systems import settings as system_settings
 from core.domain.systems.settings import SystemSettings
 from core.rpc import changes
+from core.rpc.admission.permission import spender
 from core.rpc.call import Call
 from core.rpc.connections.connection_messages import etag, state_of
 from core.rpc.connections.system_messages import message_of, settings_in
@@ -33,6 +34,7 @@ async def create(request: pb.CreateConnectionRequest, call: Call, most: int) -> 
         raise TooManyConnections(limit=most)
     state = state_of(given.state) or ConnectionState.ACTIVE
     row = await connections.create_system(call.tx, ids.mint("con", call.now), given.display_name, settings, state)
+    await connections.set_owner(call.tx, row.id, spender(call).plain())
     return message_of(row, ())
 
 
@@ -60,9 +62,10 @@ async def update(request: pb.UpdateConnectionRequest, row: Row[Any], call: Call)
         if not system_settings.origins(settings) <= system_settings.origins(before):
             await credentials.remove(call.tx, row.id)
         # What was not read before must be read from the beginning.
-        if settings.mappings != before.mappings:
+        if (settings.mappings, settings.deletions) != (before.mappings, before.deletions):
             values["marks"] = {}
     if values:
+        values["owner"] = spender(call).plain()
         row = await connections.change(call.tx, row.id, values)
     return await told(row, call)
 

@@ -50,6 +50,8 @@ def settings_in(given: pb.SystemSettings) -> SystemSettings:
         push_changes=given.push_changes,
         operations=tuple(_operation(one) for one in given.operations),
         triggers=_TRIGGERS[given.trigger_behaviour],
+        deletions=DIRECTIONS[given.deletions] if given.deletions else "",
+        deletion_conflict=_RULES[given.deletion_conflict],
     )
 
 
@@ -156,6 +158,8 @@ def _settings_out(settings: SystemSettings) -> pb.SystemSettings:
             for one in settings.operations
         ],
         trigger_behaviour=_TRIGGER_VALUES[settings.triggers],  # type: ignore[arg-type]
+        deletions=DIRECTION_VALUES[settings.deletions] if settings.deletions else None,  # type: ignore[arg-type]
+        deletion_conflict=_RULE_VALUES[settings.deletion_conflict],
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Select
 
 from core.domain.enrollment import Enrollment, Redriven, State
 from core.domain.errors import NotFound, invalid
 from core.engine.driver import Move
+from core.rpc.admission import reach
+from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.listing import listed, narrowed
@@ -40,11 +42,7 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
         raise invalid("dead_letter_ids", "CONFLICT", "say which letters, in one way", hint)
     await _check_workflow(request.workflow_id, call)
     statement = narrowed(store.listing(request.workflow_id), store.dead_letters, request.filter, _FILTERED)
-    wanted = list(dict.fromkeys(request.dead_letter_ids))
-    if by_filter:
-        open_ones = statement.where(store.dead_letters.c.state == LetterState.OPEN)
-        found = await call.tx.all(open_ones.order_by(store.dead_letters.c.id).limit(_AT_ONCE))
-        wanted = [row.id for row in found]
+    wanted = await _matched(call, statement) if by_filter else list(dict.fromkeys(request.dead_letter_ids))
     letters = await store.by_id(call.tx, wanted)
     held = {
         enrollment.id: enrollment
@@ -80,6 +78,22 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
         redriven_count=len(redriven),
         remaining_count=await store.count_open(call.tx, statement) if by_filter else 0,
     )
+
+
+async def _matched(call: Call, statement: Select[Any]) -> list[str]:
+    """Return the open letters that one call takes of those listed."""
+    open_ones = statement.where(store.dead_letters.c.state == LetterState.OPEN)
+    return [row.id for row in await call.tx.all(open_ones.order_by(store.dead_letters.c.id).limit(_AT_ONCE))]
+
+
+async def _reach(call: Call, request: pb.RedriveDeadLettersRequest) -> Reach | None:
+    if request.dead_letter_ids:
+        return None
+    listing = store.listing(request.workflow_id)
+    return Reach.of(await _matched(call, narrowed(listing, store.dead_letters, request.filter, _FILTERED)))
+
+
+reach.register("EnrollmentService.RedriveDeadLetters", _reach)
 
 
 async def _check_workflow(workflow_id: str, call: Call) -> None:

@@ -11,9 +11,11 @@ from core.rpc.call import Call
 from core.rpc.client_stream import ClientStream
 from core.rpc.events import ingesting
 from core.rpc.writing import written
+from core.store.control import usage
 from core.store.transaction import Transaction
 from dripstone.v1 import event_pb2 as pb
 
+_NAME = "EventService.StreamEvents"
 _INDEXES = 2**31
 """After so many events their numbers begin anew."""
 
@@ -38,10 +40,13 @@ async def _take(batch: Sequence[pb.StreamEventsRequest], call: Call) -> list[pb.
     actor, org_id = call.caller.principal_id, call.caller.org_id
 
     async def taken(tx: Transaction) -> list[pb.IngestResult]:
+        # As one call with these events, so that policies see what it does and how many there are.
+        await permission.admit_batch(_NAME, pb.IngestEventsRequest(events=events), call, tx)
         results = await ingesting.take(tx, events, actor=actor)
         await permission.charge(replace(call, _tx=tx))
+        await usage.note_call(tx, org_id, actor, call.caller.agent_id, {"writes": 1, **tx.spent})
         summary = f"stream events ({len(events)} events)"
-        await audit_trail.note(tx, call, method="EventService.StreamEvents", subject_id="", summary=summary)
+        await audit_trail.note(tx, call, method=_NAME, subject_id="", summary=summary)
         return results
 
     return await written(call.parts.database, org_id, taken)

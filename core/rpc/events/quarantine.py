@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Row
 
 from core.domain.errors import Invalid, NotFound, Violation, invalid
+from core.rpc.admission import reach
+from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.listing import listed
@@ -59,6 +61,13 @@ async def redrive_quarantined(request: pb.RedriveQuarantinedRequest, call: Call)
         results += await _redrive(call, wanted[start : start + _TOGETHER], start)
     accepted = sum(result.status == pb.INGEST_STATUS_ACCEPTED for result in results)
     return pb.RedriveQuarantinedResponse(results=results, accepted_count=accepted)
+
+
+async def _reach(call: Call, request: pb.RedriveQuarantinedRequest) -> Reach | None:
+    return Reach.of(await store.oldest_waiting(call.tx, request.source_id)) if request.source_id else None
+
+
+reach.register("EventService.RedriveQuarantined", _reach)
 
 
 async def _redrive(call: Call, wanted: Sequence[str], start: int) -> list[pb.IngestResult]:

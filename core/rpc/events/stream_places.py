@@ -26,7 +26,7 @@ class StreamPlaces:
         if self._open[org_id] >= self._of_an_organization:
             raise TooManyStreams(whose="The organization", limit=self._of_an_organization)
         if self._open.total() >= self._of_a_process:
-            raise TooManyStreams(whose="This deployment", limit=self._of_a_process)
+            raise TooManyStreams(whose="This process", limit=self._of_a_process)
         self._open[org_id] += 1
         try:
             yield

@@ -63,6 +63,7 @@ async def create_endpoint(request: pb.CreateEndpointRequest, call: Call) -> pb.C
         call.tx,
         ids.mint("ep", call.now),
         secret=secret,
+        vault=call.parts.vault,
         verification=Verification.UNVERIFIED if request.require_verification else Verification.NOT_REQUIRED,
         challenge=_new_challenge(),
         idle_seconds=idle_seconds,
@@ -94,7 +95,7 @@ async def update_endpoint(request: pb.UpdateEndpointRequest, call: Call) -> pb.E
     if not values:
         return message_of(row, call.now)
     was_disabled = row.state == EndpointState.DISABLED
-    row = await endpoints.change(call.tx, row.id, values)
+    row = await endpoints.change(call.tx, row.id, values, call.parts.vault)
     if was_disabled and row.state == EndpointState.ACTIVE:
         await _tell_enabled(row, call)
     call.tx.wake("dispatcher")
@@ -118,12 +119,12 @@ async def rotate_secret(request: pb.RotateSecretRequest, call: Call) -> pb.Rotat
     end = call.now + grace
     old = [
         signing.SigningKey(key.secret, end if key.expires_at is None else min(key.expires_at, end))
-        for key in endpoints.signing_keys(row.secrets)
+        for key in endpoints.opened_keys(row, call.parts.vault)
     ]
     still = [key for key in old if key.expires_at is not None and key.expires_at > call.now][:MAX_OLD_KEYS]
     secret = _new_secret()
     keys = endpoints.secrets_column([signing.SigningKey(secret), *still])
-    await endpoints.change(call.tx, row.id, {"secrets": keys})
+    await endpoints.change(call.tx, row.id, {"secrets": keys}, call.parts.vault)
     return pb.RotateSecretResponse(secret=secret, old_secret_expire_time=to_timestamp(end))
 
 
@@ -183,7 +184,7 @@ def _changes(row: Row[Any], wanted: pb.Endpoint, fields: Collection[str], call: 
 
     Raises Invalid with everything that is wrong.
     """
-    present = endpoints.options(row)
+    present = replace(endpoints.options(row), auth=endpoints.opened_auth(row, call.parts.vault))
     named = [name for name in fields if name != "state"]
     given = options_in(wanted)
     given = replace(given, auth=authentication.kept(given.auth, present.auth))
@@ -206,7 +207,7 @@ def _changes(row: Row[Any], wanted: pb.Endpoint, fields: Collection[str], call: 
     if options.url != present.url:
         values = {**_anew(row, _PROBES), **_unproven(row), **values}
     if "extra_signatures" in named:
-        values |= _key_columns(options, row.signing_seed)
+        values |= _key_columns(options, base64.b64encode(endpoints.seed_of(row, call.parts.vault)).decode())
     return values
 
 

@@ -22,6 +22,7 @@ from core.domain.webhooks.receivers import Outgoing, Receiver
 from core.domain.webhooks.states import EndpointKind, EndpointState
 from core.engine.outcomes import deliveries_ended
 from core.rpc.call import Call
+from core.store.control import usage
 from core.store.organizations import api_keys, members
 from core.store.transaction import Transaction
 from core.store.webhooks import endpoints, pulling
@@ -116,7 +117,9 @@ class _Consumer:
                 return []
             token = ids.mint("lse", tx.now)
             handed = await pulling.hand_out(tx, endpoint, limit=count, room=room, lease=self.lease, token=token)
-            receiver = endpoints.receiver(endpoint)
+            caller = self.call.caller
+            await usage.note_call(tx, org, caller.principal_id, caller.agent_id, {"streamed": len(handed)})
+            receiver = endpoints.receiver(endpoint, self.call.parts.vault)
             messages = [_streamed(one, receiver, tx) for one in handed]
         leased = {one.id: token for one in handed}
         if self.over:  # the client went while this was under way

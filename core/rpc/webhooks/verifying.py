@@ -47,7 +47,7 @@ async def test_endpoint(request: pb.TestEndpointRequest, call: Call) -> pb.TestE
     payload = bodies.standard("endpoint.test", now, data)
     form = PayloadFormat(row.payload_format)
     payload = bodies.in_form(form, row.org_id, "endpoint.test", now, data) or payload
-    receiver = endpoints.receiver(row)
+    receiver = endpoints.receiver(row, parts.vault)
     result = await send_signed(parts.webhook_sender, receiver, Outgoing(ids.mint("msg", now), payload), now)
     if result.ruling.delivered and receivers.echoes(receiver, result.response_text):
         await _verified(row, call)
@@ -95,7 +95,7 @@ async def _challenge(row: Row[Any], parts: Parts) -> _Proof:
     data = {"endpoint_id": row.id, "challenge": secret}
     payload = bodies.standard("endpoint.verification", now, data)
     outgoing = Outgoing(ids.mint("msg", now), payload)
-    result = await send_signed(parts.webhook_sender, endpoints.receiver(row), outgoing, now)
+    result = await send_signed(parts.webhook_sender, endpoints.receiver(row, parts.vault), outgoing, now)
     if not result.ruling.delivered:
         return _not_there(result)
     try:
@@ -111,7 +111,7 @@ async def _challenge(row: Row[Any], parts: Parts) -> _Proof:
 async def _shake_hands(row: Row[Any], parts: Parts) -> _Proof:
     """Ask as CloudEvents' HTTP webhooks do (its section 4): with OPTIONS, under our name."""
     now = parts.clock.now()
-    receiver = endpoints.receiver(row)
+    receiver = endpoints.receiver(row, parts.vault)
     name = urlsplit(parts.settings.public_url).hostname or OUR_NAME
     asking = {
         **receiver.headers,

@@ -12,7 +12,7 @@ from sqlalchemy import Row
 from core.domain.control.digest import digest
 from core.domain.control.plan import Risk, Weighed
 from core.domain.enrollment import Cancelled, Migrated
-from core.domain.errors import ApprovalRequired, NotFound, NotPublished, PlanStale, invalid
+from core.domain.errors import NotFound, NotPublished, PlanStale, invalid
 from core.domain.nearest import did_you_mean
 from core.domain.workflow import migration
 from core.domain.workflow.migration import EXIT, Destination
@@ -76,9 +76,10 @@ async def apply_migration(request: pb.ApplyMigrationRequest, call: Call) -> pb.M
     """Move exactly those that the plan names. Raises PlanStale when anything about them has changed since."""
     row = await plan_kinds.held(call, request.plan_id, KIND)
     done = await plan_kinds.carry_out(call, row, seen_hash=request.hash)
-    if not done.applied:
-        raise ApprovalRequired(approval_id=done.approval_id, state="pending", action="commit the same plan")
-    return _message(done.weighed.found, row.id, row.expires_at, call.now)
+    call.tx.answer_is_final = done.applied  # asked again under its key after the approval, it is carried out
+    message = _message(done.weighed.found, row.id, done.row.expires_at, done.row.applied_at)
+    message.approval_id = done.approval_id
+    return message
 
 
 def _weighed(planned: _Planned) -> Weighed:
@@ -102,7 +103,16 @@ async def _apply(call: Call, row: Row[Any], weighed: Weighed) -> None:
             await _move(call, planned, where, enrollment_ids[start : start + _AT_ONCE], row.id)
 
 
-plan_kinds.register(PlanKind(KIND, "workflows:write", _weigh_again, _apply, difference=lambda row, weighed: _MOVED_ON))
+plan_kinds.register(
+    PlanKind(
+        KIND,
+        "workflows:write",
+        _weigh_again,
+        _apply,
+        difference=lambda row, weighed: _MOVED_ON,
+        method="WorkflowService.ApplyMigration",
+    )
+)
 
 
 async def _move(call: Call, planned: _Planned, where: Destination, enrollment_ids: list[str], plan_id: str) -> None:

@@ -13,7 +13,7 @@ from core.domain.workflow.document import parse_source
 from core.domain.workflow.version import Version
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, from_timestamp, to_timestamp
-from core.rpc.workflows.workflows import lookups, problem_message
+from core.rpc.workflows.workflows import lookups, problem_messages
 from core.simulation import stored
 from core.simulation.assumptions import Assumptions, read_assumptions
 from core.simulation.difference import Difference, diff
@@ -72,7 +72,7 @@ async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> 
             known = [subject.contact.id for subject in subjects]
             script += await stored.recorded(tx, known, call.now - back, call.now, start)
     if compiled.version is None:
-        return pb.SimulateWorkflowResponse(problems=[problem_message(one) for one in compiled.problems])
+        return pb.SimulateWorkflowResponse(problems=problem_messages(request.source, compiled.problems))
     assumed = {"organization_timezone": zone, **from_struct(request.assumptions)}
     assumptions = read_assumptions(assumed, compiled.version)
     timelines = min(request.timelines or _USUAL_TIMELINES, _MOST_TIMELINES)

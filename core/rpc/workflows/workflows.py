@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +11,23 @@ from sqlalchemy import Row, select
 from core import ids
 from core.domain import names
 from core.domain.effects import Emit
-from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound, Violation, WrongState, invalid
+from core.domain.errors import (
+    AlreadyExists,
+    EtagMismatch,
+    Invalid,
+    NotFound,
+    PermissionDenied,
+    Violation,
+    WrongState,
+    invalid,
+)
 from core.domain.steps.shapes import Lookups
 from core.domain.webhooks import own_types
 from core.domain.workflow import launch_gate
 from core.domain.workflow.compile import Compiled, compile_document
 from core.domain.workflow.document import from_wire, parse_source, render_source, to_wire
 from core.domain.workflow.source import check_plain
+from core.domain.workflow.source_lines import SourceLines
 from core.domain.workflow.version import Version
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
@@ -85,15 +95,18 @@ async def validate_workflow(request: pb.ValidateWorkflowRequest, call: Call) -> 
         problems = (await _compiled(_written(request).document, call)).problems
     except Invalid as error:
         problems = error.violations
-    return pb.ValidateWorkflowResponse(
-        valid=not problems,
-        problems=[problem_message(one) for one in problems],
-    )
+    return pb.ValidateWorkflowResponse(valid=not problems, problems=problem_messages(request.source, problems))
 
 
-def problem_message(problem: Violation) -> pb.Problem:
-    """Return one thing wrong with a document as the contract has it."""
-    return pb.Problem(path=problem.field, reason=problem.reason, message=problem.message, hint=problem.hint)
+def problem_messages(text: str, problems: Iterable[Violation]) -> list[pb.Problem]:
+    """Return what is wrong with a document as the contract has it, with its places where the text is there."""
+    lines = SourceLines(text)
+    found = []
+    for one in problems:
+        line, column = lines.place(one.field, one.message) if text else (0, 0)
+        place = {"line": line, "column": column}
+        found.append(pb.Problem(path=one.field, reason=one.reason, message=one.message, hint=one.hint, **place))
+    return found
 
 
 async def publish_workflow(request: pb.PublishWorkflowRequest, call: Call) -> pb.Workflow:
@@ -245,7 +258,11 @@ async def _publish(row: Row[Any], call: Call) -> pb.Workflow:
     number = row.published_version + 1
     document, source = row.draft_document, row.draft_source
     version = await _faultless(document, call, row.id, number)
-    if launch_gate.is_wanted(document, await organizations.wants_gate(call.tx)):
+    wants = await organizations.wants_gate(call.tx)
+    if launch_gate.is_refused(document, wants) and "policies:admin" not in call.caller.scopes:
+        why = f"the organization wants a launch gate, and publishing {launch_gate.KEY}: false takes policies:admin"
+        raise PermissionDenied(principal=call.caller.display_name, why=why)
+    if launch_gate.is_wanted(document, wants):
         document = launch_gate.with_gate(document)
         source = render_source(document)
         version = await _faultless(document, call, row.id, number)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -22,6 +22,7 @@ from core.store.messages.outgoing import MessageState, outgoing_messages
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, to_micros
 from core.store.organizations import organizations
 from core.store.paging import page
+from core.store.systems.vault import Vault
 from core.store.transaction import Transaction
 
 
@@ -73,6 +74,8 @@ connections = Table(
     Column("marks", Json, nullable=False, server_default="{}"),
     Column("synced_at", Instant),
     Column("pull_at", Instant),
+    # Of a system of record: whose budget pays for the syncs that begin by themselves; who has set it last.
+    Column("owner", Json),
     Index(
         "connections_channel",
         "org_id",
@@ -107,7 +110,7 @@ class Carrying:
 
 
 def settings(row: Row[Any]) -> Settings:
-    """Return what its owner has decided about a connection."""
+    """Return what its owner has decided about a connection; its secret as it is stored."""
     return Settings(
         display_name=row.display_name,
         channel=row.channel,
@@ -116,6 +119,21 @@ def settings(row: Row[Any]) -> Settings:
         result=ResultMapping(**row.result),
         limits=Limits(row.rate_per_second, row.daily_limit, row.max_in_flight),
     )
+
+
+def opened(given: Settings, vault: Vault, org: str, connection_id: str) -> Settings:
+    """Return settings that were stored with their secret opened. Raises MasterKeyMissing."""
+    return given if given.auth is None else replace(given, auth=vault.open_auth(given.auth, about(org, connection_id)))
+
+
+def sealed(given: Settings, vault: Vault, org: str, connection_id: str) -> Settings:
+    """Return settings with their secret as it is stored. Raises MasterKeyMissing."""
+    return given if given.auth is None else replace(given, auth=vault.seal_auth(given.auth, about(org, connection_id)))
+
+
+def about(org: str, connection_id: str) -> str:
+    """Return what the secret of a connection is bound to."""
+    return f"{org}/{connection_id}/auth"
 
 
 def setting_columns(given: Settings, fields: Collection[str]) -> dict[str, Any]:
@@ -162,6 +180,11 @@ async def create_system(
     row = await get(tx, connection_id)
     assert row is not None
     return row
+
+
+async def set_owner(tx: Transaction, connection_id: str, owner: Mapping[str, str]) -> None:
+    """Say whose budget pays for the syncs of a connection that begin by themselves."""
+    await tx.run(update(connections).where(connections.c.id == connection_id).values(owner=dict(owner)))
 
 
 def system(row: Row[Any]) -> SystemSettings:

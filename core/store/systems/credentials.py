@@ -36,12 +36,15 @@ async def put(tx: Transaction, keys: tuple[MasterKey, ...], connection_id: str, 
         await tx.run(update(credentials).where(credentials.c.connection_id == connection_id).values(row))
 
 
-async def get(tx: Transaction, keys: tuple[MasterKey, ...], connection_id: str) -> dict[str, str] | None:
-    """Return the credentials of a connection, or None where there are none.
+async def get(
+    tx: Transaction, keys: tuple[MasterKey, ...], connection_id: str, *, lock: bool = False
+) -> dict[str, str] | None:
+    """Return the credentials of a connection, or None; `lock` holds them until the transaction ends.
 
     Raises CannotOpen.
     """
-    row = await tx.first(select(credentials).where(credentials.c.connection_id == connection_id))
+    statement = select(credentials).where(credentials.c.connection_id == connection_id)
+    row = await tx.first(statement.with_for_update() if lock else statement)
     if row is None:
         return None
     sealed = Sealed(row.key_id, bytes(row.wrapped), bytes(row.body))

@@ -27,8 +27,15 @@ class MasterKeys:
     file: Path
     may_make: bool = True
     """A missing file is made: right where one process has the data directory to itself."""
+    seals_already: bool = False
+    """Something is sealed under keys that are not here: a new one would be the wrong one, and is not made."""
     _known: tuple[MasterKey, ...] = field(default=(), repr=False)
     _stamp: tuple[int, int] = (0, 0)
+
+    @property
+    def are_given(self) -> bool:
+        """Tell whether somebody has given this process its keys: in the environment, or a file that is not its own."""
+        return not self.may_make or bool(os.environ.get(VARIABLE))
 
     def all(self) -> tuple[MasterKey, ...]:
         """Return every key, the one that seals first.
@@ -62,7 +69,7 @@ class MasterKeys:
 
     def _read(self) -> None:
         if not self.file.exists():
-            if not self.may_make:
+            if not self.may_make or self.seals_already:
                 raise NoMasterKeys(f"There is no {self.file}. Put a master key there, or set ${VARIABLE}.")
             with contextlib.suppress(FileExistsError):
                 self._make()

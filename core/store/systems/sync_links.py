@@ -86,6 +86,39 @@ async def out_of_step(
     return [to_record(row) for row in await tx.all(statement.order_by(records.c.id).limit(limit))]
 
 
+async def of_deleted(
+    tx: Transaction, connection_id: str, record_type: str, after: str, limit: int
+) -> list[tuple[Record, Link]]:
+    """Return the next records that were deleted since they were last pushed, with their links."""
+    link = sync_links.c
+    both = sync_links.join(records, and_(link.org_id == records.c.org_id, link.record_id == records.c.id))
+    statement = select(records, link.external_id, link.base, link.rev.label("pushed_rev")).select_from(both)
+    which = (
+        link.connection_id == connection_id,
+        link.type == record_type,
+        link.rev < records.c.rev,
+        records.c.deleted_at.is_not(None),
+        records.c.id > after,
+    )
+    found = await tx.all(statement.where(*which).order_by(records.c.id).limit(limit))
+    return [(to_record(row), Link(row.id, record_type, row.external_id, row.base, row.pushed_rev)) for row in found]
+
+
+async def settle(tx: Transaction, connection_id: str, revs: Mapping[str, int]) -> None:
+    """Note of these records that nothing of them is left to push."""
+    c = sync_links.c
+    for record_id, rev in sorted(revs.items()):
+        which = (c.connection_id == connection_id, c.record_id == record_id)
+        await tx.run(update(sync_links).where(*which).values(rev=rev, updated_at=tx.now))
+
+
+async def remove(tx: Transaction, connection_id: str, record_ids: Iterable[str]) -> None:
+    """Forget the counterparts of these records."""
+    c = sync_links.c
+    which = (c.connection_id == connection_id, c.record_id.in_(sorted(set(record_ids))))
+    await tx.run(delete(sync_links).where(*which))
+
+
 async def remove_all(tx: Transaction, connection_id: str) -> None:
     """Forget every link of a connection."""
     await tx.run(delete(sync_links).where(sync_links.c.connection_id == connection_id))

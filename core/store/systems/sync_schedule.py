@@ -40,7 +40,8 @@ async def _begin(tx: Transaction, row: Row[Any], direction: str) -> int:
     """Begin one, unless one is under way: then this comes again."""
     settings = connections.system(row)
     types = [mapping.type for mapping in settings.mappings]
-    begun = await syncs.begin(tx, row.id, direction, types, whole=False, preview=False, actor=SCHEDULE)
+    how: dict[str, Any] = {"whole": False, "preview": False, "actor": SCHEDULE, "spender": row.owner}
+    begun = await syncs.begin(tx, row.id, direction, types, **how)
     if begun is None:
         return 0
     if direction != "push":

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Boolean, Column, Index, Integer, Row, Table, delete, or_, select, text, update
 
@@ -82,6 +82,8 @@ syncs = Table(
     Column("lease_until", Instant),
     Column("error", Name, nullable=False),
     Column("actor", Name, nullable=False),
+    # Whose budget pays for the records: who started it, or set its schedule. NULL for nobody's.
+    Column("spender", Json),
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index("syncs_open", "org_id", "connection_id", unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN),
@@ -107,8 +109,11 @@ sync_items = Table(
 )
 
 OUTCOMES = (
-    "created_here", "updated_here", "created_there", "updated_there", "unchanged", "conflict", "failed", "skipped",
+    "created_here", "updated_here", "deleted_here", "created_there", "updated_there", "deleted_there", "unchanged",
+    "conflict", "failed", "skipped",
 )  # fmt: skip
+
+Way = Literal["pull", "push", "pull_deletions", "push_deletions"]
 
 
 @frozen
@@ -132,10 +137,14 @@ class Claimed:
     token: str
 
 
-def steps(row: Row[Any]) -> list[tuple[str, str]]:
-    """Return the steps of a sync: a direction and a type each; what comes from there comes first."""
-    ways = ("pull", "push") if row.direction == "both" else (row.direction,)
-    return [(way, record_type) for way in ways for record_type in row.types]
+def steps(row: Row[Any]) -> list[tuple[Way, str]]:
+    """Return the steps of a sync: what is done and a type each.
+
+    What comes from there comes first, and deletions before all else: they make place for what has the same e-mail.
+    """
+    pulls: tuple[Way, ...] = ("pull_deletions", "pull") if row.direction != "push" else ()
+    pushes: tuple[Way, ...] = ("push_deletions", "push") if row.direction != "pull" else ()
+    return [(way, record_type) for way in (*pulls, *pushes) for record_type in row.types]
 
 
 async def begin(
@@ -147,6 +156,7 @@ async def begin(
     whole: bool,
     preview: bool,
     actor: str,
+    spender: Mapping[str, str] | None = None,
 ) -> Row[Any] | None:
     """Insert a sync and return it; None where the connection has one under way."""
     row = {
@@ -167,6 +177,7 @@ async def begin(
         "lease_until": None,
         "error": "",
         "actor": actor,
+        "spender": None if spender is None else dict(spender),
         "created_at": tx.now,
         "ended_at": None,
     }
@@ -245,8 +256,8 @@ async def still_mine(tx: Transaction, claimed: Claimed) -> Row[Any] | None:
 async def note(tx: Transaction, row: Row[Any], found: Sequence[Item], values: Mapping[str, Any]) -> None:
     """Write down what became of a batch, and where the sync is now; its lease ends."""
     counts = Counter(item.outcome for item in found)
-    pulled = counts["created_here"] + counts["updated_here"]
-    pushed = counts["created_there"] + counts["updated_there"]
+    pulled = sum(count for outcome, count in counts.items() if outcome.endswith("_here"))
+    pushed = sum(count for outcome, count in counts.items() if outcome.endswith("_there"))
     rows = [
         {
             "id": names.derive("sit", tx.now, row.id, row.step, item.type, item.external_id, item.record_id),
