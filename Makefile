@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: run test test-all check format generate bench kill-matrix cases clean
+.PHONY: run test check format generate bench kill-matrix cases clean
 
 run: $(READY)
 	@$(BIN)/dripstone demo $(ARGS)
@@ -13,9 +13,6 @@ run: $(READY)
 test: $(READY)
 	@# One worker more than cores, for many tests wait for processes. Compiled modules are kept: hundreds of them load.
 	env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $$(( $$($(BIN)/python -c 'import os; print(os.cpu_count() or 1)') + 1 )) $(ARGS)
-
-test-all: export DRIPSTONE_TESTS = all
-test-all: test
 
 check: $(READY)
 	$(BIN)/ruff format --check .

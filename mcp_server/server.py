@@ -10,7 +10,7 @@ from mcp.server import CacheHint, MCPServer
 
 from mcp_server.admission import Admission
 from mcp_server.callers import Callers, Connect
-from mcp_server.tool import registered
+from mcp_server.tool import described, registered
 from mcp_server.tools import TOOLSETS
 
 INSTRUCTIONS = """\
@@ -48,6 +48,13 @@ def build_server(
         cache_hints={"tools/list": CacheHint(ttl_ms=30_000, scope="private")},
         log_level="WARNING",
     )
+
+
+def describe_tools() -> None:
+    """Work the schemas of every tool out ahead of time, in whatever thread; the first server is then quick to build."""
+    for toolset in TOOLSETS:
+        for tool in toolset.tools:
+            described(tool.name, tool.function)
 
 
 def _version() -> str:

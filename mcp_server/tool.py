@@ -155,13 +155,13 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
             structured_content=answer.structured(),
         )
 
-    return _described(tool.name, tool.function).model_copy(
+    return described(tool.name, tool.function).model_copy(
         update={"fn": run, "title": tool.title, "annotations": tool.annotations}
     )
 
 
 @cache  # the schemas of all tools take as long as the rest of a server's start
-def _described(name: str, function: Callable[..., Awaitable[Answer]]) -> RegisteredTool:
+def described(name: str, function: Callable[..., Awaitable[Answer]]) -> RegisteredTool:
     """Return a tool that knows what it takes and gives, and does nothing yet."""
     hints = typing.get_type_hints(function, include_extras=True)
     model: type[Answer] = hints["return"]

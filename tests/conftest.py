@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import zlib
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,27 +35,20 @@ def pytest_collection() -> Generator[None, object, object]:
         collector.look_less()
 
 
-_CALLS = tuple(f"tests/{folder}/" for folder in ("rpc", "journeys", "systems"))
-_RACES = ("at_once", "together", "sixty", "meanwhile", "race", "isolation", "two_calls")
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what starts a whole core on SQLite alone, and what is marked `one_database`, but for `both_databases`.
 
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the suite within its eight minutes on two cores: whole calls run on SQLite, every third also on PostgreSQL.
-
-    What may differ between the databases has tests of its own under the calls, each on both; tests of races run on
-    both here too. `make test-all` (DRIPSTONE_TESTS=all) runs everything.
+    Statements have tests of their own under the calls, each on both databases (`tests/store`, and whatever opens a
+    `database`), and every method is called on both (`tests/rpc/test_isolation.py`, `tests/contract/test_cases.py`).
+    `both_databases` is for what may still differ: races and locks, order and paging, sums over many rows, erasing,
+    isolation. `one_database` is for handlers over a `database` whose statements others show to be alike.
     """
-    if os.environ.get("DRIPSTONE_TESTS") == "all" or config.getoption("keyword") or "::" in "".join(config.args):
-        return
-    left = [item for item in items if _is_second_time(item.nodeid)]
-    if left:
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if not _is_second_time(item.nodeid)]
-
-
-def _is_second_time(node: str) -> bool:
-    whole_call = node.startswith(_CALLS) and "postgresql" in node
-    return whole_call and not any(word in node for word in _RACES) and zlib.crc32(node.encode()) % 3 != 0
+    node, asked = metafunc.definition, set(metafunc.fixturenames)
+    alone = "core" in asked or node.get_closest_marker("one_database")
+    chosen = any("database_url" in mark.args[0] for mark in node.iter_markers("parametrize"))
+    if alone and "database_url" in asked and not chosen and not node.get_closest_marker("both_databases"):
+        node.add_marker(pytest.mark.parametrize("database_url", ["sqlite"], indirect=True))
 
 
 @pytest.fixture

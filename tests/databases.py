@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import importlib
 import os
 import pkgutil
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,6 +56,7 @@ def postgresql() -> Iterator[str]:
     """Return the address of a real PostgreSQL: the one given, or one started from its wheel."""
     if given := os.environ.get("DRIPSTONE_TEST_DATABASE_URL"):
         yield given
+        _administration.leave(given)
         return
     # Not in pytest's own folder: a later session may sweep that away while this one runs.
     with tempfile.TemporaryDirectory(prefix="dripstone-pg-", dir=_folder()) as folder:
@@ -68,6 +71,7 @@ def postgresql() -> Iterator[str]:
         try:
             yield server.get_uri()
         finally:
+            _administration.leave(server.get_uri())
             server.cleanup()
 
 
@@ -75,13 +79,39 @@ _serial = iter(range(1_000_000))
 _with_role: set[str] = set()
 
 
-async def _in_server(server: str, *statements: str) -> None:
-    connection = await asyncpg.connect(server)
-    try:
+@dataclass(slots=True)
+class _Administration:
+    """A connection that stays, for what makes databases and drops them: twice a test another one would be dear."""
+
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _connections: dict[str, asyncpg.Connection] = field(default_factory=dict)
+
+    def carry_out(self, server: str, *statements: str) -> None:
+        """Carry out statements, each by itself."""
+        self._loop.run_until_complete(self._carry_out(server, statements))
+
+    async def _carry_out(self, server: str, statements: tuple[str, ...]) -> None:
+        connection = self._connections.get(server)
+        if connection is None or connection.is_closed():
+            connection = self._connections[server] = await asyncpg.connect(server)
         for statement in statements:
             await connection.execute(statement)
-    finally:
-        await connection.close()
+
+    def leave(self, server: str) -> None:
+        """Close the connection to a server, which may have gone before."""
+        if connection := self._connections.pop(server, None):
+            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                self._loop.run_until_complete(connection.close(timeout=5))
+
+    def end(self) -> None:
+        """Close what is left, with its loop."""
+        for server in tuple(self._connections):
+            self.leave(server)
+        self._loop.close()
+
+
+_administration = _Administration()
+atexit.register(_administration.end)
 
 
 @contextmanager
@@ -97,11 +127,11 @@ def new_postgresql_database(server: str, *, like: str = "") -> Iterator[str]:
         )
     if like:  # files are copied in a third of the time that it takes to log every page
         statements[-1] += f' TEMPLATE "{make_url(like).database}" STRATEGY file_copy'
-    asyncio.run(_in_server(server, *statements))
+    _administration.carry_out(server, *statements)
     _with_role.add(server)
     url = make_url(server).set(username="dripstone_app", password="app", database=name)
     yield url.render_as_string(hide_password=False)
-    asyncio.run(_in_server(server, f'DROP DATABASE "{name}" WITH (FORCE)'))
+    _administration.carry_out(server, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 @dataclass(slots=True)
@@ -133,8 +163,19 @@ class Databases:
         self._cleanup.close()
 
     def _prepare(self, kind: str, filled: Filled, url: str) -> None:
-        asyncio.run(_fill(url, filled))
+        with ThreadPoolExecutor(1) as apart:  # a test that asks for a database may have a loop running
+            apart.submit(asyncio.run, _fill(url, filled)).result()
         self._prepared[kind, filled] = url
+
+
+async def somebody_waits(database: Database) -> None:
+    """Return once a session of a PostgreSQL database waits for a lock."""
+    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    async with asyncio.timeout(10):
+        while True:
+            async with database.system() as tx:
+                if await tx.fetch(sql):
+                    return
 
 
 def import_all_tables() -> None:

@@ -14,7 +14,7 @@ import httpx2
 from core.domain.webhooks import signing
 from dripstone.v1 import event_pb2 as pb
 from dripstone.v1.client import Client
-from tests.running import RunningCore
+from tests.running import NO_ROOTS, RunningCore
 
 SECRET = signing.secret_from(bytes(range(32)))
 
@@ -78,5 +78,5 @@ class Poster:
 @asynccontextmanager
 async def posting(core: RunningCore) -> AsyncIterator[Poster]:
     """Open what a poster needs."""
-    async with core.client() as client, httpx2.AsyncClient(base_url=core.http_url, timeout=10) as http:
+    async with core.client() as client, httpx2.AsyncClient(base_url=core.http_url, timeout=10, verify=NO_ROOTS) as http:
         yield Poster(core, client, http)

@@ -9,7 +9,7 @@ import re
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -18,9 +18,11 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 
+from core import loading
 from core.__main__ import main
 from core.commands.later import Later
 from dripstone.v1 import enrollment_pb2, workflow_pb2
+from tests import warm
 from tests.chaos.server_process import ServerProcess
 from tests.databases import Databases
 
@@ -46,9 +48,9 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
-async def _dripstone(*arguments: str) -> tuple[int, str, str]:
+async def _dripstone(*arguments: str, command: Sequence[str] = ()) -> tuple[int, str, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "core", *arguments,
+        *(command or warm.command()), *arguments,
         env=_environment(),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -56,13 +58,20 @@ async def _dripstone(*arguments: str) -> tuple[int, str, str]:
     return process.returncode or 0, out.decode(), err.decode()
 
 
-def test_a_command_loads_nothing_that_only_others_need() -> None:
-    listing = "import sys, core.__main__; print(*sys.modules)"
-    loaded = subprocess.run(
+def test_neither_a_command_nor_a_start_loads_what_it_can_do_without() -> None:
+    listing = (
+        "import sys, core.__main__; print(*sys.modules);"
+        "import core.bootstrap, core.gateway.web_server; core.bootstrap.table(); print(*sys.modules)"
+    )
+    told = subprocess.run(
         [sys.executable, "-c", listing], env=_environment(), capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert "core.commands.keys" in loaded
-    assert not {"grpc", "google.protobuf", "sqlalchemy", "mcp", "core.bootstrap", "core.simulation"} & set(loaded)
+    ).stdout.splitlines()
+    of_a_command, of_a_start = (set(line.split()) for line in told)
+    assert "core.commands.keys" in of_a_command
+    assert not {"grpc", "google.protobuf", "sqlalchemy", "rich", "core.bootstrap", "core.simulation"} & of_a_command
+    assert "core.delivery.http" in of_a_start
+    late = {"aiohttp", "jsonschema", "mcp", "pydantic", "rich", "alembic", "matplotlib", *loading.LATE}
+    assert not late & of_a_start
 
 
 async def test_the_demo_plays_the_whole_story_and_ends_with_zero(tmp_path: Path, anyio_backend: str) -> None:
@@ -76,8 +85,9 @@ async def test_the_demo_plays_the_whole_story_and_ends_with_zero(tmp_path: Path,
         "--http-listen",
         "127.0.0.1:0",
     ]
-    for _ in range(2):  # the second time everything is there already
-        code, out, err = await _dripstone(*arguments)
+    from_nothing = [sys.executable, "-m", "core"]
+    for command in (from_nothing, warm.command()):  # the second time everything is there already
+        code, out, err = await _dripstone(*arguments, command=command)
         assert code == 0, out + err
         assert "signature verified" in out
 

@@ -14,6 +14,7 @@ import pytest
 
 from core.demo.setting import prepare
 from dripstone.v1 import workflow_pb2
+from tests import warm
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -109,7 +110,7 @@ async def test_the_workflow_example_can_be_published(ready: RunningCore) -> None
 @ONCE
 async def test_the_workflow_commands_try_and_publish_a_template(ready: RunningCore, tmp_path: Path) -> None:
     (example,) = _examples("workflow commands")
-    commands = example.replace(".venv/bin/dripstone", f"{shlex.quote(sys.executable)} -m core")
+    commands = example.replace(".venv/bin/dripstone", shlex.join(warm.command()))
     said = await _run(ready, "sh", "-ec", f"cd {shlex.quote(str(tmp_path))}\n{commands}")
     assert "trial.yaml: valid" in said
     assert "Trial nurture: 1,000 contacts over 90 days" in said

@@ -93,6 +93,8 @@ class Database:
                 tx = Transaction(connection, org_id, self.clock.now())
                 yield tx
             self.wakeups.signal(tx.wakes)
+            for tell in tx.once_committed:
+                tell()
 
     async def create_schema(self) -> None:
         """Create every table straight from the metadata, without migrations; for tests and simulation."""
@@ -221,6 +223,7 @@ def _engine(url: URL, pool_size: int, isolation_level: Any = None, **connect_arg
         isolation_level=isolation_level,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
+        pool_use_lifo=True,  # the connection used last has the statements prepared, and its pages at hand
         max_overflow=0,
         pool_timeout=_POOL_WAIT_SECONDS,
         connect_args=connect_args,

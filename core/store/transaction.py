@@ -42,6 +42,8 @@ class Transaction:
         self.wakes: set[str] = set()
         self.spent: Counter[str] = Counter()
         """What was done by budget metric; whoever carries out a call charges its principal in the end."""
+        self.once_committed: list[Callable[[], None]] = []
+        """What is told to whoever measures, once there is something to tell."""
         self.answer_is_final = True
         """False when the call could only ask for something: repeated under its key, it is carried out anew."""
         self._driver: Any = None
@@ -51,6 +53,7 @@ class Transaction:
         bound = Transaction(self.connection, org_id, self.now)
         bound.wakes = self.wakes
         bound.spent = self.spent
+        bound.once_committed = self.once_committed
         bound._driver = self._driver
         return bound
 
@@ -91,14 +94,14 @@ class Transaction:
             return
         driver = await self.driver()
         if self.dialect == "postgresql":
-            await driver.execute(_insert_rows(table, tuple(columns)), write_json(_as_json(table, columns, rows)))
+            await driver.execute(inserting(table, tuple(columns)), write_json(as_json(table, columns, rows)))
         else:
             await driver.executemany(_insert_marks(table, tuple(columns)), _as_values(table, columns, rows))
 
     async def bulk_insert_free(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
         """Insert the rows whose unique keys are free and return their ids; PostgreSQL only, where writers race."""
-        sql = _insert_rows(table, tuple(columns)) + " ON CONFLICT DO NOTHING RETURNING id"
-        return {row[0] for row in await self.fetch(sql, write_json(_as_json(table, columns, rows)))}
+        sql = inserting(table, tuple(columns)) + " ON CONFLICT DO NOTHING RETURNING id"
+        return {row[0] for row in await self.fetch(sql, write_json(as_json(table, columns, rows)))}
 
     async def driver(self) -> Any:
         """Return the driver's own connection (asyncpg or aiosqlite), inside this transaction, for hot statements."""
@@ -185,14 +188,14 @@ def values_by_column(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
 Encode = Callable[[Any], Any]
 
 
-def rows_of_json(columns: Mapping[str, str]) -> str:
+def rows_of_json(columns: Mapping[str, str], parameter: int = 1) -> str:
     """Return the SQL, for PostgreSQL, that reads rows from `$1`, JSON arrays in an array; columns with their types.
 
     One JSON text costs the driver a tenth of what an array for each column does, and the database no more. With
     OFFSET 0 they are read before they are joined: row-level security lets no index be searched for what is computed.
     """
     reads = ", ".join(f"{_read(number, of)} AS {name}" for number, (name, of) in enumerate(columns.items()))
-    return f"(SELECT {reads} FROM jsonb_array_elements($1::jsonb) AS given(cells) OFFSET 0)"  # noqa: S608 -- names are ours
+    return f"(SELECT {reads} FROM jsonb_array_elements(${parameter}::jsonb) AS given(cells) OFFSET 0)"  # noqa: S608 -- names are ours
 
 
 def _read(number: int, of: str) -> str:
@@ -202,9 +205,10 @@ def _read(number: int, of: str) -> str:
 
 
 @cache
-def _insert_rows(table: Table, columns: tuple[str, ...]) -> str:
+def inserting(table: Table, columns: tuple[str, ...], parameter: int = 1) -> str:
+    """Return the statement, for PostgreSQL, that inserts the rows that `as_json` made."""
     types = {name: _type_name(table.c[name]) for name in columns}
-    return f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT * FROM {rows_of_json(types)} AS rows"  # noqa: S608
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) SELECT * FROM {rows_of_json(types, parameter)} AS rows"  # noqa: S608
 
 
 @cache
@@ -213,7 +217,7 @@ def _insert_marks(table: Table, columns: tuple[str, ...]) -> str:
     return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- the schema's names
 
 
-def _as_json(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def as_json(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return rows as JSON can have them."""
     return _encoded(rows, [to_micros if isinstance(table.c[name].type, Instant) else None for name in columns])
 
@@ -231,6 +235,8 @@ def _encoder(column: Column[Any]) -> Encode | None:
 
 def _encoded(rows: Sequence[tuple[Any, ...]], encoders: Sequence[Encode | None]) -> list[tuple[Any, ...]]:
     """Return rows with some columns encoded: column by column, because most need nothing."""
+    if not rows:
+        return []
     columns = [
         values if encode is None else [None if value is None else encode(value) for value in values]
         for encode, values in zip(encoders, zip(*rows, strict=True), strict=True)

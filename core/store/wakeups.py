@@ -68,7 +68,8 @@ class Wakeups:
         while True:
             names: set[str] = set()
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                connection = await asyncpg.connect(dsn)
+                # A signal takes a place in the log and waits for the disk, like a commit; this one may be lost.
+                connection = await asyncpg.connect(dsn, server_settings={"synchronous_commit": "off"})
                 try:
                     connection.add_termination_listener(lambda _: self._pending.set())
                     self._own_pid = connection.get_server_pid()  # asked now: a closed connection no longer tells

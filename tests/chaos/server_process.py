@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dripstone.v1.client import Client
+from tests import warm
 
 
 class ServerProcess:
@@ -32,7 +33,7 @@ class ServerProcess:
         before = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "core", "serve",
+                *warm.command(), "serve",
                 "--data-dir", str(self._data_dir), "--db", self._database_url,
                 "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
                 "--allow-destination", "127.0.0.0/8", "--roles", self._roles,
@@ -62,7 +63,7 @@ class ServerProcess:
     async def kill(self) -> None:
         """End it as a power cut would."""
         assert self._process is not None
-        self._process.kill()
+        self._process.send_signal(warm.DIE_AT_ONCE)
         await self._process.wait()
 
     async def terminate(self) -> int:

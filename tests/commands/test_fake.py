@@ -10,13 +10,15 @@ import sys
 import httpx2
 import pytest
 
+from tests import warm
+
 pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(("system", "name"), [("hubspot", "contacts"), ("salesforce", "Lead")])
 async def test_a_stand_in_is_served_with_people_and_faults(system: str, name: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "core", "fake", system, "--port", "0", "--seed-data", "2", "--fault", "502",
+        *warm.command(), "fake", system, "--port", "0", "--seed-data", "2", "--fault", "502",
         stdout=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     assert process.stdout is not None

@@ -21,6 +21,7 @@ from core.__main__ import main
 from core.clock import SystemClock
 from core.commands.listen import IDLE_SECONDS
 from dripstone.v1 import record_pb2, webhook_pb2
+from tests import warm
 from tests.chaos.server_process import ServerProcess
 from tests.databases import Databases
 from tests.receiver import Receiver
@@ -77,7 +78,7 @@ async def listening(core: ServerProcess | RunningCore, *arguments: str) -> Async
     else:
         target, key = core.connection["grpc"], core.connection["api_key"]
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "core", "listen", *arguments,
+        *warm.command(), "listen", *arguments,
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
@@ -141,7 +142,7 @@ async def test_an_endpoint_whose_listener_was_killed_ends_by_itself(core: Runnin
     async with listening(core, "--forward", receiver.url, "--json") as listener:
         await listener.told()
         (endpoint,) = await _endpoints(core)
-        await listener.stop(signal.SIGKILL)
+        await listener.stop(warm.DIE_AT_ONCE)
     assert [one.id for one in await _endpoints(core)] == [endpoint.id]
     assert endpoint.idle_limit.ToSeconds() == IDLE_SECONDS
     left = endpoint.expire_time.ToDatetime() - endpoint.create_time.ToDatetime()

@@ -47,7 +47,9 @@ def test_problems_come_with_their_lines_and_end_with_one(files: Any) -> None:
     assert result.exit_code == 1
     assert "bad.yaml: 3 problems" in result.output
     rows = [line.split() for line in result.output.splitlines()]
-    assert [row[:2] for row in rows if row and row[0].isdigit()] == [["1", "titel"], ["6", "fit.rules[0].when"]]
+    places = [[row[0].rpartition(":")[2], row[1]] for row in rows if row and row[0].rpartition(":")[2].isdigit()]
+    assert places == [["1", "titel"], ["6", "fit.rules[0].when"]]
+    assert "bad.yaml:6 " in result.output
     assert "Did you mean contact.employees?" in result.output
 
 
@@ -66,6 +68,18 @@ def test_problems_can_be_had_as_json() -> None:
         False,
         [("qualified_at", 2)],
     )
+
+
+def test_templates_are_listed_and_copied(tmp_path: Path) -> None:
+    assert [one["id"] for one in json.loads(_ran("templates", "--json").output)] == [
+        "b2b-inbound",
+        "event-follow-up",
+        "product-led",
+    ]
+    out = tmp_path / "mine.yaml"
+    assert "dripstone model lint" in _ran("new", "product-led", "--out", str(out)).output
+    assert _ran("lint", "--strict", str(out)).exit_code == 0
+    assert "Did you mean product-led?" in _ran("new", "produkt-led").output
 
 
 def test_the_schema_is_printed_or_written(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ async def ways(grpc_target: str, http_url: str) -> AsyncIterator[tuple[Grpc, Htt
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
     async with (
         grpc.aio.insecure_channel(grpc_target, options=options) as channel,
-        httpx2.AsyncClient(base_url=http_url, timeout=20) as http,
+        httpx2.AsyncClient(base_url=http_url, timeout=20, verify=False) as http,
     ):
         yield Grpc(channel), Http(http)
 

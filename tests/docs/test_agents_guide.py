@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from core.clock import SystemClock
+from tests import warm
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "agents.md").read_text()
 COMMANDS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
+DRIPSTONE = warm.shell()
 PAUSE = "\necho turn-the-loops\nread\n"
 """Between two blocks the core's loops are turned: here time stands still unless a test moves it."""
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from core.domain.control.key_limits import LISTS
+from tests import warm
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
 COMMANDS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
+DRIPSTONE = warm.shell()
 
 SAID = (
     '"role":"viewer"',

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dripstone.v1 import record_pb2
+from tests import warm
 from tests.receiver import Receiver
 from tests.running import RunningCore
 
@@ -68,7 +69,7 @@ async def test_every_block_of_the_guide_says_what_it_promises(
 async def test_listening_prints_what_the_guide_shows(core: RunningCore, tmp_path: Path, receiver: Receiver) -> None:
     words = COMMAND.replace("http://localhost:3000/hook", f"{receiver.base}/hook").split()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "core", *words[1:],
+        *warm.command(), *words[1:],
         env=_environment(core, tmp_path), stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from core.domain.records import import_files
+from tests import warm
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "imports.md").read_text()
 FILES = re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
+DRIPSTONE = warm.shell()
 
 
 async def _turned(core: RunningCore) -> None:
@@ -54,7 +55,7 @@ async def test_every_command_of_the_guide_does_what_it_says(core: RunningCore, t
         (tmp_path / name).write_text(text)
     turning = asyncio.create_task(_turned(core))
     try:
-        preview, taken, over_http, exported, streamed, pairs = [
+        preview, taken, over_http, exported, streamed, again, pairs = [
             await _ran(core, tmp_path, command) for command in COMMANDS
         ]
     finally:
@@ -71,6 +72,7 @@ async def test_every_command_of_the_guide_does_what_it_says(core: RunningCore, t
     assert bundle["companies"][0]["fields"]["name"] == "Analytical Engines"
     assert (tmp_path / "contacts.csv").read_text().startswith("id,email,")
     assert len(streamed.splitlines()) == 2
+    assert "0 new, 0 changed" in again
     assert json.loads(pairs)["duplicates"] == []
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from core.clock import ManualClock
 from core.commands.serving import serving_options
+from tests import warm
 from tests.mail_server import MailServer, serving_mail
 from tests.running import RunningCore, running
 
@@ -26,7 +27,7 @@ BLOCKS = [
     for language, text in re.findall(r"^```(bash|python)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
     if text not in [written for _, written in FILES]
 ]
-DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
+DRIPSTONE = warm.shell()
 DESK = "from desk import call\n"
 SAID = (
     "news is published: version 1",

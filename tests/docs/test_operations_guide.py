@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import warm
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +23,7 @@ BLOCKS = [
     for language, text in re.findall(r"^```(bash|python)\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
     if text not in (PROGRAM, *(written for _, written in FILES))
 ]
-DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
+DRIPSTONE = warm.shell()
 DESK = "from desk import call, id_of\n"
 
 SAID = (

@@ -9,20 +9,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
+from core.commands.model import model
 from core.domain.qualification.lint import warnings
 from core.domain.qualification.parse import GROUP_KEYS, KEYS, RULE_KEYS
 from core.domain.qualification.schema import document_schema
 from core.domain.workflow import source
 from core.rpc.convert import to_struct
 from dripstone.v1 import record_pb2
+from tests import warm
 from tests.running import RunningCore
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "qualification.md").read_text()
 FILES = re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
 COMMANDS = re.findall(r"^```bash\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-DRIPSTONE = f'dripstone() {{ "{sys.executable}" -m core "$@"; }}\n'
+DRIPSTONE = warm.shell()
 
 
 @pytest.mark.parametrize(("name", "text"), FILES)
@@ -35,6 +38,17 @@ def test_every_key_of_a_model_is_explained() -> None:
     keys = {*KEYS, *(key for keys in (*GROUP_KEYS.values(), *RULE_KEYS.values()) for key in keys)}
     plain = {"id", "when", "event", "rules", "points", "per"}  # the examples show them
     assert sorted(key for key in keys - plain if f"`{key}" not in GUIDE) == []
+
+
+def test_there_is_a_model_to_start_from_for_each_that_the_guide_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = re.findall(r"^dripstone model (.*?) +# (.*)$", GUIDE, re.MULTILINE)
+    said = [CliRunner().invoke(model, arguments.split()).output for arguments, _ in shown]
+    assert [arguments.split()[0] for arguments, _ in shown] == ["templates", "new", "lint"]
+    assert all(name in said[0] and f"| `{name}` |" in GUIDE for name in shown[0][1].split(", "))
+    assert said[2] == f"{shown[2][1]}\n"
 
 
 async def _ran(core: RunningCore, folder: Path, commands: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
-import sys
 from pathlib import Path
+
+from tests import warm
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "simulation.md").read_text()
 FILES = re.findall(r"^<!-- file: (\S+) -->\n```\w+\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
@@ -18,7 +20,7 @@ dripstone() {{
     "simulate trial.yaml"|*--sample*|*--contacts*) set -- "$@" ;;
     simulate*) set -- "$@" --sample {MADE_UP} ;;
   esac
-  "{sys.executable}" -m core "$@"
+  {shlex.join(warm.command())} "$@"
 }}
 """
 

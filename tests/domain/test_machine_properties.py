@@ -319,7 +319,7 @@ Happening = tuple[Any, Facts, bool]
 """A stimulus, what is known then, and whether the workflow is paused."""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     version(),
     st.none() | version(2),
@@ -350,7 +350,7 @@ def test_any_history_of_any_workflow(
     assert history.enrollment.state.over or history.enrollment.waiting is not None or history.enrollment.due_at
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(version(), FACTS)
 def test_a_workflow_left_to_its_timers_ends_or_waits(chosen: Version, facts: Facts) -> None:
     transition = _enter(chosen, facts, {"n": 2}, START)

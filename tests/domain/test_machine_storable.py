@@ -121,7 +121,7 @@ LITERALS = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(LITERALS, st.sampled_from(TEXTS), WILD)
 def test_whatever_values_come_to_every_database_keeps_the_transition(expression: str, text: str, wild: Any) -> None:
     assert [unstorable(one) for one in transitions(expression, text, {"n": 1, "x": wild})] == [[]] * 8

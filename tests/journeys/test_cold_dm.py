@@ -126,6 +126,7 @@ def _told(receiver: Receiver, core: RunningCore, secret: str) -> list[tuple[str,
     return told
 
 
+@pytest.mark.both_databases
 async def test_a_campaign_from_the_pool_to_replies_and_until_nobody_is_left(
     core: RunningCore, client: Client, receiver: Receiver, account: Account
 ) -> None:

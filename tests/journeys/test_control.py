@@ -95,6 +95,7 @@ async def test_while_a_workflow_is_paused_nobody_moves_and_nothing_is_sent(
     assert _types(receiver) == ["automation.paused", "nurture.told"]
 
 
+@pytest.mark.both_databases
 async def test_what_happens_during_a_pause_counts_when_it_is_over(core: RunningCore, story: Story) -> None:
     await story.publish("nurture", NURTURE)
     (ada,) = await story.enroll("nurture", "ada@example.com")
@@ -213,6 +214,7 @@ async def _set_job_title(story: Story, contact_id: str, title: str) -> None:
 LONGER = NURTURE.replace("for: 2d", "for: 5d").replace("{id: happy, kind: log", "{id: glad, kind: log")
 
 
+@pytest.mark.both_databases
 async def test_running_enrollments_move_to_a_new_version_as_planned(core: RunningCore, story: Story) -> None:
     await story.publish("nurture", NURTURE)
     (ada,) = await story.enroll("nurture", "ada@example.com")
@@ -263,6 +265,7 @@ steps:
 """
 
 
+@pytest.mark.both_databases
 async def test_statistics_tell_how_contacts_went_through(core: RunningCore, story: Story) -> None:
     await story.publish("split", SPLIT)
     emails = [f"c{number:02}@example.com" for number in range(20)]

@@ -19,9 +19,9 @@ from mcp.client.streamable_http import streamable_http_client
 from core.demo.setting import SOURCE, WORKFLOW, prepare
 from tests.chaos.server_process import ServerProcess
 from tests.receiver import Receiver
-from tests.running import RunningCore
+from tests.running import NO_ROOTS, RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 Mode = Literal["auto", "legacy"]
 BODY = {
@@ -36,7 +36,7 @@ BODY = {
 async def _over_http(url: str, key: str, mode: Mode) -> AsyncIterator[McpClient]:
     async with AsyncExitStack() as stack:
         headers = {"Authorization": f"Bearer {key}"}
-        http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=20))
+        http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=20, verify=NO_ROOTS))
         yield await stack.enter_async_context(McpClient(streamable_http_client(url, http_client=http), mode=mode))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.running import RunningCore
+from tests.running import NO_ROOTS, RunningCore
 
 pytestmark = pytest.mark.anyio
 
@@ -125,7 +125,7 @@ async def test_a_batch_of_events_says_item_by_item_what_happened(http: httpx2.As
 
 
 async def test_a_stranger_is_told_so_in_the_seeds_form(core: RunningCore) -> None:
-    async with httpx2.AsyncClient(base_url=core.http_url) as stranger:
+    async with httpx2.AsyncClient(base_url=core.http_url, verify=NO_ROOTS) as stranger:
         answer = await stranger.post("/v2/event", json=LEAD)
     assert answer.status_code == 401
     assert list(answer.json()) == ["error"]
@@ -208,7 +208,7 @@ async def test_an_enrollment_can_be_read_watched_and_deleted(core: RunningCore, 
 
 
 async def test_operations_answer_without_a_key(core: RunningCore) -> None:
-    async with httpx2.AsyncClient(base_url=core.http_url) as stranger:
+    async with httpx2.AsyncClient(base_url=core.http_url, verify=NO_ROOTS) as stranger:
         assert (await stranger.get("/healthz")).status_code == 200
         assert (await stranger.get("/readyz")).status_code == 200
         assert "dripstone_rpc_seconds" in (await stranger.get("/metrics")).text

@@ -14,7 +14,7 @@ from dripstone.v1.client import Client
 from tests.receiver import Receiver, receiving
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 SOURCE = """
 title: Trial nurture

@@ -12,7 +12,7 @@ from tests.journeys.following import Story
 from tests.receiver import Receiver
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 ASKING = """
 title: Asking

@@ -41,6 +41,7 @@ async def _prepared(client: Any) -> str:
     return str(endpoint.endpoint.id)
 
 
+@pytest.mark.both_databases
 async def test_what_a_consumer_says_over_http_moves_the_enrollment_that_waits(core: RunningCore) -> None:
     async with core.client() as client:
         endpoint_id = await _prepared(client)

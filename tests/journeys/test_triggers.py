@@ -132,6 +132,7 @@ async def test_a_goal_reached_by_a_change_of_the_record_ends_the_run(core: Runni
     assert (await _why_not(story, "onboarding", ada)).why.startswith("The goal customer: ")
 
 
+@pytest.mark.both_databases
 async def test_a_list_starts_whoever_joins_it(core: RunningCore, story: Story) -> None:
     await story.publish("following", FOLLOWING)
     ada, bob = await _contact(story, "ada@example.com"), await _contact(story, "bob@example.com")
@@ -159,6 +160,7 @@ async def test_a_schedule_comes_round_every_week_and_skips_a_pause(core: Running
     assert counts == [1, 2, 2, 3]
 
 
+@pytest.mark.both_databases
 async def test_a_pool_takes_two_a_day_until_it_is_empty(core: RunningCore, story: Story) -> None:
     people = [await _contact(story, f"c{number}@example.com") for number in range(3)]
     await _list(story, "prospects", *people)

@@ -17,7 +17,7 @@ from dripstone.v1.client import Client
 from tests.journeys.following import Story
 from tests.mail_server import MailServer, serving_mail
 from tests.receiver import Receiver
-from tests.running import RunningCore, running
+from tests.running import NO_ROOTS, RunningCore, running
 
 pytestmark = pytest.mark.anyio
 
@@ -100,7 +100,7 @@ async def test_a_click_in_a_mail_ends_it_for_good(
     url = str(first["List-Unsubscribe"]).strip("<>")
     assert first["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert url in str(first.get_content())
-    async with httpx2.AsyncClient(base_url=core.http_url) as mail_program:  # no key, no cookie
+    async with httpx2.AsyncClient(base_url=core.http_url, verify=NO_ROOTS) as mail_program:  # no key, no cookie
         path = url.removeprefix("https://mail.acme.example")
         assert (await mail_program.get(path)).status_code == 200
         await core.settle()
@@ -181,6 +181,7 @@ async def test_an_address_that_its_server_does_not_know_gets_nothing_more(
     assert [one["Subject"] for one in mail.mails] == ["First"]
 
 
+@pytest.mark.both_databases
 async def test_a_mail_that_waits_for_its_next_try_is_stopped_at_once(
     core: RunningCore, client: Client, mail: MailServer
 ) -> None:

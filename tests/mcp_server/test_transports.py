@@ -62,7 +62,7 @@ async def test_http_on_a_real_port_serves_both_eras_mounted_in_a_host(core: Stan
     headers = {"Authorization": f"Bearer {core.api_key}"}
     async with (
         hosted(core) as url,
-        httpx2.AsyncClient(headers=headers) as http,
+        httpx2.AsyncClient(headers=headers, verify=False) as http,
         Client(streamable_http_client(url, http_client=http), mode=era) as client,
     ):
         assert len((await client.list_tools()).tools) == 11

@@ -51,7 +51,7 @@ async def _apply(call: Call, row: Row[Any], found: Weighed) -> None:
 
 @pytest.fixture(autouse=True)
 def kind() -> Any:
-    plan_kinds.register(PlanKind("promotion", "records:write", _weigh, _apply))
+    plan_kinds.register(PlanKind("promotion", "records:write", _weigh, _apply, method="WorkflowService.ApplyMigration"))
     yield
     plan_kinds.kinds().pop("promotion")  # type: ignore[attr-defined]
 
@@ -89,6 +89,7 @@ async def refused(call: Any) -> ApiError:
     return ApiError.of(caught.value)
 
 
+@pytest.mark.both_databases
 async def test_a_plan_is_applied_exactly_and_once(core: RunningCore, clients: tuple[Client, Client]) -> None:
     boss, _ = clients
     plan_id = await make(core, boss)
@@ -182,3 +183,33 @@ async def test_a_policy_sees_how_much_a_plan_does_and_binds_the_approval_to_it(
         )
         assert (await person.approvals.DecideApproval(no)).policy_id == "many"
     assert (await refused(apply(boss, asked.id))).reason == "APPROVAL_REJECTED"
+
+
+async def test_a_plan_passes_the_policies_of_both_its_doors_and_their_present_terms(
+    core: RunningCore, clients: tuple[Client, Client]
+) -> None:
+    boss, agent = clients
+
+    async def put(**terms: Any) -> None:
+        policy = policy_pb2.Policy(
+            id="door", description="Two look", effect=policy_pb2.POLICY_EFFECT_NEEDS_APPROVAL, enabled=True,
+            methods=["WorkflowService.ApplyMigration"], approval=policy_pb2.ApprovalRule(**terms),
+        )  # fmt: skip
+        await boss.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=policy))
+
+    plan_id = await make(core, boss, "high")
+    weak = await apply(agent, plan_id)  # asked for by an agent, under no policy
+    async with core.client(core.approver_api_key) as person:
+        yes = approval_pb2.DecideApprovalRequest(decision=approval_pb2.APPROVAL_DECISION_APPROVE)
+        yes.approval_id = weak.approval_id
+        await person.approvals.DecideApproval(yes)
+        await put(roles=[organization_pb2.ROLE_APPROVER])
+        strong = await apply(agent, plan_id)
+        assert (strong.state, strong.approval_id == weak.approval_id) == (AWAITING, False)
+        await put(roles=[organization_pb2.ROLE_APPROVER, organization_pb2.ROLE_ADMIN])
+        again = await apply(agent, plan_id)
+        asked = await person.approvals.GetApproval(approval_pb2.GetApprovalRequest(approval_id=strong.approval_id))
+        assert (again.state, asked.state) == (AWAITING, approval_pb2.APPROVAL_STATE_CANCELLED)
+        yes.approval_id = again.approval_id
+        await person.approvals.DecideApproval(yes)
+        assert (await apply(agent, plan_id)).state == APPLIED

@@ -20,7 +20,7 @@ from core.store.control.audit import audit_entries
 from dripstone.v1 import audit_pb2, event_pb2, organization_pb2, record_pb2, webhook_pb2
 from dripstone.v1.client import Client
 from tests.receiver import Receiver
-from tests.running import RunningCore
+from tests.running import NO_ROOTS, RunningCore
 
 pytestmark = pytest.mark.anyio
 
@@ -112,7 +112,7 @@ async def test_what_an_agent_does_through_mcp_is_told_from_other_calls(core: Run
         record_id = (await client.records.UpsertRecord(contact("ada@example.com"))).record.id
     headers = {"Authorization": f"Bearer {core.agent_key}"}
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=10) as http,
+        httpx2.AsyncClient(headers=headers, timeout=10, verify=NO_ROOTS) as http,
         McpClient(streamable_http_client(core.mcp_url, http_client=http)) as agent,
     ):
         arguments = {"record_id": record_id, "fields": {"job_title": "CEO"}, "idempotency_key": "tool-1"}
@@ -141,6 +141,7 @@ async def test_secrets_are_not_part_of_what_is_hashed_and_a_change_of_them_shows
     assert made.secret not in stored
 
 
+@pytest.mark.both_databases
 async def test_the_log_can_be_listed_taken_out_and_checked(core: RunningCore) -> None:
     async with core.client() as client, core.http() as http:
         for number in range(3):
@@ -172,6 +173,7 @@ async def test_the_log_can_be_listed_taken_out_and_checked(core: RunningCore) ->
         assert (later.intact, later.checked_count) == (True, 1)
 
 
+@pytest.mark.both_databases
 async def test_another_organization_sees_nothing_of_it(core: RunningCore) -> None:
     other = await provisioning.create_organization(core.core.database, "Other")
     async with core.client() as client:
@@ -189,6 +191,7 @@ TRIGGERS = {
 }
 
 
+@pytest.mark.both_databases
 async def test_who_gets_past_the_database_is_still_found(core: RunningCore) -> None:
     async with core.client() as client:
         for number in range(4):

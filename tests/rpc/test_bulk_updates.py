@@ -12,7 +12,7 @@ from dripstone.v1 import approval_pb2, duplicate_pb2, plan_pb2, record_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 async def _upsert(client: Client, record_type: str, **fields: Any) -> str:

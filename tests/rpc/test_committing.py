@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from sqlalchemy import delete
 
+from core import ids
 from core.clock import ManualClock
 from core.domain.errors import ApprovalRejected, DripstoneError, Invalid, NotFound, PlanStale, WrongState
 from core.rpc.qualification import scoring_models
 from core.store.database import Database
+from core.store.events import events
+from core.store.events.events import NewEvent
 from core.store.organizations import members
 from dripstone.v1 import qualification_pb2 as pb
 from tests.announcements import announced, listen
-from tests.rpc.qualifying_calls import HOT, ORG, PERSON, WARM, Service, changes, record_count
+from tests.rpc.qualifying_calls import HOT, MODEL, ORG, PERSON, WARM, Service, changes, record_count
 
 pytestmark = pytest.mark.anyio
 
@@ -126,7 +130,7 @@ async def test_an_approval_is_asked_for_once_and_used_once(service: Service, dat
     assert await record_count(database) == 0
     requested = (await told(database))["approval.requested"]
     assert requested["title"] == "Qualify new@example.com: qualified, tier A, score 70"
-    assert (requested["details"]["owner"], requested["details"]["score"]) == ("Ada", 70)
+    assert requested["details"] == {"reason": "A named account"}  # what is asked for is in the approval
 
     with pytest.raises(DripstoneError, match="another principal must decide"):
         await service.decide(waiting.approval_id, by="key_agent")
@@ -168,10 +172,24 @@ async def test_an_approval_holds_for_what_was_approved_alone(service: Service) -
 async def test_an_approval_can_be_used_although_the_preview_is_older_than_a_day(
     service: Service, clock: ManualClock
 ) -> None:
-    waiting = await service.commit(email="new@example.com", fields=HOT)
-    clock.advance(timedelta(days=2))
-    await service.decide(waiting.approval_id)
+    await service.publish(MODEL.replace("fit:\n", "fit:\n  half_life: 30d\n").replace("window: 30d", "window: 1d"))
+    contact = await service.contact("ida@example.com", **HOT)
+    other = await service.contact("new@example.com", **HOT)
+    clock.advance(timedelta(hours=1))
+    async with service.database.write(ORG) as tx:
+        demo = partial(NewEvent, source_id="s", event_type="action", event_name="demo.requested", fields={})
+        about = {"contact_id": contact, "occurred_at": tx.now, "message_id": ""}
+        await events.store(tx, [demo(ids.mint("evt", tx.now), **about)])
+    waiting, second = [await service.commit(lead_id=one) for one in (contact, other)]
+    clock.advance(timedelta(days=2))  # points fade meanwhile, and the event is out of its window
+    async with service.database.write(ORG) as tx:
+        about = {"contact_id": other, "occurred_at": tx.now, "message_id": ""}
+        await events.store(tx, [demo(ids.mint("evt", tx.now), **about)])
+    for one in (waiting, second):
+        await service.decide(one.approval_id)
     assert (await service.commit(plan_id=waiting.plan_id)).applied
+    with pytest.raises(PlanStale, match="score was 70, is 100"):  # what is new counts
+        await service.commit(plan_id=second.plan_id)
 
 
 async def test_an_approval_that_nobody_gave_in_time_makes_the_plan_stale(service: Service, clock: ManualClock) -> None:

@@ -162,6 +162,7 @@ async def test_a_body_has_one_limit_which_is_that_of_every_template(client: Clie
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("second", ["create", "update"])
+@pytest.mark.both_databases
 async def test_of_two_that_become_active_at_once_the_second_is_told_of_the_first(
     core: RunningCore, client: Client, account: Account, second: str
 ) -> None:
@@ -188,6 +189,7 @@ async def _it_waits_for_a_row(core: RunningCore) -> None:
                     return
 
 
+@pytest.mark.both_databases
 async def test_many_that_become_active_at_once_leave_one_active_and_no_error_of_ours(
     client: Client, account: Account
 ) -> None:

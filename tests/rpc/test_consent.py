@@ -144,6 +144,7 @@ async def test_what_a_contact_said_themself_is_overridden_only_with_a_reason(cor
         ]
 
 
+@pytest.mark.both_databases
 async def test_everything_that_was_said_is_listed_with_who_when_and_why(core: RunningCore) -> None:
     async with core.client() as client:
         contact_id = await contact(client)
@@ -187,6 +188,7 @@ async def test_what_was_said_of_a_merged_contact_is_listed_with_the_kept_one_s(c
                 await call
 
 
+@pytest.mark.both_databases
 async def test_suppressions_are_listed_filtered_and_lifted(core: RunningCore) -> None:
     async with core.client() as client:
         contact_id = await contact(client)

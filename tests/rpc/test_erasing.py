@@ -11,6 +11,7 @@ import pytest
 from grpc.aio import AioRpcError
 from sqlalchemy import LargeBinary, select
 
+from core.store.erasing import erasing_search
 from core.store.metadata import dump_json, metadata
 from dripstone.v1 import enrollment_pb2, event_pb2, record_pb2, transfer_pb2, webhook_pb2
 from dripstone.v1.client import Client
@@ -18,7 +19,7 @@ from tests.receiver import Receiver
 from tests.running import RunningCore
 from tests.story import tell
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 EMAIL, PHONE, NAME = "vera@example.com", "+49 170 1234567", ("Wilhelmina", "Oberhuber")
 FORMS = re.compile(
@@ -114,11 +115,21 @@ async def test_nothing_of_an_erased_person_is_left_in_any_table(core: RunningCor
 
 async def test_nothing_brings_an_erased_person_back(core: RunningCore) -> None:
     async with core.client() as client:
-        person = await _upsert(client, "contact", {"email": EMAIL, "phone": PHONE})
+        named = record_pb2.UpsertRecordRequest(
+            type="contact", external_ref=record_pb2.ExternalRef(system="hubspot", id="hs-1")
+        )
+        named.fields.update({"email": EMAIL, "phone": PHONE})
+        person = (await client.records.UpsertRecord(named)).record
         await client.records.EraseContact(record_pb2.EraseContactRequest(record_id=person.id, reason="asked"))
         for fields in ({"email": EMAIL.upper()}, {"email": "new@example.com", "phone": "+49 (170) 123-4567"}):
             with pytest.raises(AioRpcError, match="was erased"):
                 await _upsert(client, "contact", fields)
+        named.ClearField("fields")
+        named.fields.update({"email": "changed-there@example.com"})
+        with pytest.raises(AioRpcError, match="was erased"):
+            await client.records.UpsertRecord(named)
+        named.external_ref.id = "HS-1"  # ids differ by case
+        assert (await client.records.UpsertRecord(named)).created
         source = await client.events.CreateSource(
             event_pb2.CreateSourceRequest(display_name="Web", kind=event_pb2.SOURCE_KIND_WEBHOOK)
         )
@@ -128,14 +139,15 @@ async def test_nothing_brings_an_erased_person_back(core: RunningCore) -> None:
         assert not answer.contact_id
         request = transfer_pb2.CreateImportRequest(
             format=transfer_pb2.IMPORT_FORMAT_NDJSON,
-            content=json.dumps({"email": EMAIL}).encode(),
+            content="\n".join(map(json.dumps, [{"email": EMAIL}, {"external_id": "hs-1", "last_name": "X"}])).encode(),
             type="contact",
+            system="hubspot",
             trigger_behaviour=transfer_pb2.TRIGGER_BEHAVIOUR_NONE,
         )
         made = await client.records.CreateImport(request)
-        assert (made.created_count, made.bad_count) == (0, 1)
+        assert (made.created_count, made.bad_count) == (0, 2)
         rows = await client.records.ListImportRows(transfer_pb2.ListImportRowsRequest(import_id=made.id))
-        assert [row.outcome for row in rows.rows] == ["erased"]
+        assert [row.outcome for row in rows.rows] == ["erased", "erased"]
         assert await _mentions(core) == set()
         (suppression,) = [
             one
@@ -149,8 +161,9 @@ async def test_nothing_brings_an_erased_person_back(core: RunningCore) -> None:
 
 
 async def test_what_others_have_too_stays_theirs_and_what_hangs_on_a_lead_goes(
-    core: RunningCore, receiver: Receiver
+    core: RunningCore, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(erasing_search, "IDS_AT_ONCE", 1)
     desk = "+49 30 1234567"
     async with core.client() as client:
         person = await _upsert(
@@ -165,12 +178,15 @@ async def test_what_others_have_too_stays_theirs_and_what_hangs_on_a_lead_goes(
         await client.records.UpdateRecord(gave_up)
         follower = await _upsert(client, "contact", {"email": "info@acme.example", "phone": desk})
         await client.webhooks.CreateEndpoint(
-            webhook_pb2.CreateEndpointRequest(url=receiver.url, event_types=["record.created"])
+            webhook_pb2.CreateEndpointRequest(url=receiver.url, event_types=["record.created", "contact.erased"])
         )
+        called = await _upsert(client, "task", {"title": "Call back", "lead_id": lead.id})
         namesake = await _upsert(client, "note", {"text": "Lunch with John Smith, the other one"}, "key-9")
         for gone in (person, moved):
-            erase = record_pb2.EraseContactRequest(record_id=gone.id, reason="asked")
-            assert (await client.records.EraseContact(erase)).complete
+            erase = record_pb2.EraseContactRequest(record_id=gone.id, reason=f"{EMAIL} asked")
+            erasure = await client.records.EraseContact(erase)
+            assert erasure.complete
+            assert EMAIL not in erasure.reason or gone is moved
 
         async def fields_of(record: record_pb2.Record) -> dict[str, Any]:
             found = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record.id))
@@ -188,10 +204,13 @@ async def test_what_others_have_too_stays_theirs_and_what_hangs_on_a_lead_goes(
         assert again.id == namesake.id
         assert "John Smith" not in again.fields["text"]
         suppressed = (await client.records.ListSuppressions(record_pb2.ListSuppressionsRequest())).suppressions
-        assert [one.channel for one in suppressed] == ["email", "email"]  # the person's own, and where the other moved
+        assert [one.channel for one in suppressed] == ["email", "email"]  # their own, and where the other moved
         await core.settle()
         (told,) = [one for one in receiver.received if namesake.id.encode() in one.body]
         assert b"John Smith" not in told.body
+        assert not [one for one in receiver.received if called.id.encode() in one.body]
+        told_of = [one.json()["data"] for one in receiver.received if b"contact.erased" in one.body]
+        assert (told_of[-1]["record_id"], told_of[-1]["erasure_id"]) == (moved.id, erasure.id)
     async with core.core.database.system() as tx:
         found = await tx.all(select(metadata.tables["records"]))
         assert "divorce" not in dump_json([dict(row._mapping["fields"]) for row in found])

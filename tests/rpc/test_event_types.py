@@ -74,6 +74,7 @@ async def test_a_type_is_declared_once_and_then_in_further_versions(client: Clie
     assert not any(one.custom for one in listed[: len(CATALOGUE)])
 
 
+@pytest.mark.both_databases
 async def test_types_come_in_pages_that_together_are_all_of_them(client: Client) -> None:
     declared = [f"deal.stage_{number}" for number in range(7)]
     for name in declared:
@@ -120,6 +121,7 @@ async def test_a_token_of_another_list_is_refused(client: Client) -> None:
     assert [one.reason for one in ApiError.of(refused.value).violations] == ["PAGE_TOKEN_MISMATCH"]
 
 
+@pytest.mark.both_databases
 async def test_versions_that_are_declared_at_once_follow_each_other(client: Client) -> None:
     made = await asyncio.gather(*(client.webhooks.CreateEventType(declaring(DEAL)) for _ in range(8)))
     assert sorted(one.version for one in made) == list(range(1, 9))

@@ -12,12 +12,13 @@ import pytest
 from grpc.aio import AioRpcError
 
 from core import provisioning
+from core.commands import bundles
 from core.rpc.records import exporting
-from dripstone.v1 import record_pb2, transfer_pb2
+from dripstone.v1 import record_pb2, record_type_pb2, transfer_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 async def _upsert(client: Client, record_type: str, fields: dict[str, Any], **more: Any) -> str:
@@ -45,6 +46,26 @@ async def _fill(client: Client) -> None:
     await _upsert(client, "note", {"contact_id": contact, "text": "Called."})
 
 
+async def _fill_beside(client: Client) -> None:
+    """Define a type, a field of contacts and a pipeline; put somebody on a list who refused one purpose."""
+    records, field = client.records, record_type_pb2.FieldDefinition
+    await records.DefineRecordType(record_type_pb2.DefineRecordTypeRequest(type="visit", display_name="Visit"))
+    choice = field(name="how", kind=record_type_pb2.FIELD_KIND_CHOICE, choices=["walk", "ride"], required=True)
+    await records.DefineField(record_type_pb2.DefineFieldRequest(type="visit", field=choice))
+    seats = field(name="seats", kind=record_type_pb2.FIELD_KIND_INTEGER, minimum=0)
+    await records.DefineField(record_type_pb2.DefineFieldRequest(type="contact", field=seats))
+    stages = [record_type_pb2.PipelineStage(id="won", display_name="Won", probability=1, kind=2)]
+    pipeline = record_type_pb2.Pipeline(id="sales", display_name="Sales", stages=stages)
+    await records.PutPipeline(record_type_pb2.PutPipelineRequest(pipeline=pipeline))
+    await _upsert(client, "visit", {"name": "First", "custom": {"how": "ride"}})
+    someone = await _upsert(client, "contact", {"email": "p3@acme.io"})
+    await records.ChangeListMembers(record_pb2.ChangeListMembersRequest(list="vip", add_contact_ids=[someone]))
+    for purpose, granted in (("marketing", False), ("", True)):
+        said = record_pb2.SetConsentRequest(contact_id=someone, channel="email", purpose=purpose, granted=granted)
+        said.reason = "asked on the phone"
+        await records.SetConsent(said)
+
+
 async def _export(client: Client, **more: Any) -> tuple[bytes, list[transfer_pb2.ExportRecordsResponse]]:
     parts = [part async for part in client.records.ExportRecords(transfer_pb2.ExportRecordsRequest(**more))]
     return b"".join(part.content for part in parts), parts
@@ -65,7 +86,7 @@ def _same(bundle: dict[str, Any]) -> dict[str, Any]:
 
     def without(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: without(item) for name, item in value.items() if not name.endswith("_time")}
+            return {name: without(item) for name, item in value.items() if not name.endswith(("_time", "actor"))}
         if isinstance(value, list):
             return [without(item) for item in value]
         return places.get(value, value) if isinstance(value, str) else value
@@ -81,7 +102,11 @@ async def test_an_export_taken_in_elsewhere_gives_the_same_records(core: Running
     elsewhere = await provisioning.create_organization(core.core.database, "Other", "UTC")
     async with core.client() as client, core.client(elsewhere.api_key) as other:
         await _fill(client)
+        await _fill_beside(client)
         content, _ = await _export(client)
+        bundle = json.loads(content)
+        assert await bundles.define(other, bundle) == {"types": 1, "fields": 2, "pipelines": 1}
+        assert not await bundles.define(other, bundle)
         made = await other.records.CreateImport(
             transfer_pb2.CreateImportRequest(
                 format=transfer_pb2.IMPORT_FORMAT_JSON,
@@ -94,7 +119,10 @@ async def test_an_export_taken_in_elsewhere_gives_the_same_records(core: Running
         rows = await other.records.ListImportRows(transfer_pb2.ListImportRowsRequest(import_id=made.id, outcome="bad"))
         assert not rows.rows
         back, _ = await _export(other)
-        assert _same(json.loads(back)) == _same(json.loads(content))
+        assert await bundles.attach(other, bundle, made.id, bundles.PARTS) == {"memberships": 1, "consents": 2}
+        back, _ = await _export(other)
+        assert json.loads(back)["definitions"] == bundle["definitions"]
+        assert _same(json.loads(back)) == _same(bundle)
         again = await other.records.CreateImport(
             transfer_pb2.CreateImportRequest(
                 format=transfer_pb2.IMPORT_FORMAT_JSON,
@@ -102,7 +130,7 @@ async def test_an_export_taken_in_elsewhere_gives_the_same_records(core: Running
                 trigger_behaviour=transfer_pb2.TRIGGER_BEHAVIOUR_NONE,
             )
         )
-        assert (again.created_count, again.updated_count, again.unchanged_count) == (0, 0, 16)
+        assert (again.created_count, again.updated_count, again.unchanged_count) == (0, 0, 17)
 
 
 @pytest.mark.parametrize("form", ["json", "csv"])

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from grpc.aio import AioRpcError
+from sqlalchemy import select, update
 
+from core.domain.control.budget import KINDS
+from core.store.control import budgets
 from core.store.records import imports
 from dripstone.v1 import enrollment_pb2, record_pb2, transfer_pb2, workflow_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 HEARING = """
 title: Hearing
@@ -136,10 +139,35 @@ async def test_an_import_that_is_broken_off_goes_on_where_it_was_and_doubles_not
         cancelled = await client.records.CreateImport(request)
         cancelled = await client.records.CancelImport(transfer_pb2.CancelImportRequest(import_id=cancelled.id))
         assert cancelled.state == transfer_pb2.IMPORT_STATE_CANCELLED
+        looked_at = await client.records.CreateImport(_request("email,Employer\nx@example.com,Acme"))
         core.clock.advance(timedelta(days=8))
         await core.core.scheduler.turn()
         async with core.core.database.read(core.organization.org_id) as tx:
-            assert {row.said for row in await imports.slice_of(tx, made.id, 0, 500)} == {None}
+            for one in (made, looked_at):
+                assert {row.said for row in await imports.slice_of(tx, one.id, 0, 500)} == {None}
+        assert (await _get(client, looked_at.id)).state == transfer_pb2.IMPORT_STATE_CANCELLED
+
+
+async def test_a_budget_smaller_than_a_slice_lets_in_what_it_has_room_for_day_by_day(core: RunningCore) -> None:
+    async with core.core.database.write(core.organization.org_id) as tx:
+        for kind in KINDS:
+            await budgets.put(tx, kind, "records", 2)
+    async with core.client() as client:
+        content = "email\na@example.com\nb@example.com\nc@example.com\n"
+        made = await client.records.CreateImport(_request(content, start=True))
+        async with core.core.database.write(core.organization.org_id) as tx:  # as by a key of a deployed agent
+            await tx.run(update(imports.imports).values(actor_kind="agent", agent_id="quick"))
+        await core.settle()
+        async with core.core.database.read(core.organization.org_id) as tx:  # all keys of an agent share its budget
+            assert [row.principal_id for row in await tx.all(select(budgets.budget_use))] == ["quick"]
+        stopped = await _get(client, made.id)
+        assert (stopped.state, stopped.created_count) == (transfer_pb2.IMPORT_STATE_FAILED, 2)
+        assert "No more records may be written today" in stopped.error
+        core.clock.advance(timedelta(days=1))
+        await client.records.StartImport(transfer_pb2.StartImportRequest(import_id=made.id))
+        await core.settle()
+        done = await _get(client, made.id)
+        assert (done.state, done.created_count, done.bad_count) == (transfer_pb2.IMPORT_STATE_SUCCEEDED, 3, 0)
 
 
 async def test_a_file_over_http_is_taken_as_it_is_and_wrong_columns_are_named(core: RunningCore) -> None:

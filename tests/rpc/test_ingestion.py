@@ -18,7 +18,7 @@ from dripstone.v1.client import Client
 from tests.rpc.ingestion_calls import add_source, event, status, stored
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 CLIENTS = 50
 SCHEMA = {"type": "object", "required": ["plan"], "properties": {"plan": {"enum": ["free", "pro"]}}}

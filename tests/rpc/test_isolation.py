@@ -25,7 +25,7 @@ from tests.receiver import Receiver
 from tests.running import RunningCore, running
 from tests.story import Told, tell
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 MARKER = "zebra"
 MAY_CHANGE = {"api_keys"}

@@ -9,7 +9,7 @@ from dripstone.v1 import record_pb2
 from dripstone.v1.client import Client
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 
 async def contact(client: Client, email: str) -> str:

@@ -106,6 +106,7 @@ async def test_many_records_are_handed_over_in_slices(core: RunningCore, client:
     assert (await owned(ada.id), await owned(bob.id)) == (0, 5)
 
 
+@pytest.mark.both_databases
 async def test_the_last_admin_stays_whoever_asks_at_once(core: RunningCore, client: Client) -> None:
     ada, bob = await new_member(client, "ada"), await new_member(client, "bob")
 

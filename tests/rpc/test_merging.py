@@ -13,7 +13,7 @@ from dripstone.v1.client import Client
 from tests.journeys.following import Story
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 WAITING = """
 title: Waiting

@@ -205,6 +205,13 @@ async def test_only_records_of_its_types_are_there(
             with refused("KEY_LIMITED") as told:
                 await call(request)
             assert "company" in told.error.message
+        # What names no type could be about any.
+        for call, request in (
+            (key.records.RevertChanges, record_pb2.RevertChangesRequest(cause="import:imp_1")),
+            (key.records.UndoMerge, record_pb2.UndoMergeRequest(merge_id="mrg_1")),
+        ):
+            with refused("KEY_LIMITED"):
+                await call(request)
 
 
 async def test_only_its_workflows_are_enrolled_in_paused_or_changed(core: RunningCore, client: Client) -> None:
@@ -260,6 +267,9 @@ async def test_a_limited_key_applies_only_what_it_planned_itself(
     async with await limited(client, core, writable_fields=["contact.city"]) as key:
         with refused("KEY_LIMITED"):
             await key.approvals.ApplyPlan(plan_pb2.ApplyPlanRequest(plan_id=theirs.id))
+        commit = qualification_pb2.QUALIFY_MODE_COMMIT
+        with refused("KEY_LIMITED"):  # nor by the other method that carries plans out
+            await key.qualification.QualifyLead(qualification_pb2.QualifyLeadRequest(plan_id=theirs.id, mode=commit))
         own = await key.records.PlanBulkUpdate(request)
         assert own.item_count == 1
 

@@ -61,12 +61,14 @@ async def test_the_same_key_for_another_request_is_refused(client: Client) -> No
     assert await _contacts(client) == 1
 
 
+@pytest.mark.both_databases
 async def test_two_calls_at_once_with_one_key_do_it_once_and_get_one_answer(client: Client) -> None:
     answers = await asyncio.gather(*(client.records.UpsertRecord(_upsert("a@example.com", "k1")) for _ in range(12)))
     assert len({answer.record.id for answer in answers}) == 1
     assert await _contacts(client) == 1
 
 
+@pytest.mark.both_databases
 async def test_a_failed_call_does_not_use_its_key_up(client: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError):
         await client.records.UpsertRecord(_upsert("no e-mail", "k1"))
@@ -196,6 +198,7 @@ async def test_the_idempotency_key_header_is_honoured_durably(core: RunningCore)
     assert (other.status_code, other.json()["error"]["reason"]) == (409, "IDEMPOTENCY_CONFLICT")
 
 
+@pytest.mark.both_databases
 async def test_calls_that_deadlock_are_carried_out_all_the_same(core: RunningCore, client: Client) -> None:
     """Pairs of bulk calls bring the same new people in opposite order: on PostgreSQL they lock each other out."""
     from dripstone.v1 import enrollment_pb2, workflow_pb2
@@ -215,6 +218,7 @@ async def test_calls_that_deadlock_are_carried_out_all_the_same(core: RunningCor
     assert await _contacts(client) == len(people)
 
 
+@pytest.mark.both_databases
 async def test_a_call_given_up_halfway_leaves_nothing_and_the_next_one_works(core: RunningCore, client: Client) -> None:
     calls = [
         client.records.UpsertRecord(_upsert(f"p{number}@example.com"), timeout=0.0005 * (number % 12 + 1))

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from core.store.events import quarantine
 from dripstone.v1 import event_pb2 as pb
 from tests.posting import Poster, posting
 from tests.running import RunningCore
@@ -55,6 +56,7 @@ async def test_it_is_forgotten_after_seven_days(shop: Poster) -> None:
     assert (await shop.send(ORDER, "msg_a")).json()["status"] == "accepted"
 
 
+@pytest.mark.both_databases
 async def test_the_same_message_at_once_is_one_event(shop: Poster) -> None:
     answers = await asyncio.gather(*(shop.send(ORDER, f"msg_{number % 4}") for number in range(24)))
     assert Counter(answer.json()["status"] for answer in answers) == {"accepted": 4, "duplicate": 20}
@@ -132,6 +134,21 @@ async def test_a_mapping_is_mended_and_everything_of_the_source_redriven(shop: P
     assert answer.results[4].reason == "LEFT_OUT"
     assert [event.fields["email"] for event in await shop.events()] == [body["email"] for body in bodies]
     assert [one.state for one in await shop.quarantined()] == ["redriven"] * 3 + ["waiting", "discarded"]
+
+
+async def test_so_many_wait_of_a_source_and_one_more_is_refused_whole(
+    shop: Poster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quarantine, "MOST_WAITING", 2)
+    statuses = [(await shop.send({"no": "name"}, message_id)).status_code for message_id in ("a", "b", "a", "c")]
+    assert statuses == [202, 202, 202, 429]
+    refused = await shop.send([ORDER, {"no": "name"}])
+    assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "QUARANTINE_FULL")
+    assert (await shop.events(), len(await shop.quarantined())) == ([], 2)
+    assert (await shop.send(ORDER)).status_code == 200
+    discarded = [one.id for one in await shop.quarantined()]
+    await shop.client.events.DiscardQuarantined(pb.DiscardQuarantinedRequest(quarantined_ids=discarded))
+    assert (await shop.send({"no": "name"}, "c")).status_code == 202
 
 
 async def test_what_is_sent_again_and_fits_by_then_waits_no_more(shop: Poster) -> None:
@@ -214,6 +231,7 @@ async def test_an_event_of_the_api_is_quarantined_and_redriven_the_same_way(shop
     assert stored.contact_id == redriven.contact_id != ""
 
 
+@pytest.mark.both_databases
 async def test_many_are_redriven_in_the_order_in_which_they_came(shop: Poster) -> None:
     await shop.update("schema", schema=SCHEMA)
     events = [
@@ -233,6 +251,7 @@ async def test_many_are_redriven_in_the_order_in_which_they_came(shop: Poster) -
     assert Counter(event.message_id for event in page.events) == {f"m{number}": 1 for number in range(130)}
 
 
+@pytest.mark.both_databases
 async def test_what_is_redriven_and_sent_again_at_once_is_one_event(shop: Poster) -> None:
     for number in range(8):
         await shop.send({"kind": "a"}, f"msg_{number}")
@@ -275,6 +294,7 @@ async def test_requests_that_name_nothing_or_two_things_are_refused(shop: Poster
     assert [one.state for one in await shop.quarantined()] == ["waiting"]
 
 
+@pytest.mark.both_databases
 async def test_quarantine_is_not_kept_for_ever(shop: Poster) -> None:
     ids = [(await shop.send(b"{", f"msg_{number}")).json()["quarantined_id"] for number in range(2)]
     await shop.client.events.DiscardQuarantined(pb.DiscardQuarantinedRequest(quarantined_ids=ids[:1]))

@@ -7,6 +7,7 @@ from datetime import timedelta
 from itertools import zip_longest
 
 import pytest
+from sqlalchemy import select
 
 from core.clock import ManualClock
 from core.domain.enrollment import RecordFacts
@@ -16,6 +17,7 @@ from core.rpc.qualification import assigning, routings
 from core.store.database import Database
 from core.store.organizations.members import MemberState
 from core.store.qualification import routing_leads
+from core.store.qualification.assignments import assignments
 from core.store.records import records
 from dripstone.v1 import organization_pb2
 from dripstone.v1 import routing_pb2 as pb
@@ -79,8 +81,13 @@ async def test_assigning_writes_the_lead_its_contact_the_turn_and_an_event(desk:
 
 
 async def test_what_an_assignment_saw_gives_the_same_answer_again(desk: Desk) -> None:
-    await desk.publish()
+    first = "{id: first, method: round_robin, members: [ada@example.com]}"
+    others = "{members: [bob@example.com, cat@example.com]}"
+    await desk.publish(f"{{title: Ada first, rules: [{first}], catch_all: {others}}}")
+    now = desk.clock.now()
+    ill = {"start_time": now, "end_time": now + timedelta(hours=1), "reason": "flu"}
     await desk.available("mem_ada", open_capacity=1)
+    await desk.available("mem_cat", absences=[ill])
     assigned = [await desk.assign(lead) for lead in await desk.leads(3)]
     await desk.publish("title: Other\ncatch_all: {members: [cat@example.com]}")
     await desk.set_member("mem_bob", state=MemberState.REMOVED)
@@ -91,6 +98,12 @@ async def test_what_an_assignment_saw_gives_the_same_answer_again(desk: Desk) ->
             stored.member_id,
             [(skipped.member_id, skipped.reason) for skipped in stored.skipped],
         )
+    async with desk.database.read(ORG) as tx:
+        kept = [row.seen for row in await tx.all(select(assignments).order_by(assignments.c.id))]
+    # Who was not asked plays no part, and why somebody is away is nobody's business.
+    assert [len(seen["people"]) for seen in kept] == [1, 3, 3]
+    assert "out of office" in repr(kept)
+    assert "flu" not in repr(kept)
 
 
 async def test_capacity_is_never_exceeded_and_frees_itself_as_leads_are_closed_and_days_pass(

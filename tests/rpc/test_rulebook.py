@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +13,7 @@ from core.domain.control.policy import Effect, Policy
 from core.rpc.admission.rulebook import Rulebook
 from core.store.control import policies
 from core.store.database import Database
+from core.store.transaction import Transaction
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +48,39 @@ async def test_a_change_is_seen_at_once_here_and_within_half_a_minute_anywhere(
     async with database.write(ORG) as tx:
         await policies.remove(tx, "first")
     assert await ids(here, database) == []
+
+
+class Slow:
+    """A transaction whose first answer comes late."""
+
+    def __init__(self, tx: Transaction, meanwhile: Callable[[], Awaitable[None]]):
+        self._tx = tx
+        self._meanwhile: Callable[[], Awaitable[None]] | None = meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tx, name)
+
+    async def all(self, statement: Any) -> Any:
+        rows = await self._tx.all(statement)
+        if self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            await meanwhile()
+        return rows
+
+
+async def test_what_was_read_before_a_change_is_not_remembered_after_it(database: Database) -> None:
+    book = Rulebook()
+    assert await ids(book, database) == []
+    async with database.write("org_b") as tx:  # everything is to be read anew
+        await policies.put(tx, Policy("other", "d", Effect.DENY), "")
+
+    async def meanwhile() -> None:
+        await put(database, "new")
+        assert await ids(book, database, "org_c") == []  # who heard of the change is another caller
+
+    async with database.read(ORG) as tx:
+        await book.of(database, cast(Transaction, Slow(tx, meanwhile)))
+    assert await ids(book, database) == ["new"]
 
 
 async def test_what_is_read_while_it_changes_is_not_remembered(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,16 +11,19 @@ import pytest
 from sqlalchemy import select
 
 from core.domain.errors import EtagMismatch, Invalid, NotFound, PlanStale
+from core.domain.records.definitions import Definition, FieldKind
 from core.rpc.call import Call, Caller
 from core.rpc.convert import from_value, to_timestamp, to_value
 from core.rpc.qualification import backtesting, batch_scoring, scoring_models
+from core.store.control import usage
 from core.store.database import Database
 from core.store.events import events
-from core.store.records import records
+from core.store.metadata import day_of
+from core.store.records import record_schema, records
 from dripstone.v1 import qualification_pb2 as pb
 from tests.rpc.qualifying_calls import HOT, MODEL, ORG, WARM, Service, changes
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_database]
 
 
 async def publish(service: Service, source: str, **values: Any) -> pb.ScoringModel:
@@ -88,6 +92,24 @@ async def test_everything_wrong_and_doubtful_comes_with_its_line(service: Servic
     )
     with pytest.raises(Invalid):
         await publish(service, MODEL + "routing_: x\n")
+
+
+async def test_own_fields_are_compared_by_the_kinds_they_had_when_it_was_published(
+    service: Service, database: Database
+) -> None:
+    ends = Definition("ends", FieldKind.DATE)
+    async with database.write(ORG) as tx:
+        await record_schema.put_field(tx, "contact", ends, 1, by="key_1")
+    asks = MODEL.replace("contact.employees >= 50", 'contact.custom.ends < timestamp("2027-01-01T00:00:00Z")')
+    with pytest.raises(Invalid) as refused:
+        await publish(service, MODEL.replace("contact.employees >= 50", 'contact.custom.ends < "2027"'))
+    assert [(one.field, one.reason) for one in refused.value.violations] == [("fit.rules[0].when", "EXPRESSION_TYPE")]
+    await publish(service, asks)
+    async with database.write(ORG) as tx:
+        await record_schema.put_field(tx, "contact", replace(ends, archived=True), 1, by="key_1")
+    contact = await service.contact("ends@example.com", custom={"ends": "2026-12-01"})
+    scored = await service.preview(lead_id=contact)
+    assert ("size", 40) in {(one.rule_id, one.points) for one in scored.contributions}
 
 
 async def test_claims_count_for_one_qualification_and_are_never_written(service: Service, database: Database) -> None:
@@ -197,6 +219,9 @@ async def test_many_leads_are_scored_as_each_would_be_alone(service: Service, mo
         assert one.decision == alone.pending_decision or one.decision == alone.decision
     few = await stream(service, batch_scoring.score_leads, pb.ScoreLeadsRequest(limit=3))
     assert sum(len(one.scores) for one in few) == 3
+    async with service.database.read(ORG) as tx:
+        (line,) = await usage.lines(tx, ORG, usage.PRINCIPAL, day_of(tx.now), day_of(tx.now))
+    assert line.counts["scored"] == 8
     none = await stream(service, batch_scoring.score_leads, pb.ScoreLeadsRequest(filter='status = "closed"'))
     assert [(one.done_count, len(one.scores)) for one in none] == [(0, 0)]
 
@@ -217,7 +242,8 @@ async def test_a_trial_scores_each_lead_by_what_was_known_then(service: Service)
         good = number % 2 == 0
         contact = await service.contact(f"p{number}@example.com", country="DE", employees=90 if good else 9)
         async with service.database.write(ORG) as tx:
-            lead = (await records.upsert(tx, "lead", {"contact_id": contact}, actor="k", cause="c")).record
+            said = {"status": "converted"} if number == 0 else {}  # as an import says it, with everything else
+            lead = (await records.upsert(tx, "lead", {"contact_id": contact, **said}, actor="k", cause="c")).record
         service.clock.advance(timedelta(days=10))
         await service.change(contact, employees=9 if good else 90)  # later than the moment: must not be read
         service.clock.advance(timedelta(days=1))
@@ -225,6 +251,8 @@ async def test_a_trial_scores_each_lead_by_what_was_known_then(service: Service)
     await service.contact("open@example.com")
     await service.commit(email="open@example.com")
     generous = MODEL.replace("contact.employees >= 50, points: 40", "contact.employees >= 50, points: 70")
+    known_at_the_end = "{id: won, when: 'lead.status == \"converted\"', points: 5}"
+    generous = generous.replace("  rules:\n    - {id: size", f"  rules:\n    - {known_at_the_end}\n    - {{id: size")
     request = pb.BacktestModelRequest(source=generous, outcome_field="lead.status")
     *progress, last = await stream(service, backtesting.backtest_model, request)
     result = last.result
@@ -235,7 +263,7 @@ async def test_a_trial_scores_each_lead_by_what_was_known_then(service: Service)
     ]  # fmt: skip
     assert [(one.from_tier, one.to_tier, one.count) for one in result.tier_moves] == [("B", "A", 3)]
     assert result.mean_score_change == 5.0
-    assert list(result.unmet_rules) == ["title", "demo", "competitor"]
+    assert list(result.unmet_rules) == ["won", "title", "demo", "competitor"]
     just_before = pb.BacktestModelRequest(source=generous, outcome_field="status")
     just_before.lead_time.FromSeconds(0)
     (*_, last) = await stream(service, backtesting.backtest_model, just_before)

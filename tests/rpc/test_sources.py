@@ -204,6 +204,7 @@ async def test_a_mapping_can_be_tried_without_storing_anything(shop: Poster) -> 
     assert (await shop.events(), await shop.quarantined()) == ([], [])
 
 
+@pytest.mark.both_databases
 async def test_the_last_event_is_noted_to_the_minute(shop: Poster) -> None:
     await shop.begin()
     for _ in range(3):

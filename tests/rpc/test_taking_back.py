@@ -12,12 +12,16 @@ from core.domain.errors import EmailTaken, EtagMismatch, Invalid, NotFound, Plan
 from core.rpc.records import merging, reverting
 from core.store.database import Database
 from core.store.records import identifiers, records
+from core.store.records import reverting as taking_back
+from core.store.records.records import RecordUpdate
+from core.store.records.reverting import Named
 from dripstone.v1 import enrollment_pb2
 from dripstone.v1 import record_pb2 as pb
 from tests.journeys.following import Story
 from tests.rpc.qualifying_calls import ORG
 from tests.rpc.record_calls import Records
 from tests.running import RunningCore
+from tests.store.people import enrolled
 
 pytestmark = pytest.mark.anyio
 
@@ -129,7 +133,25 @@ async def test_records_go_with_the_cause_that_made_them_and_come_back(crm: Recor
     assert (back.conflict_count, await crm.get(made.id)) == (0, {"email": "ada@example.com"})
 
 
-async def test_a_value_that_somebody_else_has_by_now_stays_away(crm: Records) -> None:
+async def test_what_an_enrollment_did_is_found_after_a_merge_and_a_change_of_company(
+    crm: Records, database: Database
+) -> None:
+    firm = await crm.upsert("company", name="Acme")
+    ada = await crm.upsert("contact", email="ada@example.com", company_id=firm.id)
+    kept = await crm.upsert("contact", email="kept@example.com")
+    async with database.write(ORG) as tx:
+        enrollment = await enrolled(tx, ada.id, "nurture")
+        by = {"actor": "workflow:nurture", "cause": f"enrollment:{enrollment}/4"}
+        updates = [RecordUpdate(ORG, one.id, {"city": "Rome"}, **by) for one in (ada, firm)]
+        await records.apply_updates(tx, updates)
+    await crm.update(ada.id, {"company_id": None})
+    await crm(merging.merge_records, pb.MergeRecordsRequest(kept_id=kept.id, merged_id=ada.id))
+    taken = await crm.revert(cause=f"enrollment:{enrollment}")
+    assert [(one.record_id, one.field) for one in taken.changes] == [(firm.id, "city")]
+    assert [(one.record_id, one.field) for one in taken.conflicts] == [(ada.id, "city")]  # it is part of another now
+
+
+async def test_a_value_that_somebody_else_has_by_now_stays_away(crm: Records, database: Database) -> None:
     ada = await crm.upsert("contact", email="ada@example.com")
     await crm.update(ada.id, {"email": "ada@work.example"})
     (change,) = [one for one in await crm.history(ada.id) if one.old_value.string_value == "ada@example.com"]
@@ -137,6 +159,12 @@ async def test_a_value_that_somebody_else_has_by_now_stays_away(crm: Records) ->
     answer = await crm.revert(change.id)
     assert [(one.reason, one.changed_by) for one in answer.conflicts] == [("VALUE_TAKEN", bob.id)]
     assert (await crm.get(ada.id))["email"] == "ada@work.example"
+    await crm.delete(bob.id)
+    async with database.write(ORG) as tx:
+        found = await taking_back.look(tx, Named(frozenset([change.id])), [ada.id])
+        eve = await records.upsert(tx, "contact", {"email": "ada@example.com"}, actor="key_1", cause="call:1")
+        with pytest.raises(EmailTaken, match=eve.record.id):  # taken between looking and writing
+            await taking_back.carry_out(tx, found, actor="key_1", cause="call:2")
 
 
 async def test_a_previewed_revert_is_carried_out_exactly_or_not_at_all(crm: Records) -> None:

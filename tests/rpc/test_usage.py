@@ -20,7 +20,7 @@ from tests.rpc.agent_calls import Fleet, fleet_of
 from tests.rpc.control_calls import refused
 from tests.running import RunningCore
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 
 PRICES = [
     templates.UnitCost(unit="step:log", cost=0.5),

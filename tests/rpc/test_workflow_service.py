@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from core.clock import ManualClock
 from core.domain.errors import AlreadyExists, EtagMismatch, Invalid, NotFound
+from core.domain.records.definitions import Definition, FieldKind
 from core.rpc.call import Call, Caller
 from core.rpc.convert import to_struct
 from core.rpc.workflows import workflow_reference
 from core.rpc.workflows import workflows as service
 from core.store.database import Database
 from core.store.metadata import metadata
+from core.store.records import record_schema
 from core.store.transaction import Transaction
 from core.store.webhooks import endpoints
 from core.store.workflows import hearing
 from core.store.workflows.workflows import VersionCache
 from dripstone.v1 import workflow_pb2 as pb
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.one_database]
 
 SOURCE = """
 title: Nurture   # the comment stays
@@ -79,6 +83,23 @@ async def test_a_document_comes_back_as_yaml(database: Database) -> None:
     assert (created.version, created.state) == (1, pb.WORKFLOW_STATE_ACTIVE)
 
 
+async def test_a_version_keeps_the_kinds_of_own_fields_it_was_published_with(database: Database) -> None:
+    ends = Definition("ends", FieldKind.DATE)
+    async with database.write("org_1") as tx:
+        await record_schema.put_field(tx, "contact", ends, 1, by="key_1")
+    source = "title: T\nsteps:\n  - {id: only, kind: filter, when: contact.custom.ends < now}\n"
+    with pytest.raises(Invalid) as refused:
+        await _create(database, source=source.replace("now", '"2026"'), publish=True)
+    assert [(one.field, one.reason) for one in refused.value.violations] == [("steps[0].when", "EXPRESSION_TYPE")]
+    await _create(database, source=source, publish=True)
+    async with database.write("org_1") as tx:
+        await record_schema.put_field(tx, "contact", replace(ends, archived=True), 1, by="key_1")
+    async with database.read("org_1") as tx:
+        version = await VersionCache().load(tx, "org_1", "nurture", 1)
+    step: Any = version.steps["only"].step
+    assert step.when.evaluate({"contact.custom.ends": "2026-03-01", "now": datetime(2026, 4, 1, tzinfo=UTC)}).holds
+
+
 async def test_publishing_makes_versions_that_never_change(database: Database) -> None:
     await _create(database, publish=True)
     changed = SOURCE.replace("2d", "3d").replace("Nurture", "Slower")
@@ -113,12 +134,15 @@ async def test_validating_says_everything_and_stores_nothing(database: Database)
     async with database.read("org_1") as tx:
         call = _call(tx)
         answer = await service.validate_workflow(pb.ValidateWorkflowRequest(source="steps: [{id: a}]"), call)
-        assert (answer.valid, [(one.path, one.reason) for one in answer.problems]) == (
+        assert (answer.valid, [(one.path, one.reason, one.line, one.column) for one in answer.problems]) == (
             False,
-            [("steps[0].kind", "MISSING_KEY")],
+            [("steps[0].kind", "MISSING_KEY", 1, 9)],
         )
         answer = await service.validate_workflow(pb.ValidateWorkflowRequest(source="a: [1"), call)
-        assert [(one.path, one.reason) for one in answer.problems] == [("source", "SOURCE_SYNTAX")]
+        assert [(one.path, one.reason, one.line) for one in answer.problems] == [("source", "SOURCE_SYNTAX", 2)]
+        document = pb.WorkflowDocument(steps=[pb.Step(id="a", kind="log")])  # without a text there are no lines
+        answer = await service.validate_workflow(pb.ValidateWorkflowRequest(document=document), call)
+        assert [(one.path, one.line) for one in answer.problems] == [("steps[0].message", 0)]
         answer = await service.validate_workflow(pb.ValidateWorkflowRequest(source=SOURCE), call)
         assert answer == pb.ValidateWorkflowResponse(valid=True)
 
@@ -233,6 +257,7 @@ async def test_a_version_is_loaded_for_callers_and_for_loops(database: Database)
             await versions.load(tx, "org_2", "nurture", 1)
 
 
+@pytest.mark.both_databases
 async def test_two_publications_at_once_make_two_versions(database: Database) -> None:
     await _create(database)
     publish = pb.PublishWorkflowRequest(workflow_id="nurture")

@@ -76,7 +76,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield Stage(runner, path)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(documents(), CONTACTS, HAPPENINGS, ASSUMPTIONS)
 def test_both_tell_the_same_story(
     stage: Stage, document: dict[str, Any], contacts: list[Any], happenings: list[Any], assumed: dict[str, Any]

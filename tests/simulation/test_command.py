@@ -89,12 +89,12 @@ def test_what_is_wrong_with_a_document_is_told_with_the_way_out(folder: Path) ->
     (folder / "bad.yaml").write_text("steps:\n  - {id: hello, kind: mesage}\n  - {id: pause, kind: wait, for: soon}\n")
     result = _simulate("bad.yaml")
     assert result.exit_code == 1
-    assert "bad.yaml: steps[0].kind: there is no step kind mesage" in result.stderr
+    assert "bad.yaml:2: steps[0].kind: there is no step kind mesage" in result.stderr
     assert "Did you mean message?" in result.stderr
     assert "2 problems; nothing was simulated." in result.stderr
     told = json.loads(_simulate("bad.yaml", "--json").stdout)["problems"]
     assert [(one["field"], one["reason"]) for one in told] == [
-        ("bad.yaml: steps[0].kind", "UNKNOWN_KIND"), ("bad.yaml: steps[1].for", "NOT_A_DURATION"),
+        ("bad.yaml:2: steps[0].kind", "UNKNOWN_KIND"), ("bad.yaml:3: steps[1].for", "NOT_A_DURATION"),
     ]  # fmt: skip
 
 

@@ -102,12 +102,18 @@ async def test_the_closest_budget_binds_and_keys_of_an_agent_share_theirs(databa
     await charge(database, org, Spender("mem_1", "member"), writes=1_000)  # bound by none
 
 
+async def note(database: Database, org: str, amount: float) -> None:
+    async with database.write(org) as tx:
+        await budgets.note(tx, AGENT, "cost", amount)
+
+
 async def test_what_is_done_already_is_counted_past_the_limit_and_stops_what_follows(database: Database) -> None:
     org = await organization(database, key_a__cost=10)
     async with database.write(org) as tx:
         await budgets.require(tx, AGENT, "cost")
-        await budgets.note(tx, AGENT, "cost", 25)
+    spent = (note(database, org, 0.4) for _ in range(32))  # 12.8, of which each by itself is less than a unit
+    await asyncio.gather(*spent)
     async with database.read(org) as tx:
-        with pytest.raises(BudgetExhausted, match="No more units of cost may be spent today"):
+        with pytest.raises(BudgetExhausted, match="No more units of cost may be spent today: 12 of the 10 a day"):
             await budgets.require(tx, AGENT, "cost")
         await budgets.require(tx, Spender("key_z", "agent"), "cost")

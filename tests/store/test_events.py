@@ -227,6 +227,18 @@ async def test_the_matcher_gets_each_event_once_and_in_order(database: Database,
         assert await events.claim_unmatched(tx, tx.now, 10) == []
 
 
+async def test_a_claim_of_what_came_lately_leaves_the_rest_for_another_time(
+    postgresql_database: Database, clock: ManualClock
+) -> None:
+    await add_sources(postgresql_database)
+    await send(postgresql_database, event(name="old"))
+    clock.advance(timedelta(days=3))
+    await send(postgresql_database, event(name="new"))
+    async with postgresql_database.system() as tx:
+        for around, name in ((timedelta(hours=1), "new"), (None, "old")):
+            assert [one.name for one in await events.claim_unmatched(tx, tx.now, 10, around=around)] == [name]
+
+
 async def test_every_organization_gets_its_share_of_a_claim(database: Database) -> None:
     await send(database, *(event(name=f"a{n}") for n in range(20)))
     await send(database, event(name="b"), org="org_b")

@@ -134,6 +134,10 @@ async def test_what_was_known_then_is_what_a_world_that_stopped_there_knows(
                 for name in ("contact", "lead", "events", "origins"):
                     assert getattr(then[lead_id], name) == getattr(facts, name), f"{name} as of {as_of}"
             assert then == known
+            for contact in world.contacts:
+                own = [one for one, facts in known.items() if facts.lead.fields["contact_id"] == contact]
+                newest = await lead_facts.newest_lead_then(tx, contact, as_of)
+                assert (newest.id if newest else None) == max(own, default=None)
             claims = [Claim(*CLAIM, observed_at=as_of + timedelta(hours=number), confidence=0.9) for number in (-1, 1)]
             for facts in then.values():
                 settled = settle(MODEL, facts, claims)

@@ -19,6 +19,7 @@ from core.store.records.records import ContactCandidate, RecordUpdate
 from core.store.transaction import Transaction
 from core.store.workflows import claims
 from core.store.workflows.enrollments import enrollments
+from tests.databases import somebody_waits
 from tests.store.people import Life, enrolled, live
 
 pytestmark = pytest.mark.anyio
@@ -113,7 +114,7 @@ async def test_a_merge_waits_for_the_engine_and_follows_what_it_did(postgresql_d
     async with database.system() as tx:  # an engine's batch: it holds the enrollment, then writes the contact
         (held,) = await claims.claim_by_id(tx, [(ORG, enrollment)])
         merge = asyncio.ensure_future(_merge(database, kept, merged))
-        await _somebody_waits(database)
+        await somebody_waits(database)
         await records.apply_updates(
             tx, [RecordUpdate(ORG, merged, {"language": "en"}, "workflow:nurture", f"enrollment:{enrollment}/4")]
         )
@@ -144,13 +145,3 @@ async def test_a_merge_is_undone_once(postgresql_database: Database) -> None:
         assert sorted(type(item).__name__ for item in done) == ["Row", "WrongState", "WrongState"]
     async with postgresql_database.read(ORG) as tx:
         assert [one.conflicts for one in await tx.all(select(merges))] == [[]] * len(ROUNDS)
-
-
-async def _somebody_waits(database: Database) -> None:
-    """Return once a session of this database waits for a lock."""
-    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    async with asyncio.timeout(10):
-        while True:
-            async with database.read(ORG) as tx:
-                if await tx.fetch(sql):
-                    return

@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Row, select, update
 
-from core.domain.errors import DripstoneError, Invalid, NotFound, RecordMerged, TooManyIdentifiers, WrongState
+from core.domain.errors import (
+    DripstoneError,
+    Invalid,
+    NotFound,
+    RecordMerged,
+    TooManyIdentifiers,
+    TooMuchToMerge,
+    WrongState,
+)
 from core.domain.records.identity import MOST_IDENTIFIERS
 from core.store.database import Database
 from core.store.events import events
-from core.store.merging import merging, stragglers, unmerging
-from core.store.merging.merges import merges as merge_table
+from core.store.merging import merging, unmerging
 from core.store.messages.consent import consents
 from core.store.records import identifiers, lists, record_rows, records
 from core.store.records.lists import ListChange, list_members
@@ -21,7 +28,7 @@ from core.store.records.record_rows import Record, Written
 from core.store.transaction import Transaction
 from core.store.workflows.enrollments import enrollments, trace_entries
 from tests.announcements import announced, listen
-from tests.store.people import Life, enrolled, live, standing
+from tests.store.people import Life, live, standing
 
 pytestmark = pytest.mark.anyio
 
@@ -306,6 +313,18 @@ async def test_nobody_gets_more_identifiers_than_there_may_be(database: Database
         await merge_of(database, kept, another)
 
 
+async def test_no_more_follows_than_one_transaction_should_take(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, merged = await two(database)
+    monkeypatch.setattr(merging, "MOST_FOLLOWING", 8)
+    with pytest.raises(TooMuchToMerge) as caught:
+        await merge_of(database, kept, merged)
+    assert caught.value.message.startswith(f"More than 8 events, messages and other rows belong to {merged};")
+    row = await merge_of(database, merged, kept)
+    assert sum(row.moved_counts.values()) <= 8
+
+
 async def test_undoing_puts_everything_back(database: Database) -> None:
     kept, merged = await two(database)
     before = await standing(database, ORG)
@@ -343,44 +362,3 @@ async def test_what_has_changed_since_stays_and_is_told(database: Database) -> N
     assert ("phone", "+442079460000") in await _names(database, merged)
     members = await _rows(database, select(list_members.c.list_name).where(list_members.c.contact_id == merged))
     assert [one.list_name for one in members] == ["vip"]
-
-
-async def test_what_was_written_for_the_merged_contact_meanwhile_follows_too(database: Database) -> None:
-    kept, merged = await two(database)
-    before = await standing(database, ORG)
-    row = await merge_of(database, kept, merged)
-    assert await stragglers.gather(database) == 0
-    async with database.write(ORG) as tx:  # as a transaction would that had found the contact before the merge
-        late = await enrolled(tx, merged, "late", wait="event")
-        await lists.change(tx, [ListChange(ORG, "late", merged, True, "key_1")])
-    assert await stragglers.gather(database) > 0
-    assert await stragglers.gather(database) == 0
-    (found,) = await _rows(database, select(enrollments).where(enrollments.c.id == late))
-    assert (found.contact_id, found.wait_key) == (kept, kept)
-    again = await _rows(database, select(merge_table.c.moved_counts))
-    assert again[0].moved_counts == {**row.moved_counts, "enrollments": 3, "lists": 2}
-    assert (await undo_of(database, row.id)).conflicts == []
-    (found,) = await _rows(database, select(enrollments).where(enrollments.c.id == late))
-    assert (found.contact_id, found.wait_key) == (merged, merged)
-    async with database.write(ORG) as tx:
-        await lists.change(tx, [ListChange(ORG, "late", merged, False, "key_1")])
-    assert (await standing(database, ORG))["list_members"] == before["list_members"]
-
-
-async def test_what_comes_late_follows_through_every_merge_however_many_there_were(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stragglers, "_AT_ONCE", 1)
-    first, second = await two(database, Life(), Life())
-    async with database.write(ORG) as tx:
-        third = await live(tx, Life())
-    await merge_of(database, second, first)
-    await merge_of(database, third, second)
-    for org in ("org_b", "org_c"):
-        await merge_of(database, *(await two(database, Life(), Life(), org)), org)
-    async with database.write(ORG) as tx:
-        late = await enrolled(tx, first, "late", wait="event")
-    while await stragglers.gather(database):
-        pass
-    (found,) = await _rows(database, select(enrollments).where(enrollments.c.id == late))
-    assert (found.contact_id, found.wait_key) == (third, third)

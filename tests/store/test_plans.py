@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
@@ -14,6 +15,7 @@ from core.store.control import approvals, plans
 from core.store.control.approvals import NewApproval
 from core.store.database import Database
 from tests.conftest import START
+from tests.databases import somebody_waits
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +98,30 @@ async def test_a_plan_follows_its_approval(
     assert await state_of(database) == plan
 
 
+async def test_upkeep_holds_a_plan_before_its_approval_as_whoever_applies_it_does(
+    postgresql_database: Database, clock: ManualClock
+) -> None:
+    database = postgresql_database
+    await keep(database)
+    request = NewApproval(ORG, "apr_1", plans.SUBJECT, "pln_1", "Five", "h", "key_1", {}, START + timedelta(hours=1))
+    async with database.write(ORG) as tx:
+        await approvals.create_many(tx, [request])
+        await plans.await_approval(tx, "pln_1", "apr_1", "many", UNTIL)
+    clock.advance(timedelta(hours=1))
+
+    async def upkeep() -> int:
+        async with database.system() as tx:
+            return await approvals.expire_due(tx, tx.now)
+
+    async with database.write(ORG) as tx:
+        await plans.get(tx, "pln_1", lock=True)
+        expiring = asyncio.ensure_future(upkeep())
+        await somebody_waits(database)
+        assert await approvals.get(tx, "apr_1", lock=True) is not None  # nobody holds it and waits for the plan
+    assert await expiring == 1
+    assert await state_of(database) == PlanState.EXPIRED
+
+
 async def test_plans_whose_time_is_over_are_closed(database: Database, clock: ManualClock) -> None:
     await keep(database)
     clock.advance(timedelta(hours=24))
@@ -103,3 +129,12 @@ async def test_plans_whose_time_is_over_are_closed(database: Database, clock: Ma
         assert await plans.expire_due(tx) == 1
         assert await plans.expire_due(tx) == 0
     assert await state_of(database) == PlanState.EXPIRED
+    clock.advance(plans.KEPT_FOR - timedelta(minutes=1))
+    await keep(database, "pln_new")
+    for at_all in (0, 1, 0):
+        async with database.system() as tx:
+            assert await plans.forget_old(tx) == at_all
+        clock.advance(timedelta(minutes=2))
+    async with database.read(ORG) as tx:
+        assert (await plans.items(tx, "pln_1", 10))[0] == []
+        assert len((await plans.items(tx, "pln_new", 10))[0]) == 6

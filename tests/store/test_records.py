@@ -185,7 +185,8 @@ async def test_a_thousand_contacts_take_as_many_statements_as_one(database: Data
             assert all(answer.created for answer in answers)
         return seen
 
-    assert await statements(1000, 10) == await statements(1, 0)
+    await statements(1, 0)  # which may learn the organization's fields anew
+    assert await statements(1000, 10) == await statements(1, 1)
 
 
 async def test_concurrent_upserts_of_one_email_make_one_contact(database: Database) -> None:

@@ -115,13 +115,16 @@ async def linked_to_hubspot(core: RunningCore, unique: str = "email", **more: An
 
 
 @asynccontextmanager
-async def linked_to_salesforce(core: RunningCore) -> AsyncIterator[Linked]:
+async def linked_to_salesforce(core: RunningCore, **more: Any) -> AsyncIterator[Linked]:
     """Run a stand-in for Salesforce and link contacts with its leads."""
     fake = SalesforceFake(core.clock)
     async with serving(fake.application()) as url, core.client() as client:
         linked = Linked(core, client, fake, url)
         system = connection_pb2.SystemSettings(
-            system="salesforce", base_url=url, mappings=[mapping(SALESFORCE_FIELDS, "Lead", "Dripstone_Id__c")]
+            system="salesforce",
+            base_url=url,
+            mappings=[mapping(SALESFORCE_FIELDS, "Lead", "Dripstone_Id__c")],
+            **more,
         )
         client_id, secret, refresh = salesforce.CLIENT
         await linked.connect(

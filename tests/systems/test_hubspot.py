@@ -8,11 +8,12 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from core.fakes import hubspot
-from dripstone.v1 import connection_pb2, record_pb2, system_pb2
+from core.store.systems import connections
+from dripstone.v1 import connection_pb2, organization_pb2, policy_pb2, record_pb2, system_pb2
 from tests.running import RunningCore
-from tests.systems.fixtures import BOTH, HUBSPOT_FIELDS, PULL, PUSH, linked_to_hubspot, mapping
+from tests.systems.fixtures import BOTH, HUBSPOT_FIELDS, PULL, PUSH, Linked, linked_to_hubspot, mapping
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For what is not about the store."""
 
@@ -161,6 +162,7 @@ async def test_a_token_that_ends_is_fetched_anew_and_one_that_is_refused_ends_th
         told = await linked.client.connections.SetCredentials(request)
         assert told.has_credentials
         assert secret not in str(told)
+        linked.fake.rotates = True
         linked.fake.seed("contacts", [ADA])
         assert (await linked.sync(PULL)).state == SUCCEEDED
         core.clock.advance(timedelta(minutes=31))
@@ -168,6 +170,8 @@ async def test_a_token_that_ends_is_fetched_anew_and_one_that_is_refused_ends_th
         linked.fake.tokens.clear()  # revoked there, though it would still last
         assert (await linked.sync(PULL, full=True)).state == SUCCEEDED
         assert sum(seen.path == "/oauth/v1/token" for seen in linked.fake.watch.seen) == 3
+        assert await _two_at_once(core, linked) == 2  # each used up the refresh token that the other had read
+        assert (await linked.sync(PULL, full=True)).state == SUCCEEDED
         request = system_pb2.SetCredentialsRequest(
             connection_id=linked.connection.id, credentials=system_pb2.Credentials(token="wrong")
         )
@@ -179,6 +183,21 @@ async def test_a_token_that_ends_is_fetched_anew_and_one_that_is_refused_ends_th
             rows = (await tx.connection.exec_driver_sql("SELECT body, wrapped FROM credentials")).all()
             keys = (await tx.connection.exec_driver_sql("SELECT reply FROM idempotency_keys")).all()
         assert secret.encode() not in b"".join(bytes(cell) for row in rows + keys for cell in row if cell)
+
+
+async def _two_at_once(core: RunningCore, linked: Linked) -> int:
+    """Sign in twice with what was read once, as two processes do; return how many refresh tokens that took."""
+    opener = core.core.parts.systems
+    assert opener is not None
+    before = linked.fake._granted
+    async with core.core.database.read(core.organization.org_id) as tx:
+        row = await connections.get(tx, linked.connection.id)
+        assert row is not None
+        both = [await opener.open(tx, row, core.clock.now()) for _ in range(2)]
+    for system in both:
+        opener.tokens.drop((core.organization.org_id, linked.connection.id))
+        await system.account()
+    return linked.fake._granted - before
 
 
 async def test_it_pulls_by_itself_and_pushes_what_changes(core: RunningCore) -> None:
@@ -198,6 +217,16 @@ async def test_it_pulls_by_itself_and_pushes_what_changes(core: RunningCore) -> 
         assert [one.direction for one in syncs.syncs] == [PUSH, BOTH]
         await core.pass_time(timedelta(minutes=1))
         assert len((await linked.client.connections.ListSyncs(system_pb2.ListSyncsRequest())).syncs) == 2
+        # What a sync writes is paid for by who set the connection, also where it begins by itself.
+        me = await linked.client.organization.GetCaller(organization_pb2.GetCallerRequest())
+        budget = policy_pb2.Budget(principal_id=me.principal_id, metric="records", daily_limit=1)
+        await linked.client.approvals.SetBudget(policy_pb2.SetBudgetRequest(budget=budget))
+        linked.fake.seed("contacts", [{"email": f"new{number}@example.com"} for number in range(2)])
+        await core.pass_time(timedelta(minutes=6))
+        (last, *_) = (await linked.client.connections.ListSyncs(system_pb2.ListSyncsRequest())).syncs
+        assert (last.state, last.pulled_count) == (system_pb2.SYNC_STATE_FAILED, 0)
+        assert "1 of these 2 records may be written today" in last.error
+        assert len(await linked.contacts()) == 2
 
 
 @ON_SQLITE

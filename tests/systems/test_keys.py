@@ -71,4 +71,4 @@ def test_the_command_rotates(tmp_path: Path, clock: ManualClock) -> None:
     assert ran.exit_code == 0, ran.output
     (new,) = MasterKeys(tmp_path / "master.key").all()
     assert new != old
-    assert ran.output == f"{new.id} seals from now on; 0 connections were wrapped anew\n"
+    assert ran.output == f"{new.id} seals from now on; 0 connections and endpoints were wrapped anew\n"

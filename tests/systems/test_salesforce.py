@@ -10,7 +10,7 @@ from dripstone.v1 import system_pb2
 from tests.running import RunningCore
 from tests.systems.fixtures import BOTH, PULL, PUSH, linked_to_salesforce
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.both_databases]
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 """For what is not about the store."""
 

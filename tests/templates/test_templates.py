@@ -6,11 +6,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from core.domain.names import is_slug
+from core.domain.qualification import lint
+from core.domain.qualification import schema as models
+from core.domain.routing.parse import compiled as compiled_routing
+from core.domain.routing.schema import routing_schema
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.document import from_wire, to_wire
 from core.domain.workflow.schema import document_schema
 from core.domain.workflow.source import parse, render
-from core.templates import SCHEMA_LINE, Template, templates
+from core.templates import SCHEMA_LINE, Template, routings, scoring_models, templates
 
 each = pytest.mark.parametrize("template", templates(), ids=lambda template: template.id)
 
@@ -36,6 +40,19 @@ def test_a_template_compiles_as_it_stands(template: Template) -> None:
 @each
 def test_a_template_fits_the_schema(template: Template) -> None:
     assert list(Draft202012Validator(document_schema()).iter_errors(parse(template.source))) == []
+
+
+@pytest.mark.parametrize("template", scoring_models(), ids=lambda template: template.id)
+def test_a_scoring_model_has_no_problems_no_doubts_and_fits_its_schema(template: Template) -> None:
+    assert lint.warnings(template.source) == ()
+    assert list(Draft202012Validator(models.document_schema()).iter_errors(parse(template.source))) == []
+    assert template.source.startswith("# yaml-language-server: $schema=scoring_model.schema.json\n")
+
+
+def test_a_routing_compiles_and_fits_its_schema() -> None:
+    (template,) = routings()
+    assert [rule.id for rule in compiled_routing(template.source).rules][-1] == "catch_all"
+    assert list(Draft202012Validator(routing_schema()).iter_errors(parse(template.source))) == []
 
 
 @each

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Integer, Row, Table, select, update
 from core.domain.control.approval import ApprovalState
 from core.store.control import approval_subjects
 from core.store.control.approval_subjects import Settlement
+from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.paging import page
 from core.store.transaction import Transaction
@@ -91,4 +92,10 @@ async def _settled(tx: Transaction, approval: Row[Any], settlement: Settlement) 
     await set_state(tx, row.id, AgentState.REJECTED, f"{told} {settlement.comment}".strip())
 
 
-approval_subjects.register(SUBJECT, _settled, used_at_once=True)
+async def _hold(tx: Transaction, subjects: Sequence[tuple[str, str]]) -> None:
+    await tx.all(
+        select(agents.c.id).where(these(agents, subjects)).order_by(agents.c.org_id, agents.c.id).with_for_update()
+    )
+
+
+approval_subjects.register(SUBJECT, _settled, used_at_once=True, hold=_hold)

@@ -6,7 +6,6 @@ is settled in the same transaction: its steps get their prices, and its agent's 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
@@ -37,7 +36,7 @@ from core.store.control import budgets, usage
 from core.store.control.budgets import Spender
 from core.store.control.usage import AGENT, PRINCIPAL, WORKFLOW, Used
 from core.store.keys import these
-from core.store.metadata import Instant, Json, Name, day_of, metadata, org_id
+from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
 from core.store.workflows.enrollments import enrollments, trace_entries
 
@@ -164,7 +163,7 @@ async def settle(tx: Transaction, ended: Iterable[tuple[str, str]]) -> None:
         tariff = tariffs.get((row.org_id, row.agent_id), {})
         cost = float(step_cost(tariff, await steps(tx, row.org_id, row.enrollment_id))) if tariff else 0.0
         if row.agent_id:
-            await _charge(tx.within(row.org_id), spender_of(row.agent_id), cost)
+            await budgets.note(tx.within(row.org_id), spender_of(row.agent_id), "cost", cost)
             await usage.add(tx, row.org_id, _end_of(row, cost))
         here = (executions.c.org_id == row.org_id, executions.c.id == row.id)
         await tx.run(update(executions).where(*here).values(step_cost=cost, settled_at=tx.now))
@@ -197,16 +196,6 @@ def spender_of(agent_id: str) -> Spender:
     return Spender(agent_id, "agent", agent_id)
 
 
-async def _charge(tx: Transaction, spender: Spender, cost: float) -> None:
-    """Note a cost in the budget that binds a principal, in whole units as the day's cost passes them."""
-    if not cost:
-        return
-    kind, subject = (AGENT, spender.agent_id) if spender.agent_id else (PRINCIPAL, spender.principal_id)
-    today = day_of(tx.now)
-    before = sum(line.cost for line in await usage.lines(tx, tx.org_id, kind, today, today, subject))
-    await budgets.note(tx, spender, "cost", math.floor(before + cost) - math.floor(before))
-
-
 async def report(
     tx: Transaction,
     row: Row[Any],
@@ -237,7 +226,7 @@ async def report(
     x = executions.c
     added = {"tokens": x.tokens + sum(tokens), "reported_cost": x.reported_cost + cost}
     await tx.run(update(executions).where(x.id == row.id).values(**added))
-    await _charge(tx, spender_of(row.agent_id) if row.agent_id else spender, cost)
+    await budgets.note(tx, spender_of(row.agent_id) if row.agent_id else spender, "cost", cost)
     read = [Used(AGENT, row.agent_id, "tokens", sum(tokens))] if row.agent_id else []
     await usage.add(tx, tx.org_id, [*read, *_costs(row, spender.principal_id, cost)])
 

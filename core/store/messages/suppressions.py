@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Column, Index, Row, Select, Table, or_, select, text, update
+from sqlalchemy import Column, Index, Row, Select, Table, and_, or_, select, text, update
 
 from core import ids
 from core.domain.filters import And, Comparison, Expression, Not, Or
@@ -85,7 +85,11 @@ def key_of(tx: Transaction, channel: str, address: str) -> str:
 
 async def add(tx: Transaction, new: NewSuppression) -> bool:
     """Suppress an address and tell whether that is new; two at once are one."""
-    row = {
+    return await tx.insert(suppressions, [_row(tx, new)], on_conflict="ignore") == 1
+
+
+def _row(tx: Transaction, new: NewSuppression) -> dict[str, Any]:
+    return {
         "id": ids.mint("sup", tx.now),
         "key": key_of(tx, new.channel, new.address),
         "channel": new.channel,
@@ -100,7 +104,6 @@ async def add(tx: Transaction, new: NewSuppression) -> bool:
         "lift_reason": "",
         "org_id": tx.org_id,
     }
-    return await tx.insert(suppressions, [row], on_conflict="ignore") == 1
 
 
 async def get(tx: Transaction, suppression_id: str, *, lock: bool = False) -> Row[Any] | None:
@@ -112,9 +115,9 @@ async def get(tx: Transaction, suppression_id: str, *, lock: bool = False) -> Ro
 async def standing(tx: Transaction, contact_id: str, keys: Iterable[str]) -> Sequence[Row[Any]]:
     """Return what stands against these addresses, or came by this contact, newest first."""
     c = suppressions.c
-    named = c.key.in_(sorted(set(keys)))
-    whose = or_(named, c.contact_id == contact_id) if contact_id else named
-    return await tx.all(select(suppressions).where(whose, c.lifted_at.is_(None)).order_by(c.id.desc()))
+    named = and_(c.key.in_(sorted(set(keys))), text(_STANDING))
+    whose = or_(named, and_(c.contact_id == contact_id, text(_OF_SOMEBODY))) if contact_id else named
+    return await tx.all(select(suppressions).where(whose).order_by(c.id.desc()))
 
 
 async def lift(tx: Transaction, suppression_ids: Sequence[str], *, actor: str, reason: str) -> int:
@@ -126,12 +129,14 @@ async def lift(tx: Transaction, suppression_ids: Sequence[str], *, actor: str, r
 
 async def forget_person(tx: Transaction, contact_id: str, known: Sequence[tuple[str, str]], *, actor: str) -> None:
     """Keep only the hash of an erased person's addresses, `(channel, address)` each: nothing is sent there any more."""
-    for channel, address in known:
-        await add(tx, NewSuppression(channel, address, "*", Cause.ERASED, f"erased:{contact_id}", actor, contact_id))
+    cause = f"erased:{contact_id}"
+    rows = [_row(tx, NewSuppression(*one, "*", Cause.ERASED, cause, actor, contact_id)) for one in known]
+    await tx.insert(suppressions, rows, on_conflict="ignore")
     keys = [key_of(tx, channel, address) for channel, address in known]
     c = suppressions.c
-    blank = update(suppressions).where(or_(c.contact_id == contact_id, c.key.in_(keys)))
-    await tx.run(blank.values(address="", contact_id=""))
+    # Each by its index; what was lifted long ago is looked for with all that mentions the person.
+    for which in (and_(c.key.in_(keys), text(_STANDING)), and_(c.contact_id == contact_id, text(_OF_SOMEBODY))):
+        await tx.run(update(suppressions).where(which).values(address="", contact_id=""))
 
 
 async def erased(tx: Transaction, known: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -88,6 +88,10 @@ AGENT = Party("key_agent", "agent", frozenset({"agt_1", "mem_boss"}))
         (Party("key_svc", "service", frozenset({"mem_boss"})), TWIN, False),  # its maker's other program
         (DEPLOYER, TWIN, False),  # what a program asks is asked by who made it
         (Party("mem_1", "member", frozenset({"mem_boss"})), DEPLOYER, False),  # by a key whose secret who asks knows
+        (Party("mem_1", "member", frozenset({"mem_boss"})), TWIN, False),  # who asks by a program knows the key, too
+        (Party("mem_1", "member", frozenset({"mem_boss"})), AGENT, False),
+        (Party("mem_1", "member", frozenset({"key_agent"})), AGENT, False),  # the agent itself has minted it
+        (Party("mem_1", "member", frozenset({"mem_else"})), TWIN, True),
         (DEPLOYER, AGENT, True),  # the person who deployed it
         (Party("key_foreign", "agent", frozenset({"agt_3", "mem_else"})), AGENT, True),
         (Party("mem_1"), DEPLOYER, True),
@@ -111,6 +115,8 @@ def test_a_quorum_needs_so_many_of_those_who_are_named() -> None:
     with pytest.raises(PermissionDenied, match="others were asked"):
         approve(once, by="mem_9", electors=NAMED)
     assert approve(once, by="mem_3", electors=NAMED).state is ApprovalState.APPROVED
+    gone = NAMED - {"mem_1"}  # removed since, or in another role: the vote counts no more
+    assert approve(once, by="mem_3", electors=gone).state is ApprovalState.PENDING
 
 
 @pytest.mark.parametrize("first", [0, 1])

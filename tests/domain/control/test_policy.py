@@ -56,6 +56,25 @@ def test_a_condition_that_cannot_be_told_denies_and_says_why() -> None:
     assert judged(careful)[0] == "allow"
 
 
+@pytest.mark.parametrize(
+    ("condition", "effect"),
+    [
+        ("has(diff.owner_id)", "deny"),
+        ('principal.kind == "agent" && has(diff.owner_id)', "deny"),
+        ('principal.kind == "member" && has(diff.owner_id)', "allow"),  # false, whatever changes
+        ('(principal.kind == "member") && ("&&" in diff || size(diff) > 3)', "allow"),
+        ('has(diff.owner_id) || principal.kind == "member"', "deny"),
+        ("(has(diff.owner_id) && action.count > 9) || (action.count > 5 && has(diff.tier))", "allow"),
+        ('principal.kind == "member" ? has(diff.owner_id) : false', "deny"),
+        ("action.count > 100 // && never", "allow"),
+    ],
+)
+def test_what_cannot_be_known_denies_unless_the_rest_decides(condition: str, effect: str) -> None:
+    known = {name: value for name, value in FACTS.items() if name != "diff"}
+    needs = Policy("p", "d", Effect.NEEDS_APPROVAL, condition=condition)
+    assert rules.judge([needs], UPDATE, known).effect.value == effect
+
+
 def test_a_policy_for_everything_does_not_lock_out_who_could_take_it_back() -> None:
     everything = Policy("stop", "Nothing goes", Effect.DENY)
     assert judged(everything)[0] == "deny"

@@ -247,19 +247,14 @@ def test_settings_survive_being_stored() -> None:
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=10)
-documents = st.recursive(
-    leaves,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["type", "event", "data", "timestamp", "created", "id", "event_id", "event_time", *CE])
-            | st.text(max_size=3),
-            inner,
-            max_size=5,
-        )
-    ),
-    max_leaves=12,
-)
+KEYS = st.sampled_from(["type", "event", "data", "timestamp", "created", "id", "event_id", "event_time", *CE])
+
+
+def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=3) | st.dictionaries(KEYS | st.text(max_size=3), inner, max_size=5)
+
+
+documents = st.recursive(leaves, containers, max_leaves=12)
 WHOLE = MappingRules(
     event_type="body.event",
     event_name="body.type",

@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.domain.qualification.backtest import Backtest, auc, ended, wilson
+from core.domain.enrollment import RecordFacts
+from core.domain.qualification.backtest import Backtest, auc, before_the_end, ended, wilson
 from core.domain.qualification.score import score
 from tests.domain.qualification.test_score import HEAD, MODEL, event, facts
 
+PRO = {"plan": "pro"}
 SCORES = st.lists(st.integers(0, 12), max_size=25)
 
 
@@ -61,6 +63,19 @@ USUAL: frozenset[Any] = frozenset((True, "converted", "won"))
 )
 def test_how_a_lead_ended_is_read_off_its_outcome(path: str, value: Any, positive: frozenset[Any], end: bool) -> None:
     assert ended(path, value, positive) is end
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome", "left"),
+    [
+        ("lead", "lead.custom.won", {"source": "web", "custom": {"plan": "pro"}}),
+        ("contact", "contact.custom.won", {"status": "closed", "tier": "A", "source": "web", "custom": PRO}),
+        ("lead", "contact.source", {"source": "web", "custom": {"won": True, "plan": "pro"}}),
+    ],
+)
+def test_what_tells_how_a_lead_ended_is_not_known_before(kind: str, outcome: str, left: dict[str, Any]) -> None:
+    told = {"status": "closed", "tier": "A", "source": "web", "custom": {"won": True, **PRO}}
+    assert before_the_end(RecordFacts("x", kind, told), outcome).fields == left
 
 
 def test_a_trial_tells_scores_tiers_and_rules_nobody_met() -> None:

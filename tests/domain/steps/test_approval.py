@@ -10,7 +10,7 @@ from core.domain.effects import CancelApproval, EscalateApproval, KeepDeadLetter
 from core.domain.enrollment import ApprovalDecided, State, Stimulus, TimerFired
 from core.domain.trace import Transition
 from core.domain.workflow.compile import compile_document
-from core.domain.workflow.launch_gate import is_wanted, with_gate
+from core.domain.workflow.launch_gate import is_refused, is_wanted, with_gate
 from core.domain.workflow.version import Version
 from tests.domain.machine_cases import START, entered, moved
 
@@ -106,6 +106,16 @@ def test_publication_puts_a_gate_first_where_somebody_wants_one() -> None:
     assert is_wanted({**plain, "require_default_approval_gate": True}, False)
     assert not is_wanted({**plain, "require_default_approval_gate": False}, True)
     assert not is_wanted({"steps": [step(exits=ENDS)]}, True)  # it begins with an approval of its own
+    # What anybody passes without being approved is no gate, whatever it is called.
+    passed: list[dict[str, Any]] = [
+        {**log, "id": "launch_gate"},
+        step(exits=ENDS, timeout="1m", on_timeout="approve"),
+        step(exits={"rejected": "a"}),
+        step(exits={"rejected": "end", "timeout": "a"}, timeout="1m"),
+    ]
+    assert [is_wanted({"steps": [one, log]}, True) for one in passed] == [True] * 4
+    free = {**plain, "require_default_approval_gate": False}
+    assert (is_refused(free, True), is_refused(free, False), is_refused(plain, True)) == (True, False, False)
     gated = compile_document(with_gate(plain)).version
     assert gated is not None
     assert (gated.entry, gated.steps["launch_gate"].exits["approved"]) == ("launch_gate", "a")

@@ -127,7 +127,7 @@ def theirs(text: str, values: dict[str, Any]) -> Any:
     return NO_VALUE if value is None else value
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(EXPRESSIONS, VALUES)
 def test_a_second_engine_comes_to_the_same(text: str, values: dict[str, Any]) -> None:
     mine, other = ours(text, values), theirs(text, values)

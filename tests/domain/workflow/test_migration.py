@@ -29,6 +29,7 @@ _OLD = _version(
   - {id: ask, kind: approval, title: Go on?, exits: {rejected: end}}
   - {id: tell, kind: webhook, event_type: my.event, await: true, exits: {failed: end}}
   - {id: say, kind: log, message: done}
+  - {id: launch_gate, kind: log, message: as an approval}
 """,
 )
 _NEW = _version(
@@ -55,6 +56,7 @@ _NEW = _version(
         ("ask", Waiting("approval", "apr_1", _SINCE), {"ask": EXIT}, EXIT, False),
         ("tell", Waiting("delivery", "msg_1", _SINCE), {}, "", False),  # its outcome would find nobody
         ("tell", Waiting("delivery", "msg_1", _SINCE), {"tell": "pause"}, "", False),
+        ("launch_gate", Waiting("approval", "apr_1", _SINCE), {"launch_gate": "say"}, "", False),  # no way past it
         ("say", None, {}, "", False),  # another kind now: somebody has to say what is meant
         ("say", None, {"say": "pause"}, "pause", False),
         ("pause", Waiting("retry", "1", _SINCE), {}, "pause", False),

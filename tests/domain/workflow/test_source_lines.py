@@ -44,6 +44,11 @@ def test_a_path_has_its_line(path: str, line: int) -> None:
     assert SourceLines(TEXT).line(path) == line
 
 
+def test_a_path_has_its_column_too() -> None:
+    assert SourceLines(TEXT).place("goals[0].event") == (3, 17)
+    assert SourceLines("a: [").place("source", "line 7, column 2: this is not YAML") == (7, 2)
+
+
 def test_json_has_lines_too() -> None:
     assert SourceLines('{"title": "x",\n "steps": [\n  {"id": "a"}]}').line("steps[0].kind") == 3
 

@@ -120,6 +120,7 @@ def upgrade() -> None:
         sa.Column("title", Name, nullable=False),
         sa.Column("source", Name, nullable=False),
         sa.Column("document", Json(), nullable=False),
+        sa.Column("own_kinds", Json(), nullable=False),
         sa.Column("published_by", Name, nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "model_id", "version"),

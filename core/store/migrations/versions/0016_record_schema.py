@@ -50,6 +50,7 @@ def upgrade() -> None:
         sa.Column("field", Name, nullable=False),
         sa.Column("weight", sa.SmallInteger(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "word", "record_id", "field"),
+        sqlite_with_rowid=False,
     )
     _fill_words()
     if op.get_bind().dialect.name == "postgresql":

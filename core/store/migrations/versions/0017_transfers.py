@@ -12,6 +12,7 @@ down_revision = "0016"
 branch_labels = None
 depends_on = None
 
+_WITH_VALUES = "forgotten_at IS NULL AND state NOT IN ('checking', 'running')"
 _TABLES = ("imports", "import_rows", "duplicate_pairs", "duplicate_keys", "duplicate_searches", "erasures")
 
 
@@ -40,6 +41,7 @@ def _imports() -> None:
         sa.Column("org_id", Name, nullable=False),
         sa.Column("id", Name, nullable=False),
         sa.Column("state", Name, nullable=False),
+        sa.Column("state_since", Instant(), nullable=False),
         sa.Column("record_type", Name, nullable=False),
         sa.Column("match_by", Name, nullable=False),
         sa.Column("system", Name, nullable=False),
@@ -64,7 +66,7 @@ def _imports() -> None:
         sa.PrimaryKeyConstraint("org_id", "id"),
     )
     _index("imports_under_way", "imports", ["created_at"], "state IN ('checking', 'running')")
-    _index("imports_with_values", "imports", ["ended_at"], "ended_at IS NOT NULL AND forgotten_at IS NULL")
+    _index("imports_with_values", "imports", ["state_since"], _WITH_VALUES)
     op.create_table(
         "import_rows",
         sa.Column("org_id", Name, nullable=False),

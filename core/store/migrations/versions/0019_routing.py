@@ -56,6 +56,7 @@ def _routings() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("title", Name, nullable=False),
         sa.Column("source", Name, nullable=False),
+        sa.Column("own_kinds", Json(), nullable=False),
         sa.Column("published_by", Name, nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "routing_id", "version"),

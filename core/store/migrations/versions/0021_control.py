@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.Column("metric", Name, nullable=False),
         sa.Column("day", sa.Integer(), nullable=False),
         sa.Column("used", sa.BigInteger(), nullable=False),
+        sa.Column("millionths", sa.BigInteger(), nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("org_id", "principal_id", "metric", "day"),
     )
     op.create_index("budget_use_day", "budget_use", ["day"])
@@ -94,10 +95,13 @@ def _plans() -> None:
         plans.add_column(sa.Column("excluded_count", sa.Integer(), nullable=False, server_default="0"))
         plans.add_column(sa.Column("approval_reason", Name, nullable=False, server_default=""))
         plans.add_column(sa.Column("approval_id", Name, nullable=False, server_default=""))
+        plans.add_column(sa.Column("forgotten_at", Instant()))
     op.execute("UPDATE plans SET state = 'applied' WHERE applied_at IS NOT NULL")
     op.create_index("plans_state", "plans", ["org_id", "state", "id"])
     standing = sa.text("state IN ('open', 'awaiting_approval')")
     op.create_index("plans_expiring", "plans", ["expires_at"], sqlite_where=standing, postgresql_where=standing)
+    over = sa.text("forgotten_at IS NULL AND state NOT IN ('open', 'awaiting_approval')")
+    op.create_index("plans_with_items", "plans", ["expires_at"], sqlite_where=over, postgresql_where=over)
     op.create_table(
         "plan_items",
         sa.Column("org_id", Name, nullable=False),
@@ -119,10 +123,12 @@ def downgrade() -> None:
         op.drop_column("approvals", column)
     op.drop_column("events", "actor")
     op.drop_index("plans_expiring", "plans")
+    op.drop_index("plans_with_items", "plans")
     op.drop_index("plans_state", "plans")
     with op.batch_alter_table("plans") as plans:
         for column in ("title", "state", "risk", "counts", "item_count", "excluded_count"):
             plans.drop_column(column)
         plans.drop_column("approval_reason")
         plans.drop_column("approval_id")
+        plans.drop_column("forgotten_at")
         plans.alter_column("requester_id", new_column_name="created_by")

@@ -23,6 +23,7 @@ def upgrade() -> None:
     op.add_column("connections", sa.Column("marks", Json(), nullable=False, server_default="{}"))
     op.add_column("connections", sa.Column("synced_at", Instant()))
     op.add_column("connections", sa.Column("pull_at", Instant()))
+    op.add_column("connections", sa.Column("owner", Json()))
     op.drop_index("connections_channel", "connections")
     active = sa.text("state = 'active' AND kind = 'channel'")
     op.create_index(
@@ -69,6 +70,7 @@ def upgrade() -> None:
         sa.Column("lease_until", Instant()),
         sa.Column("error", Name, nullable=False),
         sa.Column("actor", Name, nullable=False),
+        sa.Column("spender", Json()),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("ended_at", Instant()),
         sa.PrimaryKeyConstraint("org_id", "id"),
@@ -129,5 +131,5 @@ def downgrade() -> None:
         sqlite_where=active,
         postgresql_where=active,
     )
-    for column in ("pull_at", "synced_at", "marks", "system", "kind"):
+    for column in ("owner", "pull_at", "synced_at", "marks", "system", "kind"):
         op.drop_column("connections", column)

@@ -408,7 +408,8 @@ class UsageLine(_message.Message):
     """Units of cost."""
     @_builtins.property
     def counts(self) -> _struct_pb2.Struct:
-        """How many: of principals and agents `writes` (calls that changed something), `records`, `enrollments`, `messages`, `executions`; of agents also `succeeded`,
+        """How many: of principals and agents `writes` (calls that changed something), `records`, `enrollments`, `messages`, `executions`, `scored` (leads, by
+        `ScoreLeads` and backtests), `streamed` (messages that `StreamMessages` handed out); of agents also `succeeded`,
         `failed`, `cancelled`, `tasks`, `tokens`, `milliseconds`; of workflows `steps`.
         """
 

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -37,6 +37,7 @@ from dripstone.v1 import (
     workflow_pb2_grpc,
 )
 from dripstone.v1.errors import ApiError, FieldViolation
+from dripstone.v1.exchange import Exchange
 
 __all__ = [
     "ApiError", "Client", "Connection", "FieldViolation", "NotConnected", "find_connection", "from_environment",
@@ -243,7 +244,8 @@ class _Door:
 
     def stream_stream(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
         """Return the call of a method that both sides stream."""
-        return self._streaming(self._channel.stream_stream(method, *arguments, **options))
+        start = self._streaming(self._channel.stream_stream(method, *arguments, **options))
+        return lambda *sent, **options: Exchange(start(*sent, **options))
 
     def _streaming(self, call: Any) -> Callable[..., Any]:
         def invoke(sent: Any = None, *, metadata: Metadata | None = None, **rest: Any) -> Any:
@@ -335,6 +337,7 @@ def is_loopback(target: str) -> bool:
         return False
 
 
+@cache
 def service_config() -> str:
     """Return gRPC's service config: retry what is unavailable, but only methods that cannot act twice."""
     pool = descriptor_pool.Default()

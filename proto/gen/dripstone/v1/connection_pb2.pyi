@@ -552,6 +552,8 @@ class SystemSettings(_message.Message):
     PUSH_CHANGES_FIELD_NUMBER: _builtins.int
     OPERATIONS_FIELD_NUMBER: _builtins.int
     TRIGGER_BEHAVIOUR_FIELD_NUMBER: _builtins.int
+    DELETIONS_FIELD_NUMBER: _builtins.int
+    DELETION_CONFLICT_FIELD_NUMBER: _builtins.int
     system: _builtins.str
     """`hubspot`, `salesforce` or `http`."""
     base_url: _builtins.str
@@ -560,6 +562,10 @@ class SystemSettings(_message.Message):
     """Pushes by itself what changes here."""
     trigger_behaviour: _transfer_pb2.TriggerBehaviour.ValueType
     """Whether workflows start by what is pulled; unset for none."""
+    deletions: _system_pb2.SyncDirection.ValueType
+    """Which way deletions travel; unset for no way: what is deleted on one side stays on the other."""
+    deletion_conflict: _system_pb2.ConflictRule.ValueType
+    """Who wins where one side has deleted a record and the other has changed it; unset for the outside system."""
     @_builtins.property
     def mappings(self) -> _containers.RepeatedCompositeFieldContainer[_system_pb2.TypeMapping]:
         """Which types correspond."""
@@ -582,10 +588,12 @@ class SystemSettings(_message.Message):
         push_changes: _builtins.bool = ...,
         operations: _abc.Iterable[Global___HttpOperation] | None = ...,
         trigger_behaviour: _transfer_pb2.TriggerBehaviour.ValueType = ...,
+        deletions: _system_pb2.SyncDirection.ValueType = ...,
+        deletion_conflict: _system_pb2.ConflictRule.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["pull_every", b"pull_every"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "mappings", b"mappings", "operations", b"operations", "pull_every", b"pull_every", "push_changes", b"push_changes", "system", b"system", "trigger_behaviour", b"trigger_behaviour"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_url", b"base_url", "deletion_conflict", b"deletion_conflict", "deletions", b"deletions", "mappings", b"mappings", "operations", b"operations", "pull_every", b"pull_every", "push_changes", b"push_changes", "system", b"system", "trigger_behaviour", b"trigger_behaviour"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -604,7 +612,7 @@ class HttpOperation(_message.Message):
     CURSOR_PATH_FIELD_NUMBER: _builtins.int
     ID_PATH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """`upsert`, `get`, `list`, `delete`."""
+    """`upsert`, `get`, `list`, `delete`, `list_deleted`."""
     type: _builtins.str
     """The record type."""
     records_path: _builtins.str

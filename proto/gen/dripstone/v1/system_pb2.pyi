@@ -515,9 +515,9 @@ class Sync(_message.Message):
     done_count: _builtins.int
     """Records looked at."""
     pulled_count: _builtins.int
-    """Records changed or made here."""
+    """Records changed, made or deleted here."""
     pushed_count: _builtins.int
-    """Records changed or made there."""
+    """Records changed, made or deleted there."""
     conflict_count: _builtins.int
     """Fields that both sides had changed."""
     failed_count: _builtins.int
@@ -589,7 +589,7 @@ class SyncItem(_message.Message):
     type: _builtins.str
     """The record type."""
     outcome: _builtins.str
-    """`created_here`, `updated_here`, `created_there`, `updated_there`, `unchanged`, `conflict`, `failed`, `skipped`."""
+    """`created_here`, `updated_here`, `deleted_here`, `created_there`, `updated_there`, `deleted_there`, `conflict`, `failed`, `skipped`."""
     error: _builtins.str
     """Why it failed."""
     hint: _builtins.str

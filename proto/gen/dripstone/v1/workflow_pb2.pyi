@@ -312,6 +312,7 @@ class Problem(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
+    COLUMN_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Where, such as `steps[3].cases[0].when`."""
     reason: _builtins.str
@@ -322,6 +323,8 @@ class Problem(_message.Message):
     """The way out."""
     line: _builtins.int
     """Line of the source, from 1; 0 where it cannot be told."""
+    column: _builtins.int
+    """Column in that line, from 1; 0 where it cannot be told."""
     def __init__(
         self,
         *,
@@ -330,10 +333,11 @@ class Problem(_message.Message):
         message: _builtins.str = ...,
         hint: _builtins.str = ...,
         line: _builtins.int = ...,
+        column: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint", b"hint", "line", b"line", "message", b"message", "path", b"path", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["column", b"column", "hint", b"hint", "line", b"line", "message", b"message", "path", b"path", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -911,6 +915,7 @@ class MigrationPlan(_message.Message):
     STAYING_COUNT_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     APPLY_TIME_FIELD_NUMBER: _builtins.int
+    APPROVAL_ID_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """The plan; empty when it was not kept."""
     hash: _builtins.str
@@ -923,6 +928,8 @@ class MigrationPlan(_message.Message):
     """Enrollments that move."""
     staying_count: _builtins.int
     """Enrollments that stay."""
+    approval_id: _builtins.str
+    """The approval that a policy wants before it is carried out; the same call carries it out afterwards."""
     @_builtins.property
     def moves(self) -> _containers.RepeatedCompositeFieldContainer[Global___MigrationMove]:
         """Who goes where."""
@@ -937,7 +944,7 @@ class MigrationPlan(_message.Message):
 
     @_builtins.property
     def apply_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was carried out."""
+        """When it was carried out; not set where its approval must be decided first."""
 
     def __init__(
         self,
@@ -952,10 +959,11 @@ class MigrationPlan(_message.Message):
         staying_count: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         apply_time: _timestamp_pb2.Timestamp | None = ...,
+        approval_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["apply_time", b"apply_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_time", b"apply_time", "expire_time", b"expire_time", "hash", b"hash", "moves", b"moves", "moving_count", b"moving_count", "plan_id", b"plan_id", "staying_count", b"staying_count", "stays", b"stays", "to_version", b"to_version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_time", b"apply_time", "approval_id", b"approval_id", "expire_time", b"expire_time", "hash", b"hash", "moves", b"moves", "moving_count", b"moving_count", "plan_id", b"plan_id", "staying_count", b"staying_count", "stays", b"stays", "to_version", b"to_version", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
