@@ -25,7 +25,8 @@ from core.domain.webhooks.endpoint_options import (
     OF_HTTP,
 )
 from core.domain.workflow import templates
-from core.domain.workflow.templates import Escape, Template
+from core.domain.workflow.escapes import Escape
+from core.domain.workflow.templates import Template
 
 METHODS = ("POST", "PUT", "PATCH")
 JSON = "application/json"

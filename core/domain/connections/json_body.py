@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from core.domain.workflow.templates import VALUE_BEGINS, VALUE_ENDS
+from core.domain.workflow.escapes import VALUE_BEGINS, VALUE_ENDS
 
 _SCALAR = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _TOKEN = re.compile(r"\\.|\"|\\\Z", re.DOTALL)

@@ -167,6 +167,13 @@ def email_of(claims: Mapping[str, Any], claim: str) -> str:
     return email.lower()
 
 
+def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return the words that a token's `scope` (RFC 9068), or `scp` as some providers call it, grants."""
+    granted = claims.get("scope", claims.get("scp"))
+    words = granted.split() if isinstance(granted, str) else granted if isinstance(granted, list) else []
+    return frozenset(word for word in words if isinstance(word, str))
+
+
 def _instant(claims: Mapping[str, Any], name: str) -> datetime | None:
     value = claims.get(name)
     if value is None:

@@ -6,7 +6,7 @@ from core.domain.errors.base import Code, DripstoneError
 
 
 class IdempotencyConflict(DripstoneError):
-    """The idempotency key {key} was used before for another request (hash {first_hash})."""
+    """The idempotency key {key} was used before for another request: {method} at {first_time}, hash {first_hash}."""
 
     code = Code.ALREADY_EXISTS
     reason = "IDEMPOTENCY_CONFLICT"

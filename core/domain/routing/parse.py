@@ -262,6 +262,6 @@ class _RoutingReader(Reader):
         if raw.get("calendar") is None:
             return Sla(within, None, reroutes)
         scope = Scope(self._environment)
-        calendar = read_calendar(raw["calendar"], scope, f"{path}.calendar")
+        calendar = read_calendar(raw["calendar"], scope.findings, f"{path}.calendar")
         self.problems += scope.problems
         return Sla(within, calendar, reroutes)

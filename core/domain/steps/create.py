@@ -38,7 +38,7 @@ class Create(Step):
             message = f"{with_article(f'new {self.record}')} belongs to the contact who is enrolled"
             scope.add(f"{path}.set.contact_id", "READ_ONLY_FIELD", message, "Leave it out.")
         given: dict[str, Any] = dict.fromkeys(self.fields, True)
-        scope.problems += missing_fields(self.record, {"contact_id": True, **given}, f"{path}.set")
+        scope.problems.extend(missing_fields(self.record, {"contact_id": True, **given}, f"{path}.set"))
 
     def begin(self, context: Context) -> Decision:
         """Compute the values and make the record; a value that is not known leaves its field out."""

@@ -61,7 +61,7 @@ class HtmlText:
         """Return the template, or report what is wrong."""
         text = Text(templates.LONGEST_TEXT).read(raw, scope, path)
         template, problems = templates.check(text, scope.environment.variables, path, escape="html")
-        scope.problems += problems
+        scope.problems.extend(problems)
         return template
 
 

@@ -15,6 +15,7 @@ from core.domain.webhooks import event_types
 from core.domain.workflow import durations, json_schemas, own_kinds, templates, values
 from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Environment, Expression, fits, spoken
+from core.domain.workflow.findings import Findings
 from core.domain.workflow.json_schemas import JsonSchema
 from core.domain.workflow.own_kinds import OwnKinds
 from core.domain.workflow.templates import Template
@@ -57,13 +58,18 @@ class Scope:
 
     environment: Environment
     lookups: Lookups = field(default_factory=Lookups)
-    problems: list[Violation] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
     """The document's calendars by name."""
 
+    @property
+    def problems(self) -> list[Violation]:
+        """Return what was found wrong."""
+        return self.findings.problems
+
     def add(self, path: str, reason: str, message: str, hint: str = "") -> None:
         """Report one thing that is wrong."""
-        self.problems.append(Violation(path, reason, message, hint))
+        self.findings.add(path, reason, message, hint)
 
 
 class Shape(Protocol):
@@ -177,7 +183,7 @@ class Condition:
             wrong_type(raw, "a CEL expression in quotes", self, scope, path)
             return None
         expression, problems = scope.environment.check(raw, wants="boolean", path=path)
-        scope.problems += problems
+        scope.problems.extend(problems)
         return expression
 
 
@@ -196,7 +202,7 @@ class LiquidText:
         """Return the template, or report what is wrong."""
         text = Text(self.longest).read(raw, scope, path)
         template, problems = templates.check(text, scope.environment.variables, path)
-        scope.problems += problems
+        scope.problems.extend(problems)
         return template
 
 
@@ -218,7 +224,7 @@ class Values:
         if len(raw) > MOST_FIELDS:
             scope.add(path, "TOO_MANY", f"this has {len(raw)} entries; at most {MOST_FIELDS} are allowed")
         value, problems = values.check(raw, scope.environment, path)
-        scope.problems += problems
+        scope.problems.extend(problems)
         return value or Value({})
 
 
@@ -249,7 +255,7 @@ class RecordFields:
         found: dict[str, Value] = {}
         for name, item in raw.items():
             value, problems = values.check(item, scope.environment, f"{path}.{name}")
-            scope.problems += problems
+            scope.problems.extend(problems)
             found[str(name)] = Value(None) if value is None else value  # its name can be checked all the same
         return found
 
@@ -259,7 +265,7 @@ class RecordFields:
             literal = not isinstance(value.written, Expression | Template | dict | list)
             given = {name: value.written if literal else None}
             _, problems = records.validate_fields(record_type, given, path, scope.lookups.schema)
-            scope.problems += problems
+            scope.problems.extend(problems)
             standard = records.STANDARD_FIELDS[record_type].get(name)
             if standard and isinstance(value.written, dict | list):
                 message = f"{name} holds {spoken(standard.expression_kind)}, neither a map nor a list"
@@ -345,7 +351,7 @@ class AnswerSchema:
             wrong_type(raw, "a JSON Schema, which is a map", self, scope, path)
             return None
         schema, problems = json_schemas.read(raw, path)
-        scope.problems += problems
+        scope.problems.extend(problems)
         return schema
 
 

@@ -27,7 +27,7 @@ class LocalTime:
 
     def read(self, raw: Any, scope: Scope, path: str) -> time:
         """Return the time, or report what is wrong."""
-        return notation.read_time(raw, scope, path)
+        return notation.read_time(raw, scope.findings, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Weekdays:
 
     def read(self, raw: Any, scope: Scope, path: str) -> frozenset[int]:
         """Return the numbers of the days, 0 for Monday, or report what is wrong."""
-        return notation.read_weekdays(raw, scope, path)
+        return notation.read_weekdays(raw, scope.findings, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class ZoneName:
 
     def read(self, raw: Any, scope: Scope, path: str) -> str:
         """Return the name, or report what is wrong."""
-        return notation.read_zone(raw, scope, path)
+        return notation.read_zone(raw, scope.findings, path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Moment:
             wrong_type(raw, "a date, or what it is computed from", self, scope, path)
             return Value("")
         value, problems = values.check(raw, scope.environment, path)
-        scope.problems += problems
+        scope.problems.extend(problems)
         if value is None:
             return Value("")
         if isinstance(value.written, Expression) and not fits(value.written.kind, "instant"):

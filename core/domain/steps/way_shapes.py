@@ -258,5 +258,5 @@ class Match:
             wrong_type(item, "a text, a number, or {cel: …}", self, scope, f"{path}.{name}")
             return None
         value, problems = values.check(item, scope.environment, f"{path}.{name}")
-        scope.problems += problems
+        scope.problems.extend(problems)
         return Correlation(field, value) if value is not None else None

@@ -19,7 +19,8 @@ from core.domain.webhooks import urls
 from core.domain.webhooks.addresses import Destinations
 from core.domain.webhooks.endpoint_options import OF_AUTHENTICATION, OF_HTTP
 from core.domain.workflow import templates
-from core.domain.workflow.templates import Escape, Template
+from core.domain.workflow.escapes import Escape
+from core.domain.workflow.templates import Template
 
 NAMES = ("upsert", "get", "list", "delete", "list_deleted")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

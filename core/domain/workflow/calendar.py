@@ -8,19 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.domain.nearest import did_you_mean
 from core.domain.workflow import public_holidays
 from core.domain.workflow import time_notation as notation
 from core.domain.workflow.durations import LONGEST
+from core.domain.workflow.findings import Findings
 from core.domain.workflow.windows import DAY, EVERY_DAY, WEEKDAYS, WORKING_DAYS, Window, days_from
 from core.domain.workflow.zones import DEFAULT, MIDNIGHT, instant_of, next_local
 from core.domain.workflow.zones import Zone as Zone  # what has calendars has zones
 from core.domain.workflow.zones import zone_of as zone_of
-
-if TYPE_CHECKING:
-    from core.domain.steps.shapes import Scope
 
 HINT = "Write {days: [monday, friday], hours: 09:00-17:00, holidays: DE-BY}."
 KEYS = ("days", "hours", "holidays", "closed", "open", "timezone")
@@ -198,62 +196,62 @@ def calendar_schema() -> dict[str, Any]:
     }
 
 
-def read_calendar(raw: Any, scope: Scope, path: str) -> Calendar | None:
-    """Return the calendar that a document describes; None when something is wrong, which the scope then holds."""
+def read_calendar(raw: Any, findings: Findings, path: str) -> Calendar | None:
+    """Return the calendar that a document describes; None when something is wrong, which the findings then hold."""
     if not isinstance(raw, Mapping):
-        notation.wrong_type(raw, "a calendar", HINT, scope, path)
+        notation.wrong_type(raw, "a calendar", HINT, findings, path)
         return None
-    before = len(scope.problems)
-    notation.unknown_keys(raw, KEYS, "a calendar", scope, path)
+    before = len(findings.problems)
+    notation.unknown_keys(raw, KEYS, "a calendar", findings, path)
     given = {key: raw[key] for key in KEYS if raw.get(key) is not None}
-    hours, usual = _read_hours(given, scope, path)
+    hours, usual = _read_hours(given, findings, path)
     holidays: tuple[str, ...] = ()
     if "holidays" in given:
         hint = public_holidays.EXAMPLE
         holidays = notation.read_list(
-            given["holidays"], MOST_PLACES, _read_place, "places", hint, scope, f"{path}.holidays"
+            given["holidays"], MOST_PLACES, _read_place, "places", hint, findings, f"{path}.holidays"
         )
-    closed, opened = (notation.read_dates(given.get(key, []), MOST_DATES, scope, f"{path}.{key}") for key in _DATES)
+    closed, opened = (notation.read_dates(given.get(key, []), MOST_DATES, findings, f"{path}.{key}") for key in _DATES)
     for day in sorted(closed & opened):
-        scope.add(f"{path}.open", "CONFLICT", f"{day} is both closed and open", "Keep it in one of the lists.")
-    zone = notation.read_zone(given["timezone"], scope, f"{path}.timezone") if "timezone" in given else ""
+        findings.add(f"{path}.open", "CONFLICT", f"{day} is both closed and open", "Keep it in one of the lists.")
+    zone = notation.read_zone(given["timezone"], findings, f"{path}.timezone") if "timezone" in given else ""
     calendar = Calendar(hours, holidays, closed, opened, usual, zone)
-    if len(scope.problems) == before and not _ever_opens(calendar):
-        scope.add(path, "NEVER_OPEN", "this calendar is never open", HINT)
-    return calendar if len(scope.problems) == before else None
+    if len(findings.problems) == before and not _ever_opens(calendar):
+        findings.add(path, "NEVER_OPEN", "this calendar is never open", HINT)
+    return calendar if len(findings.problems) == before else None
 
 
 _DATES = ("closed", "open")
 
 
 def _read_hours(
-    given: Mapping[str, Any], scope: Scope, path: str
+    given: Mapping[str, Any], findings: Findings, path: str
 ) -> tuple[tuple[tuple[Window, ...], ...], tuple[Window, ...]]:
     """Return the openings by weekday, and those of a day that is open by exception."""
     hours, place = given.get("hours"), f"{path}.hours"
     if not isinstance(hours, Mapping):
-        days = notation.read_weekdays(given["days"], scope, f"{path}.days") if "days" in given else WORKING_DAYS
-        usual = notation.read_openings(hours, scope, place) if hours is not None else _WHOLE_DAY
+        days = notation.read_weekdays(given["days"], findings, f"{path}.days") if "days" in given else WORKING_DAYS
+        usual = notation.read_openings(hours, findings, place) if hours is not None else _WHOLE_DAY
         return tuple(usual if day in days else () for day in sorted(EVERY_DAY)), usual
     if "days" in given:
-        scope.add(f"{path}.days", "CONFLICT", "hours name the days already", "Remove days.")
+        findings.add(f"{path}.days", "CONFLICT", "hours name the days already", "Remove days.")
     for name in hours:
         if name not in WEEKDAYS:
             hint = did_you_mean(str(name), WEEKDAYS) or f"Use {', '.join(WEEKDAYS)}."
-            scope.add(f"{place}.{name}", "UNKNOWN_WEEKDAY", f"there is no weekday {str(name)[:40]}", hint)
+            findings.add(f"{place}.{name}", "UNKNOWN_WEEKDAY", f"there is no weekday {str(name)[:40]}", hint)
     by_day = tuple(
-        notation.read_openings(hours[name], scope, f"{place}.{name}") if hours.get(name) is not None else ()
+        notation.read_openings(hours[name], findings, f"{place}.{name}") if hours.get(name) is not None else ()
         for name in WEEKDAYS
     )
     return by_day, next(filter(None, by_day), ())
 
 
-def _read_place(raw: Any, scope: Scope, path: str) -> str:
+def _read_place(raw: Any, findings: Findings, path: str) -> str:
     if not isinstance(raw, str):
-        notation.wrong_type(raw, "the code of a country", public_holidays.EXAMPLE, scope, path)
+        notation.wrong_type(raw, "the code of a country", public_holidays.EXAMPLE, findings, path)
         return ""
     if found := public_holidays.complaint(raw):
-        scope.add(path, "UNKNOWN_PLACE", *found)
+        findings.add(path, "UNKNOWN_PLACE", *found)
     return raw
 
 

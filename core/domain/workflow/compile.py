@@ -164,7 +164,7 @@ def _steps(raw: Any, scope: Scope) -> list[Node]:
             nodes.append(node)
     found = graph.problems(places, ids)
     complete = len(nodes) == len(raw)  # a step that could not be read hides where its exits lead
-    scope.problems += [one for one in found if complete or one.reason == "UNKNOWN_TARGET"]
+    scope.problems.extend([one for one in found if complete or one.reason == "UNKNOWN_TARGET"])
     return nodes
 
 

@@ -6,16 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from core.domain.enrollment import Sent
 from core.domain.nearest import did_you_mean
 from core.domain.workflow import durations
 from core.domain.workflow import time_notation as notation
+from core.domain.workflow.findings import Findings
 from core.domain.workflow.zones import MIDNIGHT, Zone, instant_of
-
-if TYPE_CHECKING:
-    from core.domain.steps.shapes import Scope
 
 CalendarUnit = Literal["day", "week"]
 Otherwise = Literal["hold", "skip"]
@@ -112,44 +110,44 @@ def frequency_caps_schema() -> dict[str, Any]:
     return {"anyOf": [cap, {"type": "array", "minItems": 1, "maxItems": MOST, "items": cap}]}
 
 
-def read_frequency_caps(raw: Any, scope: Scope, path: str) -> tuple[FrequencyCap, ...]:
+def read_frequency_caps(raw: Any, findings: Findings, path: str) -> tuple[FrequencyCap, ...]:
     """Return the caps that a document describes, or report what is wrong."""
-    return notation.read_list(raw, MOST, _read_cap, "caps", HINT, scope, path)
+    return notation.read_list(raw, MOST, _read_cap, "caps", HINT, findings, path)
 
 
-def _read_cap(raw: Any, scope: Scope, path: str) -> FrequencyCap:
+def _read_cap(raw: Any, findings: Findings, path: str) -> FrequencyCap:
     if not isinstance(raw, Mapping):
-        notation.wrong_type(raw, "a cap", HINT, scope, path)
+        notation.wrong_type(raw, "a cap", HINT, findings, path)
         return FrequencyCap(1, "day")
-    notation.unknown_keys(raw, _KEYS, "a cap", scope, path)
+    notation.unknown_keys(raw, _KEYS, "a cap", findings, path)
     for key, hint in (("at_most", HINT), ("per", PER_HINT)):
         if raw.get(key) is None:
-            scope.add(f"{path}.{key}", "MISSING_KEY", f"a cap needs {key}", hint)
+            findings.add(f"{path}.{key}", "MISSING_KEY", f"a cap needs {key}", hint)
     at_most = raw.get("at_most")
     if at_most is not None and (type(at_most) is not int or not 1 <= at_most <= MOST_MESSAGES):
         message = f"this must be a whole number from 1 to {MOST_MESSAGES:,}"
-        scope.add(f"{path}.at_most", "OUT_OF_RANGE", message, HINT)
-    per = _read_per(raw["per"], scope, f"{path}.per") if raw.get("per") is not None else "day"
+        findings.add(f"{path}.at_most", "OUT_OF_RANGE", message, HINT)
+    per = _read_per(raw["per"], findings, f"{path}.per") if raw.get("per") is not None else "day"
     channel = "" if raw.get("channel") is None else raw["channel"]
     if raw.get("channel") is not None and not (isinstance(channel, str) and re.fullmatch(_CHANNEL, channel)):
-        scope.add(f"{path}.channel", "BAD_NAME", f"{str(channel)[:40]} cannot name a channel", "Write email, or dm.")
+        findings.add(f"{path}.channel", "BAD_NAME", f"{str(channel)[:40]} cannot name a channel", "Write email, or dm.")
     otherwise = "hold" if raw.get("otherwise") is None else raw["otherwise"]
     if otherwise not in get_args(Otherwise):
         hint = did_you_mean(str(otherwise), get_args(Otherwise)) or "Use hold or skip."
-        scope.add(f"{path}.otherwise", "UNKNOWN_VALUE", f"{str(otherwise)[:40]} is not one of its values", hint)
+        findings.add(f"{path}.otherwise", "UNKNOWN_VALUE", f"{str(otherwise)[:40]} is not one of its values", hint)
     return FrequencyCap(at_most if type(at_most) is int else 1, per, str(channel), cast(Otherwise, otherwise))
 
 
-def _read_per(raw: Any, scope: Scope, path: str) -> timedelta | CalendarUnit:
+def _read_per(raw: Any, findings: Findings, path: str) -> timedelta | CalendarUnit:
     if raw == "day" or raw == "week":
         return cast(CalendarUnit, raw)
     try:
         length = durations.parse(raw if isinstance(raw, str) else str(raw))
     except ValueError:
         hint = did_you_mean(str(raw), get_args(CalendarUnit), PER_HINT)
-        scope.add(path, "NOT_A_DURATION", f"{str(raw)[:40]!r} is not a period", hint)
+        findings.add(path, "NOT_A_DURATION", f"{str(raw)[:40]!r} is not a period", hint)
         return "day"
     if length > LONGEST_PERIOD:
         message = f"{str(raw)[:40]} is longer than {LONGEST_PERIOD.days} days, which is the most that is counted"
-        scope.add(path, "OUT_OF_RANGE", message, PER_HINT)
+        findings.add(path, "OUT_OF_RANGE", message, PER_HINT)
     return length

@@ -114,7 +114,7 @@ def key_of(document: Mapping[str, Any], scope: Scope) -> Expression | None:
         scope.add("key", "WRONG_TYPE", "this must be a CEL expression", "Write key: event.fields.order_id.")
         return None
     expression, problems = scope.environment.check(raw, path="key")
-    scope.problems += problems
+    scope.problems.extend(problems)
     return expression
 
 
@@ -246,20 +246,20 @@ def calendars_of(document: Mapping[str, Any], scope: Scope) -> dict[str, calenda
         return {}
     if any(not str(name).strip() for name in raw):
         scope.add("calendars", "BAD_NAME", "a calendar needs a name", "Name it, such as office.")
-    found = {str(name): calendar.read_calendar(item, scope, f"calendars.{name}") for name, item in raw.items()}
+    found = {str(name): calendar.read_calendar(item, scope.findings, f"calendars.{name}") for name, item in raw.items()}
     return {name: item for name, item in found.items() if item is not None}
 
 
 def quiet_hours_of(document: Mapping[str, Any], scope: Scope) -> quiet_hours.QuietHours | None:
     """Return when messages wait."""
     raw = document.get("quiet_hours")
-    return None if raw is None else quiet_hours.read_quiet_hours(raw, scope, "quiet_hours")
+    return None if raw is None else quiet_hours.read_quiet_hours(raw, scope.findings, "quiet_hours")
 
 
 def frequency_caps_of(document: Mapping[str, Any], scope: Scope) -> tuple[frequency.FrequencyCap, ...]:
     """Return how many messages a contact gets at most."""
     raw = document.get("frequency_caps")
-    return () if raw is None else frequency.read_frequency_caps(raw, scope, "frequency_caps")
+    return () if raw is None else frequency.read_frequency_caps(raw, scope.findings, "frequency_caps")
 
 
 def _unknown_keys(item: Mapping[str, Any], keys: tuple[str, ...], path: str, scope: Scope, what: str) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core.domain.workflow import time_notation as notation
+from core.domain.workflow.findings import Findings
 from core.domain.workflow.windows import DAY, EVERY_DAY, Window
 from core.domain.workflow.zones import DEFAULT, MIDNIGHT, Zone
-
-if TYPE_CHECKING:
-    from core.domain.steps.shapes import Scope
 
 HINT = "Write 21:00-08:00, {from: 21:00, to: 08:00, days: [friday]}, or a list of these."
 MOST = 14
@@ -76,39 +74,39 @@ def quiet_hours_schema() -> dict[str, Any]:
     return {"anyOf": [short, window, {"type": "array", "minItems": 1, "maxItems": MOST, "items": one}]}
 
 
-def read_quiet_hours(raw: Any, scope: Scope, path: str) -> QuietHours | None:
-    """Return the quiet hours that a document describes; None when something is wrong, which the scope then holds."""
-    before = len(scope.problems)
-    found = notation.read_list(raw, MOST, _read_one, "quiet hours", HINT, scope, path)
-    if len(scope.problems) > before:
+def read_quiet_hours(raw: Any, findings: Findings, path: str) -> QuietHours | None:
+    """Return the quiet hours that a document describes; None when something is wrong, which the findings then hold."""
+    before = len(findings.problems)
+    found = notation.read_list(raw, MOST, _read_one, "quiet hours", HINT, findings, path)
+    if len(findings.problems) > before:
         return None
     quiet = QuietHours(found[0].start, found[0].end, found[0].days, found[1:])
     until = quiet_until(quiet, _A_MONDAY, DEFAULT)
     if until is not None and until - _A_MONDAY >= timedelta(days=7):
-        scope.add(path, "ALWAYS_QUIET", "these quiet hours never end", "Leave some hours of the week free.")
+        findings.add(path, "ALWAYS_QUIET", "these quiet hours never end", "Leave some hours of the week free.")
         return None
     return quiet
 
 
-def _read_one(raw: Any, scope: Scope, path: str) -> QuietHours:
+def _read_one(raw: Any, findings: Findings, path: str) -> QuietHours:
     if isinstance(raw, str):
-        window = notation.read_opening(raw, scope, path)
+        window = notation.read_opening(raw, findings, path)
         return QuietHours(window.start, window.end)
     if not isinstance(raw, Mapping):
-        notation.wrong_type(raw, "quiet hours", HINT, scope, path)
+        notation.wrong_type(raw, "quiet hours", HINT, findings, path)
         return QuietHours(MIDNIGHT, MIDNIGHT)
-    notation.unknown_keys(raw, _KEYS, "quiet hours", scope, path)
-    before = len(scope.problems)
+    notation.unknown_keys(raw, _KEYS, "quiet hours", findings, path)
+    before = len(findings.problems)
     ends: list[time] = []
     for key in ("from", "to"):
         if raw.get(key) is None:
-            scope.add(f"{path}.{key}", "MISSING_KEY", f"quiet hours need {key}", HINT)
+            findings.add(f"{path}.{key}", "MISSING_KEY", f"quiet hours need {key}", HINT)
         elif key == "to" and raw[key] == "24:00":
             ends.append(MIDNIGHT)
         else:
-            ends.append(notation.read_time(raw[key], scope, f"{path}.{key}"))
-    days = notation.read_weekdays(raw["days"], scope, f"{path}.days") if raw.get("days") is not None else EVERY_DAY
-    if len(scope.problems) > before:
+            ends.append(notation.read_time(raw[key], findings, f"{path}.{key}"))
+    days = notation.read_weekdays(raw["days"], findings, f"{path}.days") if raw.get("days") is not None else EVERY_DAY
+    if len(findings.problems) > before:
         return QuietHours(MIDNIGHT, MIDNIGHT)
-    window = notation.checked_window(ends[0], ends[1], raw["to"] == "24:00", scope, path)
+    window = notation.checked_window(ends[0], ends[1], raw["to"] == "24:00", findings, path)
     return QuietHours(window.start, window.end, days)

@@ -19,7 +19,7 @@ from liquid.builtin.tags.cycle_tag import CycleNode
 from liquid.expression import Expression
 from liquid.stringify import to_liquid_string
 
-from core.domain.workflow.templates import VALUE_BEGINS, VALUE_ENDS
+from core.domain.workflow.escapes import VALUE_BEGINS, VALUE_ENDS
 
 _NO_CONTEXT = cast(RenderContext, None)  # only nodes that load other templates would look at it
 

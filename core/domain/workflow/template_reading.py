@@ -16,6 +16,7 @@ from liquid.exceptions import LiquidError, LiquidInterrupt, LoopIterationLimitEr
 from core.domain.errors import Violation
 from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
+from core.domain.workflow.escapes import Escape
 from core.domain.workflow.expression_text import Mention
 from core.domain.workflow.template_engine import (
     FILTERS,
@@ -31,7 +32,6 @@ from core.domain.workflow.template_engine import (
     render,
 )
 from core.domain.workflow.template_escapes import escape_outputs
-from core.domain.workflow.templates import Escape, Template
 
 _FAILURES = (LiquidError, LiquidInterrupt, ArithmeticError, TypeError, ValueError, RecursionError, OSError)
 _ENGINES = {"none": engine(autoescape=False), "html": engine(autoescape=True)}
@@ -60,10 +60,22 @@ class Compiled:
             return None, str(getattr(error, "message", error)).split("\n")[0][:200]
 
 
+@frozen
+class Read:
+    """What a text with Liquid in it turned out to be."""
+
+    compiled: Compiled
+    mentions: tuple[Mention, ...]
+    reads: tuple[str, ...]
+    """The variables it needs, in order of their names."""
+    parts: tuple[tuple[str, bool], ...] | None
+    """Texts and labels of mentions in turn, where it does no more than to put the ones between the others."""
+
+
 def read(
     text: str, variables: Mapping[str, str], path: str, escape: Escape
-) -> tuple[Template | None, tuple[Violation, ...]]:
-    """Return the template, or everything that is wrong with it; see `templates.check`."""
+) -> tuple[Read | None, tuple[Violation, ...]]:
+    """Return what a text is, or everything that is wrong with it; see `templates.check`."""
     try:
         compiled = _ENGINES["html" if escape == "html" else "none"].from_string(text)
         analysis = compiled.analyze()
@@ -95,14 +107,8 @@ def read(
     reads = {mention.variable for mention in mentions.values()}
     if "date" in analysis.filters:
         reads.add("now")  # which the filter takes the text `now` for
-    return Template(
-        text,
-        tuple(mentions.values()),
-        escape,
-        Compiled(compiled, escape == "html"),
-        tuple((variable, tuple(variable.split("."))) for variable in sorted(reads)),
-        parts,
-    ), ()
+    compiled_text = Compiled(compiled, escape == "html")
+    return Read(compiled_text, tuple(mentions.values()), tuple(sorted(reads)), parts), ()
 
 
 def _mention(segments: list[str], variables: Mapping[str, str]) -> Mention | tuple[str, str]:

@@ -9,10 +9,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from core.domain.errors import Violation
 from core.domain.frozen import frozen
+from core.domain.workflow.escapes import Escape
 from core.domain.workflow.expression_text import Mention, roots
 from core.domain.workflow.storable import storable_text
 
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
     from core.domain.workflow.template_reading import Compiled
 
 LONGEST_TEXT = 16_384
-
-VALUE_BEGINS, VALUE_ENDS = "\x01", "\x02"
-"""Around each value in a JSON text, until it is known to stand where it may; escaped values never hold them."""
-
-Escape = Literal["none", "html", "json", "url"]
-"""How values are written: as they are, or so that they cannot be anything but text in HTML, in JSON or in a URL."""
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]")
 
@@ -118,7 +113,11 @@ def check(
         return Template(text, (), escape), ()
     from core.domain.workflow import template_reading  # slow to load: see core.loading
 
-    return template_reading.read(text, variables, path, escape)
+    found, problems = template_reading.read(text, variables, path, escape)
+    if found is None:
+        return None, problems
+    reads = tuple((variable, tuple(variable.split("."))) for variable in found.reads)
+    return Template(text, found.mentions, escape, found.compiled, reads, found.parts), ()
 
 
 def _plant(tree: dict[str, Any], names: tuple[str, ...], value: Any) -> None:

@@ -8,15 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from datetime import date, time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import zone_names
+from core.domain.workflow.findings import Findings
 from core.domain.workflow.windows import WEEKDAYS, Window
 from core.domain.workflow.zones import MIDNIGHT
-
-if TYPE_CHECKING:
-    from core.domain.steps.shapes import Scope
 
 _T = TypeVar("_T")
 
@@ -34,29 +32,29 @@ _BY_NAME = {name: number for number, day in enumerate(WEEKDAYS) for name in (day
 _MOST_OPENINGS = 10
 
 
-def wrong_type(raw: Any, wanted: str, hint: str, scope: Scope, path: str) -> None:
+def wrong_type(raw: Any, wanted: str, hint: str, findings: Findings, path: str) -> None:
     """Report a value of the wrong type."""
     kinds = {bool: "true or false", dict: "a map", list: "a list", str: "text", type(None): "null"}
-    scope.add(path, "WRONG_TYPE", f"this must be {wanted}, not {kinds.get(type(raw), 'a number')}", hint)
+    findings.add(path, "WRONG_TYPE", f"this must be {wanted}, not {kinds.get(type(raw), 'a number')}", hint)
 
 
-def unknown_keys(raw: Mapping[str, Any], keys: Collection[str], what: str, scope: Scope, path: str) -> None:
+def unknown_keys(raw: Mapping[str, Any], keys: Collection[str], what: str, findings: Findings, path: str) -> None:
     """Report keys that a map does not have."""
     for key in raw:
         if key not in keys:
             hint = did_you_mean(str(key), keys) or f"It has {', '.join(keys)}."
-            scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"{what} has no {key}", hint)
+            findings.add(f"{path}.{key}", "UNKNOWN_KEY", f"{what} has no {key}", hint)
 
 
 def read_list(
-    raw: Any, most: int, read: Callable[[Any, Scope, str], _T], wanted: str, hint: str, scope: Scope, path: str
+    raw: Any, most: int, read: Callable[[Any, Findings, str], _T], wanted: str, hint: str, findings: Findings, path: str
 ) -> tuple[_T, ...]:
     """Return what one value or a list of them holds."""
     if not isinstance(raw, list):
-        return (read(raw, scope, path),)
+        return (read(raw, findings, path),)
     if not 1 <= len(raw) <= most:
-        scope.add(path, "WRONG_COUNT", f"there are {len(raw)} {wanted}; 1 to {most:,} are allowed", hint)
-    return tuple(read(item, scope, f"{path}[{index}]") for index, item in enumerate(raw[:most]))
+        findings.add(path, "WRONG_COUNT", f"there are {len(raw)} {wanted}; 1 to {most:,} are allowed", hint)
+    return tuple(read(item, findings, f"{path}[{index}]") for index, item in enumerate(raw[:most]))
 
 
 def time_schema() -> dict[str, Any]:
@@ -64,12 +62,12 @@ def time_schema() -> dict[str, Any]:
     return {"type": "string", "pattern": TIME_PATTERN, "examples": ["09:00"]}
 
 
-def read_time(raw: Any, scope: Scope, path: str) -> time:
+def read_time(raw: Any, findings: Findings, path: str) -> time:
     """Return a local time."""
     if not isinstance(raw, str):
-        wrong_type(raw, "a time of day", f'{TIME_HINT} In JSON, quote it: "09:00".', scope, path)
+        wrong_type(raw, "a time of day", f'{TIME_HINT} In JSON, quote it: "09:00".', findings, path)
     elif not re.fullmatch(TIME_PATTERN[1:-1], raw):
-        scope.add(path, "NOT_A_TIME", f"{raw[:40]!r} is not a time of day", TIME_HINT)
+        findings.add(path, "NOT_A_TIME", f"{raw[:40]!r} is not a time of day", TIME_HINT)
     else:
         return _clock(raw)
     return MIDNIGHT
@@ -86,17 +84,17 @@ def weekdays_schema() -> dict[str, Any]:
     return {"anyOf": [day, {"type": "array", "minItems": 1, "maxItems": 7, "items": day}]}
 
 
-def read_weekdays(raw: Any, scope: Scope, path: str) -> frozenset[int]:
+def read_weekdays(raw: Any, findings: Findings, path: str) -> frozenset[int]:
     """Return weekdays by their numbers, 0 for Monday."""
-    return frozenset(read_list(raw, 7, _weekday, "weekdays", WEEKDAYS_HINT, scope, path))
+    return frozenset(read_list(raw, 7, _weekday, "weekdays", WEEKDAYS_HINT, findings, path))
 
 
-def _weekday(raw: Any, scope: Scope, path: str) -> int:
+def _weekday(raw: Any, findings: Findings, path: str) -> int:
     if not isinstance(raw, str):
-        wrong_type(raw, "a weekday", WEEKDAYS_HINT, scope, path)
+        wrong_type(raw, "a weekday", WEEKDAYS_HINT, findings, path)
     elif raw not in _BY_NAME:
         hint = did_you_mean(raw, _BY_NAME) or WEEKDAYS_HINT
-        scope.add(path, "UNKNOWN_WEEKDAY", f"there is no weekday {raw[:40]}", hint)
+        findings.add(path, "UNKNOWN_WEEKDAY", f"there is no weekday {raw[:40]}", hint)
     else:
         return _BY_NAME[raw]
     return 0
@@ -108,28 +106,28 @@ def openings_schema() -> dict[str, Any]:
     return {"anyOf": [opening, {"type": "array", "minItems": 1, "maxItems": _MOST_OPENINGS, "items": opening}]}
 
 
-def read_openings(raw: Any, scope: Scope, path: str) -> tuple[Window, ...]:
+def read_openings(raw: Any, findings: Findings, path: str) -> tuple[Window, ...]:
     """Return the openings of a day, in order."""
-    openings = read_list(raw, _MOST_OPENINGS, read_opening, "openings", OPENING_HINT, scope, path)
+    openings = read_list(raw, _MOST_OPENINGS, read_opening, "openings", OPENING_HINT, findings, path)
     return tuple(sorted(openings, key=lambda opening: opening.start))
 
 
-def read_opening(raw: Any, scope: Scope, path: str) -> Window:
+def read_opening(raw: Any, findings: Findings, path: str) -> Window:
     """Return one opening."""
     if not isinstance(raw, str):
-        wrong_type(raw, "an opening", OPENING_HINT, scope, path)
+        wrong_type(raw, "an opening", OPENING_HINT, findings, path)
     elif not re.fullmatch(OPENING_PATTERN[1:-1], raw):
-        scope.add(path, "NOT_AN_OPENING", f"{raw[:40]!r} is not an opening", OPENING_HINT)
+        findings.add(path, "NOT_AN_OPENING", f"{raw[:40]!r} is not an opening", OPENING_HINT)
     else:
         start, _, end = raw.partition("-")
-        return checked_window(_clock(start), _clock(end), end.strip() == "24:00", scope, path)
+        return checked_window(_clock(start), _clock(end), end.strip() == "24:00", findings, path)
     return Window(MIDNIGHT, MIDNIGHT)
 
 
-def checked_window(start: time, end: time, to_midnight: bool, scope: Scope, path: str) -> Window:
+def checked_window(start: time, end: time, to_midnight: bool, findings: Findings, path: str) -> Window:
     """Return a window, and report one that ends as it begins; only 00:00 to 24:00 is the whole day."""
     if start == end and not to_midnight:
-        scope.add(path, "EMPTY", f"this begins and ends at {start:%H:%M}", OPENING_HINT)
+        findings.add(path, "EMPTY", f"this begins and ends at {start:%H:%M}", OPENING_HINT)
     return Window(start, end)
 
 
@@ -139,34 +137,34 @@ def dates_schema(most: int) -> dict[str, Any]:
     return {"type": "array", "maxItems": most, "items": item}
 
 
-def read_dates(raw: Any, most: int, scope: Scope, path: str) -> frozenset[date]:
+def read_dates(raw: Any, most: int, findings: Findings, path: str) -> frozenset[date]:
     """Return a list of dates."""
     if not isinstance(raw, list):
-        wrong_type(raw, "a list of dates", DATE_HINT, scope, path)
+        wrong_type(raw, "a list of dates", DATE_HINT, findings, path)
         return frozenset()
     if len(raw) > most:
-        scope.add(path, "TOO_MANY", f"there are {len(raw):,} dates; at most {most:,} are allowed")
-    found = (read_date(item, scope, f"{path}[{index}]") for index, item in enumerate(raw[:most]))
+        findings.add(path, "TOO_MANY", f"there are {len(raw):,} dates; at most {most:,} are allowed")
+    found = (read_date(item, findings, f"{path}[{index}]") for index, item in enumerate(raw[:most]))
     return frozenset(day for day in found if day is not None)
 
 
-def read_date(raw: Any, scope: Scope, path: str) -> date | None:
+def read_date(raw: Any, findings: Findings, path: str) -> date | None:
     """Return a date."""
     try:
         if isinstance(raw, str) and re.fullmatch(DATE_PATTERN[1:-1], raw):
             return date.fromisoformat(raw)
     except ValueError:
         pass
-    scope.add(path, "NOT_A_DATE", f"{str(raw)[:40]!r} is not a date", DATE_HINT)
+    findings.add(path, "NOT_A_DATE", f"{str(raw)[:40]!r} is not a date", DATE_HINT)
     return None
 
 
-def read_zone(raw: Any, scope: Scope, path: str) -> str:
+def read_zone(raw: Any, findings: Findings, path: str) -> str:
     """Return the name of a time zone."""
     if not isinstance(raw, str):
-        wrong_type(raw, "the name of a time zone", ZONE_HINT, scope, path)
+        wrong_type(raw, "the name of a time zone", ZONE_HINT, findings, path)
         return ""
     if raw not in zone_names():
         hint = did_you_mean(raw, zone_names()) or ZONE_HINT
-        scope.add(path, "UNKNOWN_TIMEZONE", f"there is no time zone {raw[:60]}", hint)
+        findings.add(path, "UNKNOWN_TIMEZONE", f"there is no time zone {raw[:60]}", hint)
     return raw

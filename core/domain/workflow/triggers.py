@@ -128,7 +128,7 @@ def read_triggers(raw: Any, scope: Scope) -> tuple[Trigger, ...]:
 
 def _read(raw: Any, scope: Scope, path: str) -> Trigger | None:
     if not isinstance(raw, Mapping):
-        notation.wrong_type(raw, "a map", _HINT, scope, path)
+        notation.wrong_type(raw, "a map", _HINT, scope.findings, path)
         return None
     kind = next((sort for sort in _SORTS if sort in raw), None)
     keys = _KEYS[kind] if kind else _SORTS
@@ -198,10 +198,10 @@ def _fields(raw: Any, record: str, scope: Scope, path: str) -> tuple[str, ...]:
     for index, name in enumerate(raw):
         at = f"{path}[{index}]"
         if not isinstance(name, str):
-            notation.wrong_type(name, "the path of a field", _HINTS["fields"], scope, at)
+            notation.wrong_type(name, "the path of a field", _HINTS["fields"], scope.findings, at)
         elif record and name != "custom" and not (record == "contact" and name == "lists"):
             problem = check_path(record, name, at)
-            scope.problems += [problem] if problem is not None else []
+            scope.problems.extend([problem] if problem is not None else [])
     return tuple(str(name) for name in raw)
 
 
@@ -224,10 +224,10 @@ def _pool(raw: Mapping[str, Any], scope: Scope, path: str) -> PoolTrigger:
         message = f"per_day must be a whole number from 1 to {MOST_PER_DAY:,}"
         scope.add(f"{at}.per_day", "OUT_OF_RANGE", message, _HINTS["pool"])
         per_day = 1
-    when = notation.read_time(given.get("at", "09:00"), scope, f"{at}.at")
+    when = notation.read_time(given.get("at", "09:00"), scope.findings, f"{at}.at")
     days = EVERY_DAY
     if given.get("days") is not None:
-        days = notation.read_weekdays(given["days"], scope, f"{at}.days")
+        days = notation.read_weekdays(given["days"], scope.findings, f"{at}.days")
     return PoolTrigger(per_day, when, _audience(raw, scope, path), _zone(given, scope, at), days)
 
 
@@ -240,7 +240,7 @@ def _audience(raw: Mapping[str, Any], scope: Scope, path: str) -> Audience:
     name = _list_name(given, scope, path)
     text = given.get("filter", "")
     if not isinstance(text, str):
-        notation.wrong_type(text, "a filter", _HINTS["audience"], scope, f"{path}.filter")
+        notation.wrong_type(text, "a filter", _HINTS["audience"], scope.findings, f"{path}.filter")
         return Audience(list=name)
     try:
         return Audience(text, filters.parse(text, AUDIENCE_FIELDS), name)
@@ -261,15 +261,15 @@ def _list_name(given: Mapping[str, Any], scope: Scope, path: str) -> str:
 
 def _zone(given: Mapping[str, Any], scope: Scope, path: str) -> str:
     zone = given.get("timezone")
-    return "" if zone is None else notation.read_zone(zone, scope, f"{path}.timezone")
+    return "" if zone is None else notation.read_zone(zone, scope.findings, f"{path}.timezone")
 
 
 def _map(raw: Any, keys: tuple[str, ...], what: str, scope: Scope, path: str) -> Mapping[str, Any]:
     if not isinstance(raw, Mapping):
-        notation.wrong_type(raw, "a map", _HINTS[what], scope, path)
+        notation.wrong_type(raw, "a map", _HINTS[what], scope.findings, path)
         return {}
     article = "an" if what[0] in "aeiou" else "a"
-    notation.unknown_keys(raw, keys, f"{article} {what}", scope, path)
+    notation.unknown_keys(raw, keys, f"{article} {what}", scope.findings, path)
     return raw
 
 
@@ -277,7 +277,7 @@ def _text(raw: Any, what: str, scope: Scope, path: str) -> str:
     if raw is None:
         scope.add(path, "MISSING_KEY", f"this needs {what}", _HINTS[what])
     elif not isinstance(raw, str):
-        notation.wrong_type(raw, "text", _HINTS[what], scope, path)
+        notation.wrong_type(raw, "text", _HINTS[what], scope.findings, path)
     elif not raw.strip():
         scope.add(path, "EMPTY", "this must not be empty", _HINTS[what])
     elif len(raw) > LONGEST_NAME:
@@ -308,10 +308,11 @@ def _expression(
     raw: Any, environment: Environment, scope: Scope, path: str, wants: Literal["boolean"] | None
 ) -> Expression | None:
     if not isinstance(raw, str):
-        notation.wrong_type(raw, "a CEL expression in quotes", 'Write CEL, such as lead.tier == "A".', scope, path)
+        hint = 'Write CEL, such as lead.tier == "A".'
+        notation.wrong_type(raw, "a CEL expression in quotes", hint, scope.findings, path)
         return None
     expression, problems = environment.check(raw, wants=wants, path=path)
-    scope.problems += problems
+    scope.problems.extend(problems)
     return expression
 
 

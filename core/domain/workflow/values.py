@@ -9,8 +9,9 @@ from typing import Any
 from core.domain.errors import Violation
 from core.domain.frozen import frozen
 from core.domain.workflow import templates
+from core.domain.workflow.escapes import Escape
 from core.domain.workflow.expressions import Environment, Expression
-from core.domain.workflow.templates import Escape, Template
+from core.domain.workflow.templates import Template
 
 DEEPEST = 8
 CEL_SCHEMA: Mapping[str, Any] = {

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from core.domain.steps.shapes import Scope
 from core.domain.workflow.calendar import Calendar, calendar_schema, read_calendar
-from core.domain.workflow.expressions import Environment
+from core.domain.workflow.findings import Findings
 from core.domain.workflow.frequency import FrequencyCap, frequency_caps_schema, read_frequency_caps
 from core.domain.workflow.quiet_hours import QuietHours, quiet_hours_schema, read_quiet_hours
 from core.domain.workflow.source import parse
@@ -26,11 +25,11 @@ SCHEMAS = {
 READERS = {"calendar": read_calendar, "quiet_hours": read_quiet_hours, "frequency_caps": read_frequency_caps}
 
 
-def read(kind: str, text: str) -> tuple[Any, list[tuple[str, str]], Scope]:
+def read(kind: str, text: str) -> tuple[Any, list[tuple[str, str]], Findings]:
     """Return what a document says, and what is wrong with it."""
-    scope = Scope(Environment({}))
-    found = READERS[kind](parse(f"it: {text}")["it"], scope, "it")
-    return found, [(problem.field, problem.reason) for problem in scope.problems], scope
+    findings = Findings()
+    found = READERS[kind](parse(f"it: {text}")["it"], findings, "it")
+    return found, [(problem.field, problem.reason) for problem in findings.problems], findings
 
 
 @pytest.mark.parametrize(
@@ -138,10 +137,10 @@ def test_what_authors_write_is_read_and_allowed_by_the_schema(kind: str, text: s
 def test_everything_that_is_wrong_is_told_at_once_with_a_way_out(
     kind: str, text: str, expected: list[tuple[str, str]]
 ) -> None:
-    found, problems, scope = read(kind, text)
+    found, problems, findings = read(kind, text)
     assert problems == expected
     assert not found or kind == "frequency_caps"
-    assert all(problem.message and problem.hint for problem in scope.problems)
+    assert all(problem.message and problem.hint for problem in findings.problems)
 
 
 @pytest.mark.parametrize(

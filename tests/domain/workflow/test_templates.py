@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.domain.workflow import templates
+from core.domain.workflow.escapes import Escape
 from core.domain.workflow.templates import Rendered, Template
 
 VARIABLES = {
@@ -164,7 +165,7 @@ _PLAIN = (
 @pytest.mark.parametrize("text", _PLAIN)
 @given(email=_JSON | st.just(VALUES["now"]), name=_JSON, fields=_JSON)
 def test_a_text_of_values_alone_is_what_the_engine_makes_of_it(
-    text: str, escape: templates.Escape, email: Any, name: Any, fields: Any
+    text: str, escape: Escape, email: Any, name: Any, fields: Any
 ) -> None:
     template, problems = templates.check(text, VARIABLES, "text", escape=escape)
     assert template is not None, problems

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.domain.workflow import templates
-from core.domain.workflow.templates import Escape, Template
+from core.domain.workflow.escapes import Escape
+from core.domain.workflow.templates import Template
 
 VARIABLES = {"contact.first_name": "string", "event.fields": "map", "now": "instant"}
 EVIL = "<script>alert('x')</script> & \"co\""

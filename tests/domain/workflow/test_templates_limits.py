@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.domain.workflow import templates
-from core.domain.workflow.templates import Escape
+from core.domain.workflow.escapes import Escape
 from tests.domain.workflow.worst_cases import DATA, MOST_UNITS, TEMPLATES, VARIABLES, units
 
 
