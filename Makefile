@@ -22,6 +22,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python proto/generate.py --check
 	$(BIN)/python proto/generate.py --lint
+	$(BIN)/python skills/generate.py --check
 	$(MAKE) test
 
 format: $(READY)
@@ -30,6 +31,7 @@ format: $(READY)
 
 generate: $(READY)
 	$(BIN)/python proto/generate.py
+	$(BIN)/python skills/generate.py
 
 # Figures, as ratios to floors and peers measured in the same run; `make bench ARGS=--help` tells of the parts.
 bench: $(READY)
@@ -45,6 +47,26 @@ bench-peers: .venv-peers/.ready
 	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements.txt
 	@touch $@
 
+# Real agent frameworks, each in an environment of its own, play the flagship story against this server; no model is asked.
+interop: $(READY)
+	$(BIN)/python -m tests.interop $(ARGS)
+.PHONY: interop
+
+# Others' checks of the MCP server: the protocol's own suite and inspector, with the Node that they need, in an environment
+# of their own. Packages come from wherever pip and npm are set to look.
+conformance: $(READY) .venv-conformance/.ready
+	$(BIN)/python -m tests.conformance $(ARGS)
+.PHONY: conformance
+
+.venv-conformance/.ready: tests/conformance/requirements.txt tests/conformance/package.json
+	@test -x .venv-conformance/bin/python || $(PYTHON) -m venv .venv-conformance
+	@echo "Installing into .venv-conformance ..."
+	@.venv-conformance/bin/python -m pip install --quiet --disable-pip-version-check -r tests/conformance/requirements.txt
+	@cp tests/conformance/package.json .venv-conformance/package.json
+	@PATH="$(CURDIR)/.venv-conformance/bin:$$PATH" npm install --prefix .venv-conformance --ignore-scripts --no-package-lock \
+	  --no-audit --no-fund --loglevel=error
+	@touch $@
+
 # The proof by kill -9, by power cuts between statements and by stories, at many more points than `make test` has time for:
 # the dispatcher is killed at every await it has, which a table sums up for each database.
 kill-matrix: $(READY)
@@ -54,8 +76,13 @@ kill-matrix: $(READY)
 cases: $(READY)
 	DRIPSTONE_CASES=all $(BIN)/pytest tests/contract/test_cases.py $(ARGS)
 
+# One file that desktop programs install: dist/dripstone-VERSION.mcpb, and its digest.
+bundle: $(READY)
+	@$(BIN)/python bundle/build.py
+.PHONY: bundle
+
 clean:
-	rm -rf $(VENV) .venv-peers .dripstone
+	rm -rf $(VENV) .venv-peers .venv-interop .venv-conformance .dripstone
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

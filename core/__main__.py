@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import shlex
 import signal
 import sys
@@ -15,7 +13,7 @@ from typing import Any
 import click
 import structlog
 
-from core import collector, connection, logging_setup
+from core import collector, connection
 from core.clock import SystemClock
 from core.commands.keys import keys, known_core
 from core.commands.later import Later
@@ -84,50 +82,6 @@ def demo(leave: bool, **given: Any) -> None:
     sys.exit(run(play(settings_of(**given), leave=leave)))
 
 
-@main.command(short_help="Serve MCP over stdio, for an AI agent on this machine.")
-@click.option("--data-dir", type=click.Path(path_type=Path), default=default_data_dir, show_default=".dripstone")
-def mcp(data_dir: Path) -> None:
-    """Serve MCP over stdio: to a running core, or to one started inside when there is none.
-
-    The core is found by DRIPSTONE_TARGET and DRIPSTONE_AGENT_KEY (or DRIPSTONE_API_KEY), else by connection.json.
-    """
-    logging_setup.configure("warning")
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        run(_stdio(data_dir))
-
-
-async def _stdio(data_dir: Path) -> None:
-    with collector.resting():
-        from mcp_server.stdio import answers, serve_stdio
-
-    target = os.environ.get("DRIPSTONE_TARGET", "")
-    key = os.environ.get("DRIPSTONE_AGENT_KEY") or os.environ.get("DRIPSTONE_API_KEY", "")
-    known = connection.read(data_dir)
-    if not target and known is not None:
-        target = known.grpc
-    key = key or (known.agent_key if known is not None else "")
-    if target and key and await answers(target, key):
-        await serve_stdio(target, key)
-        return
-    if os.environ.get("DRIPSTONE_TARGET"):
-        raise click.ClickException(f"No core answers at {target} with this key. Start one with `dripstone serve`.")
-    with collector.resting():
-        from core.bootstrap import Core  # slow to load: only where there is none to talk to
-    settings = Settings(
-        database_url=f"sqlite:///{data_dir / 'dripstone.db'}",
-        data_dir=data_dir,
-        grpc_listen="127.0.0.1:0",
-        http_listen="127.0.0.1:0",
-    )
-    core = await Core.open(settings, SystemClock())
-    await core.start()
-    try:
-        written = await core.write_connection(data_dir)
-        await serve_stdio(written.grpc, written.agent_key)
-    finally:
-        await core.stop()
-
-
 @main.command()
 @click.option("--db", "database_url", required=True, help="sqlite:///path or postgresql://…")
 def migrate(database_url: str) -> None:
@@ -169,9 +123,11 @@ main.add_command(Later("core.commands.fake:fake", "Serve a stand-in for HubSpot 
 main.add_command(Later("core.commands.exporting:export", "Write the records of the running core into a file."))
 main.add_command(Later("core.commands.importing:import_", "Take a file of records into the running core."), "import")
 main.add_command(Later("core.commands.listen:listen", "Forward webhooks to a URL on this machine."))
+main.add_command(Later("core.commands.mcp:mcp", "Serve MCP over stdio, for an AI agent on this machine."))
 main.add_command(Later("core.commands.model:model", "Check, try and publish scoring models."))
 main.add_command(Later("core.commands.routing:routing", "Check and publish routings: who gets a lead."))
 main.add_command(Later("core.commands.simulate:simulate", "Try a workflow file on contacts in memory."))
+main.add_command(Later("core.commands.skills:skills", "List and install the skills that teach agents to use it."))
 main.add_command(Later("core.commands.sync:sync", "Bring records in step with HubSpot, Salesforce and others."))
 main.add_command(Later("core.commands.usage:usage", "Tell what was done and cost, by day."))
 main.add_command(Later("core.commands.workflow:workflow", "Check, compare and publish workflow files."))

@@ -297,6 +297,7 @@ class Core:
         scheme = "https" if self.settings.tls_certificate else "http"
         self.http_url = f"{scheme}://{spoken(host)}:{port}"
         self.mailer.public_url = self.settings.public_url or self.http_url
+        http.mcp.base_url = self.mailer.public_url.rstrip("/")
         self.sender.refuse(host, port)
 
     def warm(self) -> None:

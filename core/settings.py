@@ -28,6 +28,12 @@ class Settings:
     """Networks that tenants' webhooks may reach although the address table forbids them."""
     allowed_hosts: tuple[str, ...] = ()
     """Host headers under which MCP is served beside the loopback's; `*` for any."""
+    mcp_toolsets: tuple[str, ...] = ()
+    """The only toolsets of tools that MCP serves; empty for all."""
+    mcp_read_only: bool = False
+    """MCP serves only tools that read, whatever address, key or header comes."""
+    token_audiences: tuple[str, ...] = ()
+    """What identity providers' tokens for MCP may be made for, beside the address of `/mcp` itself."""
     smtp_url: str = ""
     """Server that e-mail leaves by, `smtp://user:password@host:587` or `smtps://…`; empty for none."""
     mail_from: str = ""

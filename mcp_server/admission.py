@@ -1,21 +1,26 @@
-"""What every tool call passes first: a known tool, a scope that allows it, arguments that exist and fit."""
+"""What every message passes first: tools by view and key, a scope that allows them, arguments that exist and fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import grpc
 from mcp import MCPError
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.mcpserver.tools import Tool as RegisteredTool
-from mcp.types import INTERNAL_ERROR, ListToolsResult
-from pydantic import ValidationError
+from mcp.types import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, CallToolResult
+from pydantic import BaseModel, ValidationError
 
 from dripstone.v1.client import ApiError
-from mcp_server.callers import Caller, Callers, presented_key
+from mcp_server.callers import Caller, Callers, visit_of
+from mcp_server.extensions.tasks import TOOL_OF
+from mcp_server.instructions import instructions
 from mcp_server.refusals import Refusal, invalid_arguments, unknown_arguments, unknown_tool
 from mcp_server.tool import Tool
+from mcp_server.views import WHOLE, View
+
+_INTRODUCES = ("initialize", "server/discover")
 
 
 class Admission:
@@ -28,65 +33,108 @@ class Admission:
 
     async def __call__(self, ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
         """Show a caller the tools its key allows, and refuse calls that cannot work before they start."""
+        if ctx.method == "tools/call":
+            refused = await self._refused(ctx)
+            return await call_next(ctx) if refused is None else refused
         if ctx.method == "tools/list":
-            return self._allowed(await self._caller(ctx), await call_next(ctx))
-        if ctx.method != "tools/call":
-            return await call_next(ctx)
+            caller = await self._caller(ctx)
+            shown = {tool.name for tool in self._shown(_view(ctx)) if _may(caller, tool)}
+            listed = _as_dict(await call_next(ctx))
+            return listed | {"tools": [tool for tool in listed["tools"] if tool["name"] in shown]}
+        if ctx.method in _INTRODUCES:
+            # Over stdio nobody has asked who calls yet, and a first word should not need the core.
+            visit = visit_of(ctx.request)
+            shown_to = [tool for tool in self._shown(_view(ctx)) if visit is None or _may(visit.caller, tool)]
+            return _as_dict(await call_next(ctx)) | {"instructions": instructions(shown_to)}
+        if ctx.method in TOOL_OF:
+            await self._admit_as(TOOL_OF[ctx.method], ctx)
+        return await call_next(ctx)
+
+    async def _admit_as(self, names: Collection[str], ctx: ServerRequestContext[Any, Any]) -> None:
+        """Let a request through where one of the tools is that do as much. Raises MCPError."""
+        caller = await self._caller(ctx)
+        tools = [tool for tool in self._shown(_view(ctx)) if tool.name in names]
+        if not tools:
+            told = " and ".join(names)
+            raise MCPError(code=METHOD_NOT_FOUND, message=f"{ctx.method} is not served here, as {told} is not.")
+        refusals = [refusal for tool in tools if (refusal := not_allowed(caller, tool))]
+        if len(refusals) == len(tools):
+            raise MCPError(code=INVALID_REQUEST, message=f"{refusals[0].message} {refusals[0].next}")
+
+    async def _refused(self, ctx: ServerRequestContext[Any, Any]) -> CallToolResult | None:
         params = ctx.params or {}
         name, arguments = params.get("name"), params.get("arguments") or {}
         if not isinstance(name, str) or not isinstance(arguments, dict):
-            return await call_next(ctx)  # malformed for the protocol, which says so itself
+            return None  # malformed for the protocol, which says so itself
         try:
-            caller = await self._callers.caller(presented_key(ctx.request))
+            caller = await self._callers.who(ctx.request)
         except grpc.aio.AioRpcError as error:
             return _unknown_caller(ApiError.of(error)).result()
-        refusal = self._refusal(caller, name, arguments)
-        return refusal.result() if refusal else await call_next(ctx)
+        refusal = self._refusal(caller, _view(ctx), name, arguments)
+        return None if refusal is None else refusal.result()
 
-    def _refusal(self, caller: Caller, name: str, arguments: dict[str, Any]) -> Refusal | None:
+    def _refusal(self, caller: Caller, view: View, name: str, arguments: dict[str, Any]) -> Refusal | None:
         tool = self._tools.get(name)
-        if tool is None:
-            return unknown_tool(name, [known.name for known in self._tools.values() if _may(caller, known)])
-        if missing := sorted(set(tool.scopes) - caller.scopes):
-            return Refusal(
-                reason="SCOPE_MISSING",
-                message=f"{name} needs the scope {', '.join(missing)}, which this API key lacks.",
-                hint="Only an admin of the organization can grant it.",
-                next=f"Stop and tell the person: ask for an API key with {', '.join(missing)}.",
-            )
+        if tool is None or not _shows(view, tool):
+            return unknown_tool(name, [known.name for known in self._shown(view) if _may(caller, known)])
+        if refusal := not_allowed(caller, tool):
+            return refusal
         registered = self._registered[name]
-        properties = registered.parameters["properties"]
-        if refusal := unknown_arguments(name, arguments, properties, registered.parameters.get("required", ())):
+        if refusal := unknown_arguments(name, arguments, registered.parameters):
             return refusal
         try:
             registered.fn_metadata.validate_arguments(arguments)
         except ValidationError as error:
-            nested = {
-                field
-                for schema in registered.parameters.get("$defs", {}).values()
-                for field in schema.get("properties", {})
-            }
-            return invalid_arguments(name, error, arguments, nested)
+            return invalid_arguments(name, error, arguments, registered.parameters)
         return None
+
+    def _shown(self, view: View) -> list[Tool]:
+        return [tool for tool in self._tools.values() if _shows(view, tool)]
 
     async def _caller(self, ctx: ServerRequestContext[Any, Any]) -> Caller:
         try:
-            return await self._callers.caller(presented_key(ctx.request))
+            return await self._callers.who(ctx.request)
         except grpc.aio.AioRpcError as error:
             refusal = _unknown_caller(ApiError.of(error))
             raise MCPError(code=INTERNAL_ERROR, message=f"{refusal.message} {refusal.hint}".strip()) from None
 
-    def _allowed(self, caller: Caller, result: HandlerResult) -> HandlerResult:
-        if isinstance(result, ListToolsResult):
-            shown = [tool for tool in result.tools if _may(caller, self._tools[tool.name])]
-            return result.model_copy(update={"tools": shown})
-        if isinstance(result, dict):
-            return result | {"tools": [tool for tool in result["tools"] if _may(caller, self._tools[tool["name"]])]}
-        return result
+
+def not_allowed(caller: Caller, tool: Tool) -> Refusal | None:
+    """Return why a caller may not use a tool; None when it may."""
+    if missing := ", ".join(caller.lacks(tool.scopes)):
+        return Refusal(
+            reason="SCOPE_MISSING",
+            message=f"{tool.name} needs the scope {missing}, which this API key lacks.",
+            hint="Only an admin of the organization can grant it.",
+            next=f"Stop and tell the person: ask for an API key with {missing}.",
+        )
+    if methods := ", ".join(caller.kept_from(tool.methods)):
+        return Refusal(
+            reason="KEY_LIMITED",
+            message=f"{tool.name} calls {methods}, which limits of this API key leave out.",
+            hint="Only an admin of the organization can widen the key's methods.",
+            next=f"Stop and tell the person: ask for an API key that may call {methods}.",
+        )
+    return None
 
 
 def _may(caller: Caller, tool: Tool) -> bool:
-    return caller.scopes.issuperset(tool.scopes)
+    return not (caller.lacks(tool.scopes) or caller.kept_from(tool.methods))
+
+
+def _shows(view: View, tool: Tool) -> bool:
+    return view.shows(tool.toolset, reads=bool(tool.annotations.read_only_hint))
+
+
+def _view(ctx: ServerRequestContext[Any, Any]) -> View:
+    visit = visit_of(ctx.request)
+    return WHOLE if visit is None else visit.view
+
+
+def _as_dict(result: HandlerResult) -> dict[str, Any]:
+    if isinstance(result, BaseModel):
+        return result.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return result or {}
 
 
 def _unknown_caller(error: ApiError) -> Refusal:

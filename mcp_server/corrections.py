@@ -16,12 +16,21 @@ _PLACEHOLDERS: dict[str, Any] = {
     "contacts": [{"email": "<e-mail>"}],
     "input": {"email": "<e-mail>"},
     "fields": {"<field>": "<value>"},
+    "output": {"<field>": "<value>"},
 }
+_LEFT_OUT = object()
+"""Instead of a value that nobody can guess where the argument need not be given."""
 
 
 def nearest(name: str, known: Collection[str], cutoff: float = ALIKE) -> str:
     """Return the known name that was probably meant; empty when none is near."""
     return next(iter(difflib.get_close_matches(name.lower(), known, n=1, cutoff=cutoff)), "")
+
+
+def meant(name: str, known: Collection[str]) -> str:
+    """Return the known argument that was probably meant, also when it is written in another fashion; else empty."""
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").lower()
+    return next((one for one in (plain, f"{plain}_id") if one in known), "") or nearest(plain, known)
 
 
 def placeholder(argument: str) -> Any:
@@ -31,19 +40,24 @@ def placeholder(argument: str) -> Any:
 
 def tentative(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments that hold a guess as those of a preview: what was guessed must be seen before it is done."""
-    kept = {name: value for name, value in arguments.items() if name != "idempotency_key"}
-    return kept | ({"mode": "preview"} if "mode" in kept else {})
+    if "mode" not in arguments:
+        return dict(arguments)
+    return {name: value for name, value in arguments.items() if name != "idempotency_key"} | {"mode": "preview"}
 
 
-def completed(arguments: Mapping[str, Any], required: Iterable[str]) -> dict[str, Any]:
-    """Return arguments as a preview, with placeholders for the required ones that are missing."""
-    return tentative({**arguments, **{name: placeholder(name) for name in required if name not in arguments}})
+def completed(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments as a preview, with placeholders for what the schema requires and nobody gave."""
+    missing = [name for name in schema.get("required", ()) if name not in arguments]
+    return tentative({**arguments, **{name: _blank(name, schema["properties"][name]) for name in missing}})
 
 
 def corrected(
-    given: Mapping[str, Any], errors: Iterable[Mapping[str, Any]], names: Collection[str] = ()
+    given: Mapping[str, Any],
+    errors: Iterable[Mapping[str, Any]],
+    schema: Mapping[str, Any],
+    names: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return arguments with every error of the schema mended, as a preview.
+    """Return arguments with every error that the schema finds mended, as a preview.
 
     `names` are the field names known inside the arguments.
     """
@@ -58,8 +72,8 @@ def corrected(
             if not parent and path[0] == "contacts" and len(path) == 3:
                 parent["email"] = placeholder("email")
         else:
-            parent[path[-1]] = _instead(error, path, parent)
-    return tentative(arguments)
+            parent[path[-1]] = _instead(error, path, parent, schema)
+    return tentative({name: value for name, value in arguments.items() if value is not _LEFT_OUT})
 
 
 def _parent(arguments: dict[str, Any], path: list[Any]) -> Any:
@@ -79,11 +93,12 @@ def _rename(parent: dict[str, Any], name: str, names: Collection[str]) -> None:
         parent.setdefault(near, value)
 
 
-def _instead(error: Mapping[str, Any], path: list[Any], parent: Any) -> Any:
+def _instead(error: Mapping[str, Any], path: list[Any], parent: Any, schema: Mapping[str, Any]) -> Any:
     match error["type"]:
         case "literal_error":
             choices: list[str] = re.findall(r"'([^']+)'", error["ctx"]["expected"])
-            return nearest(str(parent.get(path[-1])), choices) or f"<{'|'.join(choices)}>"
+            near = nearest(str(parent.get(path[-1])), choices)
+            return near or (_open(path, schema) if len(path) == 1 else _one_of(choices))
         case "less_than_equal":
             return error["ctx"]["le"]
         case "greater_than_equal":
@@ -91,4 +106,25 @@ def _instead(error: Mapping[str, Any], path: list[Any], parent: Any) -> Any:
     if isinstance(path[-1], int):  # an item of a list
         items = placeholder(str(path[-2]))
         return items[0] if isinstance(items, list) else items
-    return placeholder(path[-1])
+    return _open(path, schema) if len(path) == 1 else placeholder(path[-1])
+
+
+def _open(path: list[Any], schema: Mapping[str, Any]) -> Any:
+    """Return what stands for an argument whose value is no use: nothing, where it is neither needed nor a text."""
+    name = path[0]
+    told = schema["properties"].get(name, {})
+    if name == "mode":
+        return "preview"
+    if name in schema.get("required", ()):
+        return _blank(name, told)
+    if "enum" in told or told.get("type", "string") != "string":
+        return _LEFT_OUT
+    return placeholder(name)
+
+
+def _blank(name: str, told: Mapping[str, Any]) -> Any:
+    return _one_of(told["enum"]) if "enum" in told else placeholder(name)
+
+
+def _one_of(choices: Iterable[str]) -> str:
+    return f"<{'|'.join(choices)}>"

@@ -14,8 +14,11 @@ from mcp_server.corrections import nearest, placeholder, tentative
 from mcp_server.refusals import Problem, Refusal, refused_arguments
 from mcp_server.values import invocation
 
-ARGUMENTS = {"request_id": "idempotency_key", "page_size": "limit", "page_token": "cursor"}
+ARGUMENTS = {"request_id": "idempotency_key", "page_size": "limit", "page_token": "cursor", "etag": "if_version"}
 """Request fields of the contract whose tool argument has another name."""
+
+_WITHIN = {"contacts.contact_ids": "contacts", "contacts.filter": "filter", "contacts.sample_size": "sample"}
+"""Fields inside a request's field that tools take apart."""
 
 PERSON = "Stop and tell the person: this needs somebody else."
 
@@ -26,6 +29,13 @@ _LISTED = {
     "lead": invocation("find-records", type="lead"),
     "record": invocation("find-records"),
     "approval": invocation("list-approvals", state="all"),
+    "call": "Send the commit again with the same idempotency_key: nothing was done under it.",
+    "delivery": invocation("find-deliveries"),
+    "endpoint": invocation("find-deliveries"),
+    "dead letter": invocation("redrive-dead-letters"),
+    **dict.fromkeys(("task", "agent task"), invocation("claim-task")),
+    "merge": invocation("merge-records"),
+    "change": invocation("get-record", record_id=placeholder("record_id"), history=10),
     "agent": f"Check the agent_id, or run a workflow by its own id: {invocation('list-workflows')}",
     "enrollment": "To see who is enrolled already, with the enrollment_id: "
     + invocation("enroll", workflow_id="<workflow_id>", contacts=placeholder("contacts"), mode="preview"),
@@ -73,6 +83,7 @@ async def refusal_of(error: ApiError, client: Client, tool: str, arguments: Mapp
         hint=hint,
         next=following,
         retry_after=error.retry_after,
+        approval_id=error.variables.get("approval_id", "") if error.reason == "APPROVAL_REQUIRED" else "",
     )
 
 
@@ -100,6 +111,9 @@ def _done_already(error: ApiError) -> bool:
 
 
 def _argument(path: str) -> str:
+    for within, argument in _WITHIN.items():
+        if path.startswith(within):
+            return argument + path.removeprefix(within)
     head, dot, rest = path.partition(".")
     return ARGUMENTS.get(head, head) + dot + rest
 
@@ -108,6 +122,10 @@ def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
     again = _again(tool, arguments)
     if error.reason == "NOT_FOUND":
         return _instead_of_missing(error, tool, arguments)
+    if error.reason == "ETAG_MISMATCH" and not arguments.get("record_id"):  # a preview shows what is there now
+        looked = tentative({name: value for name, value in arguments.items() if name != "if_version"})
+        call = invocation(tool, **looked)
+        return call if len(call) <= 400 else f"the same {tool} call with mode preview and without if_version"
     if error.reason == "INVALID_ARGUMENT" and any(violation.field == "input" for violation in error.violations):
         payload = {**placeholder("input"), **(arguments.get("input") or {})}
         return _again(tool, tentative({**arguments, "input": payload}))
@@ -116,7 +134,7 @@ def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
     if error.reason in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and _may_have_acted(arguments):
         return "It may have happened: read what it would have changed before calling again with an idempotency_key"
     ways = {
-        "INVALID_ARGUMENT": f"{tool} with the named arguments corrected",
+        "INVALID_ARGUMENT": _held_open(error, tool, arguments),
         "ETAG_MISMATCH": invocation("get-record", record_id=arguments.get("record_id", "")),
         "PLAN_STALE": _preview(arguments),
         "APPROVAL_REQUIRED": f"Tell the person, wait for the decision, then send this call again: {again}",
@@ -127,7 +145,20 @@ def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
         "VALUE_TAKEN": _contact({**arguments, **(arguments.get("fields") or {})}),
         "NOT_ENROLLED": f"Tell the person why; to see the contact: {_contact(arguments.get('input') or {})}",
         "WRONG_STATE": _read_again(arguments),
-        "IDEMPOTENCY_CONFLICT": f"{tool} with a new idempotency_key, or the first arguments unchanged",
+        "IDEMPOTENCY_CONFLICT": f"{_past_call(arguments)} shows what it did; then {tool} with a new idempotency_key, "
+        "or the first arguments unchanged",
+        "DELIVERY_UNDER_WAY": f"Wait a minute, then {_delivery(arguments)}",
+        **dict.fromkeys(
+            ("ENDPOINT_NOT_ACTIVE", "ENDPOINT_DELETED", "PAYLOAD_NOT_KEPT"),
+            f"Tell the person; to see the delivery: {_delivery(arguments)}",
+        ),
+        "MERGED": _kept(error),
+        **dict.fromkeys(
+            ("TOO_MANY_IDENTIFIERS", "TOO_MUCH_TO_MERGE", "RECORD_ERASED"),
+            f"Tell the person why it cannot be; to see it: {_read_again(arguments)}",
+        ),
+        "TOO_MUCH_TO_REVERT": "Tell the person that it is too much to preview; if they want it all the same: "
+        f"{tool} with mode commit, again until more is false",
         "ALREADY_EXISTS": f"{tool} with another id",
         "BUDGET_EXHAUSTED": f"{tool} for no more than {error.variables.get('left', '0')} today, or tell the person",
         "RATE_LIMITED": again,
@@ -155,6 +186,21 @@ def _instead_of_missing(error: ApiError, tool: str, arguments: Mapping[str, Any]
             return _LISTED.get(kind, "Check the id in the result that named it.")
 
 
+def _held_open(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
+    """Return the call with a place held open for each value that does not fit; in words where that is not so simple."""
+    mended = tentative(arguments)
+    for violation in error.violations:
+        name, *inside = _argument(violation.field).split(".")
+        value = mended.get(name)
+        if isinstance(value, str) and not inside:
+            mended[name] = placeholder(name)
+        elif isinstance(value, dict) and len(inside) == 1:
+            mended[name] = {**value, inside[0]: placeholder(inside[0])}
+        else:
+            return f"{tool} with the named arguments corrected"
+    return _again(tool, mended)
+
+
 def _preview(arguments: Mapping[str, Any]) -> str:
     about = {name: arguments[name] for name in ("lead_id", "email") if arguments.get(name)}
     return invocation("qualify-lead", **(about or {"lead_id": placeholder("lead_id")}), mode="preview")
@@ -173,6 +219,19 @@ def _contact(given: Mapping[str, Any]) -> str:
     return invocation("find-records", type="contact", email=given.get("email", ""))
 
 
+def _past_call(arguments: Mapping[str, Any]) -> str:
+    return invocation("get-call", idempotency_key=arguments.get("idempotency_key", ""))
+
+
+def _delivery(arguments: Mapping[str, Any]) -> str:
+    return invocation("find-deliveries", delivery_id=arguments.get("delivery_id", ""))
+
+
+def _kept(error: ApiError) -> str:
+    """Return the call that shows the record which another one went into."""
+    return invocation("get-record", record_id=error.variables.get("kept_id", "") or placeholder("record_id"))
+
+
 def _may_have_acted(arguments: Mapping[str, Any]) -> bool:
     return arguments.get("mode") == "commit" and not arguments.get("idempotency_key")
 
@@ -186,6 +245,9 @@ def _read_again(arguments: Mapping[str, Any]) -> str:
     for argument, call, name in (
         ("enrollment_id", "get-enrollment", "enrollment_id"),
         ("execution_id", "get-execution", "execution_id"),
+        ("task_id", "claim-task", "task_id"),
+        ("delivery_id", "find-deliveries", "delivery_id"),
+        ("kept_id", "get-record", "record_id"),
         ("record_id", "get-record", "record_id"),
         ("lead_id", "get-record", "record_id"),
         ("workflow_id", "get-workflow", "workflow_id"),

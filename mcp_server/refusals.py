@@ -9,8 +9,8 @@ from typing import Any
 from mcp.types import CallToolResult, TextContent
 from pydantic import ValidationError
 
-from mcp_server.corrections import completed, corrected, nearest
-from mcp_server.values import invocation
+from mcp_server.corrections import completed, corrected, meant, nearest
+from mcp_server.values import invocation, quoted
 
 SHOWN = 10
 """Problems that one refusal lists; the rest are counted."""
@@ -45,6 +45,8 @@ class Refusal:
     """Seconds to wait before the same call may work."""
     problems: tuple[Problem, ...] = ()
     """Every problem, when there are several."""
+    approval_id: str = ""
+    """The approval that it waits for."""
 
     def result(self) -> CallToolResult:
         """Return the refusal as a tool result: structured, and as a few lines for the model."""
@@ -57,11 +59,12 @@ class Refusal:
             more = len(self.problems) - len(shown)
             lines = [f"{self.reason}: {len(self.problems)} arguments do not fit.", *(one.line() for one in shown)]
             lines += [f"… {more} more" if more else "", self.hint]
+        lines = [quoted("\n".join(line for line in lines if line))]
         if self.retry_after:
             lines.append(f"retry after {self.retry_after:g} s")
         if self.next:
             lines.append(f"next: {self.next}")
-        text = "\n".join(line for line in lines if line)
+        text = "\n".join(lines)
         return CallToolResult(
             content=[TextContent(type="text", text=text)], structured_content={"error": error}, is_error=True
         )
@@ -102,17 +105,16 @@ def unknown_tool(name: str, known: Collection[str]) -> Refusal:
     )
 
 
-def unknown_arguments(
-    tool: str, given: Mapping[str, Any], accepted: Mapping[str, Any], required: Collection[str] = ()
-) -> Refusal | None:
+def unknown_arguments(tool: str, given: Mapping[str, Any], schema: Mapping[str, Any]) -> Refusal | None:
     """Refuse arguments that the tool does not have, naming the nearest ones; None when all are known."""
+    accepted = schema["properties"]
     unknown = [name for name in given if name not in accepted]
     if not unknown:
         return None
     renamed = dict(given)
     problems = []
     for name in unknown:
-        near = nearest(name.replace("-", "_"), accepted)
+        near = meant(name, accepted)
         value = renamed.pop(name)
         if near:
             renamed.setdefault(near, value)
@@ -120,19 +122,17 @@ def unknown_arguments(
             Problem(name[:80], "UNKNOWN_ARGUMENT", f"is not an argument{f'; did you mean {near}?' if near else '.'}")
         )
     hint = f"Accepted: {', '.join(accepted)}."
-    return refused_arguments(tuple(problems), hint, _call(tool, completed(renamed, required)))
+    return refused_arguments(tuple(problems), hint, _call(tool, completed(renamed, schema)))
 
 
 def invalid_arguments(
-    tool: str, error: ValidationError, given: Mapping[str, Any], names: Collection[str] = ()
+    tool: str, error: ValidationError, given: Mapping[str, Any], schema: Mapping[str, Any]
 ) -> Refusal:
-    """Refuse arguments that do not fit the schema; neither values nor foreign texts are repeated.
-
-    `names` are the field names known inside the arguments, to suggest from.
-    """
+    """Refuse arguments that do not fit the schema; neither values nor foreign texts are repeated."""
+    names = {field for one in schema.get("$defs", {}).values() for field in one.get("properties", {})}
     errors = error.errors(include_url=False, include_input=False)
     problems = tuple(_problem(one, names) for one in errors)
-    following = _call(tool, corrected(given, errors, names))
+    following = _call(tool, corrected(given, errors, schema, names))
     return refused_arguments(problems, "Correct the named arguments and call again.", following)
 
 

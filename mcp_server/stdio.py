@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import grpc
 
 from dripstone.v1 import organization_pb2
@@ -20,12 +22,19 @@ async def answers(target: str, api_key: str, *, tls: bool | bytes | None = None,
         return True
 
 
-async def serve_stdio(target: str, api_key: str, *, tls: bool | bytes | None = None) -> None:
-    """Connect to a core and serve it over standard input and output until the input ends."""
+async def serve_stdio(
+    target: str,
+    api_key: str,
+    *,
+    tls: bool | bytes | None = None,
+    toolsets: Collection[str] = (),
+    read_only: bool = False,
+) -> None:
+    """Connect to a core and serve it over standard input and output until the input ends; see build_server."""
     async with Client(target, api_key, tls=tls, metadata=METADATA) as client:
-        await run_stdio(client)
+        await run_stdio(client, toolsets=toolsets, read_only=read_only)
 
 
-async def run_stdio(client: Client) -> None:
+async def run_stdio(client: Client, *, toolsets: Collection[str] = (), read_only: bool = False) -> None:
     """Serve an open client's core until the input ends. Nothing but protocol is written to standard output."""
-    await build_server(lambda _: client).run_stdio_async()
+    await build_server(lambda _: client, toolsets=toolsets, read_only=read_only).run_stdio_async()

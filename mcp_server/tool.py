@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from urllib.parse import quote
 
 import grpc
 from google.protobuf import descriptor_pool
@@ -19,24 +19,28 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, Field
 
 from dripstone.v1 import options_pb2
-from dripstone.v1.client import ApiError, replayed
-from mcp_server.callers import Callers, presented_key
+from dripstone.v1.client import ApiError, Client, replayed, sending
+from mcp_server.callers import Callers
+from mcp_server.confirmation import INTENT, Intent, Question, resolving, wants_approval, withheld
+from mcp_server.progress import Progress
 from mcp_server.recovery import refusal_of
 from mcp_server.refusals import Refusal, Refused
+from mcp_server.values import new_key, quoted
 
 _log = logging.getLogger(__name__)
 _Parameters = ParamSpec("_Parameters")
 _Message = TypeVar("_Message")
+_PLAIN = " ,.:;!?()'/-"
+"""What a reason's text keeps in a header beside letters and digits."""
 
-Mode = Annotated[Literal["preview", "commit"], Field(description="preview changes nothing; commit acts")]
+Mode = Literal["preview", "commit"]
 IdempotencyKey = Annotated[
     str,
-    Field(
-        max_length=200,
-        description="your key for this commit: repeated with the same arguments it returns the first answer. "
-        "Without one, a repeated call acts again",
-    ),
+    Field(max_length=200, description="one per intent: a repeat returns the first answer"),
 ]
+Reason = Annotated[str, Field(max_length=500)]
+"""Why: stands in the audit log, and before those who approve."""
+IfVersion = Annotated[str, Field(max_length=100, description="version you saw")]
 Cursor = Annotated[str, Field(description="next_cursor of the previous page")]
 
 
@@ -48,6 +52,10 @@ class Answer(BaseModel):
     def text(self) -> str:
         """Return the answer as the few lines that a model reads."""
         raise NotImplementedError
+
+    def told(self) -> str:
+        """Return the whole text: the answer, then what follows."""
+        return lines(quoted(self.text()), self.next and f"next: {self.next}")
 
     def structured(self) -> dict[str, Any]:
         """Return the answer as JSON: a program finds every flag and list, a model reads no empty text."""
@@ -64,6 +72,17 @@ class WriteAnswer(Answer):
 
     mode: Literal["preview", "commit"]
     replayed: bool = Field(default=False, description="this key was used before; nothing was done again")
+    idempotency_key: str = Field(default="", description="of this commit: get-call tells what became of it")
+    undo: str = Field(default="", description="what undo-changes takes to take this back; empty where nothing can")
+
+    def told(self) -> str:
+        """Return the whole text: what was done, how to take it back, and what follows."""
+        undo = f'undo: undo-changes {{"undo":"{self.undo}"}}' if self.undo else ""
+        return lines(quoted(self.text()), undo, self.next and f"next: {self.next}")
+
+    def why_approval(self) -> str:
+        """Return why somebody else must approve the commit of this preview; empty where nobody must."""
+        return ""
 
     def heading(self, preview: str, commit: str) -> str:
         """Return the first line: what would be, or was, done."""
@@ -77,6 +96,16 @@ def lines(*parts: str) -> str:
     return "\n".join(part for part in parts if part)
 
 
+@cache
+def scopes_of(methods: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the scopes that methods of the contract need, such as `RecordService.GetRecord`."""
+    pool = descriptor_pool.Default()
+    found = {
+        pool.FindMethodByName(f"dripstone.v1.{method}").GetOptions().Extensions[options_pb2.scope] for method in methods
+    }
+    return tuple(sorted(found - {"caller"}))
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """One tool of a toolset."""
@@ -88,16 +117,15 @@ class Tool:
     methods: tuple[str, ...]
     """The methods of the contract that it calls; their scopes are the tool's."""
     annotations: ToolAnnotations
+    question: Question | None = None
+    """What a person is always asked before a commit; None asks only where somebody else must approve it."""
+    card: str = ""
+    """The `ui://` resource in which a client may show the answer."""
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """Return the scopes that the tool needs, as the contract states them."""
-        pool = descriptor_pool.Default()
-        found = {
-            pool.FindMethodByName(f"dripstone.v1.{method}").GetOptions().Extensions[options_pb2.scope]
-            for method in self.methods
-        }
-        return tuple(sorted(found - {"caller"}))
+        return scopes_of(self.methods)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +144,13 @@ class Toolset:
         destructive: bool = False,
         idempotent: bool = False,
         open_world: bool = False,
+        question: Question | None = None,
+        card: str = "",
     ) -> Callable[[Callable[_Parameters, Awaitable[Answer]]], Callable[_Parameters, Awaitable[Answer]]]:
-        """Make a tool of a function: its first parameter is the client, the others are the arguments."""
+        """Make a tool of a function: its first parameter is the client, the others are the arguments.
+
+        A parameter of the type Progress is no argument: through it the tool tells how far it is.
+        """
         annotations = ToolAnnotations(
             read_only_hint=read_only,
             destructive_hint=destructive,
@@ -126,7 +159,7 @@ class Toolset:
         )
 
         def register(function: Callable[_Parameters, Awaitable[Answer]]) -> Callable[_Parameters, Awaitable[Answer]]:
-            self.tools.append(Tool(name, title, self.name, function, methods, annotations))
+            self.tools.append(Tool(name, title, self.name, function, methods, annotations, question, card))
             return function
 
         return register
@@ -134,11 +167,16 @@ class Toolset:
 
 def registered(tool: Tool, callers: Callers) -> RegisteredTool:
     """Return a tool as the protocol's library serves it: with the caller's client, and errors turned into refusals."""
+    made = described(tool.name, tool.function)
 
     async def run(ctx: Context[Any, Any], **arguments: Any) -> CallToolResult:
-        client = callers.client(presented_key(ctx.request_context.request))
+        intent: Intent | None = arguments.pop(INTENT, None)
+        if intent is not None and (refusal := withheld(intent)):
+            return refusal.result()
+        client = callers.for_request(ctx.request_context.request)
         try:
-            answer = await tool.function(client, **arguments)
+            with sending(*_told_along(tool.name, arguments)):
+                answer = await _answer(tool, client, arguments, Progress(ctx))
         except Refused as refused:
             return refused.refusal.result()
         except grpc.aio.AioRpcError as error:
@@ -150,14 +188,50 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
             return Refusal(
                 "INTERNAL", "The tool failed; the cause is in the server's log.", next="Tell the person."
             ).result()
-        return CallToolResult(
-            content=[TextContent(type="text", text=lines(answer.text(), answer.next and f"next: {answer.next}"))],
-            structured_content=answer.structured(),
-        )
+        return result_of(answer)
 
-    return described(tool.name, tool.function).model_copy(
-        update={"fn": run, "title": tool.title, "annotations": tool.annotations}
+    async def asking(ctx: Context[Any, Any]) -> str:
+        """Return what the person must be asked before this call; what is wrong with it the call itself says."""
+        given = (ctx.request_context.params or {}).get("arguments") or {}
+        if given.get("mode") != "commit":
+            return ""
+        client = callers.for_request(ctx.request_context.request)
+        arguments = made.fn_metadata.validate_arguments(given)
+
+        async def dry_run() -> str:
+            answer = await _answer(tool, client, {**arguments, "mode": "preview"}, Progress())
+            return answer.why_approval() if isinstance(answer, WriteAnswer) else ""
+
+        try:
+            with sending(*_told_along(tool.name, arguments)):
+                if tool.question is not None:
+                    return await tool.question(client, arguments)
+                return await wants_approval(tool.title, client, str(given.get("plan_id") or ""), dry_run)
+        except (Refused, grpc.aio.AioRpcError):
+            return ""
+
+    asks = resolving(asking) if "mode" in made.parameters["properties"] else {}
+    shown = {"meta": {"ui": {"resourceUri": tool.card}}} if tool.card else {}
+    return made.model_copy(update={"fn": run, "title": tool.title, "annotations": tool.annotations, **asks, **shown})
+
+
+async def _answer(tool: Tool, client: Client, arguments: Mapping[str, Any], progress: Progress) -> Answer:
+    name = _progress_parameter(tool.function)
+    return await tool.function(client, **arguments, **({name: progress} if name else {}))
+
+
+def result_of(answer: Answer) -> CallToolResult:
+    """Return an answer as the protocol carries it: as lines for a model, and as JSON for programs."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=answer.told())],
+        structured_content=answer.structured(),
     )
+
+
+@cache
+def _progress_parameter(function: Callable[..., Awaitable[Answer]]) -> str:
+    """Return the parameter through which a tool tells its progress; empty where it tells none."""
+    return next((name for name, hint in typing.get_type_hints(function).items() if hint is Progress), "")
 
 
 @cache  # the schemas of all tools take as long as the rest of a server's start
@@ -174,6 +248,7 @@ def described(name: str, function: Callable[..., Awaitable[Answer]]) -> Register
         *(
             parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in list(inspect.signature(function).parameters.values())[1:]
+            if hints[parameter.name] is not Progress
         ),
     ]
     nothing.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
@@ -183,29 +258,41 @@ def described(name: str, function: Callable[..., Awaitable[Answer]]) -> Register
     nothing.__annotations__ = {"ctx": Context}
     made = RegisteredTool.from_function(nothing, name=name, description=inspect.getdoc(function))
     made.parameters = _slim(made.parameters) | {"additionalProperties": False}
-    made.fn_metadata.output_schema = _slim(made.fn_metadata.output_schema or {}, described=False)
+    made.fn_metadata.output_schema = _outline(made.fn_metadata.output_schema or {})
     return made
 
 
-def _slim(schema: Any, *, described: bool = True, names: bool = False) -> Any:
-    """Drop from a schema what no model needs: titles, empty defaults, and of answers the descriptions."""
+def _told_along(tool: str, arguments: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the metadata of every call that a tool makes: policies see the tool, the audit log the reason."""
+    reason = quote(str(arguments.get("reason") or ""), safe=_PLAIN)
+    return (("x-dripstone-tool", tool), *((("x-dripstone-reason", reason),) if reason else ()))
+
+
+def _outline(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of an answer's schema what a program unpacks: `next`, and what is always there and no plain text."""
+    always = {name: part for name, part in schema.get("properties", {}).items() if name in schema.get("required", ())}
+    typed = {name: "object" if "$ref" in part else part.get("type") for name, part in always.items()}
+    parts = {name: {"type": kind} for name, kind in typed.items() if kind not in (None, "string")}
+    return {"type": "object", "properties": {**parts, "next": {"type": "string"}}}
+
+
+def _slim(schema: Any, *, names: bool = False) -> Any:
+    """Drop from a schema what no model needs: titles and empty defaults."""
     if isinstance(schema, list):
-        return [_slim(item, described=described) for item in schema]
+        return [_slim(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        key: _slim(value, described=described, names=key in ("properties", "$defs"))
+        key: _slim(value, names=key in ("properties", "$defs"))
         for key, value in schema.items()
-        if names or not _says_nothing(key, value, described)
+        if names or not _says_nothing(key, value)
     }
 
 
-def _says_nothing(key: str, value: Any, described: bool) -> bool:
+def _says_nothing(key: str, value: Any) -> bool:
     match key:
         case "title":
             return True
-        case "description":
-            return not described
         case "default":
             return value in ("", {}, [], None, False)
         case "additionalProperties":
@@ -220,11 +307,6 @@ async def settled(call: grpc.aio.UnaryUnaryCall[Any, _Message]) -> tuple[_Messag
     return answer, await replayed(call)
 
 
-def new_key(tool: str) -> str:
-    """Return an idempotency key for a suggested commit; used by whoever follows the suggestion, once."""
-    return f"{tool}-{os.urandom(6).hex()}"
-
-
 def committing(mode: str, idempotency_key: str) -> str:
-    """Return the key to send: previews change nothing and need none."""
-    return idempotency_key if mode == "commit" else ""
+    """Return the key to send: previews change nothing and need none, and a commit without one gets its own."""
+    return (idempotency_key or new_key("call")) if mode == "commit" else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any
@@ -11,6 +13,10 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _EXACT = 2**53
+_OURS = re.compile(r"\s*(next|undo|preview|done|replayed)\b", re.IGNORECASE)
+"""How the lines begin by which an answer tells what was done and what follows."""
+LONGEST_CALL = 600
+"""Characters of a suggested call; longer ones are told in words."""
 
 
 def to_struct(mapping: Mapping[str, Any]) -> Struct:
@@ -32,6 +38,11 @@ def _exact(value: Any) -> Any:
             return [_exact(item) for item in value]
         case _:
             return value
+
+
+def to_value(value: Any) -> Value:
+    """Return plain JSON as a Value."""
+    return to_struct({"value": value}).fields["value"]
 
 
 def from_struct(struct: Struct) -> dict[str, Any]:
@@ -98,6 +109,12 @@ def fit(value: dict[str, Any], characters: int) -> dict[str, Any]:
     return clip(value, 30, 8)  # type: ignore[no-any-return]
 
 
+def quoted(text: str) -> str:
+    """Return a text in which no line after the first one can be taken for ours; records may hold any line."""
+    first, *others = text.splitlines() or [""]
+    return "\n".join([first, *(f"| {line}" if _OURS.match(line) else line for line in others)])
+
+
 def compact(value: Any) -> str:
     """Return a value as JSON without a wasted character."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
@@ -106,3 +123,15 @@ def compact(value: Any) -> str:
 def invocation(tool: str, **arguments: Any) -> str:
     """Return a tool call as text, such as `get-record {"record_id":"cnt_1"}`; empty values are left out."""
     return f"{tool} {compact({name: value for name, value in arguments.items() if value not in ('', None, {}, [])})}"
+
+
+def commit_of(tool: str, **arguments: Any) -> str:
+    """Return the call that commits what was previewed, under a key of its own; the same call in words if it is long."""
+    key = new_key(tool.partition("-")[0])
+    call = invocation(tool, **arguments, mode="commit", idempotency_key=key)
+    return call if len(call) <= LONGEST_CALL else f'the same call with "mode":"commit","idempotency_key":"{key}"'
+
+
+def new_key(tool: str) -> str:
+    """Return an idempotency key for a suggested commit; used by whoever follows the suggestion, once."""
+    return f"{tool}-{os.urandom(6).hex()}"

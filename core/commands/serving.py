@@ -12,11 +12,12 @@ import click
 
 from core import logging_setup
 from core.settings import ROLES, Settings
+from mcp_server.views import TOOLSET_NAMES
 
 
 def default_data_dir() -> Path:
     """Return where a core keeps its files unless told: `$DRIPSTONE_DATA_DIR`, else `.dripstone` here."""
-    return Path(os.environ.get("DRIPSTONE_DATA_DIR", ".dripstone"))
+    return Path(os.environ.get("DRIPSTONE_DATA_DIR") or ".dripstone")
 
 
 class _Network(click.ParamType[IPv4Network | IPv6Network]):
@@ -27,6 +28,33 @@ class _Network(click.ParamType[IPv4Network | IPv6Network]):
             return ip_network(str(value))
         except ValueError as error:
             self.fail(f"{value!r} is not a network such as 10.1.0.0/16: {error}", param, ctx)
+
+
+def _toolsets(_ctx: Any, _param: Any, value: str) -> tuple[str, ...]:
+    named = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+    if unknown := sorted(set(named) - set(TOOLSET_NAMES)):
+        raise click.BadParameter(f"unknown: {', '.join(unknown)}; there are {', '.join(TOOLSET_NAMES)}")
+    return named
+
+
+MCP_OPTIONS = (
+    click.option(
+        "--toolsets",
+        "mcp_toolsets",
+        envvar="DRIPSTONE_MCP_TOOLSETS",
+        default="",
+        callback=_toolsets,
+        help=f"Only these toolsets of MCP, separated by commas: {', '.join(TOOLSET_NAMES)}. Default: all.",
+    ),
+    click.option(
+        "--read-only",
+        "mcp_read_only",
+        envvar="DRIPSTONE_MCP_READ_ONLY",
+        is_flag=True,
+        help="MCP only reads, whatever address, key or header comes.",
+    ),
+)
+"""What a process that serves MCP serves of it."""
 
 
 def serving_options(command: Any) -> Any:
@@ -58,6 +86,14 @@ def serving_options(command: Any) -> Any:
                 multiple=True,
                 help="Host header under which /mcp answers beside loopback's; * for any.",
             ),
+            *MCP_OPTIONS,
+            click.option(
+                "--token-audience",
+                "token_audiences",
+                multiple=True,
+                help="What tokens of an identity provider may be made for, to be taken at /mcp, beside its address. "
+                "May be repeated.",
+            ),
             click.option(
                 "--tls-cert", type=click.Path(exists=True, path_type=Path), help="PEM chain for both listeners."
             ),
@@ -84,7 +120,7 @@ def serving_options(command: Any) -> Any:
                 "--public-url",
                 envvar="DRIPSTONE_PUBLIC_URL",
                 default="",
-                help="Under which people reach this core, for links in messages, such as https://mail.acme.example. "
+                help="Under which people and clients of MCP reach this core, such as https://crm.acme.example. "
                 "Default: where HTTP is listened on.",
             ),
             click.option(
@@ -149,6 +185,9 @@ def settings_of(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Setti
         http_listen=given["http_listen"],
         allowed_destinations=tuple(given["allowed"]),
         allowed_hosts=tuple(given["hosts"]),
+        mcp_toolsets=given["mcp_toolsets"],
+        mcp_read_only=given["mcp_read_only"],
+        token_audiences=tuple(given["token_audiences"]),
         tls_certificate=given["tls_cert"],
         tls_key=given["tls_key"],
         insecure=given["insecure"],

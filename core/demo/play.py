@@ -177,7 +177,7 @@ class Story:
             approval_id=plan["approval_id"],
             subject_hash=_hash_of(pending, plan["approval_id"]),
             decision="approve",
-            comment="A known account, go ahead.",
+            reason="A known account, go ahead.",
             mode="commit",
             idempotency_key=f"approve-{self._run}",
         )

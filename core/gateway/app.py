@@ -16,6 +16,7 @@ from starlette.routing import BaseRoute, Mount
 
 from core import ids
 from core.gateway import errors, openapi
+from core.gateway.agent_skills import agent_skills
 from core.gateway.headers import SafeHeaders
 from core.gateway.inbound import Inbound
 from core.gateway.operations import operations
@@ -68,6 +69,7 @@ def build_app(
             *Inbound(pipeline.parts).routes(),
             *unsubscribing(pipeline.parts),
             webhook_keys(pipeline.parts.database),
+            *agent_skills(),
             contract,
             *mounts,
         ],

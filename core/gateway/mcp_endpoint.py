@@ -6,28 +6,44 @@ The libraries behind it are a third of all there is to load. Who asks while they
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import hmac
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
 from core import loading
+from core.store.systems.master_keys import MasterKeys, NoMasterKeys
+from mcp_server.deployment import Deployment
 
 if TYPE_CHECKING:
     from mcp_server.app import Endpoint
 
 _log = structlog.get_logger()
+_PURPOSE = b"dripstone: state of MCP calls between rounds"
 
 
 class McpEndpoint:
     """An ASGI application that serves inside `async with endpoint.running()`."""
 
-    def __init__(self, target: str, *, allowed_hosts: Sequence[str] = ()):
-        """Serve the core at `target`, under these Host headers beside loopback's."""
+    base_url: str
+    """Under which clients reach this process; known once it listens, and told before anybody can ask."""
+
+    def __init__(
+        self,
+        target: str,
+        deployment: Deployment | None = None,
+        *,
+        state_keys: Callable[[], Sequence[bytes]] = tuple,
+    ):
+        """Serve the core at `target`; `state_keys` is asked when the endpoint comes up, and may read files."""
+        self.base_url = ""
         self._target = target
-        self._allowed_hosts = allowed_hosts
+        self._deployment = deployment or Deployment()
+        self._state_keys = state_keys
         self._wanted = asyncio.Event()
         self._ending = asyncio.Event()
         self._up: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
@@ -60,7 +76,7 @@ class McpEndpoint:
         if self._ending.is_set():
             return
         try:
-            endpoint = await asyncio.to_thread(_loaded, self._target, self._allowed_hosts)
+            endpoint = await asyncio.to_thread(self._loaded)
             async with endpoint.running():
                 self._up.set_result(endpoint)
                 await self._ending.wait()
@@ -69,10 +85,23 @@ class McpEndpoint:
             if not self._up.done():
                 self._up.set_exception(error)
 
+    def _loaded(self) -> Endpoint:
+        """Return the endpoint, with all that takes time done in this thread."""
+        app, server = loading.load("mcp_server.app"), loading.load("mcp_server.server")
+        server.describe_tools()
+        decided = replace(self._deployment, base_url=self.base_url, state_keys=tuple(self._state_keys()))
+        made: Endpoint = app.Endpoint(self._target, decided)
+        return made
 
-def _loaded(target: str, allowed_hosts: Sequence[str]) -> Endpoint:
-    """Return the endpoint, with all that takes time done in this thread."""
-    app, server = loading.load("mcp_server.app"), loading.load("mcp_server.server")
-    server.describe_tools()
-    made: Endpoint = app.Endpoint(target, allowed_hosts=allowed_hosts)
-    return made
+
+def state_keys(masters: MasterKeys | None) -> tuple[bytes, ...]:
+    """Return the keys under which any process of this deployment continues a call that another began.
+
+    They follow from the master keys. Where there are none, none are made for it: a single process does without.
+    """
+    if masters is None or not (masters.are_given or masters.file.exists()):
+        return ()
+    try:
+        return tuple(hmac.digest(master.secret, _PURPOSE, "sha256") for master in masters.all())
+    except NoMasterKeys:
+        return ()

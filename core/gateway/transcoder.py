@@ -28,7 +28,7 @@ from core.gateway import answers, body, errors
 from core.gateway.bindings import Binding, bindings
 from core.gateway.paths import Tree
 from core.rpc import metrics
-from core.rpc.admission.audit_trail import GATEWAY, ON_BEHALF_OF
+from core.rpc.admission.audit_trail import GATEWAY, ON_BEHALF_OF, REASON
 from core.rpc.errors import InternalError, grpc_code
 from core.rpc.methods import Method
 from core.rpc.pipeline import Pipeline
@@ -38,7 +38,7 @@ _log = structlog.get_logger()
 OWNED = ("/api/", errors.BARE)
 """Prefixes under which nothing but the contract answers."""
 
-_PASSED_ON = ("authorization", "traceparent", "tracestate", "user-agent", ON_BEHALF_OF)
+_PASSED_ON = ("authorization", "traceparent", "tracestate", "user-agent", ON_BEHALF_OF, REASON)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _FOUND = "dripstone.found"
 _NEAR_ENOUGH = 200

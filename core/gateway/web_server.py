@@ -6,15 +6,19 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 
 import uvicorn
 from starlette.routing import Route
 
 from core.gateway.app import build_app
-from core.gateway.mcp_endpoint import McpEndpoint
+from core.gateway.mcp_endpoint import McpEndpoint, state_keys
+from core.gateway.protected_resource import protected_resource
 from core.rpc.methods import Method
 from core.rpc.pipeline import Pipeline
 from core.settings import Settings
+from mcp_server.deployment import Deployment
+from mcp_server.views import ROOT
 
 _DRAIN_SECONDS = 5
 _LOOKS_EVERY = 0.005
@@ -80,8 +84,9 @@ def web_server(
     port: int,
 ) -> WebServer:
     """Return the server of one process; `mcp_target` is the gRPC address that its MCP endpoint calls."""
-    mcp = McpEndpoint(mcp_target, allowed_hosts=settings.allowed_hosts)
-    app = build_app(pipeline, methods, ready=ready, mounts=[Route("/mcp", mcp)], lifespans=[mcp.running])
+    mcp = McpEndpoint(mcp_target, _deployment(settings), state_keys=partial(state_keys, pipeline.parts.vault.keys))
+    mounts = [Route(ROOT, mcp), Route(ROOT + "/{view:path}", mcp), *protected_resource(pipeline.parts.database, mcp)]
+    app = build_app(pipeline, methods, ready=ready, mounts=mounts, lifespans=[mcp.running])
     return WebServer(
         uvicorn.Config(
             app,
@@ -96,4 +101,13 @@ def web_server(
             lifespan="on",
         ),
         mcp,
+    )
+
+
+def _deployment(settings: Settings) -> Deployment:
+    return Deployment(
+        allowed_hosts=settings.allowed_hosts,
+        toolsets=settings.mcp_toolsets,
+        read_only=settings.mcp_read_only,
+        token_audiences=settings.token_audiences,
     )

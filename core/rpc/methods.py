@@ -48,7 +48,7 @@ SERVICES: tuple[tuple[Any, str, str], ...] = (
     (qualification_pb2, "qualification", "qualification scoring_models backtesting batch_scoring routings assigning"),
     (agent_pb2, "agents", "agents agent_tasks agent_templates agent_control agent_costs"),
     (approval_pb2, "approvals", "approvals plans policies budgets approval_rounds"),
-    (audit_pb2, "audit", "auditing usage"),
+    (audit_pb2, "audit", "auditing calls usage"),
     (webhook_pb2, "webhooks", "endpoints webhooks verifying explaining_deliveries replays pulling event_types"),
     (connection_pb2, "connections", "connections connection_tests systems syncing"),
 )

@@ -197,7 +197,7 @@ class Pipeline:
         key: str = getattr(request, method.key_field) if method.key_field else ""
         owner = call.caller.principal_id
         if key and not dry:
-            answer = await idempotency.begin(tx, owner, key, request_hash(method, request))
+            answer = await idempotency.begin(tx, owner, key, method.name, request_hash(method, request))
             if answer is not None:
                 told = hiding.shown(method.response_class.FromString(answer.reply), call.caller.limits)
                 return Reply(told, replayed=True)

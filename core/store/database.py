@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from core.clock import Clock
-from core.store import postgresql
+from core.store import postgresql, sqlite
 from core.store.metadata import dump_json, metadata, read_json
 from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment, Transaction
 from core.store.wakeups import Wakeups
@@ -138,8 +138,8 @@ def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]
     if not url.database or url.database == ":memory:":
         raise ValueError("SQLite needs a file here: several connections share it")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    writer = _engine(url, 1)
-    readers = _engine(url, pool_size)
+    writer = _engine(url, 1, module=sqlite.Driver())
+    readers = _engine(url, pool_size, module=sqlite.Driver())
     for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", 0), (readers, "BEGIN", 1)):
         _own_sqlite_transactions(engine, begin, query_only)
     return readers, writer
@@ -217,9 +217,12 @@ def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEng
     return callers, workers
 
 
-def _engine(url: URL, pool_size: int, isolation_level: Any = None, **connect_args: Any) -> AsyncEngine:
+def _engine(
+    url: URL, pool_size: int, isolation_level: Any = None, *, module: Any = None, **connect_args: Any
+) -> AsyncEngine:
     engine = create_async_engine(
         url,
+        module=module,
         isolation_level=isolation_level,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,

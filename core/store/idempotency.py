@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Column, Index, LargeBinary, Table, delete, select, update
+from sqlalchemy import Column, Index, LargeBinary, Row, Table, delete, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain.errors import IdempotencyConflict
@@ -22,6 +23,8 @@ idempotency_keys = Table(
     # Whose key it is: two principals that choose the same one never see each other's answers.
     Column("principal_id", Name, primary_key=True),
     Column("key", Name, primary_key=True),
+    # What was called, such as `RecordService.UpdateRecord`: it says what the answer is a message of.
+    Column("method", Name, nullable=False),
     Column("request_hash", Name, nullable=False),
     Column("reply", LargeBinary),
     Column("created_at", Instant, nullable=False),
@@ -36,19 +39,29 @@ class Answer:
     reply: bytes
 
 
-async def begin(tx: Transaction, principal_id: str, key: str, request_hash: str) -> Answer | None:
+async def begin(tx: Transaction, principal_id: str, key: str, method: str, request_hash: str) -> Answer | None:
     """Take a key, or return the answer stored under it.
 
     The key is written first: a second call with it waits for the first one's commit, then reads its answer.
     Raises IdempotencyConflict when the key stands for another request.
     """
-    row = {"principal_id": principal_id, "key": key, "request_hash": request_hash, "created_at": tx.now}
-    if await tx.insert(idempotency_keys, [row], on_conflict="ignore"):
+    row = {"principal_id": principal_id, "key": key, "method": method, "request_hash": request_hash}
+    if await tx.insert(idempotency_keys, [row | {"created_at": tx.now}], on_conflict="ignore"):
         return None
-    stored = await tx.first(select(idempotency_keys).where(*_is(principal_id, key)))
-    if stored is None or stored.request_hash != request_hash:
-        raise IdempotencyConflict(key=key, first_hash=stored.request_hash[:16] if stored else "unknown")
+    stored = await find(tx, principal_id, key)
+    if stored is None:
+        raise IdempotencyConflict(key=key, method=method, first_hash="unknown", first_time="unknown")
+    if stored.request_hash != request_hash:
+        first_time = f"{stored.created_at:%Y-%m-%dT%H:%M:%SZ}"
+        raise IdempotencyConflict(
+            key=key, method=stored.method, first_hash=stored.request_hash[:16], first_time=first_time
+        )
     return Answer(stored.reply or b"")
+
+
+async def find(tx: Transaction, principal_id: str, key: str) -> Row[Any] | None:
+    """Return what is kept under a key, or None."""
+    return await tx.first(select(idempotency_keys).where(*_is(principal_id, key)))
 
 
 async def finish(tx: Transaction, principal_id: str, key: str, reply: bytes) -> None:

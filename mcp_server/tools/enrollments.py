@@ -8,8 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dripstone.v1 import enrollment_pb2, record_pb2
 from dripstone.v1.enrollment_pb2 import EnrollmentState, EnrollOutcome, EnrollResult
-from mcp_server.tool import Answer, WriteAnswer, lines, new_key
-from mcp_server.values import clip, instant, invocation, to_struct
+from mcp_server.tool import Answer, WriteAnswer, lines
+from mcp_server.values import clip, commit_of, instant, invocation, to_struct
 
 SHOWN = 20
 """Enrollments, and contacts left out, that one answer lists; the rest are counted."""
@@ -38,9 +38,9 @@ class Contact(BaseModel):
     external_ref: ExternalRef | None = None
     phone: str = ""
     timezone: str = Field(default="", description="IANA")
-    fields: dict[str, Any] = Field(default_factory=dict, description="more contact fields")
-    variables: dict[str, Any] = Field(default_factory=dict, description="values for the steps, as vars")
-    key: str = Field(default="", description="tells parallel enrollments of one contact apart")
+    fields: dict[str, Any] = Field(default_factory=dict, description="more of the contact")
+    variables: dict[str, Any] = Field(default_factory=dict, description="vars of the steps")
+    key: str = Field(default="", description="apart from the contact's other enrollments")
 
 
 class Enrolled(BaseModel):
@@ -62,6 +62,25 @@ class LeftOut(BaseModel):
     enrollment_id: str = Field(default="", description="the enrollment in the way")
 
 
+class Send(BaseModel):
+    """A message that would leave."""
+
+    contact: str
+    step_id: str
+    time: str
+    outcome: str = Field(default="", description="held or skipped, where it would not leave then")
+
+
+class Collision(BaseModel):
+    """Another workflow that a contact is in."""
+
+    contact: str
+    workflow_id: str
+    enrollment_id: str
+    waits_for: str = ""
+    until: str = ""
+
+
 class Enrollment(WriteAnswer):
     """What became of each contact."""
 
@@ -71,6 +90,9 @@ class Enrollment(WriteAnswer):
     enrolled: list[Enrolled] = Field(default_factory=list)
     left_out: list[LeftOut] = Field(default_factory=list)
     not_shown: int = Field(default=0, description="results beyond those listed")
+    sends: list[Send] = Field(default_factory=list, description="of a preview: when the first messages would leave")
+    collisions: list[Collision] = Field(default_factory=list, description="of a preview: other workflows they are in")
+    basis: str = Field(default="", description="what the times are worked out from")
 
     def text(self) -> str:
         """Return the counts, then who was enrolled and who was left out."""
@@ -83,7 +105,15 @@ class Enrollment(WriteAnswer):
         ]
         enrolled = [f"+ {e.enrollment_id} {e.contact_id}" for e in self.enrolled]
         more = f"… {self.not_shown} more" if self.not_shown else ""
-        return lines(self.heading(f"would enroll {what}", f"enrolled {what}"), *enrolled, *out, more)
+        also = [
+            f"! {c.contact} is in {c.workflow_id} already: {c.enrollment_id}"
+            + (f", until {c.until}" if c.until else "")
+            for c in self.collisions
+        ]
+        sends = [f"> {s.contact} {s.step_id} {s.outcome or 'leaves'} {s.time}" for s in self.sends]
+        basis = f"message times: {self.basis}" if self.sends else ""
+        head = self.heading(f"would enroll {what}", f"enrolled {what}")
+        return lines(head, *enrolled, *out, more, *also, basis, *sends)
 
 
 def to_input(contact: Contact) -> enrollment_pb2.ContactInput:
@@ -105,7 +135,7 @@ def left_out_of(result: EnrollResult, outcome: str, contacts: list[Contact], mod
     given = contacts[result.index] if 0 <= result.index < len(contacts) else Contact()
     return LeftOut(
         index=result.index,
-        contact=clip(_named(given) or (result.contact_id if exists else ""), 80),
+        contact=clip(named(given) or (result.contact_id if exists else ""), 80),
         outcome=outcome,
         reason=result.reason,
         field=result.field,
@@ -114,7 +144,8 @@ def left_out_of(result: EnrollResult, outcome: str, contacts: list[Contact], mod
     )
 
 
-def _named(contact: Contact) -> str:
+def named(contact: Contact) -> str:
+    """Return a contact as the caller named it."""
     reference = contact.external_ref
     return (
         contact.email
@@ -128,22 +159,20 @@ def after_enroll(
     workflow_id: str,
     contacts: list[Contact],
     timezone: str,
+    reason: str,
     mode: str,
     enrolled: list[Enrolled],
     left_out: list[LeftOut],
 ) -> str:
     """Return the call that follows: the commit of a preview, or a look at the first enrollment."""
     if mode == "preview" and enrolled:
-        key = new_key("enroll")
-        call = invocation(
+        return commit_of(
             "enroll",
             workflow_id=workflow_id,
             contacts=[contact.model_dump(exclude_defaults=True) for contact in contacts],
             timezone=timezone,
-            mode="commit",
-            idempotency_key=key,
+            reason=reason,
         )
-        return call if len(call) <= 600 else f'the same call with "mode":"commit","idempotency_key":"{key}"'
     existing = [one.enrollment_id for one in enrolled] + [one.enrollment_id for one in left_out if one.enrollment_id]
     return invocation("get-enrollment", enrollment_id=existing[0]) if existing else "Show the person who is left out."
 

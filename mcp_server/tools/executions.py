@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field
+import grpc
+from pydantic import BaseModel, Field
 
-from dripstone.v1 import agent_pb2
+from dripstone.v1 import agent_pb2, enrollment_pb2
 from dripstone.v1.agent_pb2 import ExecutionState
+from dripstone.v1.client import Client
+from mcp_server.progress import Progress
 from mcp_server.tool import Answer, WriteAnswer, lines
 from mcp_server.values import compact, invocation, word
+
+LONGEST_WATCH = 25
+"""Seconds for which one call follows a run; clients and what lies between give up on a silent one soon after."""
+
+
+class ExecutedStep(BaseModel):
+    """A step that an execution took."""
+
+    step_id: str
+    outcome: str
+    reason: str = ""
+    cost: float = 0
+    time: str = ""
 
 
 class ExecutionAnswer(Answer):
@@ -24,11 +41,21 @@ class ExecutionAnswer(Answer):
     contact_id: str = ""
     result: dict[str, Any] = Field(default_factory=dict)
     error: str = ""
+    waiting_for: str = ""
+    waiting_until: str = ""
+    steps: list[ExecutedStep] = Field(default_factory=list, description="the last ones taken, oldest first")
+    cost: float = 0
+    tokens: int = 0
 
     def text(self) -> str:
-        """Return state and outcome."""
+        """Return state, wait, steps and outcome."""
+        waits = f"waits for {self.waiting_for or 'its turn'}" if self.waiting_for or self.waiting_until else ""
+        until = f" until {self.waiting_until}" if self.waiting_until else ""
+        steps = [f"- {s.time} {s.step_id} {s.outcome}: {s.reason}" for s in self.steps]
+        cost = f"cost {self.cost:g}, {self.tokens} tokens" if self.cost or self.tokens else ""
         outcome = self.error or (compact(self.result) if self.result else "")
-        return lines(f"{self.execution_id} {self.state}: {self.workflow_id} for {self.contact_id}", outcome)
+        head = f"{self.execution_id} {self.state}: {self.workflow_id} for {self.contact_id}"
+        return lines(head, waits and waits + until, *steps, cost, outcome)
 
 
 class Execution(WriteAnswer):
@@ -51,6 +78,32 @@ class Execution(WriteAnswer):
         return lines(
             self.heading(f"would run {what}", started), self.error or (compact(self.result) if self.result else "")
         )
+
+
+async def watched(client: Client, execution_id: str, seconds: int, progress: Progress) -> agent_pb2.Execution:
+    """Return an execution as it is, or once it has ended within so many seconds; each step is told as it is taken."""
+    request = agent_pb2.GetExecutionRequest(execution_id=execution_id)
+    execution = await client.agents.GetExecution(request)
+    over = execution.state not in (
+        ExecutionState.EXECUTION_STATE_RUNNING,
+        ExecutionState.EXECUTION_STATE_AWAITING_APPROVAL,
+    )
+    if not seconds or over or not execution.enrollment_id:
+        return execution
+    watching = client.enrollments.WatchEnrollment(
+        enrollment_pb2.WatchEnrollmentRequest(enrollment_id=execution.enrollment_id)
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            async for message in watching:
+                entry = message.entry
+                if entry.seq:
+                    await progress.tell(entry.seq, message=f"{entry.step_id or entry.kind}: {entry.outcome}")
+    except (TimeoutError, grpc.aio.AioRpcError):  # the key may follow executions and not enrollments
+        pass
+    finally:
+        watching.cancel()
+    return await client.agents.GetExecution(request)
 
 
 def execution_state(execution: agent_pb2.Execution) -> str:

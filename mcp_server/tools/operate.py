@@ -10,14 +10,15 @@ from pydantic import Field
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2
 from dripstone.v1.client import Client
 from dripstone.v1.enrollment_pb2 import EnrollOutcome
+from mcp_server.progress import Progress
 from mcp_server.refusals import Refusal, Refused
-from mcp_server.tool import IdempotencyKey, Mode, Toolset, committing, new_key, settled
-from mcp_server.tools import qualification
+from mcp_server.tool import IdempotencyKey, IfVersion, Mode, Reason, Toolset, committing, settled
+from mcp_server.tools import foreseeing, qualification
 from mcp_server.tools.enrollments import SHOWN, Contact, Enrolled, Enrollment, after_enroll, left_out_of, to_input
 from mcp_server.tools.executions import Execution, contact_in, execution_state
-from mcp_server.tools.qualification import Qualification
-from mcp_server.tools.records import Change, Update, commit_update
-from mcp_server.values import clip, compact, fit, from_struct, from_value, invocation, to_struct, word
+from mcp_server.tools.qualification import Asked, Claim, Qualification
+from mcp_server.tools.records import Change, Update, undo_of
+from mcp_server.values import clip, commit_of, fit, from_struct, from_value, invocation, to_struct, word
 
 OPERATE = Toolset("operate")
 
@@ -31,6 +32,11 @@ async def qualify_lead(
     model_id: Annotated[str, Field(description="scoring model; empty for default")] = "",
     plan_id: Annotated[str, Field(description="with commit: apply exactly this previewed plan")] = "",
     as_of: Annotated[str, Field(description="ISO 8601 with zone: later facts are not read")] = "",
+    evidence: Annotated[
+        list[Claim], Field(max_length=20, description="what you found out, kept apart from fields")
+    ] = [],  # noqa: B006  never changed
+    if_version: IfVersion = "",
+    reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Qualification:
@@ -48,46 +54,53 @@ async def qualify_lead(
                 next=invocation("find-records", type="lead"),
             )
         )
-    answer, replayed = await settled(
-        client.qualification.QualifyLead(
-            qualification.request(lead_id, email, fields, model_id, plan_id, _instant(as_of), mode, idempotency_key)
-        )
-    )
-    return qualification.answer(answer, mode, replayed, email)
+    key = committing(mode, idempotency_key)
+    asked = Asked(lead_id, email, fields, model_id, plan_id, _instant(as_of), evidence, if_version, mode, key)
+    answer, replayed = await settled(client.qualification.QualifyLead(asked.request()))
+    return qualification.answer(answer, mode, replayed, email, key)
 
 
 @OPERATE.tool("enroll", "Enroll contacts", "EnrollmentService.EnrollContacts", open_world=True)
 async def enroll(
     client: Client,
+    progress: Progress,
     workflow_id: Annotated[str, Field(description="from list-workflows")],
     contacts: Annotated[list[Contact], Field(min_length=1, max_length=1000)],
-    timezone: Annotated[str, Field(description="IANA zone for new contacts without one")] = "",
+    timezone: Annotated[str, Field(description="IANA, for new contacts without one")] = "",
+    reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Enrollment:
-    """Enroll contacts in a workflow; contacts are created or updated on the way, one result each.
+    """Enroll contacts in a workflow, such as a nurture sequence; they are created or updated on the way.
 
-    Outcomes: enrolled, already_enrolled, duplicate_in_request, suppressed, not_eligible, invalid.
-    Show the person who is left out and why.
+    Preview tells who is left out and why, when messages would leave, and who is in other workflows already:
+    show it to the person.
     """
+    key = committing(mode, idempotency_key)
     request = enrollment_pb2.EnrollContactsRequest(
         workflow_id=workflow_id,
         contacts=[to_input(contact) for contact in contacts],
         timezone=timezone,
-        request_id=committing(mode, idempotency_key),
+        request_id=key,
         validate_only=mode == "preview",
     )
+    await progress.tell(0, len(contacts))
     answer, replayed = await settled(client.enrollments.EnrollContacts(request))
-    enrolled, left_out, counts = [], [], dict[str, int]()
+    await progress.tell(len(contacts), len(contacts), f"{answer.created_count} enrolled")
+    enrolled, entering, left_out, counts = [], [], [], dict[str, int]()
     for result in answer.results:
         outcome = word(EnrollOutcome.Name(result.outcome), "ENROLL_OUTCOME_")
         counts[outcome] = counts.get(outcome, 0) + 1
         if result.outcome == EnrollOutcome.ENROLL_OUTCOME_ENROLLED:
+            entering.append(result)
             enrolled.append(Enrolled(enrollment_id=result.enrollment_id, contact_id=result.contact_id))
         else:
             left_out.append(left_out_of(result, outcome, contacts, mode))
     # What a preview would create does not exist: its ids would lead nowhere.
     shown = enrolled[:SHOWN] if mode == "commit" else []
+    foreseen = foreseeing.Foreseen()
+    if mode == "preview":
+        foreseen = await foreseeing.foresee(client, workflow_id, contacts, entering)
     hidden = (len(enrolled) - len(shown) if mode == "commit" else 0) + max(0, len(left_out) - SHOWN)
     return Enrollment(
         mode=mode,
@@ -98,7 +111,12 @@ async def enroll(
         enrolled=shown,
         left_out=left_out[:SHOWN],
         not_shown=hidden,
-        next=after_enroll(workflow_id, contacts, timezone, mode, enrolled, left_out),
+        sends=foreseen.sends,
+        collisions=foreseen.collisions,
+        basis=foreseen.basis,
+        idempotency_key=key,
+        undo=f"enrolled:{key}" if enrolled and mode == "commit" else "",
+        next=after_enroll(workflow_id, contacts, timezone, reason, mode, enrolled, left_out),
     )
 
 
@@ -114,28 +132,32 @@ async def update_record(
     client: Client,
     record_id: Annotated[str, Field(description="cnt_…, cmp_… or lead_…")],
     fields: Annotated[dict[str, Any], Field(min_length=1, description="new values; null removes a field")],
-    etag: Annotated[str, Field(description="from the preview or get-record: refuses if it changed since")] = "",
-    reason: Annotated[str, Field(max_length=500, description="why, for the history")] = "",
+    if_version: IfVersion = "",
+    reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Update:
     """Change fields of a contact, company or lead; shows every field before and after."""
-    preview = mode == "preview"
-    if preview and not etag:
+    preview, key = mode == "preview", committing(mode, idempotency_key)
+    if preview and not if_version:
         # The commit that follows is then refused if the record changes in between.
-        etag = (await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record_id))).etag
+        if_version = (await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record_id))).etag
     request = record_pb2.UpdateRecordRequest(
         record_id=record_id,
         fields=to_struct(fields),
-        etag=etag,
+        etag=if_version,
         reason=reason,
-        request_id=committing(mode, idempotency_key),
+        request_id=key,
         validate_only=preview,
     )
     answer, replayed = await settled(client.records.UpdateRecord(request))
     following = invocation("get-record", record_id=record_id, history=5)
     if preview:
-        following = f"update-record {compact(commit_update(record_id, fields, etag, reason))}" if answer.changes else ""
+        following = ""
+        if answer.changes:
+            following = commit_of(
+                "update-record", record_id=record_id, fields=fields, if_version=if_version, reason=reason
+            )
     return Update(
         mode=mode,
         replayed=replayed,
@@ -144,7 +166,9 @@ async def update_record(
             Change(field=change.field, old=clip(from_value(change.old_value)), new=clip(from_value(change.new_value)))
             for change in answer.changes
         ],
-        etag=etag if preview else answer.record.etag,
+        version=if_version if preview else answer.record.etag,
+        idempotency_key=key,
+        undo="" if preview else undo_of(answer.changes, key),
         next=following,
     )
 
@@ -163,6 +187,7 @@ async def execute_workflow(
     ],
     workflow_id: Annotated[str, Field(description="this workflow, or agent_id")] = "",
     agent_id: Annotated[str, Field(description="a deployed agent that runs its workflow")] = "",
+    reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Execution:
@@ -194,20 +219,16 @@ async def execute_workflow(
                 )
             )
         )
-    following = invocation("get-execution", execution_id=execution.id)
+    following = invocation("get-execution", execution_id=execution.id, wait=20)
     if preview:
-        commit = invocation(
-            "execute-workflow",
-            input=input,
-            workflow_id=workflow_id,
-            agent_id=agent_id,
-            mode="commit",
-            idempotency_key=new_key("execute"),
+        following = commit_of(
+            "execute-workflow", input=input, workflow_id=workflow_id, agent_id=agent_id, reason=reason
         )
-        following = commit if len(commit) <= 600 else 'the same call with "mode":"commit" and an idempotency_key'
     return Execution(
         mode=mode,
         replayed=replayed,
+        idempotency_key=key,
+        undo="" if preview else execution.id,
         execution_id="" if preview else execution.id,
         workflow_id=execution.workflow_id or workflow_id,
         agent_id=execution.agent_id,

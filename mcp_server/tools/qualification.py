@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from dripstone.v1 import qualification_pb2
-from dripstone.v1.qualification_pb2 import Contribution, Decision, QualifyLeadRequest, QualifyLeadResponse
-from mcp_server.tool import WriteAnswer, committing, lines, new_key
-from mcp_server.values import clip, compact, from_value, instant, invocation, to_struct, word
+from dripstone.v1.qualification_pb2 import (
+    Contribution,
+    Counterfactual,
+    Decision,
+    QualifyLeadRequest,
+    QualifyLeadResponse,
+)
+from mcp_server.tool import WriteAnswer, lines
+from mcp_server.values import clip, commit_of, compact, from_value, instant, invocation, to_struct, to_value, word
 
 SHOWN = 12
 """Reasons that one answer lists, the heaviest first; the points of the rest are summed."""
+
+
+class Claim(BaseModel):
+    """Something found out about the lead."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: Annotated[str, Field(max_length=100, description="such as contact.job_title")]
+    value: Annotated[str | int | float | bool | list[str], Field(description="what you found")]
+    source: Annotated[str, Field(max_length=500, description="such as a URL")]
+    confidence: Annotated[float, Field(ge=0, le=1)]
+
+
+class Turning(BaseModel):
+    """A smallest change of one fact that moves tier or decision."""
+
+    fact: str
+    now: Any = None
+    would_be: Any
+    tier: str = ""
+    decision: str = ""
+    score: int = 0
 
 
 class Reason(BaseModel):
@@ -78,6 +107,10 @@ class Qualification(WriteAnswer):
     contributions: list[Contributed] = Field(default_factory=list, description="their points sum to the score")
     disqualifiers: list[Reason] = Field(default_factory=list, description="rules that hold against the lead")
     missing: list[Missing] = Field(default_factory=list)
+    counterfactuals: list[Turning] = Field(default_factory=list, description="single facts that would move it")
+    claims_used: list[str] = Field(default_factory=list)
+    claims_ignored: list[str] = Field(default_factory=list, description="a known fact stands, or too unsure")
+    effects: list[str] = Field(default_factory=list, description="what a commit does beside setting fields")
     owner: Owner = Field(default_factory=Owner)
     changes: list[PlannedChange] = Field(default_factory=list)
     applied: bool = False
@@ -87,6 +120,10 @@ class Qualification(WriteAnswer):
     approval_reason: str = ""
     model: str = ""
 
+    def why_approval(self) -> str:
+        """Return why somebody else must approve the commit; empty where nobody must."""
+        return self.approval_reason
+
     def text(self) -> str:
         """Return decision, reasons, gaps, owner and changes."""
         after = f", {self.pending_decision} once approved" if self.pending_decision else ""
@@ -95,6 +132,13 @@ class Qualification(WriteAnswer):
         against = [f"disqualified by {r.rule_id}: {r.why}" for r in self.disqualifiers]
         reasons = [f"{r.points:+d} {r.rule_id} ({r.group}): {r.why}" for r in self.contributions]
         missing = [f"? {m.fact} not known, {m.points_at_stake} points at stake" for m in self.missing]
+        turns = [
+            f"~ {t.fact} {compact(t.now)} -> {compact(t.would_be)} would make it {t.decision}, tier {t.tier or '-'}"
+            for t in self.counterfactuals
+        ]
+        used = f"claims that counted: {', '.join(self.claims_used)}" if self.claims_used else ""
+        ignored = f"claims that did not: {', '.join(self.claims_ignored)}" if self.claims_ignored else ""
+        effects = [f"* {effect}" for effect in self.effects]
         who = self.owner
         why = "; ".join((who.method, *who.skipped))
         owner = f"owner {who.display_name} {who.member_id} ({why})" if who.member_id else ""
@@ -105,34 +149,49 @@ class Qualification(WriteAnswer):
         plan = f"plan {self.plan_id} until {self.plan_expires}" if self.plan_id and not self.applied else ""
         withheld = self.mode == "commit" and not self.applied
         heading = f"NOT APPLIED: {what}" if withheld else self.heading(what, what)
-        return lines(heading, score, *against, *reasons, *missing, owner, *changes, approval, plan)
+        why_not = (*against, *reasons, *missing, *turns, used, ignored)
+        return lines(heading, score, *why_not, owner, *changes, *effects, approval, plan)
 
 
-def request(
-    lead_id: str,
-    email: str,
-    fields: dict[str, Any],
-    model_id: str,
-    plan_id: str,
-    as_of: Timestamp | None,
-    mode: Literal["preview", "commit"],
-    idempotency_key: str,
-) -> QualifyLeadRequest:
-    """Return the request for the arguments of the tool."""
-    return QualifyLeadRequest(
-        lead_id=lead_id,
-        email=email,
-        fields=to_struct(fields) if fields else None,
-        model_id=model_id,
-        plan_id=plan_id if mode == "commit" else "",
-        as_of=as_of,
-        mode=qualification_pb2.QUALIFY_MODE_COMMIT if mode == "commit" else qualification_pb2.QUALIFY_MODE_PREVIEW,
-        request_id=committing(mode, idempotency_key),
-    )
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The arguments of the tool."""
+
+    lead_id: str
+    email: str
+    fields: dict[str, Any]
+    model_id: str
+    plan_id: str
+    as_of: Timestamp | None
+    evidence: list[Claim]
+    if_version: str
+    mode: Literal["preview", "commit"]
+    key: str
+
+    def request(self) -> QualifyLeadRequest:
+        """Return the request for them."""
+        commit = self.mode == "commit"
+        return QualifyLeadRequest(
+            lead_id=self.lead_id,
+            email=self.email,
+            fields=to_struct(self.fields) if self.fields else None,
+            model_id=self.model_id,
+            plan_id=self.plan_id if commit else "",
+            as_of=self.as_of,
+            evidence=[
+                qualification_pb2.Evidence(
+                    path=one.path, value=to_value(one.value), source=one.source, confidence=one.confidence
+                )
+                for one in self.evidence
+            ],
+            etag=self.if_version,
+            mode=qualification_pb2.QUALIFY_MODE_COMMIT if commit else qualification_pb2.QUALIFY_MODE_PREVIEW,
+            request_id=self.key,
+        )
 
 
 def answer(
-    found: QualifyLeadResponse, mode: Literal["preview", "commit"], replayed: bool, email: str = ""
+    found: QualifyLeadResponse, mode: Literal["preview", "commit"], replayed: bool, email: str = "", key: str = ""
 ) -> Qualification:
     """Return the answer as the tool shows it."""
     owner = found.owner
@@ -152,6 +211,10 @@ def answer(
         contributions=_contributions(list(found.contributions)),
         disqualifiers=[Reason(**_said(one)) for one in found.disqualifiers[:SHOWN]],
         missing=[Missing(fact=one.path, points_at_stake=one.points_at_stake) for one in found.missing[:8]],
+        counterfactuals=[_turning(one) for one in found.counterfactuals[:5]],
+        claims_used=[clip(one.path, 80) for one in found.used_claims[:10]],
+        claims_ignored=[clip(one.path, 80) for one in found.ignored_claims[:10]],
+        effects=[clip(f"{one.kind} {one.subject_id}: {one.summary}", 160) for one in found.planned_effects[:8]],
         owner=Owner(
             member_id=owner.member_id,
             display_name=owner.display_name,
@@ -173,12 +236,25 @@ def answer(
         approval_id=found.approval_id,
         approval_reason=clip(found.approval_reason, 300),
         model=f"{found.model_id} v{found.model_version}",
+        idempotency_key=key,
+        undo=(f"plan:{found.plan_id}" if found.plan_id else f"call:{key}") if found.applied else "",
         next=_next(found, email),
     )
 
 
 def _decision(decision: Decision.ValueType) -> str:
     return word(Decision.Name(decision), "DECISION_") if decision else ""
+
+
+def _turning(one: Counterfactual) -> Turning:
+    return Turning(
+        fact=one.path,
+        now=clip(from_value(one.value), 60),
+        would_be=clip(from_value(one.would_be), 60),
+        tier=one.tier,
+        decision=_decision(one.decision),
+        score=one.score,
+    )
 
 
 def _contributions(contributions: list[Contribution]) -> list[Contributed]:
@@ -208,13 +284,7 @@ def _said(one: Contribution) -> dict[str, Any]:
 
 
 def _next(found: QualifyLeadResponse, email: str) -> str:
-    commit = invocation(
-        "qualify-lead",
-        lead_id=found.lead_id,
-        plan_id=found.plan_id,
-        mode="commit",
-        idempotency_key=new_key("qualify"),
-    )
+    commit = commit_of("qualify-lead", lead_id=found.lead_id, plan_id=found.plan_id)
     if found.applied:
         if found.decision in (Decision.DECISION_QUALIFIED, Decision.DECISION_NURTURE):
             return f"{invocation('list-workflows')} to choose the workflow, then enroll contact {found.contact_id}"

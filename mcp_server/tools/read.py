@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import grpc
 from pydantic import Field
 
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2, workflow_pb2
@@ -11,9 +12,17 @@ from dripstone.v1.client import Client
 from dripstone.v1.enrollment_pb2 import EnrollmentState
 from dripstone.v1.workflow_pb2 import WorkflowState
 from mcp_server.corrections import placeholder
+from mcp_server.progress import Progress
 from mcp_server.tool import Cursor, Toolset
 from mcp_server.tools.enrollments import EnrollmentAnswer, Entry, follow, waiting_for
-from mcp_server.tools.executions import ExecutionAnswer, execution_state, follow_execution
+from mcp_server.tools.executions import (
+    LONGEST_WATCH,
+    ExecutedStep,
+    ExecutionAnswer,
+    execution_state,
+    follow_execution,
+    watched,
+)
 from mcp_server.tools.records import Change, RecordAnswer, Records, RecordSummary, headline
 from mcp_server.tools.workflows import WorkflowAnswer, Workflows, WorkflowSummary, outline
 from mcp_server.values import clip, compact, fit, from_struct, from_value, in_state, instant, invocation, word
@@ -21,6 +30,8 @@ from mcp_server.values import clip, compact, fit, from_struct, from_value, in_st
 READ = Toolset("read")
 
 Limit = Annotated[int, Field(ge=1, le=50)]
+SHOWN_STEPS = 10
+"""Steps that one answer shows of an execution."""
 
 
 @READ.tool("find-records", "Find records", "RecordService.ListRecords", read_only=True)
@@ -57,7 +68,7 @@ async def get_record(
     record_id: Annotated[str, Field(description="cnt_…, cmp_… or lead_…")],
     history: Annotated[int, Field(ge=0, le=20, description="how many past changes to show")] = 0,
 ) -> RecordAnswer:
-    """Read one record with every field and its etag; with history, who changed what and why."""
+    """Read one contact, company or lead with every field and its version; with history, who changed what and why."""
     record = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record_id))
     changes = []
     if history:
@@ -82,7 +93,7 @@ async def get_record(
         type=record.type,
         fields=fit(from_struct(record.fields), 3_500),
         external_refs={ref.system: ref.id for ref in record.external_refs},
-        etag=record.etag,
+        version=record.etag,
         updated=instant(record.update_time),
         changes=changes,
         next=following if record.type in ("lead", "contact") else "",
@@ -96,7 +107,7 @@ async def list_workflows(
     limit: Limit = 20,
     cursor: Cursor = "",
 ) -> Workflows:
-    """List the workflows that contacts can be enrolled in (active), newest first."""
+    """List the workflows that contacts can be enrolled in (active), or the drafts, newest first."""
     answer = await client.workflows.ListWorkflows(
         workflow_pb2.ListWorkflowsRequest(filter=in_state(state), page_size=limit, page_token=cursor)
     )
@@ -148,13 +159,13 @@ async def get_workflow(
     )
 
 
-@READ.tool("get-enrollment", "Explain an enrollment", "EnrollmentService.ExplainEnrollment", read_only=True)
+@READ.tool("get-enrollment", "Follow an enrollment", "EnrollmentService.ExplainEnrollment", read_only=True)
 async def get_enrollment(
     client: Client,
     enrollment_id: Annotated[str, Field(description="enr_…")],
     entries: Annotated[int, Field(ge=0, le=20, description="how many trace entries to show")] = 5,
 ) -> EnrollmentAnswer:
-    """Explain where a contact stands in a workflow, why, and what will happen next and when, with its last trace."""
+    """Explain where a contact stands in a sequence, why, and what will happen next and when, with its last trace."""
     answer = await client.enrollments.ExplainEnrollment(
         enrollment_pb2.ExplainEnrollmentRequest(enrollment_id=enrollment_id)
     )
@@ -190,9 +201,15 @@ async def get_enrollment(
 
 
 @READ.tool("get-execution", "Get an execution", "AgentService.GetExecution", read_only=True)
-async def get_execution(client: Client, execution_id: Annotated[str, Field(description="exe_…")]) -> ExecutionAnswer:
-    """Read the state and the result of a run that execute-workflow started."""
-    execution = await client.agents.GetExecution(agent_pb2.GetExecutionRequest(execution_id=execution_id))
+async def get_execution(
+    client: Client,
+    progress: Progress,
+    execution_id: Annotated[str, Field(description="exe_…")],
+    wait: Annotated[int, Field(ge=0, le=LONGEST_WATCH, description="seconds to wait for its end")] = 0,
+) -> ExecutionAnswer:
+    """Read how a run stands that execute-workflow started: its steps, what it waits for, its cost, its result."""
+    execution = await watched(client, execution_id, wait, progress)
+    waiting = await _waiting(client, execution)
     return ExecutionAnswer(
         execution_id=execution.id,
         workflow_id=execution.workflow_id,
@@ -202,5 +219,32 @@ async def get_execution(client: Client, execution_id: Annotated[str, Field(descr
         contact_id=execution.contact_id,
         result=fit(from_struct(execution.result), 3_500),
         error=clip(execution.error, 400),
+        waiting_for=waiting_for(waiting),
+        waiting_until=instant(waiting.waiting.until),
+        steps=[
+            ExecutedStep(
+                step_id=step.step_id,
+                outcome=step.outcome,
+                reason=clip(step.reason, 120),
+                cost=step.cost,
+                time=instant(step.create_time),
+            )
+            for step in execution.steps[-SHOWN_STEPS:]
+        ],
+        cost=execution.cost,
+        tokens=execution.tokens,
         next=follow_execution(execution),
     )
+
+
+async def _waiting(client: Client, execution: agent_pb2.Execution) -> enrollment_pb2.Enrollment:
+    """Return the enrollment that carries a run which goes on; an empty one where there is none to be seen."""
+    over = execution.state >= agent_pb2.EXECUTION_STATE_SUCCEEDED
+    if over or not execution.enrollment_id:
+        return enrollment_pb2.Enrollment()
+    try:
+        return await client.enrollments.GetEnrollment(
+            enrollment_pb2.GetEnrollmentRequest(enrollment_id=execution.enrollment_id)
+        )
+    except grpc.aio.AioRpcError:  # the key may follow executions and not enrollments
+        return enrollment_pb2.Enrollment()

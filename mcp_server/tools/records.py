@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from dripstone.v1.record_pb2 import Record
-from mcp_server.tool import Answer, WriteAnswer, lines, new_key
+from dripstone.v1.record_pb2 import Record, RecordChange
+from mcp_server.tool import Answer, WriteAnswer, lines
 from mcp_server.values import clip, compact, from_struct
 
 HEADLINE = (
@@ -54,7 +55,7 @@ class RecordAnswer(Answer):
     type: str
     fields: dict[str, Any]
     external_refs: dict[str, str] = Field(default_factory=dict)
-    etag: str = ""
+    version: str = Field(default="", description="what if_version takes")
     updated: str = ""
     changes: list[Change] = Field(default_factory=list, description="newest first")
 
@@ -62,7 +63,7 @@ class RecordAnswer(Answer):
         """Return the fields and the changes asked for."""
         changes = [f"- {c.time} {c.field}: {compact(c.old)} -> {compact(c.new)} by {c.actor}" for c in self.changes]
         refs = f" refs {compact(self.external_refs)}" if self.external_refs else ""
-        return lines(f"{self.type} {self.record_id} etag {self.etag}{refs}", compact(self.fields), *changes)
+        return lines(f"{self.type} {self.record_id} version {self.version}{refs}", compact(self.fields), *changes)
 
 
 def headline(record: Record) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class Update(WriteAnswer):
 
     record_id: str
     changes: list[Change] = Field(default_factory=list)
-    etag: str = Field(default="", description="version after a commit; in a preview the version it was made for")
+    version: str = Field(default="", description="after a commit; in a preview the one it was made for")
 
     def text(self) -> str:
         """Return each field before and after."""
@@ -88,9 +89,12 @@ class Update(WriteAnswer):
         return lines(self.heading(f"would change {self.record_id}", f"changed {self.record_id}"), *changes)
 
 
-def commit_update(record_id: str, fields: dict[str, Any], etag: str, reason: str) -> dict[str, Any]:
-    """Return the arguments that commit what was previewed."""
-    call: dict[str, Any] = {"record_id": record_id, "fields": fields, "etag": etag}
-    if reason:
-        call["reason"] = reason
-    return call | {"mode": "commit", "idempotency_key": new_key("update")}
+FEW = 4
+"""Changes that an undo handle names one by one; more are named by the call that made them."""
+
+
+def undo_of(changes: Sequence[RecordChange], key: str) -> str:
+    """Return the handle that takes changes of one call back; empty where there were none."""
+    if len(changes) > FEW:
+        return f"call:{key}"
+    return ",".join(change.id for change in changes)

@@ -13,7 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from tests.bench import document, machine, options, storage
 from tests.bench.figures import Report
 from tests.bench.options import Options
-from tests.bench.parts import calls, engine, events, fairness, floors, leads, peers, restart, scale, webhooks, workers
+from tests.bench.parts import (
+    calls,
+    engine,
+    events,
+    fairness,
+    floors,
+    leads,
+    mcp,
+    peers,
+    restart,
+    scale,
+    webhooks,
+    workers,
+)
 from tests.bench.session import JobFailed, Session
 from tests.bench.storage import Storage
 
@@ -26,6 +39,7 @@ MEASURE: dict[str, Callable[[Session], Awaitable[None]]] = {
     "fairness": fairness.measure,
     "events": events.measure,
     "calls": calls.measure,
+    "mcp": mcp.measure,
     "leads": leads.measure,
     "webhooks": webhooks.measure,
     "endpoints": webhooks.measure_fairness,

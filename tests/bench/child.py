@@ -18,6 +18,7 @@ JOBS = {
     "events": "tests.bench.jobs.events",
     "fairness": "tests.bench.jobs.fairness",
     "calls": "tests.bench.jobs.calls",
+    "mcp": "tests.bench.jobs.mcp",
     "leads": "tests.bench.jobs.leads",
     "webhooks": "tests.bench.jobs.webhooks",
 }

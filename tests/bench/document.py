@@ -21,6 +21,7 @@ _TITLES = {
     "fairness": "Fairness",
     "events": "Events",
     "calls": "Calls",
+    "mcp": "Tool calls over MCP",
     "leads": "Files and scores",
     "webhooks": "Webhooks",
     "endpoints": "Good receivers beside bad ones",
@@ -68,6 +69,11 @@ _METHOD = """\
 - **Restart.** From the start of opening the database, and from `exec` of the process, which adds Python's imports.
 - **Events.** Posted one after the other through the same path as `IngestEvent`, from before the event is written to the
   commit of the next step; the engine's loops run in the same process.
+- **Tool calls.** `get-record` over streamable HTTP, 16 connections that are kept, each with its next call when the last
+  one is answered: MCP to gRPC to a small read, everything in one process, as `dripstone serve` runs it. Beside it, in
+  the same run and with the same web server, a server of the bare SDK whose only tool returns its argument; and our MCP
+  server alone, before a core that answers at once. The load is a process of its own. `/mcp` answers in JSON,
+  `/mcp/interactive` in streams; each against the SDK's answer of the same form.
 - **Peers.** Each on an empty database of the same server; the engine is measured again right before each. DBOS: a
   workflow of three trivial steps, eight threads, each step checkpointed; on SQLite as it comes, and with the journal
   that Dripstone uses. PgQueuer: batches of 256. Procrastinate: 32 jobs at once. An empty job does nothing but be

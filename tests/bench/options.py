@@ -15,6 +15,7 @@ PARTS = (
     "fairness",
     "events",
     "calls",
+    "mcp",
     "leads",
     "webhooks",
     "endpoints",
@@ -33,6 +34,7 @@ _SUMMARIES = """parts:
   fairness   how long a small organization waits while another has a flood of due rows
   events     from an event's arrival to the next step committed, with an idle and with a busy engine
   calls      bulk enrollment and reads over gRPC
+  mcp        a tool call that reads a record, beside a tool of the bare SDK that echoes
   leads      100,000 contacts from a file, and as many leads scored
   webhooks   deliveries beside a bare loop of POSTs, plain and over TLS; from commit to first attempt
   endpoints  how long healthy endpoints wait while others hang, fail or have dead names

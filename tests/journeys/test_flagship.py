@@ -13,7 +13,7 @@ from typing import Any, Literal
 import httpx2
 import pytest
 from mcp import Client as McpClient
-from mcp import StdioServerParameters
+from mcp import MCPError, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from core.demo.setting import SOURCE, WORKFLOW, prepare
@@ -48,7 +48,10 @@ async def _ok(client: McpClient, tool: str, **arguments: Any) -> dict[str, Any]:
 
 
 async def _refused(client: McpClient, tool: str, **arguments: Any) -> dict[str, Any]:
-    result = await client.call_tool(tool, arguments)
+    try:
+        result = await client.call_tool(tool, arguments)
+    except MCPError as error:  # for want of a scope: over HTTP that is a 403
+        return dict(error.error.data["error"])
     assert result.is_error
     assert isinstance(result.structured_content, dict)
     return dict(result.structured_content["error"])

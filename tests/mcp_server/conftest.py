@@ -58,23 +58,24 @@ def era(request: pytest.FixtureRequest) -> str:
 
 
 @asynccontextmanager
-async def _connected(core: stand_in.StandIn, key: str, era: str) -> AsyncIterator[Agent]:
+async def connected(target: str, key: str, era: str) -> AsyncIterator[Agent]:
+    """Connect an agent with a key to a core, by an MCP server in memory."""
     async with (
-        CoreClient(core.grpc_target, key) as client,
-        Client(build_server(lambda _: client), mode=era) as connected,
+        CoreClient(target, key) as client,
+        Client(build_server(lambda _: client), mode=era) as told,
     ):
-        yield Agent(connected)
+        yield Agent(told)
 
 
 @pytest.fixture
 async def agent(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
     """Return an agent with the ordinary key."""
-    async with _connected(core, core.api_key, era) as connected:
-        yield connected
+    async with connected(core.grpc_target, core.api_key, era) as working:
+        yield working
 
 
 @pytest.fixture
 async def approver(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
     """Return the agent of the person that decides."""
-    async with _connected(core, core.approver_api_key, era) as connected:
-        yield connected
+    async with connected(core.grpc_target, core.approver_api_key, era) as deciding:
+        yield deciding

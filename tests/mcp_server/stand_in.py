@@ -42,10 +42,13 @@ EVERYTHING = (
     "executions:read", "executions:write", "approvals:read",
 )  # fmt: skip
 AGENT, APPROVER, READER = "dripstone_live_agent", "dripstone_live_approver", "dripstone_live_reader"
+LIMITED = "dripstone_live_limited"
+LIMITS = {LIMITED: organization_pb2.KeyLimits(methods=["WorkflowService.ListWorkflows"])}
 SCOPES = {
     AGENT: EVERYTHING,
     APPROVER: ("approvals:read", "approvals:decide"),
     READER: ("records:read", "workflows:read"),
+    LIMITED: ("records:read", "workflows:read"),
 }
 LEAD, CONTACT = "lead_1", "cnt_1"
 WORKFLOW = workflow_pb2.Workflow(
@@ -104,7 +107,9 @@ class StandIn:
             digest = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
             if request_id and (stored := self.answers.get(request_id)):
                 if stored[0] != digest:
-                    raise errors.IdempotencyConflict(key=request_id, first_hash=stored[0][:12])
+                    raise errors.IdempotencyConflict(
+                        key=request_id, method="X.Y", first_hash=stored[0][:12], first_time="2026-03-02T09:00:00Z"
+                    )
                 context.set_trailing_metadata((("dripstone-replayed", "true"),))
                 return stored[1]
             answer = act()
@@ -127,7 +132,12 @@ class Organization(organization_pb2_grpc.OrganizationServiceServicer):
     async def GetCaller(self, request: Any, context: Any) -> Any:
         key = dict(context.invocation_metadata()).get("authorization", "").removeprefix("Bearer ")
         return await self.core.admit(
-            request, context, "", lambda: organization_pb2.Caller(principal_id=f"key_{key}", scopes=SCOPES[key])
+            request,
+            context,
+            "",
+            lambda: organization_pb2.Caller(
+                organization_id="org_1", principal_id=f"key_{key}", scopes=SCOPES[key], limits=LIMITS.get(key)
+            ),
         )
 
 
@@ -262,6 +272,9 @@ class Enrollments(enrollment_pb2_grpc.EnrollmentServiceServicer):
 
         return await self.core.admit(request, context, "enrollments:read", act)
 
+    async def WatchEnrollment(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        yield enrollment_pb2.WatchEnrollmentResponse(entry=enrollment_pb2.TraceEntry(seq=1, step_id="pause"))
+
 
 class Qualification(qualification_pb2_grpc.QualificationServiceServicer):
     def __init__(self, core: StandIn):
@@ -301,6 +314,20 @@ class Qualification(qualification_pb2_grpc.QualificationServiceServicer):
                     qualification_pb2.Contribution(rule_id="trial", group="engagement", raw_points=20, points=20),
                 ],
                 disqualifiers=core.disqualifiers,
+                counterfactuals=[
+                    qualification_pb2.Counterfactual(
+                        path="contact.job_title",
+                        value=to_value("CFO"),
+                        would_be=to_value("Intern"),
+                        tier="B",
+                        decision=qualification_pb2.DECISION_NURTURE,
+                        score=20,
+                    )
+                ],
+                used_claims=request.evidence,
+                planned_effects=[
+                    qualification_pb2.PlannedEffect(kind="enroll", subject_id="nurture", summary="into Nurture")
+                ],
                 missing=[qualification_pb2.MissingFact(path="contact.phone", points_at_stake=5)],
                 confidence=0.9,
                 owner=qualification_pb2.OwnerChoice(member_id="mem_1", display_name="Grace", method="round_robin"),

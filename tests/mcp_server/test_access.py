@@ -2,44 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import base64
+import itertools
+import json
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
+import anyio
+import grpc
 import httpx2
 import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitRequestParams, ElicitResult
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from core.domain import errors
+from dripstone.v1 import enrollment_pb2, record_pb2
 from dripstone.v1.client import Client as CoreClient
+from mcp_server import app as http_app
+from mcp_server import sessions
 from mcp_server.app import build_app
 from mcp_server.callers import CALLER_SECONDS, Callers
-from mcp_server.server import build_server
-from tests.mcp_server.stand_in import StandIn
+from mcp_server.deployment import Deployment
+from mcp_server.server import build_server, served_tools
+from tests.mcp_server.stand_in import LIMITED, SCOPES, StandIn
 
 pytestmark = pytest.mark.anyio
 
-READS = ["find-records", "get-record", "list-workflows", "get-workflow"]
+ISSUER = "https://login.example.com"
+BASE = "https://crm.example.com"
+
+
+def within(scopes: Collection[str], *, reads: bool = False, toolsets: Collection[str] = ()) -> list[str]:
+    tools = served_tools(toolsets, read_only=reads)
+    return [tool.name for tool in tools if set(tool.scopes) <= set(scopes)]
 
 
 @asynccontextmanager
-async def web(core: StandIn, **options: object) -> AsyncIterator[Starlette]:
+async def web(core: StandIn, **decided: object) -> AsyncIterator[Starlette]:
     """Run the HTTP application as its host does."""
-    app = build_app(core.grpc_target, **options)  # type: ignore[arg-type]
+    app = build_app(core.grpc_target, Deployment(**decided))  # type: ignore[arg-type]
     async with app.router.lifespan_context(app):
         yield app
 
 
-def browser(app: Starlette, key: str = "", host: str = "127.0.0.1:8000") -> httpx2.AsyncClient:
+def browser(app: ASGIApp, key: str = "", host: str = "127.0.0.1:8000") -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=f"http://{host}", headers=headers)
 
 
 @asynccontextmanager
-async def over_http(app: Starlette, key: str, era: str) -> AsyncIterator[Client]:
+async def over_http(app: Starlette, key: str, era: str, path: str = "/mcp") -> AsyncIterator[Client]:
     async with (
         browser(app, key) as http,
-        Client(streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http), mode=era) as client,
+        Client(streamable_http_client(f"http://127.0.0.1:8000{path}", http_client=http), mode=era) as client,
     ):
         yield client
 
@@ -49,7 +67,7 @@ async def test_only_tools_within_the_scopes_of_the_key_are_listed(core: StandIn,
         CoreClient(core.grpc_target, core.reader_api_key) as client,
         Client(build_server(lambda _: client), mode=era) as agent,
     ):
-        assert [tool.name for tool in (await agent.list_tools()).tools] == READS
+        assert [tool.name for tool in (await agent.list_tools()).tools] == within(SCOPES[core.reader_api_key])
         refused = await agent.call_tool("enroll", {"workflow_id": "nurture", "contacts": [{}]})
     assert refused.structured_content["error"] == {
         "reason": "SCOPE_MISSING",
@@ -66,8 +84,8 @@ async def test_over_http_each_call_carries_its_own_key(core: StandIn, era: str) 
         over_http(app, core.reader_api_key, era) as reader,
     ):
         assert agent.protocol_version == {"auto": "2026-07-28", "legacy": "2025-11-25"}[era]
-        assert len((await agent.list_tools()).tools) == 11
-        assert [tool.name for tool in (await reader.list_tools()).tools] == READS
+        for client, key in ((agent, core.api_key), (reader, core.reader_api_key)):
+            assert [tool.name for tool in (await client.list_tools()).tools] == within(SCOPES[key])
         for client in (agent, reader):
             answer = await client.call_tool("get-record", {"record_id": "cnt_1"})
             assert answer.structured_content["record_id"] == "cnt_1"
@@ -88,7 +106,7 @@ async def test_http_without_a_valid_key_is_challenged(core: StandIn) -> None:
 
 
 async def test_a_web_page_elsewhere_cannot_reach_a_server_on_this_machine(core: StandIn) -> None:
-    async with web(core, allowed_hosts=["crm.example.com"]) as app:
+    async with web(core, allowed_hosts=("crm.example.com",)) as app:
         for host, status in (("evil.example.com", 421), ("crm.example.com", 400), ("localhost:9", 400)):
             async with browser(app, core.api_key, host) as client:
                 headers = {"mcp-protocol-version": "2026-07-28", "accept": "application/json, text/event-stream"}
@@ -128,3 +146,194 @@ async def test_a_malformed_request_is_answered_in_one_line(core: StandIn) -> Non
             assert answer.status_code == 400
             assert answer.json()["error"]["code"] == -32600
             assert len(answer.text) < 200
+
+
+MODERN = {"mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "enroll"}
+LEGACY = {"mcp-protocol-version": "2025-11-25"}
+
+
+@pytest.mark.parametrize("headers", [MODERN, LEGACY], ids=["modern", "legacy"])
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/interactive"])
+async def test_over_http_a_call_beyond_the_scopes_of_the_key_is_a_403_that_names_them(
+    core: StandIn, headers: dict[str, str], path: str
+) -> None:
+    call = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "enroll", "arguments": {}}}
+    headers = {"accept": "application/json, text/event-stream", **headers}
+    async with web(core, base_url=BASE) as app, browser(app, core.reader_api_key) as http:
+        answer = await http.post(path, json=call, headers=headers)
+    assert answer.status_code == 403
+    assert answer.headers["www-authenticate"] == (
+        'Bearer realm="dripstone", error="insufficient_scope", '
+        'error_description="enroll needs the scope enrollments:write, which this API key lacks.", '
+        'scope="enrollments:write", '
+        f'resource_metadata="{BASE}/.well-known/oauth-protected-resource/mcp"'
+    )
+    assert answer.json()["id"] == 7
+    assert answer.json()["error"]["data"]["error"]["reason"] == "SCOPE_MISSING"
+
+
+async def test_a_client_that_cannot_ask_for_more_hears_in_words_what_it_lacks(core: StandIn, era: str) -> None:
+    async with web(core) as app, over_http(app, core.reader_api_key, era) as reader:
+        with pytest.raises(MCPError, match="enroll needs the scope enrollments:write"):
+            await reader.call_tool("enroll", {"workflow_id": "nurture", "contacts": [{}]})
+
+
+async def test_limits_of_a_key_hide_the_tools_whose_methods_they_leave_out(core: StandIn, era: str) -> None:
+    async with web(core) as app, over_http(app, LIMITED, era) as limited:
+        assert [tool.name for tool in (await limited.list_tools()).tools] == ["list-workflows"]
+        refused = await limited.call_tool("get-record", {"record_id": "cnt_1"})
+        assert refused.structured_content["error"]["reason"] == "KEY_LIMITED"
+        assert not (await limited.call_tool("list-workflows", {})).is_error
+
+
+@pytest.mark.parametrize(
+    ("decided", "path", "shown"),
+    [
+        ({}, "/mcp/read-only", {"reads": True}),
+        ({}, "/mcp/x/read", {"toolsets": ["read"]}),
+        ({}, "/mcp/x/read,operate/read-only", {"reads": True, "toolsets": ["read", "operate"]}),
+        ({}, "/mcp/interactive/x/operate/o/org_1", {"toolsets": ["operate"]}),
+        ({"read_only": True}, "/mcp", {"reads": True}),
+        ({"read_only": True, "toolsets": ("read",)}, "/mcp/interactive", {"reads": True, "toolsets": ["read"]}),
+    ],
+)
+async def test_an_address_shows_what_it_says_and_never_more_than_the_deployment(
+    core: StandIn, era: str, decided: dict[str, object], path: str, shown: dict[str, object]
+) -> None:
+    names = within(SCOPES[core.api_key], **shown)  # type: ignore[arg-type]
+    async with web(core, **decided) as app, over_http(app, core.api_key, era, path) as agent:
+        assert [tool.name for tool in (await agent.list_tools()).tools] == names
+        assert ("This connection only reads" in (agent.instructions or "")) == ("enroll" not in names)
+        if "enroll" not in names:
+            refused = await agent.call_tool("enroll", {"workflow_id": "nurture", "contacts": [{}], "mode": "commit"})
+            assert refused.structured_content["error"]["reason"] == "UNKNOWN_TOOL"
+    assert not core.sent(enrollment_pb2.EnrollContactsRequest)
+
+
+async def test_a_client_that_only_reads_sends_nothing_else_whoever_asks(core: StandIn) -> None:
+    async with CoreClient(core.grpc_target, core.api_key) as client:
+        reading = Callers(lambda _: client, read_only=True).client(None)
+        assert (await reading.records.GetRecord(record_pb2.GetRecordRequest(record_id="cnt_1"))).id == "cnt_1"
+        with pytest.raises(grpc.aio.AioRpcError, match="only reads"):
+            await reading.records.UpdateRecord(record_pb2.UpdateRecordRequest())
+    assert [type(request).__name__ for _, request in core.calls] == ["GetRecordRequest"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/mcp/readonly", 404, "/read-only"),
+        ("/mcp/x", 404, "/x/{toolset}"),
+        ("/mcp/x/admin", 404, "read, operate"),
+        ("/mcp/read-only/read-only", 404, "at most once"),
+        ("/mcp/o/a%22b", 404, "at most once"),
+        ("/mcp/" + "x" * 500, 404, "at most once"),
+        ("/mcp/o/org_2", 403, "another organization"),
+    ],
+)
+async def test_an_address_that_is_none_or_anothers_is_refused(core: StandIn, path: str, status: int, says: str) -> None:
+    async with web(core) as app, browser(app, core.api_key) as http:
+        answer = await http.post(path, json={})
+    assert answer.status_code == status
+    assert says in answer.json()["error_description"]
+
+
+def token(**claims: object) -> str:
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in ({}, claims)]
+    return ".".join([*parts, "signature"])
+
+
+@pytest.mark.parametrize(
+    ("path", "audience", "is_sent_on"),
+    [
+        ("/mcp", f"{BASE}/mcp", True),
+        ("/mcp/read-only", ["console", f"{BASE}/mcp/"], True),
+        ("/mcp/o/org_1", f"{BASE}/mcp/o/org_1", True),
+        ("/mcp/o/org_1", "api://dripstone", True),
+        ("/mcp", f"{BASE}/mcp/o/org_1", False),
+        ("/mcp", "console", False),
+        ("/mcp", [], False),
+        ("/mcp", {"aud": BASE}, False),
+        ("/mcp", BASE, False),
+    ],
+)
+async def test_a_token_that_was_made_for_something_else_goes_no_further(
+    core: StandIn, path: str, audience: object, is_sent_on: bool
+) -> None:
+    async with (
+        web(core, base_url=BASE, token_audiences=("api://dripstone",)) as app,
+        browser(app, token(aud=audience)) as http,
+    ):
+        answer = await http.post(path, json={})
+    assert answer.status_code == 401
+    assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+    assert bool(core.calls) == is_sent_on
+
+
+async def test_the_resource_tells_who_issues_tokens_for_it(core: StandIn) -> None:
+    async with web(core, base_url=BASE, authorization_servers=(ISSUER,)) as app, browser(app) as http:
+        for path, resource in (("", "/mcp"), ("/mcp/read-only", "/mcp"), ("/mcp/o/org_1/x/read", "/mcp/o/org_1")):
+            told = (await http.get(f"/.well-known/oauth-protected-resource{path}")).json()
+            assert told["resource"] == BASE + resource
+            assert told["authorization_servers"] == [ISSUER]
+        assert (await http.get("/.well-known/oauth-protected-resource/mcp/x/admin")).status_code == 404
+
+
+async def test_a_session_is_its_owners_and_a_stream_ends_with_its_key(
+    core: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_app, "LOOKS_AGAIN_SECONDS", 0.01)
+    begin = {
+        "jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+    }  # fmt: skip
+    headers = {"accept": "application/json, text/event-stream"}
+    async with web(core) as app, browser(app, core.api_key) as owner, browser(app, core.reader_api_key) as other:
+        begun = await owner.post("/mcp/interactive", json=begin, headers=headers)
+        headers |= {"mcp-session-id": begun.headers["mcp-session-id"], **LEGACY}
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        assert (await other.post("/mcp/interactive", json=ping, headers=headers)).status_code == 404
+        assert (await owner.post("/mcp/interactive", json=ping, headers=headers)).status_code == 200
+        monkeypatch.setattr(sessions, "MOST_OF_ONE", 1)
+        again = {name: value for name, value in headers.items() if name != "mcp-session-id"}
+        assert (await owner.post("/mcp/interactive", json=begin, headers=again)).status_code == 429
+        assert (await other.post("/mcp/interactive", json=begin, headers=again)).status_code == 200
+        core.broken = errors.Unauthenticated()  # what is believed of the key still opens the stream
+        with anyio.fail_after(5):
+            await owner.get("/mcp/interactive", headers=headers)
+        core.broken = None
+        assert (await owner.delete("/mcp/interactive", headers=headers)).status_code == 200
+        assert (await owner.post("/mcp/interactive", json=begin, headers=again)).status_code == 200
+
+
+@pytest.mark.parametrize(("keys", "goes_on"), [((b"1" * 32, b"1" * 32), True), ((b"1" * 32, b"2" * 32), False)])
+async def test_a_call_that_asks_goes_on_at_any_replica_that_has_the_same_keys(
+    core: StandIn, keys: tuple[bytes, bytes], goes_on: bool
+) -> None:
+    core.needs_approval = True
+    commit = {"lead_id": "lead_1", "mode": "commit", "idempotency_key": "k"}
+    asked = []
+
+    async def agrees(_context: object, question: ElicitRequestParams) -> ElicitResult:
+        asked.append(question.message)
+        return ElicitResult(action="accept", content={"confirm": True})
+
+    async with web(core, state_keys=(keys[0],)) as one, web(core, state_keys=(keys[1],)) as other:
+        turns = itertools.cycle((one, other))
+
+        async def balanced(scope: Scope, receive: Receive, send: Send) -> None:
+            await next(turns)(scope, receive, send)
+
+        async with (
+            browser(balanced, core.api_key) as http,
+            Client(
+                streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http), elicitation_callback=agrees
+            ) as client,
+        ):
+            if goes_on:
+                refused = await client.call_tool("qualify-lead", commit)
+                assert refused.structured_content["error"]["reason"] == "APPROVAL_REQUIRED"
+            else:
+                with pytest.raises(MCPError, match="requestState"):
+                    await client.call_tool("qualify-lead", commit)
+    assert len(asked) == 1

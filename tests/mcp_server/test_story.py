@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 def call_in(text: str) -> tuple[str, dict[str, Any]]:
     """Return the tool call that a `next` names."""
-    found = re.search(r"([a-z]+(?:-[a-z]+)?) (\{.*\})", text)
+    found = re.search(r"([a-z]+(?:-[a-z]+)*) (\{.*\})", text)
     assert found, text
     return found[1], json.loads(found[2])
 
@@ -83,6 +83,24 @@ async def test_what_speaks_against_a_lead_is_told_with_its_facts(agent: Agent, c
     assert 'disqualified by rival: contact.industry = "competitor" (form)' in result.content[0].text
 
 
+async def test_evidence_goes_along_and_what_would_move_the_lead_is_told(agent: Agent, core: StandIn) -> None:
+    claim = {"path": "contact.employees", "value": 90, "source": "https://example.com/about", "confidence": 0.8}
+    result = await agent.call("qualify-lead", lead_id="lead_1", evidence=[claim], if_version="7")
+    assert result.structured_content is not None
+    (asked,) = core.sent(qualification_pb2.QualifyLeadRequest)
+    assert (asked.evidence[0].value.number_value, asked.evidence[0].source, asked.etag) == (90, claim["source"], "7")
+    assert result.structured_content["claims_used"] == ["contact.employees"]
+    assert result.structured_content["counterfactuals"] == [
+        {
+            "fact": "contact.job_title", "now": "CFO", "would_be": "Intern", "tier": "B", "decision": "nurture",
+            "score": 20,
+        }
+    ]  # fmt: skip
+    assert "* enroll nurture: into Nurture" in result.content[0].text
+    refused = await agent.refused("qualify-lead", lead_id="lead_1", evidence=[claim | {"confidence": 2}])
+    assert refused["field"] == "evidence[0].confidence"
+
+
 async def test_previews_are_the_default_and_change_nothing(agent: Agent, core: StandIn) -> None:
     await agent.ok("qualify-lead", lead_id="lead_1", idempotency_key="k")
     await agent.ok("enroll", workflow_id="nurture", contacts=[{"email": "a@example.com"}], idempotency_key="k")
@@ -118,7 +136,7 @@ async def test_an_update_shows_before_and_after_and_commits_what_was_previewed(a
     tool, arguments = call_in(
         (await agent.ok("update-record", record_id="cnt_1", fields={"first_name": "Augusta"}))["next"]
     )
-    assert (await agent.ok(tool, **arguments))["etag"] == "3"
+    assert (await agent.ok(tool, **arguments))["version"] == "3"
     assert core.fields["first_name"] == "Augusta"
 
 

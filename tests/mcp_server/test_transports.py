@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitRequestParams, ElicitResult
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -33,7 +34,7 @@ async def test_a_process_on_stdio_speaks_nothing_but_protocol(core: StandIn, era
     )
     async with Client(command, mode=era) as client:
         assert client.protocol_version == {"auto": "2026-07-28", "legacy": "2025-11-25"}[era]
-        assert len((await client.list_tools()).tools) == 11
+        assert "enroll" in [tool.name for tool in (await client.list_tools()).tools]
         answer = await client.call_tool("get-record", {"record_id": "cnt_1"})
         assert answer.structured_content["fields"]["email"] == "ada@example.com"
 
@@ -58,13 +59,34 @@ async def hosted(core: StandIn) -> AsyncIterator[str]:
     await serving
 
 
-async def test_http_on_a_real_port_serves_both_eras_mounted_in_a_host(core: StandIn, era: str) -> None:
+@pytest.mark.parametrize(("below", "streams"), [("", False), ("/interactive", True)])
+async def test_http_on_a_real_port_serves_both_eras_mounted_in_a_host(
+    core: StandIn, era: str, below: str, streams: bool
+) -> None:
+    core.needs_approval = True
     headers = {"Authorization": f"Bearer {core.api_key}"}
+    asked: list[str] = []
+    heard: list[float] = []
+
+    async def declines(_context: object, question: ElicitRequestParams) -> ElicitResult:
+        asked.append(question.message)
+        return ElicitResult(action="decline")
+
+    async def hears(done: float, _total: float | None, _message: str | None) -> None:
+        heard.append(done)
+
     async with (
         hosted(core) as url,
         httpx2.AsyncClient(headers=headers, verify=False) as http,
-        Client(streamable_http_client(url, http_client=http), mode=era) as client,
+        Client(
+            streamable_http_client(url + below, http_client=http), mode=era, elicitation_callback=declines
+        ) as client,
     ):
-        assert len((await client.list_tools()).tools) == 11
-        answer = await client.call_tool("enroll", {"workflow_id": "nurture", "contacts": [{"email": "a@example.com"}]})
+        contacts = {"workflow_id": "nurture", "contacts": [{"email": "a@example.com"}]}
+        answer = await client.call_tool("enroll", contacts, progress_callback=hears)
         assert answer.structured_content["enrolled_count"] == 1
+        commit = {"lead_id": "lead_1", "mode": "commit", "idempotency_key": "k"}
+        refused = (await client.call_tool("qualify-lead", commit)).structured_content["error"]["reason"]
+    assert bool(heard) == streams
+    can_be_asked = streams or era == "auto"
+    assert (len(asked), refused) == ((1, "NOT_CONFIRMED") if can_be_asked else (0, "APPROVAL_REQUIRED"))

@@ -14,8 +14,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from dripstone.v1 import organization_pb2, record_pb2, webhook_pb2
+from dripstone.v1 import audit_pb2, organization_pb2, record_pb2, webhook_pb2
 from dripstone.v1.client import ApiError, Client, replayed
+from tests.rpc.control_calls import new_key, refused
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -58,7 +59,41 @@ async def test_the_same_key_for_another_request_is_refused(client: Client) -> No
     error = ApiError.of(refused.value)
     assert (error.code, error.reason) == ("ALREADY_EXISTS", "IDEMPOTENCY_CONFLICT")
     assert "new key" in error.hint
+    past = await client.audit.GetCall(audit_pb2.GetCallRequest(key="k1"))
+    told = ("RecordService.UpsertRecord", past.create_time.ToDatetime().isoformat() + "Z", past.request_hash[:16])
+    assert [part for part in told if part not in error.message] == []
     assert await _contacts(client) == 1
+
+
+async def test_what_became_of_a_call_is_told_as_far_as_a_key_may_see_it(core: RunningCore, client: Client) -> None:
+    made = await client.records.UpsertRecord(_upsert("a@example.com", "k1"))
+    mine = audit_pb2.GetCallRequest(key="k1")
+    past = await client.audit.GetCall(mine)
+    assert past.answer["record"]["id"] == made.record.id
+    with refused("NOT_FOUND"):
+        await client.audit.GetCall(audit_pb2.GetCallRequest(key="k2"))
+    theirs = audit_pb2.GetCallRequest(key="k1", principal_id=past.principal_id)
+    keys = {
+        "reader": await new_key(client, scopes=["audit:read"]),
+        "writer": await new_key(client, scopes=["records:write"]),
+        "blind": await new_key(
+            client,
+            scopes=["audit:read", "records:write"],
+            limits=organization_pb2.KeyLimits(hidden_fields=["contact.email"]),
+        ),
+    }
+    async with core.client(keys["reader"].secret) as reader:
+        with refused("NOT_FOUND"):  # it made no such call itself
+            await reader.audit.GetCall(mine)
+        seen = await reader.audit.GetCall(theirs)
+        assert (seen.method, seen.HasField("answer")) == ("RecordService.UpsertRecord", False)
+    async with core.client(keys["writer"].secret) as writer:
+        with refused("SCOPE_MISSING"):
+            await writer.audit.GetCall(theirs)
+    async with core.client(keys["blind"].secret) as blind:
+        answer = (await blind.audit.GetCall(theirs)).answer
+        assert answer["record"]["id"] == made.record.id
+        assert "a@example.com" not in str(answer)
 
 
 @pytest.mark.both_databases

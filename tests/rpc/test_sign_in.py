@@ -55,6 +55,28 @@ async def test_a_member_is_who_the_provider_vouches_for(core: RunningCore, provi
     assert seen.last_seen_time.seconds == int(core.clock.now().timestamp())
 
 
+async def test_a_token_does_no_more_than_it_was_granted_and_opens_mcp_only_if_made_for_it(
+    core: RunningCore, provider: Provider
+) -> None:
+    await ada(core)
+    now = core.clock.now()
+    for granted, scopes in (
+        ({"scope": "openid records:read keys:admin"}, {"records:read"}),
+        ({"scp": ["workflows:read", 1]}, {"workflows:read"}),
+        ({"scope": "openid email"}, role_scopes("editor")),
+    ):
+        assert set((await caller(core, provider.token(now, "first", **granted))).scopes) == scopes
+    for audience, status in ((AUDIENCE, 401), ([AUDIENCE, core.mcp_url], 400)):
+        async with core.http(provider.token(now, "first", aud=audience)) as http:
+            answer = await http.post("/mcp", json={}, headers={"accept": "application/json, text/event-stream"})
+        assert answer.status_code == status
+        if status == 401:
+            async with core.http() as http:
+                told = await http.get(answer.headers["www-authenticate"].split('resource_metadata="')[1][:-1])
+            assert told.json()["authorization_servers"] == [provider.issuer]
+            assert told.json()["resource"] == core.mcp_url
+
+
 async def test_a_role_and_a_removal_count_at_once_and_the_token_ends_when_it_says(
     core: RunningCore, provider: Provider
 ) -> None:

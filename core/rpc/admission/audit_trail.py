@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
+from urllib.parse import unquote
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -25,6 +26,9 @@ from core.store.transaction import Transaction
 
 ON_BEHALF_OF = "x-on-behalf-of"
 """Metadata in which a caller may say for whom it acts; nobody checks it."""
+
+REASON = "x-dripstone-reason"
+"""Metadata in which a caller may say why, percent-encoded; for methods whose requests have no field for it."""
 
 SURFACE = "x-dripstone-surface"
 """Metadata by which the MCP server says that it forwards a call."""
@@ -50,6 +54,7 @@ NOTED_BY_HANDLER = frozenset({"VerifyEndpoint"})
 
 _NOT_SUBJECTS = frozenset({"request_id", "idempotency_key", "organization_id", "project_id", "message_id", "event_id"})
 _MOST_NAMES = 12
+_LONGEST_SAID = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ async def note_call(
         method=method.name,
         subject_id=subject.id,
         summary=_summary(method, request, subject),
-        reason=getattr(request, "reason", "") or getattr(request, "comment", ""),
+        reason=getattr(request, "reason", "") or getattr(request, "comment", "") or said(call),
         request_digest=request_digest(method, request),
         before_digest=was.digest,
         after_digest=await digest_of(tx, subject.noun, subject.id) if weighed else "",
@@ -148,6 +153,11 @@ def _entry(
         after_digest=after_digest,
         created_at=tx.now,
     )
+
+
+def said(call: Call) -> str:
+    """Return why, as the caller says beside the request; empty where it does not."""
+    return unquote(call.metadata.get(REASON, ""))[:_LONGEST_SAID]
 
 
 def surface_of(call: Call) -> str:

@@ -17,8 +17,8 @@ from sqlalchemy import Row
 
 from core import ids
 from core.domain.control import approval as rules
+from core.domain.control import audit, showing
 from core.domain.control import policy as policy_rules
-from core.domain.control import showing
 from core.domain.control.approval import ApprovalState
 from core.domain.control.digest import canonical
 from core.domain.control.policy import Demand, Effect, Policy, Verdict
@@ -263,5 +263,6 @@ def _details(wanted: NeedsApproval, call: Call, refers: Referred) -> dict[str, A
         "request": request,
     }
     changes, more = showing.shown(refers.changes)
-    parts = {"fields": paths, "refers_to": dict(refers.bound), "changes": changes, "changed": more}
+    why = audit.told_reason(audit_trail.said(call))
+    parts = {"said": why, "fields": paths, "refers_to": dict(refers.bound), "changes": changes, "changed": more}
     return found | {name: part for name, part in parts.items() if part}

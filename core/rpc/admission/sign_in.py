@@ -11,7 +11,7 @@ from core.clock import Clock
 from core.delivery.provider_keys import ProviderKeys
 from core.domain.control import bearer_tokens
 from core.domain.control.bearer_tokens import BadToken, Claimed
-from core.domain.control.scopes import role_scopes
+from core.domain.control.scopes import ALL_SCOPES, role_scopes
 from core.domain.errors import Unauthenticated
 from core.rpc.call import Caller
 from core.store.database import Database
@@ -62,8 +62,14 @@ class SignIn:
             principal_id=member.id,
             principal_kind="member",
             display_name=member.display_name,
-            scopes=role_scopes(member.role),
+            scopes=_granted(member.role, bearer_tokens.scopes_of(claimed.claims)),
             organization_name=member.organization_name,
             role=member.role,
         )
         return caller, end
+
+
+def _granted(role: str, words: frozenset[str]) -> frozenset[str]:
+    """Return what a token may do: what the role may, and of that no more than the token names, if it names any."""
+    ours = words & ALL_SCOPES
+    return role_scopes(role) & ours if ours else role_scopes(role)

@@ -51,6 +51,14 @@ async def remove(tx: Transaction) -> int:
     return await tx.run(delete(identity_providers))
 
 
+async def issuers(tx: Transaction, most: int, *, of_org: str = "") -> Sequence[str]:
+    """Return the issuers that organizations, or this one, have their tokens from: at most so many."""
+    asked = select(identity_providers.c.issuer).distinct().order_by(identity_providers.c.issuer).limit(most)
+    if of_org:
+        asked = asked.where(identity_providers.c.org_id == of_org)
+    return [row.issuer for row in await tx.all(asked)]
+
+
 async def find(tx: Transaction, issuer: str, audiences: Sequence[str]) -> Sequence[Row[Any]]:
     """Return the providers, of any organization, that a token with these claims may be meant for."""
     return await tx.all(

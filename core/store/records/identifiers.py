@@ -48,6 +48,12 @@ _OWNERS_SQLITE = (
     f"CROSS JOIN record_identifiers i ON i.org_id = {_PARTS[0]} AND i.record_type = {_PARTS[1]} "
     f"AND i.kind = {_PARTS[2]} AND i.value = {_PARTS[3]}"
 )
+_REFERENCES = (
+    "SELECT record_id, kind, value FROM record_identifiers WHERE org_id = $1 AND record_id {} AND kind LIKE 'ext:%' "
+    "ORDER BY kind, value"
+)
+_REFERENCES_POSTGRESQL = _REFERENCES.format("= ANY($2::text[])")
+_REFERENCES_SQLITE = _REFERENCES.format("IN (SELECT value FROM json_each($2))")
 _CLAIM_POSTGRESQL = (
     f"INSERT INTO record_identifiers ({_COLUMNS}, record_id) SELECT {_COLUMNS}, record_id FROM {_ROWS_POSTGRESQL} "  # noqa: S608
     f"ON CONFLICT DO NOTHING RETURNING {_COLUMNS}"
@@ -170,15 +176,14 @@ async def taken_emails(tx: Transaction, changes: Iterable[Change]) -> dict[Key, 
 
 async def external_refs(tx: Transaction, record_ids: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
     """Return the names `(system, id)` of records in other systems, by record."""
-    table = record_identifiers
-    rows = await tx.all(
-        select(table.c.record_id, table.c.kind, table.c.value)
-        .where(table.c.record_id.in_(sorted(set(record_ids))), table.c.kind.startswith("ext:"))
-        .order_by(table.c.kind, table.c.value)
-    )
+    wanted = sorted(set(record_ids))
+    if tx.dialect == "postgresql":
+        rows = await tx.fetch(_REFERENCES_POSTGRESQL, tx.org_id, wanted)
+    else:
+        rows = await tx.fetch(_REFERENCES_SQLITE, tx.org_id, dump_json(wanted))
     found: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        found.setdefault(row.record_id, []).append((row.kind.removeprefix("ext:"), row.value))
+    for record_id, kind, value in rows:
+        found.setdefault(record_id, []).append((kind.removeprefix("ext:"), value))
     return found
 
 

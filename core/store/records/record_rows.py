@@ -141,6 +141,7 @@ _UPDATES = {
     for copied in (False, True)
 }
 _COLUMNS_OF_R = ", ".join(f"r.{name}" for name in _READ_COLUMNS)
+_GET = f"SELECT {_COLUMNS_OF_R} FROM records r WHERE r.org_id = $1 AND r.id = $2 AND r.deleted_at IS NULL"  # noqa: S608
 _HOLD_SQLITE = (
     f"SELECT {_COLUMNS_OF_R} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608 -- names are ours
     "ON r.org_id = (w.value ->> 0) AND r.id = (w.value ->> 1) "
@@ -225,6 +226,12 @@ class Draft:
 def to_record(row: Row[Any]) -> Record:
     """Return a row as a record."""
     return Record(row.org_id, row.id, row.type, row.fields, row.rev, row.created_at, row.updated_at, row.deleted_at)
+
+
+async def get(tx: Transaction, record_id: str) -> Record | None:
+    """Return a record of the transaction's organization, or None."""
+    rows = await tx.fetch(_GET, tx.org_id, record_id)
+    return _from_driver(rows[0]) if rows else None
 
 
 async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Record]:

@@ -23,7 +23,7 @@ from core.store import paging
 from core.store.filtering import Columns
 from core.store.merging import merges
 from core.store.records import identifiers, own_fields, record_events, record_pages, record_triggers, unsubscribed_field
-from core.store.records.record_rows import Draft, Record, Written, hold, record_changes, records, save, to_record
+from core.store.records.record_rows import Draft, Record, Written, get, hold, record_changes, records, save, to_record
 from core.store.records.unsubscribed_field import FIELD
 from core.store.records.upserts import ContactCandidate, Resolved, resolve_contacts, upsert
 from core.store.transaction import Transaction
@@ -52,12 +52,6 @@ class RecordUpdate:
 def _standing(record_type: str | None = None) -> Select[Any]:
     statement = select(records).where(records.c.deleted_at.is_(None))
     return statement if record_type is None else statement.where(records.c.type == record_type)
-
-
-async def get(tx: Transaction, record_id: str) -> Record | None:
-    """Return a record, or None."""
-    row = await tx.first(_standing().where(records.c.id == record_id))
-    return None if row is None else to_record(row)
 
 
 async def get_many(tx: Transaction, ids: Iterable[str]) -> dict[str, Record]:

@@ -56,6 +56,7 @@ def upgrade() -> None:
         sa.Column("org_id", Name, nullable=False),
         sa.Column("principal_id", Name, nullable=False),
         sa.Column("key", Name, nullable=False),
+        sa.Column("method", Name, nullable=False),
         sa.Column("request_hash", Name, nullable=False),
         sa.Column("reply", sa.LargeBinary()),
         sa.Column("created_at", Instant(), nullable=False),

@@ -168,6 +168,84 @@ class GetUsageRequest(_message.Message):
 Global___GetUsageRequest: _TypeAlias = GetUsageRequest  # noqa: Y015
 
 @_typing.final
+class GetCallRequest(_message.Message):
+    """Tells what became of a call that carried an idempotency key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The idempotency key that the call was sent with."""
+    principal_id: _builtins.str
+    """Whose call; empty for the caller's own. Those of others ask for the scope `audit:read`."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        principal_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "principal_id", b"principal_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCallRequest: _TypeAlias = GetCallRequest  # noqa: Y015
+
+@_typing.final
+class PastCall(_message.Message):
+    """A call that was carried out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    REQUEST_HASH_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """Its idempotency key."""
+    principal_id: _builtins.str
+    """Who sent it."""
+    method: _builtins.str
+    """What was called, such as `RecordService.UpdateRecord`."""
+    request_hash: _builtins.str
+    """Hash of its request, without the key; the refusal of other words under the same key quotes how it begins."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was carried out."""
+
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when this is kept; the same call under its key would act again afterwards."""
+
+    @_builtins.property
+    def answer(self) -> _struct_pb2.Struct:
+        """Its answer. Unset where the caller's key may not call the method, and where someone in it was erased."""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        principal_id: _builtins.str = ...,
+        method: _builtins.str = ...,
+        request_hash: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        answer: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "expire_time", b"expire_time", "key", b"key", "method", b"method", "principal_id", b"principal_id", "request_hash", b"request_hash"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PastCall: _TypeAlias = PastCall  # noqa: Y015
+
+@_typing.final
 class AuditEntry(_message.Message):
     """One line of the log."""
 

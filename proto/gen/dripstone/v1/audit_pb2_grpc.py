@@ -60,6 +60,11 @@ class AuditServiceStub:
                 request_serializer=dripstone_dot_v1_dot_audit__pb2.GetAuditVerificationRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_audit__pb2.AuditVerification.FromString,
                 _registered_method=True)
+        self.GetCall = channel.unary_unary(
+                '/dripstone.v1.AuditService/GetCall',
+                request_serializer=dripstone_dot_v1_dot_audit__pb2.GetCallRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_audit__pb2.PastCall.FromString,
+                _registered_method=True)
         self.GetUsage = channel.unary_unary(
                 '/dripstone.v1.AuditService/GetUsage',
                 request_serializer=dripstone_dot_v1_dot_audit__pb2.GetUsageRequest.SerializeToString,
@@ -106,6 +111,13 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCall(self, request, context):
+        """Tells whether a call was carried out, and what it was answered; NOT_FOUND where nothing was done under its key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUsage(self, request, context):
         """Returns what was done and cost, by day and by who or what did it.
         """
@@ -140,6 +152,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetAuditVerification,
                     request_deserializer=dripstone_dot_v1_dot_audit__pb2.GetAuditVerificationRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_audit__pb2.AuditVerification.SerializeToString,
+            ),
+            'GetCall': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCall,
+                    request_deserializer=dripstone_dot_v1_dot_audit__pb2.GetCallRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_audit__pb2.PastCall.SerializeToString,
             ),
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
@@ -283,6 +300,33 @@ class AuditService:
             '/dripstone.v1.AuditService/GetAuditVerification',
             dripstone_dot_v1_dot_audit__pb2.GetAuditVerificationRequest.SerializeToString,
             dripstone_dot_v1_dot_audit__pb2.AuditVerification.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCall(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AuditService/GetCall',
+            dripstone_dot_v1_dot_audit__pb2.GetCallRequest.SerializeToString,
+            dripstone_dot_v1_dot_audit__pb2.PastCall.FromString,
             options,
             channel_credentials,
             insecure,

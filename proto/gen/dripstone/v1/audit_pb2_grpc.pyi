@@ -43,6 +43,8 @@ class AuditServiceStub:
     """Streams entries as JSON lines in the order of the chain, for checking offline."""
     GetAuditVerification: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetAuditVerificationRequest, _audit_pb2.AuditVerification]
     """Checks the stored chain."""
+    GetCall: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCallRequest, _audit_pb2.PastCall]
+    """Tells whether a call was carried out, and what it was answered; NOT_FOUND where nothing was done under its key."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetUsageRequest, _audit_pb2.GetUsageResponse]
     """Returns what was done and cost, by day and by who or what did it."""
 
@@ -61,6 +63,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Streams entries as JSON lines in the order of the chain, for checking offline."""
     GetAuditVerification: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetAuditVerificationRequest, _audit_pb2.AuditVerification]  # type: ignore[assignment]
     """Checks the stored chain."""
+    GetCall: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCallRequest, _audit_pb2.PastCall]  # type: ignore[assignment]
+    """Tells whether a call was carried out, and what it was answered; NOT_FOUND where nothing was done under its key."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetUsageRequest, _audit_pb2.GetUsageResponse]  # type: ignore[assignment]
     """Returns what was done and cost, by day and by who or what did it."""
 
@@ -106,6 +110,14 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.AuditVerification, _abc.Awaitable[_audit_pb2.AuditVerification]]:
         """Checks the stored chain."""
+
+    @_abc_1.abstractmethod
+    def GetCall(
+        self,
+        request: _audit_pb2.GetCallRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.PastCall, _abc.Awaitable[_audit_pb2.PastCall]]:
+        """Tells whether a call was carried out, and what it was answered; NOT_FOUND where nothing was done under its key."""
 
     @_abc_1.abstractmethod
     def GetUsage(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import grpc
 from google.protobuf import descriptor_pool
-from google.protobuf.message import Message
 
 from dripstone.v1 import (
     agent_pb2_grpc,
@@ -36,12 +35,12 @@ from dripstone.v1 import (
     webhook_pb2_grpc,
     workflow_pb2_grpc,
 )
+from dripstone.v1.door import Door, Metadata, id_field_of, sending
 from dripstone.v1.errors import ApiError, FieldViolation
-from dripstone.v1.exchange import Exchange
 
 __all__ = [
     "ApiError", "Client", "Connection", "FieldViolation", "NotConnected", "find_connection", "from_environment",
-    "is_loopback", "replayed", "service_config",
+    "is_loopback", "replayed", "sending", "service_config",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -62,8 +61,6 @@ DEADLINE = 10.0
 
 REPLAYED = "dripstone-replayed"
 """Trailing metadata of an answer that was stored earlier under the same request id."""
-
-Metadata = Sequence[tuple[str, str | bytes]]
 
 _FILES = "agent approval audit connection enrollment event organization qualification record webhook workflow".split()
 _RETRY = {
@@ -103,6 +100,7 @@ class Client:
         self.deadline = deadline
         self._api_key = api_key
         self._metadata = tuple(metadata)
+        self._reads_only = False
         self._tls = tls
         self._channel: grpc.aio.Channel | None = None
 
@@ -137,6 +135,13 @@ class Client:
         other = Client.__new__(Client)
         other.target, other.deadline, other._tls = self.target, self.deadline, self._tls
         other._api_key, other._channel, other._metadata = api_key, self._opened, self._metadata
+        other._reads_only = self._reads_only
+        return other
+
+    def reading(self) -> Client:
+        """Return a client with the same key over the same channel that refuses, unsent, every method but reads."""
+        other = self.with_key(self._api_key)
+        other._reads_only = True
         return other
 
     @cached_property
@@ -206,52 +211,8 @@ class Client:
 
     @cached_property
     def _door(self) -> grpc.aio.Channel:
-        return cast(grpc.aio.Channel, _Door(self._opened, self._api_key, self.deadline, self._metadata))
-
-
-class _Door:
-    """The channel as the stubs see it: adds the key, a deadline, and to writes the id that makes a retry safe.
-
-    Does what client interceptors would do without the task per call that `grpc.aio` spends on them, and lets several
-    keys share one channel.
-    """
-
-    def __init__(self, channel: grpc.aio.Channel, api_key: str | None, deadline: float, metadata: Metadata) -> None:
-        self._channel = channel
-        self._metadata = (*((("authorization", f"Bearer {api_key}"),) if api_key else ()), *metadata)
-        self._deadline = deadline
-
-    def unary_unary(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
-        """Return the call of a plain method."""
-        call = cast(Callable[..., Any], self._channel.unary_unary(method, *arguments, **options))
-        id_field = _id_field(method)
-
-        def invoke(
-            request: Message, *, timeout: float | None = None, metadata: Metadata | None = None, **rest: Any
-        ) -> Any:
-            return call(
-                _with_id(request, id_field),
-                timeout=self._deadline if timeout is None else timeout,
-                metadata=(*self._metadata, *(metadata or ())),
-                **rest,
-            )
-
-        return invoke
-
-    def unary_stream(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
-        """Return the call of a streaming method; a stream has no deadline unless its caller sets one."""
-        return self._streaming(self._channel.unary_stream(method, *arguments, **options))
-
-    def stream_stream(self, method: str, *arguments: Any, **options: Any) -> Callable[..., Any]:
-        """Return the call of a method that both sides stream."""
-        start = self._streaming(self._channel.stream_stream(method, *arguments, **options))
-        return lambda *sent, **options: Exchange(start(*sent, **options))
-
-    def _streaming(self, call: Any) -> Callable[..., Any]:
-        def invoke(sent: Any = None, *, metadata: Metadata | None = None, **rest: Any) -> Any:
-            return call(sent, metadata=(*self._metadata, *(metadata or ())), **rest)
-
-        return invoke
+        door = Door(self._opened, self._api_key, self.deadline, self._metadata, reads_only=self._reads_only)
+        return cast(grpc.aio.Channel, door)
 
 
 async def replayed(call: grpc.aio.Call) -> bool:
@@ -350,24 +311,4 @@ def service_config() -> str:
 
 def _repeatable(method: Any) -> bool:
     access = method.GetOptions().Extensions[options_pb2.access]
-    return access == options_pb2.ACCESS_READ or bool(_id_field_of(method))
-
-
-def _id_field(path: str) -> str:
-    return _id_field_of(descriptor_pool.Default().FindMethodByName(path.strip("/").replace("/", ".")))
-
-
-def _id_field_of(method: Any) -> str:
-    """Return the request's idempotency field; empty for reads and for what acts outside the database."""
-    if method.GetOptions().Extensions[options_pb2.access] != options_pb2.ACCESS_WRITE:
-        return ""
-    return next((name for name in ("request_id", "idempotency_key") if name in method.input_type.fields_by_name), "")
-
-
-def _with_id(request: Message, id_field: str) -> Message:
-    """Give a write that has no idempotency key one of its own: an answer lost on the way must not act twice."""
-    if not id_field or getattr(request, id_field) or getattr(request, "validate_only", False):
-        return request
-    request = type(request).FromString(request.SerializeToString())
-    setattr(request, id_field, f"auto-{os.urandom(12).hex()}")  # not core.ids: this file runs in other programs
-    return request
+    return access == options_pb2.ACCESS_READ or bool(id_field_of(method))

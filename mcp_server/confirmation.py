@@ -1,0 +1,102 @@
+"""A person confirms what an agent is about to do in their name, where their client can ask them.
+
+The answer of a client proves nothing: a model may give it, and it may be sent again. So it never lets anything happen
+that the core would not; all it can do is stop. Whoever must agree does so in the core, as another principal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import grpc
+from mcp.server.mcpserver import AcceptedElicitation, Context, Elicit, ElicitationResult, Resolve
+from mcp.server.mcpserver.resolve import build_resolver_plans
+from mcp.types import ClientCapabilities
+from mcp.types.version import is_version_at_least
+from pydantic import BaseModel, Field
+
+from dripstone.v1 import plan_pb2
+from dripstone.v1.client import ApiError, Client
+from mcp_server.refusals import Refusal
+from mcp_server.values import clip
+
+INTENT = "confirmed_by_person"
+"""The parameter that holds the answer; no argument of any tool."""
+
+_ASKED_BETWEEN_CALLS = "2026-07-28"
+"""Since this revision a question is the answer of one request, and its answer comes with the next."""
+
+
+class Confirmation(BaseModel):
+    """What a person is asked."""
+
+    confirm: bool = Field(title="Yes, in my name", description="No leaves everything as it is.")
+
+
+Intent = ElicitationResult[Confirmation]
+Question = Callable[[Client, Mapping[str, Any]], Awaitable[str]]
+"""Returns what to ask before a commit with these arguments; empty for nothing."""
+
+UNASKED = Confirmation(confirm=True)
+
+
+def shows_forms(capabilities: ClientCapabilities | None) -> bool:
+    """Tell whether a client can ask its person by a form."""
+    asks = capabilities.elicitation if capabilities is not None else None
+    return asks is not None and (asks.form is not None or asks.url is None)
+
+
+def can_be_asked(ctx: Context[Any, Any]) -> bool:
+    """Tell whether a question of this call can reach a person: not where a client can only be answered."""
+    between_calls = is_version_at_least(ctx.protocol_version or "", _ASKED_BETWEEN_CALLS)
+    return shows_forms(ctx.client_capabilities) and (between_calls or ctx.session.can_send_request)
+
+
+def resolving(asking: Callable[[Context[Any, Any]], Awaitable[str]]) -> dict[str, Any]:
+    """Return what makes a registered tool ask: `asking` returns the question of a call, empty for none."""
+
+    async def confirm(ctx: Context[Any, Any]) -> Confirmation | Elicit[Confirmation]:
+        question = await asking(ctx) if can_be_asked(ctx) else ""
+        return Elicit(question, Confirmation) if question else UNASKED
+
+    confirm.__module__, confirm.__qualname__ = "dripstone", "confirm"  # what a client sees of it
+    resolved = {INTENT: (Resolve(confirm), True)}
+    return {"resolved_params": resolved, "resolver_plans": build_resolver_plans(resolved, set())}
+
+
+def withheld(intent: Intent) -> Refusal | None:
+    """Return the refusal of a call whose person did not say yes; None where nobody had to, or they did."""
+    if isinstance(intent, AcceptedElicitation) and intent.data.confirm:
+        return None
+    return Refusal(
+        reason="NOT_CONFIRMED",
+        message="The person did not confirm it, so nothing was sent.",
+        next="Stop. Make this call again only when the person asks for it.",
+    )
+
+
+async def wants_approval(title: str, client: Client, plan_id: str, dry_run: Callable[[], Awaitable[str]]) -> str:
+    """Return the question before a commit that somebody else must approve; empty where nobody must.
+
+    `dry_run` makes the call as a preview and returns why an approval would be needed; a plan says so itself.
+    Raises what the preview raises.
+    """
+    try:
+        why = await (_of_plan(client, plan_id) if plan_id else dry_run())
+    except grpc.aio.AioRpcError as error:
+        told = ApiError.of(error)
+        if told.reason != "APPROVAL_REQUIRED":
+            raise
+        why = str(told.variables.get("why") or told.message)
+    if not why:
+        return ""
+    return (
+        f"{title}: this needs the approval of somebody else, because {clip(why, 300).rstrip('.')}. "
+        "Do you want it done? Your yes does not approve it."
+    )
+
+
+async def _of_plan(client: Client, plan_id: str) -> str:
+    plan = await client.approvals.GetPlan(plan_pb2.GetPlanRequest(plan_id=plan_id))
+    return plan.approval_reason

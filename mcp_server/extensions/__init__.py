@@ -1,0 +1,1 @@
+"""What the server speaks beyond the protocol itself: tasks, skills, cards."""

@@ -1,0 +1,137 @@
+"""The tool that shows records that are probably one and the same, and makes them one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from dripstone.v1 import duplicate_pb2, record_pb2
+from dripstone.v1.client import Client
+from mcp_server.refusals import Refusal, Refused
+from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tools.operate import OPERATE
+from mcp_server.tools.records import RecordSummary, headline
+from mcp_server.values import clip, commit_of, compact, invocation
+
+SHOWN = 10
+
+
+class Pair(BaseModel):
+    """Two records that are probably one."""
+
+    duplicate_id: str
+    record_ids: list[str]
+    likeness: float
+    why: list[str] = Field(default_factory=list)
+
+
+class Merged(WriteAnswer):
+    """What a merge does, or the pairs that could be merged."""
+
+    duplicates: list[Pair] = Field(default_factory=list, description="likeliest first, where no records were named")
+    records: list[RecordSummary] = Field(default_factory=list, description="both, before: the first one stays")
+    filled_fields: list[str] = Field(default_factory=list, description="taken over by the record that stays")
+    differing_fields: list[str] = Field(default_factory=list, description="the record that stays keeps its value")
+    moved: dict[str, int] = Field(default_factory=dict)
+
+    def text(self) -> str:
+        """Return the pairs, or what the merge does."""
+        if not self.records:
+            pairs = [
+                f"{p.duplicate_id} {' and '.join(p.record_ids)} {p.likeness:.2f}: {'; '.join(p.why)}"
+                for p in self.duplicates
+            ]
+            return lines(f"{len(pairs)} pairs of probable duplicates", *pairs) if pairs else "No duplicates are known."
+        stays, goes = (record.record_id for record in self.records)
+        both = [f"- before: {record.record_id} {compact(record.fields)}" for record in self.records]
+        told = (("takes over", self.filled_fields), ("keeps its own of", self.differing_fields))
+        fields = [f"- {stays} {what} {', '.join(names)}" for what, names in told if names]
+        moved = f"- moved {compact(self.moved)}" if self.moved else ""
+        return lines(
+            self.heading(f"would merge {goes} into {stays}", f"merged {goes} into {stays}"), *both, *fields, moved
+        )
+
+
+@OPERATE.tool(
+    "merge-records",
+    "Merge duplicates",
+    "RecordService.MergeRecords",
+    "RecordService.ListDuplicates",
+    "RecordService.GetRecord",
+    destructive=True,
+    idempotent=True,
+)
+async def merge_records(
+    client: Client,
+    type: Annotated[Literal["contact", "company"], Field(description="of the duplicates to list")] = "contact",
+    record_id: Annotated[str, Field(description="only its duplicates")] = "",
+    kept_id: Annotated[str, Field(description="the record that stays")] = "",
+    merged_id: Annotated[str, Field(description="goes into it")] = "",
+    reason: Reason = "",
+    mode: Mode = "preview",
+    idempotency_key: IdempotencyKey = "",
+) -> Merged:
+    """List probable duplicates, or make two records one. Show the person both before you commit; it can be undone."""
+    if not (kept_id and merged_id):
+        if mode == "commit" or kept_id or merged_id:
+            message = "kept_id and merged_id are required to merge."
+            following = invocation("merge-records", type=type, record_id=record_id or kept_id or merged_id)
+            raise Refused(Refusal("INVALID_ARGUMENT", message, "merged_id" if kept_id else "kept_id", next=following))
+        return await _duplicates(client, type, record_id)
+    preview = mode == "preview"
+    both = await _both(client, kept_id, merged_id) if preview else [_unread(kept_id), _unread(merged_id)]
+    key = committing(mode, idempotency_key)
+    merge, replayed = await settled(
+        client.records.MergeRecords(
+            record_pb2.MergeRecordsRequest(kept_id=kept_id, merged_id=merged_id, request_id=key, validate_only=preview)
+        )
+    )
+    following = invocation("get-record", record_id=kept_id)
+    if preview:
+        following = commit_of("merge-records", kept_id=kept_id, merged_id=merged_id, reason=reason)
+    return Merged(
+        mode=mode,
+        replayed=replayed,
+        idempotency_key=key,
+        records=both,
+        filled_fields=list(merge.filled_fields),
+        differing_fields=list(merge.differing_fields),
+        moved={name: count for name, count in merge.moved_counts.items() if count},
+        undo="" if preview else merge.id,
+        next=following,
+    )
+
+
+async def _duplicates(client: Client, record_type: str, record_id: str) -> Merged:
+    request = duplicate_pb2.ListDuplicatesRequest(type=record_type, record_id=record_id, page_size=SHOWN)
+    found = [
+        Pair(
+            duplicate_id=pair.id,
+            record_ids=[pair.first_id, pair.second_id],
+            likeness=round(pair.likeness, 2),
+            why=[
+                clip(f"{reason.field}: {compact(reason.first_value)} and {compact(reason.second_value)}", 120)
+                for reason in pair.reasons[:3]
+            ],
+        )
+        for pair in (await client.records.ListDuplicates(request)).duplicates
+    ]
+    following = ""
+    if found:
+        kept, merged = found[0].record_ids
+        following = invocation("merge-records", kept_id=kept, merged_id=merged, mode="preview")
+    return Merged(mode="preview", duplicates=found, next=following)
+
+
+async def _both(client: Client, *record_ids: str) -> list[RecordSummary]:
+    found = await asyncio.gather(
+        *(client.records.GetRecord(record_pb2.GetRecordRequest(record_id=one)) for one in record_ids)
+    )
+    return [RecordSummary(record_id=record.id, fields=headline(record)) for record in found]
+
+
+def _unread(record_id: str) -> RecordSummary:
+    fields: dict[str, Any] = {}
+    return RecordSummary(record_id=record_id, fields=fields)

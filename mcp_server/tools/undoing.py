@@ -1,0 +1,267 @@
+"""The tool that takes back what another one did, by the undo handle of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import grpc
+from pydantic import BaseModel, Field
+
+from dripstone.v1 import agent_pb2, agent_template_pb2, audit_pb2, enrollment_pb2, record_pb2
+from dripstone.v1.client import ApiError, Client
+from mcp_server.refusals import Refusal, Refused
+from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tools.operate import OPERATE
+from mcp_server.values import clip, commit_of, compact, from_value, invocation
+
+SHOWN = 20
+ENDED_AT_ONCE = 100
+"""Enrollments that one call ends; the next call goes on with the rest."""
+
+
+class Undone(BaseModel):
+    """A field, or a state, that is or would be as before."""
+
+    subject: str
+    field: str
+    old: Any
+    new: Any
+
+
+class Stays(BaseModel):
+    """A change that stays, and why."""
+
+    subject: str
+    field: str = ""
+    reason: str
+    current: Any = None
+    changed_by: str = ""
+
+
+class Undo(WriteAnswer):
+    """What was taken back, and what stays."""
+
+    applied: bool
+    changes: list[Undone] = Field(default_factory=list)
+    change_count: int
+    conflicts: list[Stays] = Field(default_factory=list)
+    conflict_count: int
+    more: bool = Field(default=False, description="call again for the rest")
+    approval_id: str = ""
+
+    def text(self) -> str:
+        """Return each value before and after, and what stays as it is."""
+        told = f"{self.change_count} changes"
+        heading = self.heading(f"would take back {told}", f"took back {told}")
+        if self.approval_id and not self.applied:
+            heading = f"NOT APPLIED: approval {self.approval_id} must be given first"
+        changes = [f"- {c.subject} {c.field}: {compact(c.old)} -> {compact(c.new)}" for c in self.changes]
+        stays = [
+            f"- stays: {c.subject} {c.field} {c.reason}"
+            + (f", now {compact(c.current)} by {c.changed_by}" if c.changed_by else "")
+            for c in self.conflicts
+        ]
+        return lines(heading, *changes, *stays, "There is more: call again." if self.more else "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be taken back, and how."""
+
+    client: Client
+    undo: str
+    reason: str
+    mode: Literal["preview", "commit"]
+    key: str
+
+    @property
+    def preview(self) -> bool:
+        return self.mode == "preview"
+
+
+@OPERATE.tool(
+    "undo-changes",
+    "Undo changes",
+    "RecordService.RevertChanges",
+    "RecordService.UndoMerge",
+    destructive=True,
+    idempotent=True,
+)
+async def undo_changes(
+    client: Client,
+    undo: Annotated[str, Field(min_length=1, max_length=1_000, description="undo of an answer, or chg_…, mrg_…")],
+    reason: Reason = "",
+    mode: Mode = "preview",
+    idempotency_key: IdempotencyKey = "",
+) -> Undo:
+    """Take back what a write did. What others changed since stays and is listed: show the person before you commit."""
+    asked = _Asked(client, undo.strip(), reason, mode, committing(mode, idempotency_key))
+    for beginning, way in _WAYS.items():
+        if asked.undo.startswith(beginning):
+            return await way(asked)
+    raise Refused(
+        Refusal(
+            reason="INVALID_ARGUMENT",
+            message="undo is none of the handles there are.",
+            field="undo",
+            hint=f"A handle stands as undo in the answer of a write and begins with {', '.join(_WAYS)}.",
+            next=invocation("get-call", idempotency_key="<idempotency_key of the write>"),
+        )
+    )
+
+
+async def _revert(asked: _Asked) -> Undo:
+    """Take changes of records back: single ones, those of a cause, or those of a plan that was previewed."""
+    handle = asked.undo
+    planned = handle.startswith("pln_")
+    answer, replayed = await settled(
+        asked.client.records.RevertChanges(
+            record_pb2.RevertChangesRequest(
+                change_ids=handle.split(",") if handle.startswith("chg_") else [],
+                cause="" if handle.startswith(("chg_", "pln_")) else handle,
+                plan_id=handle if planned else "",
+                preview=asked.preview and not planned,
+                reason=asked.reason,
+                request_id=asked.key,
+                validate_only=asked.preview and planned,
+            )
+        )
+    )
+    commit = commit_of("undo-changes", undo=answer.plan_id or handle, reason=asked.reason)
+    if asked.preview:
+        following = commit if answer.changes else "Nothing is left to take back; tell the person what stays."
+    elif answer.approval_id and not answer.applied:
+        following = f"Tell the person that somebody else must decide {answer.approval_id}; once approved: {commit}"
+    else:
+        ids = [change.record_id for change in answer.changes]
+        following = invocation("get-record", record_id=ids[0], history=5) if ids else ""
+    cause = next((change.cause.partition(" (")[0] for change in answer.changes if change.cause), "")
+    return Undo(
+        mode=asked.mode,
+        replayed=replayed,
+        idempotency_key=asked.key,
+        applied=answer.applied and not asked.preview,
+        changes=[
+            Undone(
+                subject=change.record_id,
+                field=change.field,
+                old=clip(from_value(change.old_value), 80),
+                new=clip(from_value(change.new_value), 80),
+            )
+            for change in answer.changes[:SHOWN]
+        ],
+        change_count=answer.change_count,
+        conflicts=[
+            Stays(
+                subject=one.record_id,
+                field=one.field,
+                reason=one.reason,
+                current=clip(from_value(one.current_value), 80),
+                changed_by=one.changed_by,
+            )
+            for one in answer.conflicts[:SHOWN]
+        ],
+        conflict_count=answer.conflict_count,
+        more=answer.more,
+        approval_id=answer.approval_id,
+        undo=cause if answer.applied and not asked.preview else "",
+        next=following,
+    )
+
+
+async def _unmerge(asked: _Asked) -> Undo:
+    merge, replayed = await settled(
+        asked.client.records.UndoMerge(
+            record_pb2.UndoMergeRequest(merge_id=asked.undo, request_id=asked.key, validate_only=asked.preview)
+        )
+    )
+    change = Undone(subject=merge.merged_id, field="merged_into", old=merge.kept_id, new=None)
+    conflicts = [Stays(subject=merge.kept_id, reason=clip(told)) for told in merge.conflicts[:SHOWN]]
+    following = invocation("get-record", record_id=merge.merged_id)
+    return _done(asked, [change], replayed, following).model_copy(
+        update={"conflicts": conflicts, "conflict_count": len(merge.conflicts)}
+    )
+
+
+async def _release(asked: _Asked) -> Undo:
+    _, replayed = await settled(
+        asked.client.agents.ReleaseAgentTask(
+            agent_pb2.ReleaseAgentTaskRequest(task_id=asked.undo, request_id=asked.key, validate_only=asked.preview)
+        )
+    )
+    change = Undone(subject=asked.undo, field="state", old="claimed", new="open")
+    return _done(asked, [change], replayed, invocation("claim-task"))
+
+
+async def _cancel(asked: _Asked) -> Undo:
+    _, replayed = await settled(
+        asked.client.agents.CancelExecution(
+            agent_template_pb2.CancelExecutionRequest(
+                execution_id=asked.undo, reason=asked.reason, request_id=asked.key, validate_only=asked.preview
+            )
+        )
+    )
+    change = Undone(subject=asked.undo, field="state", old="running", new="cancelled")
+    return _done(asked, [change], replayed, invocation("get-execution", execution_id=asked.undo))
+
+
+async def _end_enrollments(asked: _Asked) -> Undo:
+    """End the enrollments that one call of enroll made; contacts that it made stay."""
+    past = await asked.client.audit.GetCall(audit_pb2.GetCallRequest(key=asked.undo.removeprefix("enrolled:")))
+    made = [item.string_value for item in past.answer.fields["enrollment_ids"].list_value.values]
+    changes, conflicts, left = list[Undone](), list[Stays](), len(made)
+    for enrollment_id in made:
+        if len(changes) == ENDED_AT_ONCE:
+            break
+        left -= 1
+        request = enrollment_pb2.CancelEnrollmentRequest(
+            enrollment_id=enrollment_id,
+            reason=asked.reason or "enrolling was taken back",
+            request_id=f"{asked.key[:150]}/{enrollment_id}" if asked.key else "",
+            validate_only=asked.preview,
+        )
+        try:
+            await asked.client.enrollments.CancelEnrollment(request)
+        except grpc.aio.AioRpcError as error:
+            told = ApiError.of(error)
+            if told.reason not in ("WRONG_STATE", "NOT_FOUND"):
+                raise
+            conflicts.append(Stays(subject=enrollment_id, field="state", reason=told.reason))
+        else:
+            changes.append(Undone(subject=enrollment_id, field="state", old="active", new="cancelled"))
+    undone = _done(asked, changes, False, "Contacts that were made stay; tell the person.")
+    return undone.model_copy(
+        update={"conflicts": conflicts[:SHOWN], "conflict_count": len(conflicts), "more": left > 0}
+    )
+
+
+def _done(asked: _Asked, changes: list[Undone], replayed: bool, following: str) -> Undo:
+    return Undo(
+        mode=asked.mode,
+        replayed=replayed,
+        idempotency_key=asked.key,
+        applied=not asked.preview and bool(changes),
+        changes=changes[:SHOWN],
+        change_count=len(changes),
+        conflict_count=0,
+        next=commit_of("undo-changes", undo=asked.undo, reason=asked.reason)
+        if asked.preview and changes
+        else following,
+    )
+
+
+_WAYS: Mapping[str, Callable[[_Asked], Awaitable[Undo]]] = {
+    "chg_": _revert,
+    "call:": _revert,
+    "plan:": _revert,
+    "pln_": _revert,
+    "import:": _revert,
+    "enrollment:": _revert,
+    "mrg_": _unmerge,
+    "tsk_": _release,
+    "exe_": _cancel,
+    "enrolled:": _end_enrollments,
+}
+"""How each kind of handle is taken back."""

@@ -1,0 +1,261 @@
+"""An agent at work on a real core: what it did can be looked up, explained, watched and taken back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.clock import ManualClock
+from core.store.merging import duplicates
+from dripstone.v1 import audit_pb2, policy_pb2, record_pb2, webhook_pb2, workflow_pb2
+from dripstone.v1.client import Client
+from tests.mcp_server.conftest import Agent, connected
+from tests.mcp_server.test_story import call_in
+from tests.receiver import Receiver
+from tests.running import RunningCore, running
+
+pytestmark = pytest.mark.anyio
+
+NURTURE = """
+title: Nurture
+steps:
+  - {id: hello, kind: message, channel: dm, to: "@{{ contact.email }}", text: Hello}
+  - {id: pause, kind: wait, for: 2d}
+  - {id: again, kind: message, channel: dm, to: "@{{ contact.email }}", text: Still there?}
+"""
+THINKING = """
+title: Thinking
+steps:
+  - id: think
+    kind: agent_task
+    title: "What to say to {{ contact.email }}?"
+    instructions: Say it in one line.
+    output_schema: {type: object, properties: {line: {type: string}}, required: [line]}
+    timeout: 20d
+  - {id: done, kind: exit, reason: said, result: {line: "{{ steps.think.line }}"}}
+"""
+FAILING = """
+title: Failing
+steps:
+  - {id: broken, kind: update, set: {employees: "{{ contact.job_title }}"}}
+"""
+TELLING = """
+title: Telling
+steps:
+  - {id: tell, kind: webhook, event_type: story.told, data: {email: "{{ contact.email }}"}}
+"""
+
+
+@pytest.fixture
+def era() -> str:
+    """Run in one era alone: what is said is composed before the protocol."""
+    return "auto"
+
+
+@pytest.fixture
+async def core(database_url: str, tmp_path: Path, clock: ManualClock, anyio_backend: str) -> AsyncIterator[RunningCore]:
+    async with running(database_url, tmp_path, clock) as started:
+        yield started
+
+
+@pytest.fixture
+async def agent(core: RunningCore, era: str) -> AsyncIterator[Agent]:
+    async with connected(core.grpc_target, core.api_key, era) as working:
+        yield working
+
+
+async def workflow(client: Client, name: str, source: str) -> None:
+    await client.workflows.CreateWorkflow(
+        workflow_pb2.CreateWorkflowRequest(workflow_id=name, source=source, publish=True)
+    )
+
+
+async def contact(client: Client, email: str, **fields: Any) -> str:
+    request = record_pb2.UpsertRecordRequest(type="contact", fields={"email": email, **fields})
+    return (await client.records.UpsertRecord(request)).record.id
+
+
+async def following(agent: Agent, answer: dict[str, Any]) -> dict[str, Any]:
+    """Make the call that an answer names as the next one."""
+    tool, arguments = call_in(answer["next"])
+    return await agent.ok(tool, **arguments)
+
+
+async def test_a_change_is_looked_up_by_its_key_and_taken_back_by_its_handle(core: RunningCore, agent: Agent) -> None:
+    async with core.client() as client:
+        ada = await contact(client, "ada@example.com", first_name="Ada")
+        change = {"record_id": ada, "fields": {"first_name": "Augusta"}}
+        preview = await agent.ok("update-record", **change, reason="Ada möchte es so")
+        assert "undo" not in preview
+        assert not (await agent.ok("get-call", idempotency_key="name-1"))["known"]
+        commit = {**change, "if_version": preview["version"], "reason": "Ada möchte es so", "mode": "commit"}
+        done = await agent.ok("update-record", **commit, idempotency_key="name-1")
+
+        past = await agent.ok("get-call", idempotency_key="name-1")
+        assert (past["known"], past["state"], past["method"]) == (True, "done", "RecordService.UpdateRecord")
+        assert past["answer"]["changes"][0]["new_value"] == "Augusta"
+        other = await agent.refused("update-record", record_id=ada, fields={"first_name": "A"}, mode="commit",
+                                    idempotency_key="name-1")  # fmt: skip
+        assert (other["reason"], call_in(other["next"])) == (
+            "IDEMPOTENCY_CONFLICT", ("get-call", {"idempotency_key": "name-1"}),
+        )  # fmt: skip
+        assert past["request_hash"][:16] in other["message"]
+        assert past["time"] in other["message"]
+        async with connected(core.grpc_target, core.agent_key, "auto") as somebody_else:
+            assert not (await somebody_else.ok("get-call", idempotency_key="name-1"))["known"]
+
+        await agent.ok("update-record", record_id=ada, fields={"job_title": "Countess"}, mode="commit")
+        shown = await agent.ok("undo-changes", undo=done["undo"], reason="a mistake")
+        assert [(one["old"], one["new"]) for one in shown["changes"]] == [("Augusta", "Ada")]
+        undone = await following(agent, shown)
+        assert (undone["applied"], undone["change_count"], undone["conflicts"]) == (True, 1, [])
+        fields = (await agent.ok("get-record", record_id=ada))["fields"]
+        assert (fields["first_name"], fields["job_title"]) == ("Ada", "Countess")
+        again = await agent.ok("undo-changes", undo=done["undo"])
+        assert (again["change_count"], again["conflicts"][0]["reason"]) == (0, "ALREADY_REVERTED")
+
+        entries = await client.audit.ListAuditEntries(audit_pb2.ListAuditEntriesRequest())
+        assert {entry.reason for entry in entries.entries} >= {"Ada möchte es so", "a mistake"}
+
+
+async def test_duplicates_are_listed_merged_and_parted_again(core: RunningCore, agent: Agent) -> None:
+    async with core.client() as client:
+        for email in ("ada.lovelace@example.com", "ada.lovelace@example.org"):
+            await contact(client, email, first_name="Ada", last_name="Lovelace", phone="+4930123456")
+    await duplicates.upkeep(core.core.database)
+    listed = await agent.ok("merge-records")
+    assert len(listed["duplicates"][0]["record_ids"]) == 2
+    preview = await following(agent, listed)
+    assert [record["record_id"] for record in preview["records"]] == listed["duplicates"][0]["record_ids"]
+    assert "email" in preview["differing_fields"]
+    merged = await following(agent, preview)
+    gone = await agent.refused("get-record", record_id=listed["duplicates"][0]["record_ids"][1])
+    assert (gone["reason"], call_in(gone["next"])[1]) == ("MERGED", {"record_id": preview["records"][0]["record_id"]})
+    parted = await following(agent, await agent.ok("undo-changes", undo=merged["undo"]))
+    assert parted["applied"]
+    assert (await agent.refused("merge-records", kept_id="cnt_1", mode="commit"))["field"] == "merged_id"
+
+
+async def test_enrolling_is_foreseen_explained_and_taken_back(core: RunningCore, agent: Agent) -> None:
+    async with core.client() as client:
+        for name in ("nurture", "other"):
+            await workflow(client, name, NURTURE)
+        ada = await contact(client, "ada@example.com")
+    await agent.ok("enroll", workflow_id="other", contacts=[{"contact_id": ada}], mode="commit")
+    await core.settle()
+    preview = await agent.ok("enroll", workflow_id="nurture", contacts=[{"contact_id": ada}, {"email": "b@x.test"}])
+    assert [(one["contact"], one["workflow_id"]) for one in preview["collisions"]] == [(ada, "other")]
+    assert [one["step_id"] for one in preview["sends"]] == ["hello", "again"]
+    new = await agent.ok("enroll", workflow_id="nurture", contacts=[{"email": "b@x.test"}])
+    assert {one["contact"] for one in new["sends"]} == {"b@x.test"}
+
+    out = await agent.ok("explain-enrollment", workflow_id="nurture", contact_id=ada)
+    assert not out["enrolled"]
+    assert out["reasons"]
+    enrolled = await following(agent, preview)
+    await core.settle()
+    inside = await agent.ok("explain-enrollment", workflow_id="nurture", email="ada@example.com")
+    assert inside["enrolled"]
+    assert inside["what_next"]
+
+    first, second = (one["enrollment_id"] for one in enrolled["enrolled"])
+    ended = await following(agent, await agent.ok("end-enrollment", enrollment_id=first, reason="moved away"))
+    assert ended["changes"][0]["new"] == "cancelled"
+    undone = await following(agent, await agent.ok("undo-changes", undo=enrolled["undo"]))
+    assert [one["subject"] for one in undone["changes"]] == [second]
+    assert [(one["subject"], one["reason"]) for one in undone["conflicts"]] == [(first, "WRONG_STATE")]
+
+
+async def test_work_handed_to_agents_is_found_claimed_and_answered(core: RunningCore, agent: Agent) -> None:
+    async with core.client() as client:
+        await workflow(client, "thinking", THINKING)
+    run = {"workflow_id": "thinking", "input": {"email": "ada@example.com"}}
+    started = await agent.ok("execute-workflow", **run, mode="commit", idempotency_key="run-1")
+    await core.settle()
+    waiting = await agent.ok("get-execution", execution_id=started["execution_id"])
+    assert (waiting["state"], waiting["waiting_for"].split()[0]) == ("running", "task")
+    assert waiting["waiting_until"]
+
+    claimed = await following(agent, await following(agent, await agent.ok("claim-task")))
+    assert (await agent.ok("claim-task"))["tasks"] == []
+    await core.pass_time(timedelta(minutes=16))
+    assert len((await agent.ok("claim-task"))["tasks"]) == 1  # its claim has lapsed
+    await agent.ok("claim-task", task_id=claimed["undo"], mode="commit")
+    assert claimed["task"]["instructions"] == "Say it in one line."
+    task = claimed["undo"]
+    released = await following(agent, await agent.ok("undo-changes", undo=task))
+    assert released["applied"]
+    await agent.ok("claim-task", task_id=task, mode="commit")
+    wrong = await agent.refused("answer-task", task_id=task, output={"lines": "Hello"})
+    assert wrong["field"].startswith("output")
+    answered = await following(agent, await agent.ok("answer-task", task_id=task, output={"line": "Hello"}))
+    assert answered["changes"] == [{"field": "state", "old": "claimed", "new": "answered"}]
+    await core.settle()
+    over = await agent.ok("get-execution", execution_id=started["execution_id"])
+    assert (over["state"], over["steps"][0]["step_id"]) == ("succeeded", "think")
+
+    second = await agent.ok("execute-workflow", **run, mode="commit", idempotency_key="run-2")
+    await following(agent, await agent.ok("undo-changes", undo=second["undo"], reason="not needed"))
+    assert (await agent.ok("get-execution", execution_id=second["execution_id"]))["state"] == "cancelled"
+
+
+async def test_what_failed_is_shown_and_tried_again(core: RunningCore, agent: Agent, receiver: Receiver) -> None:
+    async with core.client() as client:
+        for name, source in (("failing", FAILING), ("telling", TELLING)):
+            await workflow(client, name, source)
+        await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=receiver.url))
+        ada = await contact(client, "ada@example.com", job_title="Countess")
+        receiver.answers["/"] = 500
+        for name in ("failing", "telling"):
+            await agent.ok("enroll", workflow_id=name, contacts=[{"contact_id": ada}], mode="commit")
+        await core.settle()
+        listed = await agent.ok("redrive-dead-letters")
+        (letter,) = listed["dead_letters"]
+        assert (letter["step_id"], letter["contact_id"]) == ("broken", ada)
+        preview = await following(agent, listed)
+        assert "failed again" in preview["results"][0]["reason"]
+        redriven = await agent.ok("redrive-dead-letters", workflow_id="failing", mode="commit", reason="mended")
+        assert redriven["redriven_count"] == 1
+
+        found = await agent.ok("find-deliveries", event_type="story.told")
+        (delivery,) = found["deliveries"]
+        told = await following(agent, found)
+        assert told["attempts"][0]["status_code"] == 500
+        assert told["summary"]
+        receiver.answers["/"] = 204
+        again = await following(agent, await agent.ok("redeliver", delivery_id=delivery["delivery_id"]))
+        assert again["changes"][0]["field"] == "state"
+        await core.settle()
+        assert (await agent.ok("find-deliveries", delivery_id=delivery["delivery_id"]))["deliveries"][0]["state"] == (
+            "delivered"
+        )
+
+
+async def test_policies_see_the_tool_and_those_who_decide_see_the_reason(core: RunningCore, era: str) -> None:
+    policy = policy_pb2.Policy(
+        id="by-hand",
+        description="A person looks at it first.",
+        methods=["RecordService.UpdateRecord"],
+        when='action.tool == "update-record"',
+        effect=policy_pb2.POLICY_EFFECT_NEEDS_APPROVAL,
+        enabled=True,
+    )
+    async with core.client() as client:
+        ada = await contact(client, "ada@example.com")
+        await client.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=policy))
+        request = record_pb2.UpdateRecordRequest(record_id=ada, fields={"job_title": "Countess"})
+        await client.records.UpdateRecord(request)  # by no tool: the policy does not look at it
+    async with (
+        connected(core.grpc_target, core.agent_key, era) as agent,
+        connected(core.grpc_target, core.approver_api_key, era) as person,
+    ):
+        change = {"record_id": ada, "fields": {"job_title": "Queen"}, "reason": "She said so", "mode": "commit"}
+        refused = await agent.refused("update-record", **change, idempotency_key="title-1")
+        assert refused["reason"] == "APPROVAL_REQUIRED"
+        assert not (await agent.ok("get-call", idempotency_key="title-1"))["known"]
+        (approval,) = (await person.ok("list-approvals"))["approvals"]
+        assert approval["details"]["said"] == "She said so"
