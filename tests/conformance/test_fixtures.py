@@ -17,7 +17,7 @@ from tests.conformance.fixture_server import fixture_server
 from tests.conformance.report import Inspection, written
 from tests.conformance.results import Leg, Scenario, chosen, read
 from tests.conformance.work import Job
-from tests.mcp_server import stand_in
+from tests.mcp_server import stand_in_services
 
 HERE = Path(__file__).parent
 
@@ -30,7 +30,7 @@ async def test_fixtures_stand_behind_the_products_admission_in_both_eras(era: st
         return ElicitResult(action="accept", content={"username": "ada", "email": "ada@example.com"})
 
     async with (
-        stand_in.running() as core,
+        stand_in_services.running() as core,
         CoreClient(core.grpc_target, core.api_key) as told,
         Client(fixture_server(Callers(lambda _: told)), mode=era, elicitation_callback=answer) as client,
     ):

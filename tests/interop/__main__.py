@@ -19,23 +19,17 @@ from typing import Any
 
 import httpx2
 
-from core.demo.setting import SOURCE, prepare
+from core.demo.setting import prepare
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2, workflow_pb2
 from tests.chaos.server_process import ServerProcess
 from tests.interop import page
-from tests.interop.story import AGENT, APPROVER, EXECUTED, LEAD, Door, Spec
+from tests.interop.story import AGENT, APPROVER, BRIEF, EXECUTED, REQUEST, Door, Spec
 
 _ROOT = Path(__file__).parents[2]
 _HERE = Path(__file__).parent
 _ENVIRONMENTS = _ROOT / ".venv-interop"
 _NOWHERE = "http://127.0.0.1:9"
 _LONGEST_SECONDS = 180
-_BRIEF = """
-title: Brief the salesperson
-steps:
-  - {id: noted, kind: log, message: "{{ contact.email }} asks about {{ vars.about }}"}
-  - {id: done, kind: exit, reason: briefed, result: {about: "{{ vars.about }}"}}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +113,11 @@ async def _prepare(server: ServerProcess) -> None:
     async with server.client() as client:
         await prepare(client, f"{_NOWHERE}/hooks")
         await client.workflows.CreateWorkflow(
-            workflow_pb2.CreateWorkflowRequest(workflow_id=EXECUTED, source=_BRIEF, publish=True)
+            workflow_pb2.CreateWorkflowRequest(workflow_id=EXECUTED, source=BRIEF, publish=True)
         )
-    lead = {
-        "event_type": "lead",
-        "event_name": "demo.requested",
-        "source_id": SOURCE,
-        "fields": {"email": LEAD, "job_title": "Head of Revenue", "employees": 120, "country": "DE"},
-    }
     headers = {"Authorization": f"Bearer {server.connection['api_key']}"}
     async with httpx2.AsyncClient(base_url=server.connection["http"], headers=headers, trust_env=False) as http:
-        (await http.post("/v2/event", json=lead)).raise_for_status()
+        (await http.post("/v2/event", json=REQUEST)).raise_for_status()
 
 
 def _doors(server: ServerProcess, transport: str) -> dict[str, Door]:

@@ -13,6 +13,20 @@ from typing import Any
 
 AGENT, APPROVER = "agent", "approver"
 LEAD, WORKFLOW, EXECUTED = "jane@example.com", "inbound-nurture", "brief"
+BRIEF = """
+title: Brief the salesperson
+steps:
+  - {id: noted, kind: log, message: "{{ contact.email }} asks about {{ vars.about }}"}
+  - {id: done, kind: exit, reason: briefed, result: {about: "{{ vars.about }}"}}
+"""
+"""The workflow that is executed."""
+REQUEST = {
+    "event_type": "lead",
+    "event_name": "demo.requested",
+    "source_id": "website",
+    "fields": {"email": LEAD, "job_title": "Head of Revenue", "employees": 120, "country": "DE"},
+}
+"""How the lead comes in."""
 SECONDS = 60.0
 """The longest that a client waits for an answer."""
 

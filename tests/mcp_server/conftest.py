@@ -12,13 +12,14 @@ from mcp.types import CallToolResult
 
 from dripstone.v1.client import Client as CoreClient
 from mcp_server.server import build_server
-from tests.mcp_server import stand_in
+from tests.mcp_server import stand_in_services
+from tests.mcp_server.stand_in import StandIn
 
 
 @pytest.fixture
-async def core(anyio_backend: str) -> AsyncIterator[stand_in.StandIn]:
+async def core(anyio_backend: str) -> AsyncIterator[StandIn]:
     """Return a running core; only its addresses and keys are used by tests of the whole story."""
-    async with stand_in.running() as running:
+    async with stand_in_services.running() as running:
         yield running
 
 
@@ -68,14 +69,14 @@ async def connected(target: str, key: str, era: str) -> AsyncIterator[Agent]:
 
 
 @pytest.fixture
-async def agent(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
+async def agent(core: StandIn, era: str) -> AsyncIterator[Agent]:
     """Return an agent with the ordinary key."""
     async with connected(core.grpc_target, core.api_key, era) as working:
         yield working
 
 
 @pytest.fixture
-async def approver(core: stand_in.StandIn, era: str) -> AsyncIterator[Agent]:
+async def approver(core: StandIn, era: str) -> AsyncIterator[Agent]:
     """Return the agent of the person that decides."""
     async with connected(core.grpc_target, core.approver_api_key, era) as deciding:
         yield deciding

@@ -59,8 +59,7 @@ async def play(story: Story, who: str, door: Door) -> str:
     async with server_of(door) as server:
         agent: Agent[Any] = Agent(name=who, model=Player(story, who), mcp_servers=[server])
         await Runner.run(agent, "Play your part.", max_turns=40, run_config=RunConfig(tracing_disabled=True))
-        result = getattr(server, "server_initialize_result", None)
-        return str(getattr(result, "protocol_version", None) or getattr(result, "protocolVersion", ""))
+        return str(getattr(server.session, "protocol_version", None) or "")
 
 
 async def main() -> None:
