@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import aiosqlite
@@ -53,26 +52,27 @@ class _Cursor(AsyncAdapt_aiosqlite_cursor):
         """Do nothing: the driver's cursor is closed already."""
 
     async def _execute_async(self, operation: Any, parameters: Any) -> Any:
-        await self._carried_out(sqlite3.Connection.execute, operation, () if parameters is None else parameters)
+        await self._carried_out("execute", operation, () if parameters is None else parameters)
 
     async def _executemany_async(self, operation: Any, seq_of_parameters: Any) -> Any:
-        await self._carried_out(sqlite3.Connection.executemany, operation, seq_of_parameters)
+        await self._carried_out("executemany", operation, seq_of_parameters)
 
-    async def _carried_out(self, run: Callable[..., sqlite3.Cursor], sql: str, parameters: Any) -> None:
+    async def _carried_out(self, method: str, sql: str, parameters: Any) -> None:
         driver: Any = self._connection
         async with self._adapt_connection._execute_mutex:
-            found = await driver._execute(_in_one_trip, driver._conn, run, sql, parameters)
+            found = await driver._execute(_in_one_trip, driver._conn, method, sql, parameters)
         outcome: Any = self._cursor
         rows, outcome.description, outcome.rowcount, outcome.lastrowid = found
         self._rows = deque(rows)
 
 
 def _in_one_trip(
-    connection: sqlite3.Connection, run: Callable[..., sqlite3.Cursor], sql: str, parameters: Any
+    connection: sqlite3.Connection, method: str, sql: str, parameters: Any
 ) -> tuple[list[Any], Any, int, int | None]:
     """Run a statement in the driver's thread; return its rows, their description, and what it did."""
-    cursor = run(connection, sql, parameters)
+    cursor = connection.cursor()
     try:
+        getattr(cursor, method)(sql, parameters)
         rows = cursor.fetchall() if cursor.description else []
         return rows, cursor.description, cursor.rowcount, cursor.lastrowid
     finally:

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
@@ -254,6 +254,7 @@ async def test_whatever_is_posted_is_taken_or_refused_and_never_an_error_of_ours
 
     def tried() -> None:
         @settings(max_examples=60, database=None)
+        @example(json.dumps(SIMPLE).encode())
         @given(bodies)
         def post(body: bytes) -> None:
             if "affiliate" in route:

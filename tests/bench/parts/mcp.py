@@ -16,7 +16,7 @@ _Samples = list[dict[str, Any]]
 
 async def measure(session: Session) -> None:
     """Measure every database; echo, the MCP server alone and the core take turns."""
-    calls = 800 if session.options.quick else 4_000
+    calls = 800 if session.options.quick else 2_000
     echo: _Samples = []
     alone: _Samples = []
     for kind in session.options.databases:
