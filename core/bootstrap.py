@@ -306,12 +306,10 @@ class Core:
 
     async def _warm(self) -> None:
         await self.parts.clock.wait(self.parts.draining, _WARMS_AFTER_SECONDS)
-        for name in loading.LATE:
-            if self.parts.draining.is_set():
-                return
-            await asyncio.to_thread(loading.load, name)
+        await loading.load_late(self.parts.draining)
         if self._http is not None:
-            await self._http.mcp.up()
+            with contextlib.suppress(Exception):  # which is logged there, and tried anew by who asks
+                await self._http.mcp.up()
 
     async def ready(self) -> bool:
         """Tell whether calls should be sent here: not while draining, not without a database."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,9 +30,16 @@ class Connection:
 
 
 def read(data_dir: Path) -> Connection | None:
-    """Return the connection that a data directory names; None when there is none or it cannot be read."""
+    """Return the connection that a data directory names; None when there is none or it cannot be read.
+
+    One that somebody else wrote, or could have, counts as none: it would lead keys and contacts to them.
+    """
     try:
-        content = json.loads((data_dir / FILE_NAME).read_text())
+        with (data_dir / FILE_NAME).open() as file:
+            told = os.fstat(file.fileno())
+            if told.st_uid != os.geteuid() or told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return None
+            content = json.load(file)
         known = {name: str(content.get(name, "")) for name in Connection.__dataclass_fields__}
     except (OSError, ValueError, AttributeError):
         return None

@@ -6,11 +6,19 @@ nobody's first call waits for them.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
 from types import ModuleType
 
+import structlog
+
 from core import collector
+
+_log = structlog.get_logger()
+
+_MCP = "mcp_server.app"
+"""Loaded by the endpoint of a process that serves HTTP; no other needs it."""
 
 LATE = (
     "core.delivery.exchange",  # aiohttp
@@ -21,7 +29,7 @@ LATE = (
     "holidays",
     "core.domain.webhooks.client_certificates",  # cryptography.x509
     "jwt",
-    "mcp_server.app",
+    _MCP,
 )
 """What is loaded after the start, in this order; a test holds that importing the core loads none of it."""
 
@@ -32,3 +40,16 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(name)
     with collector.resting():
         return importlib.import_module(name)
+
+
+async def load_late(ending: asyncio.Event) -> None:
+    """Load what the start did without, until the process ends; one that cannot be loaded stops no other."""
+    for name in LATE:
+        if ending.is_set():
+            return
+        if name == _MCP:
+            continue
+        try:
+            await asyncio.to_thread(load, name)
+        except Exception:
+            _log.exception("a module cannot be loaded", module=name)

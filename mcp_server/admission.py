@@ -118,6 +118,11 @@ def not_allowed(caller: Caller, tool: Tool) -> Refusal | None:
     return None
 
 
+def is_open(ctx: ServerRequestContext[Any, Any], caller: Caller, tool: Tool | None) -> bool:
+    """Tell whether a tool is served where a request came to, and its caller may use it."""
+    return tool is not None and _shows(_view(ctx), tool) and _may(caller, tool)
+
+
 def _may(caller: Caller, tool: Tool) -> bool:
     return not (caller.lacks(tool.scopes) or caller.kept_from(tool.methods))
 

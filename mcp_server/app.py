@@ -55,7 +55,7 @@ class Endpoint:
             tool.name: tool for tool in served_tools(self._deployment.toolsets, read_only=self._deployment.read_only)
         }
         self._callers = self._new_callers()
-        self._sessions = Sessions()
+        self._sessions = Sessions(lambda: self._interactive._server_instances)  # the library tells in no other way
 
     def _new_callers(self) -> Callers:
         return Callers(self._client.with_key, read_only=self._deployment.read_only)
@@ -120,7 +120,9 @@ class Endpoint:
             await self._serve(self._plain, key, request, scope, receive, brief(send))
             return
         session = request.headers.get("mcp-session-id", "")
-        if not session and _opens_a_session(request) and self._sessions.are_all_taken(caller):
+        opens = not session and _opens_a_session(request)
+        place = self._sessions.place_for(caller) if opens else None
+        if opens and place is None:
             await refused(429, "too_many_sessions", "End some of your sessions.", {"retry-after": "60"})(
                 scope, receive, send
             )
@@ -128,10 +130,12 @@ class Endpoint:
         # A session is its owner's: the library compares this with who opened it. The key itself is not kept.
         whose = AccessToken(token="", client_id=caller.principal_id, subject=caller.organization_id, scopes=[])
         scope["user"] = AuthenticatedUser(whose)
-        sending = self._sessions.noting(caller, send)
-        await self._serve(self._interactive, key, request, scope, receive, brief(sending))
-        if request.method == "DELETE":
-            self._sessions.end(caller, session)
+        sending = send if place is None else place.noting(send)
+        try:
+            await self._serve(self._interactive, key, request, scope, receive, brief(sending))
+        finally:
+            if place is not None:
+                place.opened()
 
     async def _admitted(self, api_key: str | None, view: View) -> Caller | Response:
         if api_key is None:

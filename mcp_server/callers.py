@@ -111,6 +111,7 @@ class Callers:
         """
         believed = None if anew else self._known.get(api_key)
         if believed is not None and self._monotonic() < believed[0]:
+            self._known.move_to_end(api_key)  # of many keys, those in use are remembered
             return believed[1]
         self._known.pop(api_key, None)
         answer = await self.client(api_key).organization.GetCaller(organization_pb2.GetCallerRequest())

@@ -64,6 +64,6 @@ async def told_by_body(receive: Receive) -> tuple[Called, Receive]:
 
     try:
         envelope = msgspec.json.decode(body, type=_Envelope)
-    except msgspec.MsgspecError:  # malformed for the protocol, which says so itself
+    except (msgspec.MsgspecError, RecursionError):  # malformed for the protocol, which says so itself
         return Called("", None), again
     return Called(envelope.params.name if envelope.method == CALL else "", envelope.id), again

@@ -40,6 +40,9 @@ Question = Callable[[Client, Mapping[str, Any]], Awaitable[str]]
 
 UNASKED = Confirmation(confirm=True)
 
+_FINAL = ("NOT_FOUND", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "ABORTED", "ALREADY_EXISTS", "UNAUTHENTICATED")
+"""Errors that the commit meets as well, and tells itself."""
+
 
 def shows_forms(capabilities: ClientCapabilities | None) -> bool:
     """Tell whether a client can ask its person by a form."""
@@ -95,6 +98,16 @@ async def wants_approval(title: str, client: Client, plan_id: str, dry_run: Call
         f"{title}: this needs the approval of somebody else, because {clip(why, 300).rstrip('.')}. "
         "Do you want it done? Your yes does not approve it."
     )
+
+
+def unclear(title: str, error: ApiError, *, same_call: bool) -> str:
+    """Return the question before a commit of which an error hid whether there is one; silence is no yes.
+
+    Empty where the commit cannot get past the same error: of the same method (`same_call`), or of any.
+    """
+    if error.code in _FINAL or (same_call and error.code == "PERMISSION_DENIED"):
+        return ""
+    return f"{title}: what it is about cannot be shown now. Do you want it done all the same?"
 
 
 async def _of_plan(client: Client, plan_id: str) -> str:

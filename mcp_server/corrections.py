@@ -6,10 +6,17 @@ import copy
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 ALIKE = 0.8
 """How alike two names must be for one to be taken for the other."""
+
+LONGEST = 80
+"""Of a name, what is compared and told: comparing takes as long as the names are."""
+
+MENDED = 10
+"""Errors that are mended in one call; with more the call is not told anyway."""
 
 _PLACEHOLDERS: dict[str, Any] = {
     "email": "<e-mail>",
@@ -24,12 +31,14 @@ _LEFT_OUT = object()
 
 def nearest(name: str, known: Collection[str], cutoff: float = ALIKE) -> str:
     """Return the known name that was probably meant; empty when none is near."""
-    return next(iter(difflib.get_close_matches(name.lower(), known, n=1, cutoff=cutoff)), "")
+    if not known:
+        return ""
+    return next(iter(difflib.get_close_matches(name[:LONGEST].lower(), known, n=1, cutoff=cutoff)), "")
 
 
 def meant(name: str, known: Collection[str]) -> str:
     """Return the known argument that was probably meant, also when it is written in another fashion; else empty."""
-    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).replace("-", "_").lower()
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name[:LONGEST]).replace("-", "_").lower()
     return next((one for one in (plain, f"{plain}_id") if one in known), "") or nearest(plain, known)
 
 
@@ -57,12 +66,12 @@ def corrected(
     schema: Mapping[str, Any],
     names: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Return arguments with every error that the schema finds mended, as a preview.
+    """Return arguments with the first errors that the schema finds mended, as a preview.
 
     `names` are the field names known inside the arguments.
     """
     arguments = copy.deepcopy(dict(given))
-    for error in errors:
+    for error in islice(errors, MENDED):
         path = list(error["loc"])
         parent = _parent(arguments, path)
         if parent is None:

@@ -17,6 +17,7 @@ from mcp.types import (
     INVALID_PARAMS,
     CompleteRequestParams,
     CompleteResult,
+    Completion,
     GetPromptRequestParams,
     GetPromptResult,
     ListPromptsResult,
@@ -25,6 +26,7 @@ from mcp.types import (
     PaginatedRequestParams,
     PromptArgument,
     PromptMessage,
+    PromptReference,
     ReadResourceRequestParams,
     ReadResourceResult,
     Resource,
@@ -70,6 +72,7 @@ CACHE_HINTS: Mapping[Any, CacheHint] = {
 
 PAGE = 50
 _WORKFLOWS = "workflows:"
+_WORKFLOW = next(kind for kind in KINDS if kind.name == "workflow")
 _JSON = "application/json"
 
 Context = ServerRequestContext[Any, Any]
@@ -83,7 +86,7 @@ def register(
 ) -> None:
     """Serve these beside a server's `tools`."""
     beside = Beside(server, callers, tools)
-    watching = subscriptions or Subscriptions(callers)
+    watching = subscriptions or Subscriptions(callers, shows=beside.shows)
     low = server._lowlevel_server  # the library pages no lists and hands completions no caller by its public way
     low.add_request_handler("resources/list", PaginatedRequestParams, beside.list_resources)
     low.add_request_handler("resources/templates/list", PaginatedRequestParams, beside.list_templates)
@@ -111,9 +114,11 @@ class Beside:
         """List documents and what extensions have, then every workflow, page by page."""
         caller = await self._who(ctx)
         cursor = params.cursor or ""
-        has_workflows = self._may(caller, ("WorkflowService.ListWorkflows", "WorkflowService.GetWorkflow"))
+        has_workflows = self.shows(ctx, _WORKFLOW) and self._may(
+            caller, ("WorkflowService.ListWorkflows", *_WORKFLOW.methods)
+        )
         if not cursor:
-            listed = [_listed(one) for one in DOCUMENTS if self._may(caller, one.methods)]
+            listed = [_listed(one) for one in DOCUMENTS if self.shows(ctx, one) and self._may(caller, one.methods)]
             listed += [one for one in await self._server.list_resources() if is_listed(str(one.uri))]
             return ListResourcesResult(resources=listed, next_cursor=_WORKFLOWS if has_workflows else None)
         if not (cursor.startswith(_WORKFLOWS) and has_workflows):
@@ -129,7 +134,7 @@ class Beside:
     async def list_templates(self, ctx: Context, params: PaginatedRequestParams) -> ListResourceTemplatesResult:
         """List the forms of addresses that the caller can read, then those of extensions."""
         caller = await self._who(ctx)
-        listed = [_template(one) for one in KINDS if self._may(caller, one.methods)]
+        listed = [_template(one) for one in KINDS if self.shows(ctx, one) and self._may(caller, one.methods)]
         return ListResourceTemplatesResult(resource_templates=listed + await self._server.list_resource_templates())
 
     async def read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> Any:
@@ -140,21 +145,24 @@ class Beside:
         client = self._callers.for_request(ctx.request)
         document, named = document_of(uri), kind_of(uri)
         try:
-            if document is not None:
+            if document is not None and self.shows(ctx, document):
                 return _read(document, uri, told(document, await document.read(client)))
-            if named is not None:
+            if named is not None and self.shows(ctx, named[0]):
                 return _read(named[0], uri, told(named[0], await named[0].read(client, named[1])))
         except NoSuchResource as missing:
             near = nearest(missing.name, missing.known, cutoff=0.4)
             hint = f"Did you mean {near}?" if near else f"Known: {', '.join(missing.known[:30])}."
-            raise MCPError(INVALID_PARAMS, f"{missing} {hint}", data={"uri": uri, "reason": "NOT_FOUND"}) from None
+            raise MCPError(INVALID_PARAMS, f"{missing} {hint}", data=_nothing_at(uri)) from None
         except grpc.aio.AioRpcError as error:
             _refuse(error, uri)
-        forms = [one.template for one in KINDS] + [one.uri for one in DOCUMENTS]
-        near = nearest(uri, forms, cutoff=0.5)
-        hint = f"Did you mean {near}?" if near else f"There are {', '.join(forms)}."
+        forms = [one.template for one in KINDS if self.shows(ctx, one)]
+        forms += [one.uri for one in DOCUMENTS if self.shows(ctx, one)]
+        near = nearest(uri[:200], forms, cutoff=0.5)
+        hint = f"Did you mean {near}?" if near else f"There are {', '.join(forms) or 'none here'}."
         raise MCPError(
-            INVALID_PARAMS, f"Nothing has the address {uri[:200]}. {hint}", data={"uri": uri, "reason": "NOT_FOUND"}
+            INVALID_PARAMS,
+            f"Nothing has the address {uri[:200]}. {hint}",
+            data=_nothing_at(uri),
         )
 
     async def list_prompts(self, ctx: Context, params: PaginatedRequestParams) -> ListPromptsResult:
@@ -180,8 +188,24 @@ class Beside:
     async def complete(self, ctx: Context, params: CompleteRequestParams) -> CompleteResult:
         """Return the values for an argument of a prompt or an address, as far as the caller may see them."""
         known = (params.context.arguments or {}) if params.context is not None else {}
+        ref = params.ref
+        if isinstance(ref, PromptReference):
+            offered = ref.name in {prompt.name for prompt in self._shown(await self._who(ctx), ctx)}
+        else:
+            offered = any(one.template == ref.uri and self.shows(ctx, one) for one in KINDS)
+        if not offered:
+            return CompleteResult(completion=Completion(values=[]))
         client = self._callers.for_request(ctx.request)
         return CompleteResult(completion=await complete(client, params.argument.name, params.argument.value, known))
+
+    def shows(self, ctx: Context, one: Kind | Document) -> bool:
+        """Tell whether a resource is there for whoever came to an address: where tools of its toolsets are."""
+        visit = visit_of(ctx.request)
+        return any(
+            tool.toolset in one.toolsets
+            and (visit is None or visit.view.shows(tool.toolset, reads=bool(tool.annotations.read_only_hint)))
+            for tool in self._tools.values()
+        )
 
     def _shown(self, caller: Caller, ctx: Context) -> list[Prompt]:
         visit = visit_of(ctx.request)
@@ -206,7 +230,6 @@ class Beside:
 
 
 def _read(one: Kind | Document, uri: str, text: str) -> ReadResourceResult:
-    everybodys = not one.from_others and "ListEventTypes" not in one.methods[0]
     return ReadResourceResult(
         contents=[
             TextResourceContents(
@@ -214,7 +237,7 @@ def _read(one: Kind | Document, uri: str, text: str) -> ReadResourceResult:
             )
         ],
         ttl_ms=one.fresh_ms,
-        cache_scope="public" if everybodys else "private",
+        cache_scope="private" if one.from_others else "public",
     )
 
 
@@ -229,8 +252,7 @@ def _template(one: Kind) -> ResourceTemplate:
 
 
 def _workflow(one: workflow_pb2.Workflow) -> Resource:
-    kind = next(kind for kind in KINDS if kind.name == "workflow")
-    return Resource(uri=kind.uri(one.id), name=one.id, title=clip(one.title, 100) or None, mime_type=_JSON)
+    return Resource(uri=_WORKFLOW.uri(one.id), name=one.id, title=clip(one.title, 100) or None, mime_type=_JSON)
 
 
 def _prompt(prompt: Prompt) -> ListedPrompt:
@@ -245,13 +267,17 @@ def _prompt(prompt: Prompt) -> ListedPrompt:
     )
 
 
+def _nothing_at(uri: str) -> dict[str, str]:
+    return {"uri": uri[:200], "reason": "NOT_FOUND"}
+
+
 def _refuse(error: grpc.aio.AioRpcError, uri: str) -> NoReturn:
     """Raise what the protocol says of the core's error: in its words, never in those of a library."""
     one = ApiError.of(error)
     ours = one.code in ("INTERNAL", "UNKNOWN", "UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED")
     hidden = one.code in ("INTERNAL", "UNKNOWN") or not one.message
     message = "The core could not answer." if hidden else f"{one.message} {one.hint}".strip()
-    data = {"uri": uri, "reason": one.reason, "retry_after": one.retry_after}
+    data = {"uri": uri[:200], "reason": one.reason, "retry_after": one.retry_after}
     raise MCPError(
         INTERNAL_ERROR if ours else INVALID_PARAMS,
         message,

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mcp.types import CallToolResult, TextContent
 from pydantic import ValidationError
 
-from mcp_server.corrections import completed, corrected, meant, nearest
+from mcp_server.corrections import LONGEST, MENDED, completed, corrected, meant, nearest
 from mcp_server.values import invocation, quoted
 
-SHOWN = 10
+SHOWN = MENDED
 """Problems that one refusal lists; the rest are counted."""
+
+_CORRECTED = "{} with the named arguments corrected"
+
+_MOST_UNKNOWN = 100
+_MOST_ERRORS = 1000
+"""Unknown arguments, and errors inside arguments, that are looked at one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,9 @@ class Refusal:
 
     def result(self) -> CallToolResult:
         """Return the refusal as a tool result: structured, and as a few lines for the model."""
-        error = {name: value for name, value in asdict(self).items() if value not in ("", None, ())}
+        error = {
+            name: value for name, value in asdict(replace(self, problems=())).items() if value not in ("", None, ())
+        }
         where = f" ({self.field})" if self.field and self.field not in self.message else ""
         lines = [f"{self.reason}: {self.message}{where}", self.hint]
         if self.problems:
@@ -111,17 +119,23 @@ def unknown_arguments(tool: str, given: Mapping[str, Any], schema: Mapping[str, 
     unknown = [name for name in given if name not in accepted]
     if not unknown:
         return None
+    hint = f"Accepted: {', '.join(accepted)}."
+    if len(unknown) > _MOST_UNKNOWN:
+        return Refusal(
+            "INVALID_ARGUMENT", f"{len(unknown)} arguments are not known here.", hint=hint, next=_CORRECTED.format(tool)
+        )
     renamed = dict(given)
     problems = []
-    for name in unknown:
-        near = meant(name, accepted)
+    for number, name in enumerate(unknown):
+        near = meant(name, accepted) if number < SHOWN else ""
         value = renamed.pop(name)
         if near:
             renamed.setdefault(near, value)
         problems.append(
-            Problem(name[:80], "UNKNOWN_ARGUMENT", f"is not an argument{f'; did you mean {near}?' if near else '.'}")
+            Problem(
+                name[:LONGEST], "UNKNOWN_ARGUMENT", f"is not an argument{f'; did you mean {near}?' if near else '.'}"
+            )
         )
-    hint = f"Accepted: {', '.join(accepted)}."
     return refused_arguments(tuple(problems), hint, _call(tool, completed(renamed, schema)))
 
 
@@ -129,22 +143,28 @@ def invalid_arguments(
     tool: str, error: ValidationError, given: Mapping[str, Any], schema: Mapping[str, Any]
 ) -> Refusal:
     """Refuse arguments that do not fit the schema; neither values nor foreign texts are repeated."""
+    hint = "Correct the named arguments and call again."
+    if error.error_count() > _MOST_ERRORS:
+        message = f"{error.error_count()} arguments do not fit."
+        return Refusal("INVALID_ARGUMENT", message, hint="Correct them and call again.", next=_CORRECTED.format(tool))
     names = {field for one in schema.get("$defs", {}).values() for field in one.get("properties", {})}
     errors = error.errors(include_url=False, include_input=False)
-    problems = tuple(_problem(one, names) for one in errors)
-    following = _call(tool, corrected(given, errors, schema, names))
-    return refused_arguments(problems, "Correct the named arguments and call again.", following)
+    problems = tuple(_problem(one, names if number < SHOWN else ()) for number, one in enumerate(errors))
+    following = (
+        _call(tool, corrected(given, errors, schema, names)) if len(errors) <= SHOWN else _CORRECTED.format(tool)
+    )
+    return refused_arguments(problems, hint, following)
 
 
 def _call(tool: str, arguments: Mapping[str, Any]) -> str:
     call = invocation(tool, **arguments)
-    return call if len(call) <= 400 else f"{tool} with the named arguments corrected"
+    return call if len(call) <= 400 else _CORRECTED.format(tool)
 
 
 def _problem(error: Mapping[str, Any], names: Collection[str]) -> Problem:
     path = ""
     for part in error["loc"]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"[: LONGEST + 1] if path else str(part)[:LONGEST]
     match error["type"]:
         case "missing":
             return Problem(path, "REQUIRED", "is required.")

@@ -62,6 +62,8 @@ class Kind:
     from_others: bool = True
     """Whether it holds texts that others wrote."""
     fresh_ms: int = 0
+    toolsets: tuple[str, ...] = ("read",)
+    """Any of these makes the resource visible, where an address or a deployment narrows toolsets."""
     mark: Reader | None = None
     """Returns what is different once the resource has changed; None for what cannot be watched."""
 
@@ -86,6 +88,7 @@ class Document:
     methods: tuple[str, ...]
     from_others: bool = False
     fresh_ms: int = STABLE_MS
+    toolsets: tuple[str, ...] = ("read",)
 
     @property
     def uri(self) -> str:
@@ -249,6 +252,7 @@ async def _schema(client: Client) -> Content:
 
 
 _WORKFLOWS, _ENROLLMENTS, _WEBHOOKS = "WorkflowService.", "EnrollmentService.", "WebhookService."
+_AUTHORING = ("read", "author")
 
 KINDS = (
     Kind(
@@ -267,6 +271,7 @@ KINDS = (
         "A workflow: its draft and its published version as YAML",
         _workflow,
         (_WORKFLOWS + "GetWorkflow",),
+        toolsets=_AUTHORING,
         mark=_workflow_mark,
     ),
     Kind(
@@ -294,6 +299,7 @@ KINDS = (
         "What is to be decided, by whom, and the votes so far",
         _approval,
         ("ApprovalService.GetApproval",),
+        toolsets=("read", "approve"),
         mark=_approval_mark,
     ),
     Kind(
@@ -321,8 +327,8 @@ KINDS = (
         "An event type with the JSON Schema of its data",
         _event_type,
         (_WEBHOOKS + "ListEventTypes",),
-        from_others=False,
         fresh_ms=CATALOGUE_MS,
+        toolsets=_AUTHORING,
     ),
     Kind(
         "step-kind",
@@ -333,6 +339,7 @@ KINDS = (
         (_WORKFLOWS + "ListStepTypes",),
         from_others=False,
         fresh_ms=STABLE_MS,
+        toolsets=_AUTHORING,
     ),
     Kind(
         "template",
@@ -343,6 +350,7 @@ KINDS = (
         (_WORKFLOWS + "ListWorkflowTemplates",),
         from_others=False,
         fresh_ms=STABLE_MS,
+        toolsets=_AUTHORING,
     ),
 )
 """Every form of resource; their order here is their order in listings."""
@@ -354,7 +362,9 @@ DOCUMENTS = (
         "Every event type that is sent, the organization's own among them",
         _events,
         (_WEBHOOKS + "ListEventTypes",),
+        from_others=True,
         fresh_ms=CATALOGUE_MS,
+        toolsets=_AUTHORING,
     ),
     Document(
         "step-kinds",
@@ -362,6 +372,7 @@ DOCUMENTS = (
         "What workflows are made of",
         _step_kinds,
         (_WORKFLOWS + "ListStepTypes",),
+        toolsets=_AUTHORING,
     ),
     Document(
         "workflow-schema",
@@ -369,6 +380,7 @@ DOCUMENTS = (
         "JSON Schema, for checking a document before it is sent",
         _schema,
         (_WORKFLOWS + "GetWorkflowSchema",),
+        toolsets=_AUTHORING,
     ),
 )
 

@@ -7,13 +7,11 @@ from importlib import metadata
 from typing import Any
 
 from mcp.server import CacheHint, MCPServer
-from mcp.server.context import ServerRequestContext
 from mcp.server.extension import Extension
-from mcp.server.request_state import RequestStateSecurity
 
-from mcp_server import protocol
+from mcp_server import protocol, request_states
 from mcp_server.admission import Admission
-from mcp_server.callers import Callers, Connect, visit_of
+from mcp_server.callers import Callers, Connect
 from mcp_server.extensions.apps import APPROVAL_CARD, approval_card
 from mcp_server.extensions.executions import STARTS, ExecutionWork
 from mcp_server.extensions.skills import Skills
@@ -57,7 +55,7 @@ def build_server(
         # A tool list depends on the key's scopes, which are believed for as long.
         cache_hints={**protocol.CACHE_HINTS, "tools/list": CacheHint(ttl_ms=30_000, scope="private")},
         subscriptions=False,  # `protocol` serves them, from the core
-        request_state_security=RequestStateSecurity(keys=state_keys, bind_principal=_principal) if state_keys else None,
+        request_state_security=request_states.security(state_keys),
         log_level="WARNING",
     )
     _register(server, callers, tools)
@@ -80,7 +78,7 @@ def _extensions(callers: Callers, tools: dict[str, Tool]) -> list[Extension]:
     """Return the extensions of the protocol that are served, each where the tools are that it goes with."""
     served: list[Extension] = []
     if STARTS in tools:
-        served.append(Tasks(ExecutionWork(callers)))
+        served.append(Tasks(ExecutionWork(callers, tools)))
     if any(tool.card == APPROVAL_CARD for tool in tools.values()):
         served.append(approval_card())
     if skills := pack():
@@ -91,12 +89,6 @@ def _extensions(callers: Callers, tools: dict[str, Tool]) -> list[Extension]:
 def _register(server: MCPServer[Any], callers: Callers, tools: dict[str, Tool]) -> None:
     """Add what is served beside tools: a line each."""
     protocol.register(server, callers, tools)
-
-
-def _principal(ctx: ServerRequestContext[Any, Any]) -> str | None:
-    """Return whose a sealed state is: nobody else continues the call, whatever key or token they hold."""
-    visit = visit_of(ctx.request)
-    return None if visit is None else f"{visit.caller.organization_id}/{visit.caller.principal_id}"
 
 
 def describe_tools() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from starlette.types import Message, Send
 
@@ -18,41 +17,59 @@ MOST_SESSIONS = 1_000
 MOST_OF_ONE = 100
 """Of one principal."""
 
+MOST_OF_ORGANIZATION = 500
+"""Of all principals of one organization."""
+
 _HEADER = b"mcp-session-id"
 
 
 class Sessions:
-    """A book of the sessions that were opened here; the protocol's library holds the sessions themselves."""
+    """A book of the sessions that were opened here; `live` are those that the protocol's library still holds."""
 
-    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._used: dict[str, dict[str, float]] = {}
+    def __init__(self, live: Callable[[], Container[str]]) -> None:
+        self._live = live
+        self._places: list[Place] = []
 
-    def are_all_taken(self, caller: Caller) -> bool:
-        """Tell whether a caller has as many sessions as one may have."""
-        used, now = self._used.get(_whose(caller), {}), self._monotonic()
-        for session in [session for session, at in used.items() if now - at > SESSION_SECONDS]:
-            del used[session]
-        if not used:
-            self._used.pop(_whose(caller), None)
-        return len(used) >= MOST_OF_ONE
+    def place_for(self, caller: Caller) -> Place | None:
+        """Return a place for one more session of a caller; None when all it may have are taken.
 
-    def end(self, caller: Caller, session: str) -> None:
-        """Note that a session is over."""
-        self._used.get(_whose(caller), {}).pop(session, None)
+        It is taken from now on: by the request that opens the session, then by the session as long as that lives.
+        """
+        live = self._live()
+        self._places = [place for place in self._places if place.is_taken(live)]
+        neighbours = [place.caller for place in self._places if place.caller.organization_id == caller.organization_id]
+        own = sum(neighbour.principal_id == caller.principal_id for neighbour in neighbours)
+        if own >= MOST_OF_ONE or len(neighbours) >= MOST_OF_ORGANIZATION:
+            return None
+        place = Place(caller)
+        self._places.append(place)
+        return place
 
-    def noting(self, caller: Caller, send: Send) -> Send:
-        """Return a `send` that notes the session which an answer belongs to."""
+
+class Place:
+    """What one session takes."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self._is_opening = True
+        self._session = ""
+
+    def is_taken(self, live: Container[str]) -> bool:
+        """Tell whether a session is being opened here, or lives."""
+        return self._is_opening or self._session in live
+
+    def opened(self) -> None:
+        """Note that the request which was to open a session is over."""
+        self._is_opening = False
+
+    def noting(self, send: Send) -> Send:
+        """Return a `send` that notes the session which an answer opens."""
 
         async def forward(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] < 400:
                 for name, value in message["headers"]:
                     if name.lower() == _HEADER:
-                        self._used.setdefault(_whose(caller), {})[value.decode("latin-1")] = self._monotonic()
+                        self._session = value.decode("latin-1")
             await send(message)
 
         return forward
-
-
-def _whose(caller: Caller) -> str:
-    return f"{caller.organization_id}/{caller.principal_id}"

@@ -48,7 +48,7 @@ from mcp_server.resources import Content, Kind, kind_of
 WATCHED = 32
 """Resources that one stream or session watches."""
 STREAMS, STREAMS_OF_ONE = 512, 8
-"""Streams that one process serves; of one principal."""
+"""Streams that one process serves; of one principal. Its sessions together watch as much as its streams may."""
 LOOK_SECONDS = 2.0
 """How often is looked at what the core streams no changes of; more rarely by one stream that watches many."""
 AT_EASE = 8
@@ -73,11 +73,21 @@ class Watched:
 class Subscriptions:
     """Serves watching for every client of a process; what is watched is bounded, and nothing outlives its stream."""
 
-    def __init__(self, callers: Callers, *, look_seconds: float = LOOK_SECONDS, check_seconds: float = CALLER_SECONDS):
+    def __init__(
+        self,
+        callers: Callers,
+        *,
+        shows: Callable[[Context, Kind], bool] = lambda _ctx, _kind: True,
+        look_seconds: float = LOOK_SECONDS,
+        check_seconds: float = CALLER_SECONDS,
+    ) -> None:
+        """Serve `callers` what `shows` does not keep from where they came to."""
         self._callers = callers
         self._look_seconds = look_seconds
         self._check_seconds = check_seconds
+        self._shows = shows
         self._streams: Counter[str] = Counter()
+        self._watched: Counter[str] = Counter()
 
     async def listen(self, ctx: Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         """Tell of changes until the client hangs up, or its key is no longer good."""
@@ -136,9 +146,28 @@ class Subscriptions:
             return EmptyResult()
         if len(tasks) >= WATCHED:
             raise MCPError(INVALID_PARAMS, f"A session watches at most {WATCHED} resources; unsubscribe from one.")
-        (one,) = await self._begin(ctx, [params.uri])
-        tasks[params.uri] = asyncio.create_task(self._tell(ctx, one, tasks), name=f"watch {one.kind.name}")
+        found: asyncio.Future[Watched] = asyncio.get_running_loop().create_future()
+        # The place is taken before anything is awaited; whoever ends the session, or unsubscribes, ends the task.
+        task = tasks[params.uri] = asyncio.create_task(self._tell(ctx, params.uri, found, tasks), name="watch")
+        try:
+            principal = (await self._caller(ctx)).principal_id
+            if self._watched[principal] >= WATCHED * STREAMS_OF_ONE or self._watched.total() >= WATCHED * STREAMS:
+                raise MCPError(INTERNAL_ERROR, "Too many resources are watched under this key. Unsubscribe from some.")
+            self._watched[principal] += 1
+            task.add_done_callback(lambda _: self._forget(principal))
+            (one,) = await self._begin(ctx, [params.uri])
+        except BaseException:
+            task.cancel()
+            if tasks.get(params.uri) is task:
+                del tasks[params.uri]
+            raise
+        if not found.done():
+            found.set_result(one)
         return EmptyResult()
+
+    def _forget(self, principal: str) -> None:
+        self._watched[principal] -= 1
+        self._watched += Counter()
 
     async def unsubscribe(self, ctx: Context, params: UnsubscribeRequestParams) -> EmptyResult:
         """Stop watching a resource; one that is not watched stays so."""
@@ -156,16 +185,19 @@ class Subscriptions:
             connection.exit_stack.callback(_cancel, tasks)
         return tasks
 
-    async def _tell(self, ctx: Context, one: Watched, tasks: dict[str, asyncio.Task[None]]) -> None:
+    async def _tell(
+        self, ctx: Context, uri: str, found: asyncio.Future[Watched], tasks: dict[str, asyncio.Task[None]]
+    ) -> None:
         try:
+            one = await found
             async with aclosing(self._changes(ctx, one, self._pause(len(tasks)))) as changes:
                 async for _ in changes:
                     await ctx.session.send_resource_updated(one.uri)
         except grpc.aio.AioRpcError:
             pass  # the key is no longer good: whoever reads again is told so
         finally:
-            if tasks.get(one.uri) is asyncio.current_task():  # else it was subscribed to anew
-                del tasks[one.uri]
+            if tasks.get(uri) is asyncio.current_task():  # else it was subscribed to anew
+                del tasks[uri]
 
     async def _follow(self, ctx: Context, one: Watched, pause: float, cues: _Cues) -> None:
         try:
@@ -215,7 +247,7 @@ class Subscriptions:
         refused: list[str] = []
         for uri in dict.fromkeys(uris):
             named = kind_of(uri)
-            if named is None or named[0].mark is None:
+            if named is None or named[0].mark is None or not self._shows(ctx, named[0]):
                 refused.append(f"{uri[:200]} cannot be watched")
                 continue
             try:
@@ -225,7 +257,7 @@ class Subscriptions:
                     raise _refusal(error) from None
                 refused.append(f"{uri[:200]}: {ApiError.of(error).message}")
         if refused and not found:
-            raise MCPError(INVALID_PARAMS, "; ".join(refused[:5]), data={"uris": list(uris)[:5]})
+            raise MCPError(INVALID_PARAMS, "; ".join(refused[:5]), data={"uris": [uri[:200] for uri in uris][:5]})
         return found
 
     async def _changes(self, ctx: Context, one: Watched, pause: float) -> AsyncGenerator[None, None]:

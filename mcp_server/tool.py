@@ -21,10 +21,11 @@ from pydantic import BaseModel, Field
 from dripstone.v1 import options_pb2
 from dripstone.v1.client import ApiError, Client, replayed, sending
 from mcp_server.callers import Callers
-from mcp_server.confirmation import INTENT, Intent, Question, resolving, wants_approval, withheld
+from mcp_server.confirmation import INTENT, Intent, Question, resolving, unclear, wants_approval, withheld
 from mcp_server.progress import Progress
 from mcp_server.recovery import refusal_of
 from mcp_server.refusals import Refusal, Refused
+from mcp_server.request_states import key_of_state
 from mcp_server.values import new_key, quoted
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,12 @@ class Answer(BaseModel):
 
     def told(self) -> str:
         """Return the whole text: the answer, then what follows."""
-        return lines(quoted(self.text()), self.next and f"next: {self.next}")
+        return lines(self._quoted(), self.next and f"next: {self.next}")
+
+    def _quoted(self) -> str:
+        """Return the text with every line marked that a text of others goes on with."""
+        text = self.text()
+        return quoted(text, self.model_dump(mode="json", exclude={"next"}) if text.splitlines()[1:] else None)
 
     def structured(self) -> dict[str, Any]:
         """Return the answer as JSON: a program finds every flag and list, a model reads no empty text."""
@@ -78,7 +84,7 @@ class WriteAnswer(Answer):
     def told(self) -> str:
         """Return the whole text: what was done, how to take it back, and what follows."""
         undo = f'undo: undo-changes {{"undo":"{self.undo}"}}' if self.undo else ""
-        return lines(quoted(self.text()), undo, self.next and f"next: {self.next}")
+        return lines(self._quoted(), undo, self.next and f"next: {self.next}")
 
     def why_approval(self) -> str:
         """Return why somebody else must approve the commit of this preview; empty where nobody must."""
@@ -174,9 +180,10 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
         if intent is not None and (refusal := withheld(intent)):
             return refusal.result()
         client = callers.for_request(ctx.request_context.request)
+        keyed = _keyed(tool.name, arguments, ctx.request_context.params or {})
         try:
             with sending(*_told_along(tool.name, arguments)):
-                answer = await _answer(tool, client, arguments, Progress(ctx))
+                answer = await _answer(tool, client, keyed, Progress(ctx))
         except Refused as refused:
             return refused.refusal.result()
         except grpc.aio.AioRpcError as error:
@@ -197,6 +204,7 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
             return ""
         client = callers.for_request(ctx.request_context.request)
         arguments = made.fn_metadata.validate_arguments(given)
+        plan_id = str(given.get("plan_id") or "")
 
         async def dry_run() -> str:
             answer = await _answer(tool, client, {**arguments, "mode": "preview"}, Progress())
@@ -206,13 +214,21 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
             with sending(*_told_along(tool.name, arguments)):
                 if tool.question is not None:
                     return await tool.question(client, arguments)
-                return await wants_approval(tool.title, client, str(given.get("plan_id") or ""), dry_run)
-        except (Refused, grpc.aio.AioRpcError):
+                return await wants_approval(tool.title, client, plan_id, dry_run)
+        except Refused:
             return ""
+        except grpc.aio.AioRpcError as error:
+            return unclear(tool.title, ApiError.of(error), same_call=tool.question is None and not plan_id)
 
     asks = resolving(asking) if "mode" in made.parameters["properties"] else {}
     shown = {"meta": {"ui": {"resourceUri": tool.card}}} if tool.card else {}
     return made.model_copy(update={"fn": run, "title": tool.title, "annotations": tool.annotations, **asks, **shown})
+
+
+def _keyed(tool: str, arguments: Mapping[str, Any], params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the arguments of a commit that went on after a question with a key, where the caller gave none."""
+    given = arguments.get("mode") == "commit" and arguments.get("idempotency_key") == ""
+    return {**arguments, "idempotency_key": key_of_state(tool, params)} if given else arguments
 
 
 async def _answer(tool: Tool, client: Client, arguments: Mapping[str, Any], progress: Progress) -> Answer:

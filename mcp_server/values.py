@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from typing import Any
 
@@ -13,7 +14,7 @@ from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _EXACT = 2**53
-_OURS = re.compile(r"\s*(next|undo|preview|done|replayed)\b", re.IGNORECASE)
+_OURS = re.compile(r"[\W_]*(next|undo|preview|done|replayed|not applied|retry after)\b", re.IGNORECASE)
 """How the lines begin by which an answer tells what was done and what follows."""
 LONGEST_CALL = 600
 """Characters of a suggested call; longer ones are told in words."""
@@ -109,10 +110,37 @@ def fit(value: dict[str, Any], characters: int) -> dict[str, Any]:
     return clip(value, 30, 8)  # type: ignore[no-any-return]
 
 
-def quoted(text: str) -> str:
-    """Return a text in which no line after the first one can be taken for ours; records may hold any line."""
+def quoted(text: str, held: Any = None) -> str:
+    """Return a text in which no line after the first one can be taken for ours; records may hold any line.
+
+    `held` is what the text was made of: whatever line one of its texts goes on with is marked, however it reads.
+    """
     first, *others = text.splitlines() or [""]
-    return "\n".join([first, *(f"| {line}" if _OURS.match(line) else line for line in others)])
+    theirs = tuple(_continued(held)) if others else ()
+    return "\n".join([first, *(f"| {line}" if _is_theirs(line, theirs) else line for line in others)])
+
+
+def _continued(held: Any) -> Iterator[str]:
+    """Yield every line but the first one of each text in plain JSON."""
+    match held:
+        case str():
+            yield from filter(None, held.splitlines()[1:])
+        case dict():
+            for item in (*held, *held.values()):
+                yield from _continued(item)
+        case list():
+            for item in held:
+                yield from _continued(item)
+
+
+def _is_theirs(line: str, theirs: tuple[str, ...]) -> bool:
+    if line.startswith(theirs):
+        return True
+    stem = line.removesuffix("…")  # a text may have been cut once more
+    if stem != line and any(one.startswith(stem) for one in theirs):
+        return True
+    plain = unicodedata.normalize("NFKC", line)
+    return bool(_OURS.match("".join(sign for sign in plain[:200] if unicodedata.category(sign) != "Cf")))
 
 
 def compact(value: Any) -> str:

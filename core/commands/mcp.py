@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def _served(command: Any) -> Any:
 def mcp(ctx: click.Context, data_dir: Path, mcp_toolsets: tuple[str, ...], mcp_read_only: bool) -> None:
     """Serve MCP over stdio: to a running core, or to one started inside when there is none.
 
-    The core is found by DRIPSTONE_TARGET and DRIPSTONE_AGENT_KEY (or DRIPSTONE_API_KEY), else by connection.json.
+    The core is found by DRIPSTONE_TARGET and DRIPSTONE_AGENT_KEY (or DRIPSTONE_API_KEY), else by connection.json, which
+    then has the key, too. Beyond this machine it uses TLS, with DRIPSTONE_CA_FILE's roots where that is set.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -42,18 +44,28 @@ def mcp(ctx: click.Context, data_dir: Path, mcp_toolsets: tuple[str, ...], mcp_r
 mcp.add_command(Later("core.commands.mcp_install:install", "Tell an agent's program of this server."))
 
 
+def where(environment: Mapping[str, str], data_dir: Path) -> tuple[str, str]:
+    """Return the target and the key, both from one source: no key goes where another source leads."""
+    target = environment.get("DRIPSTONE_TARGET", "")
+    known = connection.read(data_dir)
+    if not target:
+        return (known.grpc, known.agent_key) if known is not None else ("", "")
+    stored = known.agent_key if known is not None and known.grpc == target else ""
+    return target, environment.get("DRIPSTONE_AGENT_KEY") or environment.get("DRIPSTONE_API_KEY") or stored
+
+
 async def _stdio(data_dir: Path, toolsets: tuple[str, ...], read_only: bool) -> None:
     with collector.resting():
+        from dripstone.v1.client import tls_for
         from mcp_server.stdio import answers, serve_stdio
 
-    target = os.environ.get("DRIPSTONE_TARGET", "")
-    key = os.environ.get("DRIPSTONE_AGENT_KEY") or os.environ.get("DRIPSTONE_API_KEY", "")
-    known = connection.read(data_dir)
-    if not target and known is not None:
-        target = known.grpc
-    key = key or (known.agent_key if known is not None else "")
-    if target and key and await answers(target, key):
-        await serve_stdio(target, key, toolsets=toolsets, read_only=read_only)
+    target, key = where(os.environ, data_dir)
+    try:
+        tls = tls_for(target)
+    except OSError as error:
+        raise click.ClickException(f"DRIPSTONE_CA_FILE cannot be read: {error.strerror}") from error
+    if target and key and await answers(target, key, tls=tls):
+        await serve_stdio(target, key, tls=tls, toolsets=toolsets, read_only=read_only)
         return
     if os.environ.get("DRIPSTONE_TARGET"):
         raise click.ClickException(f"No core answers at {target} with this key. Start one with `dripstone serve`.")

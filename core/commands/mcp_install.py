@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -47,7 +48,7 @@ def install(
     if only_print:
         click.echo(known.snippet(server), nl=False)
         return
-    path = (file or known.file(Path.cwd())).resolve()  # of a link, what it leads to is changed
+    path = file.resolve() if file else _usual(known.file(Path.cwd()))
     before = path.read_text() if path.exists() else ""
     try:
         after = known.added(before, server)
@@ -61,6 +62,17 @@ def install(
     _write(path, after)
     needs = f" It needs ${KEY_VARIABLE}." if url and KEY_VARIABLE in after else ""
     click.echo(f"{path} is written: {known.title} finds `{name}` when it is started anew.{needs}")
+
+
+def _usual(file: Path) -> Path:
+    """Return a program's usual file; of a link, what it leads to, which is changed.
+
+    Who made the project made its links: they must not lead a write out of it.
+    """
+    project, path = Path.cwd().resolve(), file.resolve()
+    if file.is_relative_to(project) and not path.is_relative_to(project):
+        raise click.ClickException(f"{file} leads out of this folder, to {path}. If that is meant: --file {path}")
+    return path
 
 
 def _address(url: str, view: View) -> str:
@@ -85,8 +97,13 @@ def _command(data_dir: Path, view: View) -> list[str]:
 def _write(path: Path, text: str) -> None:
     """Replace a file in one step, and leave who may read it as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text)
-    with contextlib.suppress(FileNotFoundError):
-        os.chmod(beside, path.stat().st_mode & 0o777)
-    beside.replace(path)
+    descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # nobody can have put a link there
+    try:
+        with os.fdopen(descriptor, "w") as new:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(descriptor, path.stat().st_mode & 0o777)
+            new.write(text)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise

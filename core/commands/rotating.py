@@ -36,9 +36,7 @@ def rotate_master(data_dir: Path, database_url: str, file: Path | None, rewrap_o
         if not rewrap_only:
             known.rotate()
         url = database_url or f"sqlite:///{data_dir / 'dripstone.db'}"
-        count = run(_rewrap(known, url))
-        if drop_old:
-            known.keep_first()
+        count = run(_rewrap(known, url, drop_old=drop_old))
     except NoMasterKeys as error:
         raise click.ClickException(str(error)) from None
     except CannotOpen as error:
@@ -46,26 +44,40 @@ def rotate_master(data_dir: Path, database_url: str, file: Path | None, rewrap_o
     click.echo(f"{known.all()[0].id} seals from now on; {count} connections and endpoints were wrapped anew")
 
 
-async def _rewrap(known: MasterKeys, database_url: str) -> int:
+async def _rewrap(known: MasterKeys, database_url: str, *, drop_old: bool) -> int:
     database = await Database.open(database_url, SystemClock())
     try:
         await migrate.upgrade(database)
         total = 0
         while True:
+            # Again until nothing is left to do: who read the file before it was changed may have sealed meanwhile.
+            while count := await _once(database, known):
+                total += count
+            if not drop_old:
+                return total
             async with database.system() as tx:
-                count = await credentials.rewrap(tx, known.all())
-            if not count:
-                break
-            total += count
-        vault = Vault(known, seals=not database.is_postgresql or known.are_given)
-        for renew in (sealing.renew_endpoints, sealing.renew_connections):
-            after = ("", "")
-            while True:
-                async with database.system() as tx:
-                    done = await renew(tx, vault, after)
-                total, after = total + done.count, done.after
-                if not any(after):
-                    break
-        return total
+                if await sealing.drop_old(tx, known):
+                    return total
     finally:
         await database.close()
+
+
+async def _once(database: Database, known: MasterKeys) -> int:
+    """Go through everything once; return how much of it was changed."""
+    total = 0
+    while True:
+        async with database.system() as tx:
+            count = await credentials.rewrap(tx, known.all())
+        if not count:
+            break
+        total += count
+    vault = Vault(known, seals=not database.is_postgresql or known.are_given)
+    for renew in (sealing.renew_endpoints, sealing.renew_connections):
+        after = ("", "")
+        while True:
+            async with database.system() as tx:
+                done = await renew(tx, vault, after)
+            total, after = total + done.count, done.after
+            if not any(after):
+                break
+    return total

@@ -75,6 +75,11 @@ def install(names: Sequence[str], clients: Sequence[str], folder: Path | None, u
     places = (
         [folder] if folder else [root / place for place in dict.fromkeys(CLIENTS[one] for one in clients or ["other"])]
     )
+    if out := [place for place in places if folder is None and _leads_out(place, root)]:
+        where = out[0].resolve()
+        raise click.ClickException(
+            f"{out[0]} leads out of {root.resolve()}, to {where}. If that is meant: --to {where}"
+        )
     wanted = [known[name] for name in names or known]
     with told_plainly():
         kept = [
@@ -82,6 +87,11 @@ def install(names: Sequence[str], clients: Sequence[str], folder: Path | None, u
         ]
     if kept:
         raise click.ClickException("Some skills were changed since they were installed; --force replaces them.")
+
+
+def _leads_out(place: Path, root: Path) -> bool:
+    """Tell whether links lead out of the folder: who made a project made its links."""
+    return not place.resolve().is_relative_to(root.resolve())
 
 
 def _install(skill: Skill, place: Path, force: bool) -> str:
@@ -117,7 +127,14 @@ def _came_from_a_pack(target: Path) -> bool:
         installed = json.loads((target / _RECEIPT).read_text())
     except (OSError, ValueError):
         return False
-    return bool(installed == {path: digest(content) for path, content in _in(target).items()})
+    ours = {path: digest(content) for path, content in _in(target).items()}
+    return bool(installed == ours) and _all_in(target) <= {*ours, _RECEIPT}
+
+
+def _all_in(target: Path) -> set[str]:
+    """Return what is below a skill's folder, hidden files and links as well; what a script left is nobody's work."""
+    below = (path for path in target.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(target).as_posix() for path in below if path.parent.name != "__pycache__"}
 
 
 def _in(target: Path) -> dict[str, bytes]:

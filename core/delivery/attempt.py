@@ -54,7 +54,7 @@ class Attempts:
             return await send_signed(self.sender, self._receiver(delivery), outgoing, now)
         except MasterKeyMissing as missing:
             _log.error("secrets of an endpoint cannot be opened", endpoint=delivery.endpoint_id)
-            return SendResult(classify.of_failure(Outcome.BAD_RESPONSE), timedelta(), error=missing.message)
+            return SendResult(classify.of_failure(Outcome.KEY_MISSING), timedelta(), error=missing.message)
         except Exception:
             _log.exception("an attempt broke", delivery=delivery.id, endpoint=delivery.endpoint_id)
             return SendResult(classify.of_failure(Outcome.BAD_RESPONSE), timedelta(), error=BROKE)

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from core.delivery.authenticated import send_as
-from core.delivery.handover import Answer, Verdict
+from core.delivery.handover import Answer
 from core.delivery.http import WebhookSender
 from core.delivery.send_result import SendResult
 from core.domain.connections import call, limits, result
@@ -23,6 +25,7 @@ from core.domain.connections.sample import Carried, values
 from core.domain.connections.settings import Settings, without_secrets
 from core.domain.errors import MasterKeyMissing
 from core.domain.webhooks.classify import Outcome
+from core.domain.webhooks.faults import LOCKED_FOR
 from core.domain.webhooks.retry import Preset, parse_retry_after
 from core.store.database import Database
 from core.store.messages.outgoing import ClaimedMessage
@@ -42,6 +45,7 @@ _ANSWERED = frozenset(
 """Outcomes with a complete answer, which the connection itself judges."""
 
 _SHORTEST_TICK = 0.02
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +74,11 @@ class ConnectionCarrier:
             return begun
         try:
             sent, answer = await self._call(message, begun, now)
-        except (NotRendered, MasterKeyMissing) as error:
-            verdict: Verdict = "never" if isinstance(error, NotRendered) else "later"
-            sent, answer = None, Answer(verdict, str(error)[: result.LONGEST_ERROR], preset=Preset.QUICK)
+        except NotRendered as error:
+            sent, answer = None, Answer("never", str(error)[: result.LONGEST_ERROR])
+        except MasterKeyMissing as missing:  # our own fault: no attempt is counted
+            _log.error("the secret of a connection cannot be opened", connection=begun.connection.id)
+            sent, answer = None, Answer("held", missing.message[: result.LONGEST_ERROR], now + LOCKED_FOR)
         asked = _asked(sent, self.database.clock.now())
         gate = asked if sent is not None and sent.status_code in BUSY else None
         async with self.database.write(message.org_id) as tx:

@@ -72,18 +72,23 @@ class McpEndpoint:
             self._up.cancel()
 
     async def _serve(self) -> None:
-        await self._wanted.wait()
-        if self._ending.is_set():
-            return
-        try:
-            endpoint = await asyncio.to_thread(self._loaded)
-            async with endpoint.running():
-                self._up.set_result(endpoint)
-                await self._ending.wait()
-        except Exception as error:
-            _log.exception("the MCP endpoint cannot be served")
-            if not self._up.done():
-                self._up.set_exception(error)
+        """Serve once somebody asks; what fails is told to who waits, and tried anew for who asks next."""
+        while not self._ending.is_set():
+            await self._wanted.wait()
+            if self._ending.is_set():
+                return
+            try:
+                endpoint = await asyncio.to_thread(self._loaded)
+                async with endpoint.running():
+                    self._up.set_result(endpoint)
+                    await self._ending.wait()
+            except Exception as error:
+                _log.exception("the MCP endpoint cannot be served")
+                failed, self._up = self._up, asyncio.get_running_loop().create_future()
+                self._wanted.clear()
+                if not failed.done():
+                    failed.set_exception(error)
+                    failed.exception()  # logged above, should nobody wait any more
 
     def _loaded(self) -> Endpoint:
         """Return the endpoint, with all that takes time done in this thread."""

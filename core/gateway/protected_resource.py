@@ -1,7 +1,8 @@
 """The routes that tell MCP clients who issues tokens for this server (RFC 9728).
 
-The issuer is that of the organization in the address. An address without one has an issuer only where the whole
-deployment has a single one: which other providers there are is nobody's business.
+The issuer is that of the organization in the address. An address without one has an issuer only where every
+organization of the deployment has the same: no organization may send the members of others to its own provider, and
+which other providers there are is nobody's business.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ def protected_resource(database: Database, mcp: McpEndpoint) -> list[Route]:
             body = {"error": "not_found", "error_description": str(error)}
             return Response(json.dumps(body), 404, headers, "application/json")
         async with database.read(EVERY_ORGANIZATION) as tx:
-            issuers = await identity_providers.issuers(tx, 2, of_org=view.organization)
-        metadata = tokens.metadata(mcp.base_url, view, issuers if len(issuers) == 1 else (), AGENT_SCOPES)
+            if view.organization:
+                issuer = await identity_providers.issuer_of(tx, view.organization)
+            else:
+                issuer = await identity_providers.issuer_of_all(tx)
+        metadata = tokens.metadata(mcp.base_url, view, [issuer] if issuer else (), AGENT_SCOPES)
         headers["cache-control"] = f"public, max-age={_KEPT_SECONDS}"
         return Response(json.dumps(metadata), 200, headers, "application/json")
 

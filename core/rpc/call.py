@@ -85,8 +85,8 @@ class Call:
     """The call's idempotency key, or the id it was given for logs."""
     metadata: Mapping[str, str]
     _tx: Transaction | None = None
-    demand: Demand | None = None
-    """The approval that a policy wants for the plan which this call applies; None for none."""
+    demands: tuple[Demand, ...] = ()
+    """The approvals that policies want for the plan which this call applies: every one of them."""
     agreed: Demand | None = None
     """The approval that a policy wanted for this call, and that it has used; None for none."""
 

@@ -142,7 +142,9 @@ class Pipeline:
         return InternalError(reference=reference)
 
     async def _answer(self, method: Method, request: Message, metadata: Mapping[str, str], reference: str) -> Reply:
-        return await self._transact(method, request, await self._admit(method, request, metadata, reference))
+        call = await self._admit(method, request, metadata, reference)
+        with hiding.hidden_from_errors(call.caller.limits):
+            return await self._transact(method, request, call)
 
     async def _admit(
         self, method: Method, request: Message | None, metadata: Mapping[str, str], reference: str

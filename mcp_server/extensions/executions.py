@@ -6,6 +6,7 @@ may not read or do, its tasks do not show or do either.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,17 +20,21 @@ from mcp.types import INTERNAL_ERROR, INVALID_PARAMS, CallToolRequestParams, Cal
 from dripstone.v1 import agent_pb2, agent_template_pb2, approval_pb2, enrollment_pb2
 from dripstone.v1.agent_pb2 import Execution, ExecutionState
 from dripstone.v1.client import ApiError, Client
-from mcp_server.callers import Callers
+from mcp_server.admission import is_open
+from mcp_server.callers import Caller, Callers
 from mcp_server.confirmation import shows_forms
 from mcp_server.extensions import questions
 from mcp_server.extensions.questions import Question
 from mcp_server.extensions.tasks import Task, understands_tasks, unknown
-from mcp_server.tool import result_of
+from mcp_server.tool import Tool, result_of
 from mcp_server.tools import executions
 from mcp_server.values import clip, fit, from_struct, instant
 
 STARTS = "execute-workflow"
 """The tool whose calls become tasks."""
+
+FOLLOWS = "get-execution"
+"""The tool that tells what a task does; where it is not served, nobody could ask for one."""
 
 _Context = ServerRequestContext[Any, Any]
 _UNDER_WAY = (ExecutionState.EXECUTION_STATE_RUNNING, ExecutionState.EXECUTION_STATE_AWAITING_APPROVAL)
@@ -38,9 +43,10 @@ _UNDER_WAY = (ExecutionState.EXECUTION_STATE_RUNNING, ExecutionState.EXECUTION_S
 class ExecutionWork:
     """The work of `Tasks` in the product."""
 
-    def __init__(self, callers: Callers) -> None:
-        """Serve executions to `callers`."""
+    def __init__(self, callers: Callers, tools: Mapping[str, Tool]) -> None:
+        """Serve executions to `callers`; nothing can be done in a task that could not be by one of the `tools`."""
         self._callers = callers
+        self._tools = tools
 
     async def begin(self, params: CallToolRequestParams, ctx: _Context, call_next: CallNext) -> HandlerResult | Task:
         """Make a task of a run that was started and goes on; whoever may not read executions gets the plain answer."""
@@ -50,6 +56,8 @@ class ExecutionWork:
             return result
         client = self._client(ctx)
         try:
+            if not self._is_open(FOLLOWS, await self._callers.who(ctx.request), ctx):
+                return result
             execution = await _read(client, execution_id)
         except grpc.aio.AioRpcError:
             return result
@@ -70,7 +78,8 @@ class ExecutionWork:
             execution = await _read(client, task_id)
             open_one = await self._question(client, execution, ctx)
             if open_one is not None and open_one.key in answers:
-                await questions.answer(client, open_one, answers[open_one.key])
+                key = hashlib.sha256(f"{task_id}/{open_one.key}".encode()).hexdigest()[:32]
+                await questions.answer(client, open_one, answers[open_one.key], f"task-{key}")
         except questions.Unfit as unfit:
             raise MCPError(code=INVALID_PARAMS, message=str(unfit)) from None
         except grpc.aio.AioRpcError as error:
@@ -84,6 +93,9 @@ class ExecutionWork:
         except grpc.aio.AioRpcError as error:
             if ApiError.of(error).reason != "WRONG_STATE":
                 raise _protocol_error(error) from None
+
+    def _is_open(self, tool: str, caller: Caller, ctx: _Context) -> bool:
+        return is_open(ctx, caller, self._tools.get(tool))
 
     def _client(self, ctx: _Context) -> Client:
         return self._callers.for_request(ctx.request)
@@ -122,10 +134,10 @@ class ExecutionWork:
             return None
         caller = await self._callers.who(ctx.request)
         try:
-            if waits.waiting.kind == "task" and "tasks:write" in caller.scopes:
+            if waits.waiting.kind == "task" and self._is_open("answer-task", caller, ctx):
                 task = await client.agents.GetAgentTask(agent_pb2.GetAgentTaskRequest(task_id=waits.waiting.subject))
                 return questions.of_agent_task(task, caller.principal_id)
-            if waits.waiting.kind == "approval" and "approvals:decide" in caller.scopes:
+            if waits.waiting.kind == "approval" and self._is_open("decide-approval", caller, ctx):
                 request = approval_pb2.GetApprovalRequest(approval_id=waits.waiting.subject)
                 return questions.of_approval(await client.approvals.GetApproval(request))
         except grpc.aio.AioRpcError:

@@ -90,8 +90,10 @@ def of_approval(approval: Approval) -> Question | None:
     return Question(key, "approval", approval.id, _elicitation(message, form), subject_hash=approval.subject_hash)
 
 
-async def answer(client: Client, question: Question, given: Mapping[str, Any]) -> None:
+async def answer(client: Client, question: Question, given: Mapping[str, Any], request_id: str) -> None:
     """Hand an answer to the core; one that was declined or put away leaves the question open.
+
+    Sent again under the same `request_id` it does nothing again.
 
     Raises Unfit, and the core's errors.
     """
@@ -101,15 +103,15 @@ async def answer(client: Client, question: Question, given: Mapping[str, Any]) -
     if not isinstance(content, dict):
         raise Unfit("An accepted question brings its content.")
     if question.kind == "approval":
-        await _decide(client, question, content)
+        await _decide(client, question, content, request_id)
         return
     output = _parsed(content.get(ANSWER)) if question.whole else content
     await client.agents.AnswerAgentTask(
-        agent_pb2.AnswerAgentTaskRequest(task_id=question.subject_id, output=to_struct(output))
+        agent_pb2.AnswerAgentTaskRequest(task_id=question.subject_id, output=to_struct(output), request_id=request_id)
     )
 
 
-async def _decide(client: Client, question: Question, content: Mapping[str, Any]) -> None:
+async def _decide(client: Client, question: Question, content: Mapping[str, Any], request_id: str) -> None:
     decision = _DECISIONS.get(str(content.get("decision")))
     if decision is None:
         raise Unfit("decision must be approve or reject.")
@@ -119,6 +121,7 @@ async def _decide(client: Client, question: Question, content: Mapping[str, Any]
             decision=decision,
             comment=str(content.get("comment") or ""),
             subject_hash=question.subject_hash,
+            request_id=request_id,
         )
     )
 

@@ -183,4 +183,4 @@ def _page(listed: list[dict[str, Any]], cursor: str | None) -> tuple[list[dict[s
 def _unknown(message: str, uri: str, known: Iterable[str]) -> MCPError:
     near = nearest(uri, list(known), cutoff=0.5)
     hint = f"Did you mean {near}?" if near else "skills/list tells what there is."
-    return MCPError(INVALID_PARAMS, f"{message} {hint}", data={"uri": uri})
+    return MCPError(INVALID_PARAMS, f"{message} {hint}", data={"uri": uri[:200]})

@@ -149,6 +149,7 @@ async def _decision(client: Client, arguments: Mapping[str, Any]) -> str:
     "decide-approval",
     "Decide an approval",
     "ApprovalService.DecideApproval",
+    "ApprovalService.GetApproval",
     destructive=True,
     idempotent=True,
     open_world=True,

@@ -20,6 +20,7 @@ __all__ = ["AUTHOR", "simulate_workflow"]
 
 SECONDS = 60.0
 """How long a simulation may take."""
+MADE_UP = 100
 STEPS, EXCLUSIONS, CONTACTS, WARNINGS, ENTRIES = 30, 8, 3, 5, 15
 """How much of a result one answer shows."""
 
@@ -35,7 +36,13 @@ class Event(BaseModel):
     fields: dict[str, Any] = {}
 
 
-@AUTHOR.tool("simulate-workflow", "Simulate a workflow", "WorkflowService.SimulateWorkflow", read_only=True)
+@AUTHOR.tool(
+    "simulate-workflow",
+    "Simulate a workflow",
+    "WorkflowService.SimulateWorkflow",
+    "RecordService.ListRecords",  # it reads them: a document can ask anything of the contacts it is run on
+    read_only=True,
+)
 async def simulate_workflow(
     client: Client,
     progress: Progress,
@@ -44,7 +51,7 @@ async def simulate_workflow(
     version: Annotated[int, Field(ge=0)] = 0,
     contacts: Annotated[list[str], Field(max_length=200, description="ids")] = [],  # noqa: B006  never changed
     filter: Annotated[str, Field(description="or a filter of contacts")] = "",
-    sample: Annotated[int, Field(ge=1, le=2_000)] = 100,
+    sample: Annotated[int, Field(ge=0, le=2_000, description="0: made-up ones")] = 100,
     events: Annotated[list[Event], Field(max_length=50)] = [],  # noqa: B006  never changed
     horizon: str = "90d",
     against_version: Annotated[int, Field(ge=0)] = 0,
@@ -64,7 +71,9 @@ async def simulate_workflow(
         )
     chosen = workflow_pb2.SimulatedContacts(contact_ids=contacts)
     if not contacts:
-        chosen = workflow_pb2.SimulatedContacts(filter=filter, sample_size=sample)
+        # The core tells both that a filter and made-up people do not go together.
+        made_up = 0 if sample else MADE_UP
+        chosen = workflow_pb2.SimulatedContacts(filter=filter, sample_size=sample, made_up=made_up)
     request = workflow_pb2.SimulateWorkflowRequest(
         workflow_id=workflow_id,
         version=version,

@@ -25,6 +25,7 @@ from dripstone.v1.client import (
     is_loopback,
     replayed,
     service_config,
+    tls_for,
 )
 
 pytestmark = pytest.mark.anyio
@@ -224,6 +225,9 @@ TARGETS = [
     ("10.0.0.1:50051", False),
     ("crm.example.com:443", False),
     ("dns://8.8.8.8/crm.example.com:443", False),
+    ("dns://6.6.6.6/localhost:1", False),
+    ("127.0.0.1:1@evil.example.com", False),
+    ("localhost:1@evil.example.com:1", False),
     ("localhost.example.com:443", False),
 ]
 
@@ -233,6 +237,7 @@ def test_a_key_travels_unencrypted_only_on_this_machine(
     target: str, here: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert is_loopback(target) == here
+    assert tls_for(target) is (None if here else True)
     if here:
         Client(target, "k")
         return
@@ -256,6 +261,7 @@ def write_connection(folder: Path, port: int) -> None:
     folder.mkdir(parents=True)
     content = {"grpc": f"127.0.0.1:{port}", "http": "http://127.0.0.1:1", "mcp": "", "api_key": f"key{port}", "new": 1}
     (folder / "connection.json").write_text(json.dumps(content))
+    (folder / "connection.json").chmod(0o600)
 
 
 async def test_the_nearest_connection_file_is_used(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -280,10 +286,18 @@ async def test_a_stored_key_is_not_sent_to_another_core(environment: pytest.Monk
         from_environment()
     environment.setenv("DRIPSTONE_API_KEY", "mine")
     assert from_environment().target == "127.0.0.1:9"
+    environment.delenv("DRIPSTONE_TARGET")
+    assert from_environment()._api_key == "key2", "nor is one's own sent to whoever stands in the folder"
+    environment.setenv("DRIPSTONE_DATA_DIR", ".dripstone")
+    assert from_environment()._api_key == "mine"
+    (tmp_path / ".dripstone" / "connection.json").chmod(0o666)
+    with pytest.raises(NotConnected, match="others may write it"):
+        from_environment()
 
 
 async def test_a_connection_file_that_cannot_be_read_is_named(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / ".dripstone").mkdir()
     (tmp_path / ".dripstone" / "connection.json").write_text("{")
+    (tmp_path / ".dripstone" / "connection.json").chmod(0o600)
     with pytest.raises(NotConnected, match=r"connection\.json cannot be read"):
         from_environment()

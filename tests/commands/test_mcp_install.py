@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from core import connection
+from core.commands.mcp import where
 from core.commands.mcp_clients import CLIENTS
 from core.commands.mcp_install import install
 
@@ -91,6 +93,46 @@ def test_an_address_is_narrowed_as_the_options_say() -> None:
 )
 def test_what_cannot_be_written_is_refused(options: list[str], says: str) -> None:
     assert says in told("codex", "--print", *options, exit_code=2)
+
+
+def test_a_link_in_a_project_leads_no_write_out_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    outside.write_text("{}")
+    (project / "..mcp.json.new").symlink_to(outside)
+    (project / "..mcp.json.").symlink_to(outside)
+    assert "is written" in told("claude-code", "--url", URL)
+    assert outside.read_text() == "{}"
+    (project / ".mcp.json").unlink()
+    (project / ".mcp.json").symlink_to(outside)
+    assert f"--file {outside}" in told("claude-code", "--url", URL, exit_code=1)
+    assert outside.read_text() == "{}"
+    told("claude-code", "--url", URL, "--file", ".mcp.json")
+    assert (project / ".mcp.json").is_symlink()
+    assert URL in outside.read_text()
+
+
+MINE, THEIRS = {"DRIPSTONE_AGENT_KEY": "mine"}, {"DRIPSTONE_TARGET": "crm.example.com:443"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, ("127.0.0.1:2", "stored")),
+        (MINE, ("127.0.0.1:2", "stored")),
+        (THEIRS, ("crm.example.com:443", "")),
+        ({**MINE, **THEIRS}, ("crm.example.com:443", "mine")),
+        ({"DRIPSTONE_TARGET": "127.0.0.1:2"}, ("127.0.0.1:2", "stored")),
+    ],
+)
+def test_a_key_goes_only_where_its_own_source_leads(
+    environment: dict[str, str], found: tuple[str, str], tmp_path: Path
+) -> None:
+    file = connection.write(tmp_path, connection.Connection("127.0.0.1:2", "", "", "", "stored", ""))
+    assert where(environment, tmp_path) == found
+    file.chmod(0o620)
+    assert where({}, tmp_path) == ("", ""), "others may have written it"
 
 
 @pytest.mark.parametrize(("client", "text"), [("vscode", "{ // mine\n}"), ("cursor", "[]"), ("codex", "= 1")])

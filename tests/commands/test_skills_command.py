@@ -77,6 +77,30 @@ def test_what_somebody_changed_is_kept_unless_they_say_so() -> None:
     assert [one.name for one in Path("here").iterdir()] == ["dripstone"], "nothing is left beside it"
 
 
+def test_a_hidden_file_that_somebody_put_into_a_skill_outlives_an_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = skill_pack.Skill("dripstone", {"name": "dripstone", "description": "x"}, {"SKILL.md": b"old"})
+    with monkeypatch.context() as then:
+        then.setattr(skills, "_pack", lambda: {"dripstone": older})
+        run("install", "--to", "here")
+    Path("here/dripstone/.notes").write_text("mine")
+    assert run("install", "dripstone", "--to", "here").exit_code == 1
+    assert Path("here/dripstone/.notes").read_text() == "mine"
+
+
+def test_a_link_does_not_lead_an_install_out_of_the_project(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    with pytest.MonkeyPatch.context() as there:
+        there.chdir(project)
+        (tmp_path / "outside").mkdir()
+        Path(".agents").symlink_to(tmp_path / "outside")
+        refused = run("install", "dripstone", "--client", "claude-code", "--client", "codex")
+        assert refused.exit_code == 1
+        assert f"--to {tmp_path}/outside/skills" in refused.output
+        assert not Path(".claude").exists(), "nothing is done by halves"
+    assert not [*(tmp_path / "outside").iterdir()]
+
+
 def test_a_skill_of_somebody_else_under_the_same_name_is_not_replaced() -> None:
     Path("here/dripstone").mkdir(parents=True)
     Path("here/dripstone/SKILL.md").write_text("theirs")

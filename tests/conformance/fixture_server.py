@@ -10,7 +10,6 @@ from typing import Any
 from mcp.server import CacheHint, MCPServer
 from mcp.server.mcpserver import UserMessage
 from mcp.server.mcpserver.tools import Tool as RegisteredTool
-from mcp.server.request_state import RequestStateSecurity
 from mcp.types import (
     Completion,
     EmptyResult,
@@ -22,13 +21,14 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 
+from mcp_server import request_states
 from mcp_server.admission import Admission
 from mcp_server.app import Endpoint
 from mcp_server.callers import Callers
 from mcp_server.extensions.executions import ExecutionWork
 from mcp_server.extensions.skills import Skills
 from mcp_server.extensions.tasks import Tasks
-from mcp_server.server import NAME, _principal, served_tools, version
+from mcp_server.server import NAME, served_tools, version
 from mcp_server.skill_pack import pack
 from mcp_server.tool import Tool, registered
 from tests.conformance import contents, rounds, work
@@ -54,10 +54,10 @@ def fixture_server(callers: Callers, state_keys: Sequence[bytes] = ()) -> MCPSer
         NAME,
         version=version(),
         tools=list(made.values()),
-        extensions=[Tasks(work.FixtureWork(ExecutionWork(callers))), Skills(pack().values())],
+        extensions=[Tasks(work.FixtureWork(ExecutionWork(callers, tools))), Skills(pack().values())],
         middleware=[Admission(callers, tools, made)],
         cache_hints=dict.fromkeys(_LISTS, _HINT),
-        request_state_security=RequestStateSecurity(keys=state_keys, bind_principal=_principal) if state_keys else None,
+        request_state_security=request_states.security(state_keys),
         log_level="WARNING",
     )
     _add_resources(server)

@@ -84,6 +84,34 @@ def test_a_text_that_may_hold_a_whole_payload_is_emptied_for_keys_that_do_not_se
             assert known or f"{message.name}.{field.name}" in NO_PEOPLE, f"{message.name}.{field.name}"
 
 
+EXPLAINING_NAMES = ("why", "message", "failure", "error", "end_reason", "logs", "warnings", "samples", "detail")
+NO_VALUES = {
+    "IngestResult.message": "of the request's own event",
+    "Problem.message": "of a document",
+    "Exclusion.message": "SimulateWorkflow refuses stored contacts where anything is hidden",
+    "SimulateWorkflowResponse.warnings": "as Exclusion",
+    "TestEndpointResponse.message": "of a sample",
+    "VerifyEndpointResponse.message": "of a challenge",
+    "TestConnectionResponse.message": "of sample values",
+    "Import.error": "of a file as a whole",
+    "Sync.error": "of a connection",
+    "LeadScore.error": "that there is no such lead",
+    "DeadLetter.failure": "a class of failures",
+    "Attempt.error": "of a connection",
+    "MessageAck.error": "a consumer's own words",
+    "ResultMapping.error": "where a response tells it",
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.name)
+def test_a_text_that_explains_is_emptied_for_keys_that_do_not_see_all(message: Descriptor) -> None:
+    for field in message.fields:
+        texts = field.cpp_type == FieldDescriptor.CPPTYPE_STRING and not message.name.endswith("Request")
+        if texts and field.name in EXPLAINING_NAMES:
+            known = message.name in hiding._KEEP or field.name in hiding._RAW.get(message.name, ())
+            assert known or f"{message.name}.{field.name}" in NO_VALUES, f"{message.name}.{field.name}"
+
+
 def test_every_name_still_names_something() -> None:
     names = {message.name for message in MESSAGES}
     assert set(named_fields._WRITTEN) <= names

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,12 +24,15 @@ from core.domain.connections.result import ResultMapping
 from core.domain.connections.settings import Settings
 from core.domain.effects import SendMessage
 from core.domain.webhooks.authentication import Bearer
+from core.domain.webhooks.faults import LOCKED_FOR
 from core.store.database import Database
 from core.store.messages import outgoing
 from core.store.messages.outgoing import NewMessage
 from core.store.organizations.organizations import organizations
 from core.store.systems import connections
 from core.store.systems.connections import ConnectionState
+from core.store.systems.master_keys import MasterKeys
+from core.store.systems.vault import Vault
 from tests.announcements import announced, listen
 from tests.delivery.direct_messages import TOKEN, Account, direct_messages
 from tests.somebody import somebody
@@ -278,6 +282,26 @@ async def test_a_message_that_cannot_be_put_into_the_call_fails_and_says_why(pos
     await post.mailer.drain()
     assert await post.rows() == [("failed", 1, "a part of the URL's path would be . or ..", "")]
     assert account.requests == []
+
+
+async def test_a_key_that_is_not_here_holds_messages_and_costs_them_no_attempt(
+    post: Post, account: Account, tmp_path: Path
+) -> None:
+    row = await post.connect(connection_to(account))
+    right = Vault(MasterKeys(tmp_path / "master.key"))
+    sealed = connections.sealed(connection_to(account), right, ORG, row)
+    await post.change(row, **connections.setting_columns(sealed, ("call",)))
+    await post.write()
+    await post.mailer.drain()  # of a process without any key
+    ((state, attempts, outcome, _),) = await post.rows()
+    assert (state, attempts, "there is no master key here" in outcome) == ("pending", 0, True)
+    other = Mailer(post.database, None, post.clock, carrier=ConnectionCarrier(post.database, post.sender, right))
+    await other.drain()
+    assert await post.states() == ["pending"], "not before its time"
+    post.clock.advance(LOCKED_FOR)
+    await other.drain()
+    await other.stop(0)
+    assert await post.rows() == [("sent", 1, "HTTP 201", "dm_1")]
 
 
 async def test_a_secret_that_comes_back_is_not_stored(post: Post, account: Account) -> None:

@@ -18,7 +18,7 @@ from core import ids
 from core.delivery.dispatcher import Dispatcher
 from core.domain.webhooks import gates
 from core.domain.webhooks.gates import Surroundings
-from core.store.webhooks import delivery_claims
+from core.store.webhooks import delivery_claims, endpoint_rows
 from core.store.webhooks.deliveries import deliveries
 from core.store.webhooks.delivery_claims import LeftOver
 from core.store.webhooks.endpoints import endpoints
@@ -51,7 +51,7 @@ async def claimed(outbox: Outbox, limit: int = 64, **options: Any) -> list[Claim
 instants = st.sampled_from(
     [None, START - timedelta(hours=1), START, START + timedelta(milliseconds=500), START + LEASE]
 )
-endpoint_rows = st.fixed_dictionaries(
+endpoint_values = st.fixed_dictionaries(
     {
         "state": st.sampled_from(["active", "active", "active", "paused"]),
         "verification": st.sampled_from(["not_required", "unverified", "verified"]),
@@ -78,7 +78,7 @@ others = st.sampled_from(["none", "waits", "under way", "over"])
 other_contacts = st.sampled_from(["", "cnt_1", "cnt_2"])
 
 
-@given(endpoint_row=endpoint_rows, row=delivery_rows, other=others, contact=other_contacts)
+@given(endpoint_row=endpoint_values, row=delivery_rows, other=others, contact=other_contacts)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=80)
 async def test_what_is_claimed_is_what_every_rule_lets_through(
     outbox: Outbox, endpoint_row: dict[str, Any], row: dict[str, Any], other: str, contact: str
@@ -319,3 +319,26 @@ async def test_an_endpoint_whose_row_others_hold_is_waited_for_at_the_next_claim
             while not (await watching.exec_driver_sql("SELECT 1 FROM pg_locks WHERE NOT granted")).all():
                 pass
     assert len(await waiting) == 1
+
+
+async def test_an_endpoint_that_changes_while_it_is_compared_is_not_taken_for_what_it_was(
+    postgresql_outbox, monkeypatch
+):
+    outbox = postgresql_outbox
+    key = (ORG, await outbox.endpoint("https://one.test/"))
+    fetch = endpoint_rows._fetch
+
+    async def and_then_it_changes(*asked: Any) -> Any:
+        found = await fetch(*asked)
+        await change(outbox, key[1], url="https://two.test/")
+        return found
+
+    async def url() -> str:
+        async with outbox.database.system() as tx:
+            return str((await endpoint_rows.of(tx, [key]))[key].url)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(endpoint_rows, "_fetch", and_then_it_changes)
+        assert await url() == "https://two.test/"
+    await change(outbox, key[1], url="https://one.test/")
+    assert [await url() for _ in range(2)] == ["https://one.test/"] * 2

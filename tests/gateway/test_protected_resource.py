@@ -37,11 +37,15 @@ async def test_an_issuer_is_told_to_whom_it_concerns(database: Database) -> None
         for issuer in ISSUERS:
             org_id = (await create_organization(database, "Acme")).org_id
             organizations.append(org_id)
+            assert await servers("/mcp") == [], "one without a provider must not be sent to that of another"
             async with database.write(org_id) as tx:
                 await identity_providers.put(tx, issuer, "https://crm.example.com/mcp", "", "")
             assert await servers(f"/mcp/o/{org_id}/read-only") == [issuer]
             assert await servers("/mcp") == ([issuer] if len(organizations) == 1 else [])
         assert await servers("/mcp/o/org_nobody") == []
+        async with database.write(organizations[1]) as tx:
+            await identity_providers.put(tx, ISSUERS[0], "https://crm.example.com/mcp/o/other", "", "")
+        assert await servers("/mcp") == [ISSUERS[0]], "what all have"
         told = (await http.get(f"{WELL_KNOWN}/mcp/o/{organizations[0]}/interactive")).json()
         assert told["resource"] == f"https://crm.example.com/mcp/o/{organizations[0]}"
         assert "records:read" in told["scopes_supported"]

@@ -66,9 +66,18 @@ async def test_the_mcp_endpoint_comes_up_when_it_is_asked_and_ends_whether_it_wa
     unasked = McpEndpoint("127.0.0.1:1")
     async with unasked.running():
         pass
-    endpoint = McpEndpoint("127.0.0.1:1")
+    readable = iter([False])
+
+    def keys() -> tuple[bytes, ...]:
+        if not next(readable, True):
+            raise OSError("no key can be read")
+        return ()
+
+    endpoint = McpEndpoint("127.0.0.1:1", state_keys=keys)
     app = Starlette(routes=[Route("/mcp", endpoint)])
     async with endpoint.running(), httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app)) as http:
+        with pytest.raises(OSError, match="no key"):  # what could not be loaded once is tried anew
+            await endpoint.up()
         answers = await asyncio.gather(*(http.post("http://127.0.0.1/mcp", json={}) for _ in range(2)))
         assert [answer.status_code for answer in answers] == [401, 401]
         assert await endpoint.up() is await endpoint.up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -61,10 +62,11 @@ async def never(_context: Any, _params: Any) -> ElicitResult:
 @asynccontextmanager
 async def connected(core: RunningCore, key: str = "", **options: Any) -> AsyncIterator[Client]:
     """Connect through a server object of its own: none of them knows what another has begun."""
+    toolsets = options.pop("toolsets", ())
     settings = {"extensions": [TaskClient()], "elicitation_callback": never} | options
     async with (
         CoreClient(core.grpc_target, key or core.agent_key) as client,
-        Client(build_server(lambda _: client), **settings) as made,
+        Client(build_server(lambda _: client, toolsets=toolsets), **settings) as made,
     ):
         yield made
 
@@ -118,6 +120,9 @@ async def test_a_run_is_followed_answered_in_the_middle_and_brings_its_result(co
         assert (await about(client.session, "get", begun.task_id))["status"] == "input_required"
         fit = {key: {"action": "accept", "content": {"next": "call"}}}
         await about(client.session, "update", begun.task_id, inputResponses=fit)
+        sent_under = "task-" + hashlib.sha256(f"{begun.task_id}/{key}".encode()).hexdigest()[:32]
+        known = await client.call_tool("get-call", {"idempotency_key": sent_under})
+        assert known.structured_content["known"]  # sent again it does nothing again
         await core.settle()
         done = await about(client.session, "get", begun.task_id)
         assert (done["status"], done["result"]["isError"]) == ("completed", False)
@@ -136,6 +141,12 @@ async def test_who_must_decide_is_asked_and_who_started_it_is_not(core: RunningC
         yes = {key: {"action": "accept", "content": {"decision": "approve"}}}
         await about(agent.session, "update", begun.task_id, inputResponses=yes)  # knows the key, and may not use it
         assert (await about(agent.session, "get", begun.task_id))["status"] == "working"
+        async with connected(core, core.api_key, toolsets=("read", "operate")) as elsewhere:
+            assert "inputRequests" not in await about(elsewhere.session, "get", begun.task_id)
+            await about(elsewhere.session, "update", begun.task_id, inputResponses=yes)  # nobody decides there
+        assert (await about(agent.session, "get", begun.task_id))["status"] == "working"
+        async with connected(core, toolsets=("operate",)) as blind:  # where no task can be asked for, none is made
+            assert isinstance(await run(blind, "gate"), CallToolResult)
         await about(approver.session, "update", begun.task_id, inputResponses=yes)
         await core.settle()
         assert (await about(agent.session, "get", begun.task_id))["status"] == "completed"

@@ -155,9 +155,10 @@ async def test_an_answer_that_is_sent_again_does_nothing_again(core: RunningCore
         assert first["approval_id"] == second["approval_id"] == approval.id
         await approve(core, approval.id)
         assert not (await say_it()).is_error
-        used = error_of(await say_it())
-        assert used["reason"] == "APPROVAL_REQUIRED"  # the approval was for one time
-        assert used["approval_id"] != approval.id
+        again = await say_it()
+        assert again.structured_content is not None
+        assert (again.is_error, again.structured_content["replayed"]) == (False, True)
+        assert len(await waiting(core)) == 1  # and nobody is asked for another approval
         elsewhere = dict(call, fields={"job_title": "CEO"})
         with pytest.raises(Exception, match="requestState"):
             await agent.session.call_tool(

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-import anyio
 import grpc
 import httpx2
 import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import ElicitRequestParams, ElicitResult
+from mcp.types import ResourceTemplateReference
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from core.domain import errors
 from dripstone.v1 import enrollment_pb2, record_pb2
 from dripstone.v1.client import Client as CoreClient
-from mcp_server import app as http_app
-from mcp_server import sessions
 from mcp_server.app import build_app
 from mcp_server.callers import CALLER_SECONDS, Callers
 from mcp_server.deployment import Deployment
@@ -124,13 +119,18 @@ async def test_a_bad_key_over_stdio_is_said_in_words(core: StandIn, era: str) ->
         assert refused.structured_content["error"]["reason"] == "UNAUTHENTICATED"
 
 
-async def test_what_a_key_may_do_is_believed_for_thirty_seconds(core: StandIn) -> None:
+async def test_what_a_key_may_do_is_believed_for_thirty_seconds(core: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     async with CoreClient(core.grpc_target, core.api_key) as client:
         callers = Callers(lambda _: client, monotonic=lambda: now)
         for now in (0.0, CALLER_SECONDS - 1, CALLER_SECONDS + 1):  # noqa: B007  read by the clock
             await callers.caller(None)
-    assert len(core.calls) == 2
+        assert len(core.calls) == 2
+        monkeypatch.setattr("mcp_server.callers.KEPT", 2)
+        for once in "abc":
+            await callers.caller(once)
+            await callers.caller(None)
+    assert len(core.calls) == 2 + 3, "a key in use is not forgotten for those that came once"
 
 
 def test_a_toolset_that_does_not_exist_is_refused() -> None:
@@ -203,6 +203,16 @@ async def test_an_address_shows_what_it_says_and_never_more_than_the_deployment(
     names = within(SCOPES[core.api_key], **shown)  # type: ignore[arg-type]
     async with web(core, **decided) as app, over_http(app, core.api_key, era, path) as agent:
         assert [tool.name for tool in (await agent.list_tools()).tools] == names
+        reads = "read" in shown.get("toolsets", ["read"])  # type: ignore[operator]
+        templates = (await agent.list_resource_templates()).resource_templates
+        assert ("crm://record/{record_id}" in [one.uri_template for one in templates]) == reads
+        if not reads:
+            for ask in (agent.read_resource("crm://record/cnt_1"), agent.read_resource("crm://events")):
+                with pytest.raises(MCPError, match="Nothing has the address"):
+                    await ask
+            record = ResourceTemplateReference(uri="crm://record/{record_id}")
+            found = await agent.complete(record, {"name": "record_id", "value": "cnt_"})
+            assert not found.completion.values
         assert ("This connection only reads" in (agent.instructions or "")) == ("enroll" not in names)
         if "enroll" not in names:
             refused = await agent.call_tool("enroll", {"workflow_id": "nurture", "contacts": [{}], "mode": "commit"})
@@ -279,61 +289,9 @@ async def test_the_resource_tells_who_issues_tokens_for_it(core: StandIn) -> Non
         assert (await http.get("/.well-known/oauth-protected-resource/mcp/x/admin")).status_code == 404
 
 
-async def test_a_session_is_its_owners_and_a_stream_ends_with_its_key(
-    core: StandIn, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(http_app, "LOOKS_AGAIN_SECONDS", 0.01)
-    begin = {
-        "jsonrpc": "2.0", "id": 1, "method": "initialize",
-        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
-    }  # fmt: skip
-    headers = {"accept": "application/json, text/event-stream"}
-    async with web(core) as app, browser(app, core.api_key) as owner, browser(app, core.reader_api_key) as other:
-        begun = await owner.post("/mcp/interactive", json=begin, headers=headers)
-        headers |= {"mcp-session-id": begun.headers["mcp-session-id"], **LEGACY}
-        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
-        assert (await other.post("/mcp/interactive", json=ping, headers=headers)).status_code == 404
-        assert (await owner.post("/mcp/interactive", json=ping, headers=headers)).status_code == 200
-        monkeypatch.setattr(sessions, "MOST_OF_ONE", 1)
-        again = {name: value for name, value in headers.items() if name != "mcp-session-id"}
-        assert (await owner.post("/mcp/interactive", json=begin, headers=again)).status_code == 429
-        assert (await other.post("/mcp/interactive", json=begin, headers=again)).status_code == 200
-        core.broken = errors.Unauthenticated()  # what is believed of the key still opens the stream
-        with anyio.fail_after(5):
-            await owner.get("/mcp/interactive", headers=headers)
-        core.broken = None
-        assert (await owner.delete("/mcp/interactive", headers=headers)).status_code == 200
-        assert (await owner.post("/mcp/interactive", json=begin, headers=again)).status_code == 200
-
-
-@pytest.mark.parametrize(("keys", "goes_on"), [((b"1" * 32, b"1" * 32), True), ((b"1" * 32, b"2" * 32), False)])
-async def test_a_call_that_asks_goes_on_at_any_replica_that_has_the_same_keys(
-    core: StandIn, keys: tuple[bytes, bytes], goes_on: bool
-) -> None:
-    core.needs_approval = True
-    commit = {"lead_id": "lead_1", "mode": "commit", "idempotency_key": "k"}
-    asked = []
-
-    async def agrees(_context: object, question: ElicitRequestParams) -> ElicitResult:
-        asked.append(question.message)
-        return ElicitResult(action="accept", content={"confirm": True})
-
-    async with web(core, state_keys=(keys[0],)) as one, web(core, state_keys=(keys[1],)) as other:
-        turns = itertools.cycle((one, other))
-
-        async def balanced(scope: Scope, receive: Receive, send: Send) -> None:
-            await next(turns)(scope, receive, send)
-
-        async with (
-            browser(balanced, core.api_key) as http,
-            Client(
-                streamable_http_client("http://127.0.0.1:8000/mcp", http_client=http), elicitation_callback=agrees
-            ) as client,
-        ):
-            if goes_on:
-                refused = await client.call_tool("qualify-lead", commit)
-                assert refused.structured_content["error"]["reason"] == "APPROVAL_REQUIRED"
-            else:
-                with pytest.raises(MCPError, match="requestState"):
-                    await client.call_tool("qualify-lead", commit)
-    assert len(asked) == 1
+async def test_a_body_that_nests_too_deeply_is_malformed_and_no_fault_of_ours(core: StandIn) -> None:
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    async with web(core) as app, browser(app, LIMITED) as http:
+        body = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "get-record", "arguments": '
+        answer = await http.post("/mcp", content=body + b"[" * 50_000 + b"]" * 50_000 + b"}}", headers=headers)
+    assert answer.status_code == 400

@@ -61,6 +61,7 @@ async def test_a_workflow_is_drafted_simulated_and_published_as_previewed(whole:
         simulated = await agent.ok(tool, **arguments)
         assert [step["step_id"] for step in simulated["funnel"]] == ["pause", "tell"]
         assert simulated["entered"] == sum(simulated["states"].values()) > 0
+        assert (await agent.ok(tool, **arguments, sample=0))["entered"] > 50, "made-up people"
 
         tool, arguments = call_in(simulated["next"])
         shown = await agent.ok(tool, **arguments)

@@ -65,8 +65,11 @@ async def test_resources_are_read_in_both_eras_and_others_words_are_labelled(who
         assert trace["entries"][0]["outcome"] == "entered"
         workflow = await read(client, "crm://workflow/welcome")
         assert (workflow["draft"], workflow["published"]) == (GOOD, "the draft")
-        assert "lead.qualified" in [one["name"] for one in (await read(client, "crm://events"))["event_types"]]
+        events = await read(client, "crm://events")
+        assert (next(iter(events)), events["about"]) == ("about", DATA)  # types are the organization's own words too
+        assert "lead.qualified" in [one["name"] for one in events["event_types"]]
         assert (await read(client, "crm://event/lead.qualified"))["schema"]["type"] == "object"
+        assert (await read(client, "crm://event/lead.qualified"))["about"] == DATA
         assert (await read(client, "crm://step-kind/wait"))["kind"] == "wait"
         assert "steps" in (await read(client, "crm://workflow-schema"))["properties"]
         assert (await read(client, "crm://template/no-show"))["source"]

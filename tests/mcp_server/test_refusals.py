@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 
 import pytest
@@ -43,6 +44,29 @@ async def test_an_unknown_field_inside_an_argument_is_refused_too(agent: Agent) 
         "Did you mean email?",
     )
     assert error["next"] == 'enroll {"workflow_id":"nurture","contacts":[{"email":"a@example.com"}]}'
+
+
+async def test_however_many_arguments_are_wrong_few_are_compared(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    def compare(name: str, known: object, **options: object) -> list[str]:
+        compared.append(name)
+        return []
+
+    monkeypatch.setattr(difflib, "get_close_matches", compare)
+    error = await agent.refused("enroll", **{f"{number}{'x' * 999}": 1 for number in range(101)})
+    assert (error["message"], compared) == ("101 arguments are not known here.", [])
+    error = await agent.refused("enroll", **{f"{number}{'x' * 999}": 1 for number in range(100)})
+    assert "(and 99 more)" in error["message"]
+    assert (len(error["problems"]), {len(name) for name in compared}) == (10, {80})
+    assert len(compared) == 10
+    fields = {f"{number}{'x' * 999}": 1 for number in range(50)}
+    error = await agent.refused("enroll", workflow_id="nurture", contacts=[fields])
+    assert "(and 49 more)" in error["message"]
+    assert error["next"] == "enroll with the named arguments corrected"
+    many = await agent.refused("enroll", workflow_id="nurture", contacts=[{str(number): 1 for number in range(1001)}])
+    assert (many["message"], "problems" in many) == ("1001 arguments do not fit.", False)
+    assert (len(compared), max(len(problem["field"]) for problem in error["problems"])) == (20, 92)
 
 
 BAD_ARGUMENTS = [

@@ -18,6 +18,7 @@ from core.clock import ManualClock
 from core.provisioning import create_organization
 from dripstone.v1 import enrollment_pb2, organization_pb2, record_pb2, workflow_pb2
 from dripstone.v1.client import Client as CoreClient
+from mcp_server import subscriptions
 from mcp_server.subscriptions import STREAMS_OF_ONE, WATCHED
 from tests.mcp_server.stand_in import StandIn
 from tests.mcp_server.test_access import over_http, web
@@ -118,6 +119,31 @@ async def test_a_session_of_the_older_era_subscribes_and_unsubscribes(whole: Run
         assert cues.empty()
         with pytest.raises(MCPError, match="cannot be watched"):
             await client.session.subscribe_resource("crm://events")
+
+
+@OLDER_ERA
+async def test_what_sessions_watch_is_bounded_however_fast_and_in_how_many_they_ask(
+    core: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "WATCHED", 2)
+    monkeypatch.setattr(subscriptions, "STREAMS_OF_ONE", 1)
+    forms = [f"crm://record/{form}" for form in ("cnt_1", "%63nt_1", "c%6et_1", "cn%74_1")]
+    async with (
+        web(core) as app,
+        over_http(app, core.api_key, "legacy", "/mcp/interactive") as one,
+        over_http(app, core.api_key, "legacy", "/mcp/interactive") as other,
+    ):
+        asked = [one.session.subscribe_resource(uri) for uri in forms]
+        refused = [said for said in await asyncio.gather(*asked, return_exceptions=True) if isinstance(said, Exception)]
+        assert [str(said)[:28] for said in refused] == ["A session watches at most 2 "] * 2
+        with pytest.raises(MCPError, match="Too many resources"):
+            await other.session.subscribe_resource(forms[0])
+        for uri in forms:
+            await one.session.unsubscribe_resource(uri)
+        with pytest.raises(MCPError, match="cannot be watched"):
+            await one.session.subscribe_resource("crm://events")
+        for uri in forms[:2]:  # what was refused takes no place
+            await other.session.subscribe_resource(uri)
 
 
 async def test_streams_are_bounded_and_tell_nothing_of_another_organization(whole: RunningCore) -> None:

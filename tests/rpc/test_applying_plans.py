@@ -190,10 +190,10 @@ async def test_a_plan_passes_the_policies_of_both_its_doors_and_their_present_te
 ) -> None:
     boss, agent = clients
 
-    async def put(**terms: Any) -> None:
+    async def put(policy_id: str = "door", method: str = "WorkflowService.ApplyMigration", **terms: Any) -> None:
         policy = policy_pb2.Policy(
-            id="door", description="Two look", effect=policy_pb2.POLICY_EFFECT_NEEDS_APPROVAL, enabled=True,
-            methods=["WorkflowService.ApplyMigration"], approval=policy_pb2.ApprovalRule(**terms),
+            id=policy_id, description="Two look", effect=policy_pb2.POLICY_EFFECT_NEEDS_APPROVAL, enabled=True,
+            methods=[method], approval=policy_pb2.ApprovalRule(**terms),
         )  # fmt: skip
         await boss.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=policy))
 
@@ -210,6 +210,17 @@ async def test_a_plan_passes_the_policies_of_both_its_doors_and_their_present_te
         again = await apply(agent, plan_id)
         asked = await person.approvals.GetApproval(approval_pb2.GetApprovalRequest(approval_id=strong.approval_id))
         assert (again.state, asked.state) == (AWAITING, approval_pb2.APPROVAL_STATE_CANCELLED)
+        # What the other door wants is wanted as well, and neither takes the other's place.
+        await put("other-door", "ApprovalService.ApplyPlan", roles=[organization_pb2.ROLE_APPROVER])
+        assert (await apply(agent, plan_id)).approval_id == again.approval_id
         yes.approval_id = again.approval_id
         await person.approvals.DecideApproval(yes)
+        more = await apply(agent, plan_id)
+        assert (more.state, more.approval_id == again.approval_id) == (AWAITING, False)
+        assert (await apply(agent, plan_id)).approval_id == more.approval_id
+        yes.approval_id = more.approval_id
+        assert (await person.approvals.DecideApproval(yes)).policy_id == "other-door"
         assert (await apply(agent, plan_id)).state == APPLIED
+        for used in (again, more):
+            request = approval_pb2.GetApprovalRequest(approval_id=used.approval_id)
+            assert (await person.approvals.GetApproval(request)).state == approval_pb2.APPROVAL_STATE_USED

@@ -49,6 +49,10 @@ async def test_a_change_tells_who_did_what_to_whom_and_why_without_their_data(co
         request.fields.update({"first_name": "Ada"})
         request.update_mask.paths.append("first_name")
         await client.records.UpdateRecord(request, metadata=(("x-dripstone-surface", "mcp"),))
+        reason = (("x-dripstone-reason", "no%00longer%20used"),)  # PostgreSQL keeps no NUL
+        await client.records.DeleteRecord(record_pb2.DeleteRecordRequest(record_id=made.record.id), metadata=reason)
+    (deleted,) = await entries(core, "RecordService.DeleteRecord")
+    assert deleted.reason == "nolonger used"
     (upserted,) = await entries(core, "RecordService.UpsertRecord")
     (updated,) = await entries(core, "RecordService.UpdateRecord")
     async with core.client(core.agent_key) as client:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dripstone.v1 import (
+    agent_pb2,
     enrollment_pb2,
     event_pb2,
     plan_pb2,
@@ -26,6 +27,7 @@ from tests.story import Told, tell
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)]
 SOURCE = "title: F\nsteps: [{id: done, kind: exit, reason: done}]"
+GATE = "title: G\nentry: {when: contact.phone == 'x'}\nsteps: [{id: done, kind: exit, reason: done}]"
 
 
 @pytest.fixture
@@ -155,6 +157,44 @@ async def test_hidden_fields_are_in_no_answer_and_no_question(
             await key.records.ListSuppressions(record_pb2.ListSuppressionsRequest(filter='address = "a@b.example"'))
         with refused("KEY_LIMITED"):
             await key.qualification.QualifyLead(qualification_pb2.QualifyLeadRequest(email="ada@example.com"))
+
+
+async def test_no_workflow_tells_what_its_key_does_not_see(
+    core: RunningCore, client: Client, contact: record_pb2.Record
+) -> None:
+    create = workflow_pb2.CreateWorkflowRequest(workflow_id="gate", source=GATE, publish=True)
+    await client.workflows.CreateWorkflow(create)
+    enroll = enrollment_pb2.EnrollContactsRequest(
+        workflow_id="gate", contacts=[{"contact_id": contact.id}], validate_only=True
+    )
+    execute = agent_pb2.ExecuteWorkflowRequest(workflow_id="gate", input={"contact_id": contact.id}, validate_only=True)
+    stored = workflow_pb2.SimulateWorkflowRequest(source=GATE)
+    one = workflow_pb2.SimulateWorkflowRequest(source=GATE, contacts={"contact_ids": [contact.id]})
+    events = workflow_pb2.SimulateWorkflowRequest(
+        source=GATE, contacts={"records": [{"id": contact.id}]}, recorded="30d"
+    )
+    own = workflow_pb2.SimulateWorkflowRequest(source=GATE, contacts={"records": [{"phone": "+49301111111"}]})
+    with refused("NOT_ENROLLED") as told:
+        await client.agents.ExecuteWorkflow(execute)
+    assert "+4930123456" in told.error.message, "who sees it is told"
+    async with await limited(client, core, hidden_fields=["contact.phone"]) as key:
+        answer = await key.enrollments.EnrollContacts(enroll)
+        assert answer.results[0].reason == "ENTRY_CONDITION"
+        with refused("NOT_ENROLLED") as told:
+            await key.agents.ExecuteWorkflow(execute)
+        assert "4930" not in f"{answer}{told.error}{told.error.message}"
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("KEY_LIMITED", {"limits": pb.KeyLimits(hidden_fields=["contact.phone"])}),
+        ("KEY_LIMITED", {"limits": pb.KeyLimits(record_types=["company"])}),
+        ("KEY_LIMITED", {"limits": pb.KeyLimits(record_types=["contact", "company"])}),  # and the lead of a contact
+        ("SCOPE_MISSING", {"scopes": ["workflows:read"]}),
+    ]
+    for reason, narrowed in cases:
+        async with core.client((await new_key(client, **narrowed)).secret) as key:
+            for request in (stored, one, events):
+                with refused(reason):
+                    await key.workflows.SimulateWorkflow(request)
+            assert "+49301111111" in str(await key.workflows.SimulateWorkflow(own))
 
 
 async def test_nothing_of_the_whole_story_shows_what_is_hidden(

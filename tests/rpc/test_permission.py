@@ -26,7 +26,7 @@ from dripstone.v1 import (
     workflow_pb2,
 )
 from dripstone.v1.client import ApiError, Client
-from tests.rpc.control_calls import new_key
+from tests.rpc.control_calls import new_key, new_member
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +159,30 @@ async def test_an_approval_of_a_call_is_bound_to_what_the_call_refers_to(core: R
         await decide(core, (await refused(workflows.PublishWorkflow(publish))).variables["approval_id"])
         await workflows.PublishWorkflow(publish)
         assert (await refused(boss.agents.ExecuteWorkflow(run))).reason == "APPROVAL_REQUIRED"
+        # So is what stands within the request, and what happened to a record.
+        made = await boss.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url="http://127.0.0.1:9/"))
+        ada, eve = [(await boss.records.UpsertRecord(upsert(f"{name}@example.com"))).record.id for name in "ae"]
+        merged = await boss.records.MergeRecords(record_pb2.MergeRecordsRequest(kept_id=ada, merged_id=eve))
+        changed = ["WebhookService.UpdateEndpoint", "RecordService.DeleteRecord", "RecordService.UndoMerge"]
+        await put(boss, "pair", NEEDED, methods=changed)
+        mine = webhook_pb2.Endpoint(id=made.endpoint.id, description="Mine")
+        named = webhook_pb2.UpdateEndpointRequest(endpoint=mine)
+        named.update_mask.paths.append("description")
+        calls: list[tuple[Any, Any]] = [
+            (boss.webhooks.UpdateEndpoint, named),
+            (boss.records.DeleteRecord, record_pb2.DeleteRecordRequest(record_id=ada)),
+            (boss.records.UndoMerge, record_pb2.UndoMergeRequest(merge_id=merged.id)),
+        ]
+        before = [(await refused(send(request))).variables["approval_id"] for send, request in calls]
+        again = [(await refused(send(request))).variables["approval_id"] for send, request in calls]
+        await boss.webhooks.RotateSecret(webhook_pb2.RotateSecretRequest(endpoint_id=made.endpoint.id))
+        title = upsert("a@example.com")
+        title.fields.update({"job_title": "Boss"})
+        await boss.records.UpsertRecord(title)
+        after = [(await refused(send(request))).variables["approval_id"] for send, request in calls]
+        assert (again == before, len({*before, *after})) == (True, 6)
+        await decide(core, after[1])
+        await boss.records.DeleteRecord(calls[1][1])
 
 
 async def test_policies_see_what_a_call_does_or_deny_what_they_cannot_see(core: RunningCore) -> None:
@@ -169,6 +193,16 @@ async def test_policies_see_what_a_call_does_or_deny_what_they_cannot_see(core: 
         )
         await boss.agents.CreateAgent(
             agent_pb2.CreateAgentRequest(agent_id="runs", display_name="Runs", workflow_id="hello")
+        )
+        mem = (await new_member(boss, "owner")).id
+        for name in ("b", "c"):
+            request = upsert(f"{name}@example.com")
+            request.fields.update({"owner_id": mem})
+            await boss.records.UpsertRecord(request)
+        await boss.workflows.PauseWorkflow(workflow_pb2.PauseWorkflowRequest(workflow_id="hello"))
+        contacts = [enrollment_pb2.ContactInput(email=f"{name}@example.com") for name in "bc"]
+        await boss.enrollments.EnrollContacts(
+            enrollment_pb2.EnrollContactsRequest(workflow_id="hello", contacts=contacts)
         )
         known: dict[str, Any] = {"type": "contact", "fields": {"email": "ada@example.com", "job_title": "Boss"}}
         content = base64.b64encode(b"email\na\nb\nc").decode()
@@ -188,10 +222,17 @@ async def test_policies_see_what_a_call_does_or_deny_what_they_cannot_see(core: 
             ("AgentService.Execute", {"agent_id": "runs"}, 'action.workflow_id == "hello"', DENY),
             ("EnrollmentService.RedriveDeadLetters", {"filter": 'kind = "log"'}, 'action.workflow_id == "other"', DENY),
             ("EnrollmentService.RedriveDeadLetters", {"workflow_id": "hello"}, "action.count > 0", ALLOW),
+            ("WebhookService.CreateReplay", {"endpoint_id": "whe_none"}, "action.count > 0", ALLOW),
+            ("WorkflowService.ResumeWorkflow", {"workflow_id": "hello"}, "action.count > 1", DENY),
+            ("WorkflowService.ResumeWorkflow", {"workflow_id": "other"}, "action.count > 0", ALLOW),
+            ("OrganizationService.RemoveMember", {"member_id": mem}, "action.count > 1", DENY),
+            ("OrganizationService.RemoveMember", {"member_id": mem}, "action.count > 2", ALLOW),
+            ("OrganizationService.RemoveMember", {"member_id": mem}, '"owner_id" in action.fields', DENY),
+            ("OrganizationService.RemoveMember", {"member_id": mem}, "has(diff.owner_id)", DENY),
         ]
-        for method, request, when, expected in table:
+        for method, given, when, expected in table:
             explain = policy_pb2.ExplainPolicyRequest(method=method)
-            explain.request.update(request)
+            explain.request.update(given)
             explain.policy.CopyFrom(policy_pb2.Policy(id="draft", description="d", effect=DENY, when=when))
             verdict = await boss.approvals.ExplainPolicy(explain)
             assert verdict.effect == expected, (method, when, verdict)

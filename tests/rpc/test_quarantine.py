@@ -146,6 +146,18 @@ async def test_so_many_wait_of_a_source_and_one_more_is_refused_whole(
     assert (refused.status_code, refused.json()["error"]["reason"]) == (429, "QUARANTINE_FULL")
     assert (await shop.events(), len(await shop.quarantined())) == ([], 2)
     assert (await shop.send(ORDER)).status_code == 200
+    await shop.update("schema", schema=SCHEMA)
+    one_each = [
+        pb.EventInput(event_type="action", event_name="e", source_id="shop", fields=fields, message_id=key)
+        for fields, key in (({"email": "ada@example.com"}, "d"), ({}, "e"), ({}, "a"))
+    ]
+    answer = await shop.client.events.IngestEvents(pb.IngestEventsRequest(events=one_each))
+    assert [(one.status, one.reason) for one in answer.results] == [
+        (pb.INGEST_STATUS_ACCEPTED, ""),
+        (pb.INGEST_STATUS_REJECTED, "QUARANTINE_FULL"),
+        (pb.INGEST_STATUS_QUARANTINED, "SCHEMA_MISFIT"),
+    ]
+    await shop.update("schema")
     discarded = [one.id for one in await shop.quarantined()]
     await shop.client.events.DiscardQuarantined(pb.DiscardQuarantinedRequest(quarantined_ids=discarded))
     assert (await shop.send({"no": "name"}, "c")).status_code == 202

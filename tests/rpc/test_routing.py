@@ -16,7 +16,7 @@ from core.rpc.organizations import availability
 from core.rpc.qualification import assigning, routings
 from core.store.database import Database
 from core.store.organizations.members import MemberState
-from core.store.qualification import routing_leads
+from core.store.qualification import routing_leads, routing_sight
 from core.store.qualification.assignments import assignments
 from core.store.records import records
 from dripstone.v1 import organization_pb2
@@ -134,7 +134,9 @@ async def test_capacity_is_never_exceeded_and_frees_itself_as_leads_are_closed_a
     assert (await desk.assign(more)).member_id == "mem_bob"
 
 
-async def test_accounts_are_matched_by_company_opportunity_and_domain(desk: Desk) -> None:
+async def test_accounts_are_matched_by_company_opportunity_and_domain(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await desk.publish(
         """
         title: Accounts
@@ -157,6 +159,12 @@ async def test_accounts_are_matched_by_company_opportunity_and_domain(desk: Desk
     matched = await desk.assign(by_company)
     assert (matched.member_id, matched.rule_id, matched.method) == ("mem_ada", "known", "account_match")
     assert (await desk.assign(by_domain)).member_id == "mem_ada"  # the other contact there has her now
+    async with desk.database.write(ORG) as tx:
+        kept = {"email": "a@abc-gmbh.test", "owner_id": "mem_bob"}
+        await records.upsert(tx, "contact", kept, actor="key_crm", cause="test")
+    monkeypatch.setattr(routing_sight, "_MOST_OF_A_DOMAIN", 1)  # a domain that ends alike takes nobody's place
+    same, other = [(await desk.leads(1, email=email))[0] for email in ("b@abc-gmbh.test", "c@xyz-gmbh.test")]
+    assert [(await desk.assign(lead)).member_id for lead in (same, other)] == ["mem_bob", "mem_cat"]
     unknown = await desk.assign(free)
     assert (unknown.member_id, unknown.skipped_rules) == ("mem_cat", ["known: its condition does not hold"])
 

@@ -177,6 +177,11 @@ async def test_a_provider_is_set_whole_read_and_taken_back(core: RunningCore, pr
         assert [one.field for one in told.error.violations] == [
             f"identity_provider.{name}" for name in ("issuer", "jwks_uri", "email_claim")
         ]
+        resource = f"{core.mcp_url}/o/{(await client.organization.GetCaller(WHO)).organization_id}"
+        with refused("INVALID_ARGUMENT") as told:
+            await _set(client, **{**wanted, "audience": f"{resource}x"})
+        assert [one.reason for one in told.error.violations] == ["NOT_YOUR_RESOURCE"]
+        await _set(client, **{**wanted, "audience": resource})
         await client.organization.DeleteIdentityProvider(pb.DeleteIdentityProviderRequest())
         with refused("NOT_FOUND"):
             await client.organization.GetIdentityProvider(pb.GetIdentityProviderRequest())

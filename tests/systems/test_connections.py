@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
+from core.store.systems.master_keys import VARIABLE
 from dripstone.v1 import connection_pb2 as pb
 from dripstone.v1 import system_pb2
 from tests.running import RunningCore
@@ -32,7 +33,9 @@ def update(connection_id: str, *paths: str, **changes: Any) -> pb.UpdateConnecti
     )
 
 
-async def test_a_connection_to_a_system_lives_beside_those_of_channels(core: RunningCore) -> None:
+async def test_a_connection_to_a_system_lives_beside_those_of_channels(
+    core: RunningCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with linked_to_hubspot(core) as linked:
         made, client = linked.connection, linked.client.connections
         assert (made.kind, made.system.system, made.has_credentials, made.etag) == ("system", "hubspot", True, '"2"')
@@ -48,6 +51,10 @@ async def test_a_connection_to_a_system_lives_beside_those_of_channels(core: Run
         with refused("UNKNOWN_KIND", "Did you mean system?"):
             given = pb.Connection(kind="sistem")
             await client.CreateConnection(pb.CreateConnectionRequest(connection=given))
+        monkeypatch.setenv(VARIABLE, "no key")
+        with refused("MASTER_KEY_MISSING"):
+            another = system_pb2.Credentials(token="another")
+            await client.SetCredentials(system_pb2.SetCredentialsRequest(connection_id=made.id, credentials=another))
         await client.DeleteConnection(pb.DeleteConnectionRequest(connection_id=made.id))
         async with core.core.database.read(core.organization.org_id) as tx:
             for table in ("credentials", "sync_links", "syncs", "connections"):

@@ -221,12 +221,15 @@ async def test_it_pulls_by_itself_and_pushes_what_changes(core: RunningCore) -> 
         me = await linked.client.organization.GetCaller(organization_pb2.GetCallerRequest())
         budget = policy_pb2.Budget(principal_id=me.principal_id, metric="records", daily_limit=1)
         await linked.client.approvals.SetBudget(policy_pb2.SetBudgetRequest(budget=budget))
-        linked.fake.seed("contacts", [{"email": f"new{number}@example.com"} for number in range(2)])
-        await core.pass_time(timedelta(minutes=6))
-        (last, *_) = (await linked.client.connections.ListSyncs(system_pb2.ListSyncsRequest())).syncs
-        assert (last.state, last.pulled_count) == (system_pb2.SYNC_STATE_FAILED, 0)
-        assert "1 of these 2 records may be written today" in last.error
-        assert len(await linked.contacts()) == 2
+        linked.fake.seed("contacts", [{"email": f"new{number}@example.com"} for number in range(3)])
+        for there in (3, 4):
+            await core.pass_time(timedelta(minutes=6))
+            (last, *_) = (await linked.client.connections.ListSyncs(system_pb2.ListSyncsRequest())).syncs
+            # Of a page that is more, what there is room for.
+            assert (last.state, last.pulled_count) == (system_pb2.SYNC_STATE_FAILED, 1)
+            assert "No more records may be written today" in last.error
+            assert len(await linked.contacts()) == there
+            core.clock.advance(timedelta(days=1))
 
 
 @ON_SQLITE

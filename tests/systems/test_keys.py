@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from core.__main__ import main
 from core.clock import ManualClock
 from core.domain.systems.envelope import CannotOpen, MasterKey
 from core.store.database import Database
-from core.store.systems import credentials
+from core.store.systems import credentials, sealing
 from core.store.systems.master_keys import VARIABLE, MasterKeys, NoMasterKeys
 
 pytestmark = pytest.mark.anyio
@@ -24,6 +26,25 @@ def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> No
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(NoMasterKeys, match=VARIABLE):
         MasterKeys(tmp_path / "other.key", may_make=False).all()
+
+
+def test_a_key_and_its_name_are_on_the_disk_before_it_seals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: kept.append(stat.S_ISDIR(os.fstat(descriptor).st_mode)))
+    keys = MasterKeys(tmp_path / "master.key")
+    keys.all()
+    keys.rotate()
+    assert kept == [False, True, False, True], "the file, then its directory"
+    assert [path.name for path in tmp_path.iterdir()] == ["master.key"]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "directory"])
+def test_what_is_no_key_file_is_told_as_such_and_not_what_it_has(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "master.key"
+    path.write_bytes(b"\x9c" * 32) if kind == "bytes" else path.mkdir()
+    with pytest.raises(NoMasterKeys, match=r"master\.key (cannot|is no text)") as error:
+        MasterKeys(path).all()
+    assert "9c" not in str(error.value)
 
 
 def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,10 +73,13 @@ async def test_a_running_process_reads_a_rotated_file_and_every_row_is_wrapped_a
     new = elsewhere.rotate()
     async with database.system() as tx:
         assert await credentials.rewrap(tx, elsewhere.all(), limit=2) == 2
+        assert not await sealing.drop_old(tx, elsewhere), "one is still sealed under it"
         assert await credentials.rewrap(tx, elsewhere.all()) == 1
         assert await credentials.rewrap(tx, elsewhere.all()) == 0
     assert running.all() == (new, old)
-    elsewhere.keep_first()
+    async with database.system() as tx:
+        assert await sealing.drop_old(tx, elsewhere)
+    assert running.all() == (new,)
     async with database.read("org_1") as tx:
         assert await credentials.get(tx, running.all(), "con_0") == {"token": "second"}
         with pytest.raises(CannotOpen):

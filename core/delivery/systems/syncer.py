@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +24,7 @@ from core.store.control.budgets import Spender
 from core.store.database import Database
 from core.store.metadata import from_micros, to_micros
 from core.store.systems import connections, syncs
-from core.store.systems.syncs import Claimed, SyncState, Way
+from core.store.systems.syncs import Claimed, Item, SyncState, Way
 from core.store.transaction import Transaction
 
 MOST_TRIES = 10
@@ -33,6 +34,9 @@ _FIRST_WAIT = timedelta(seconds=5)
 _LONGEST_WAIT = timedelta(minutes=15)
 _GRACE_SECONDS = 1.0
 _log = structlog.get_logger()
+
+_Take = Callable[[Transaction, Row[Any], Sequence[Theirs]], Awaitable[list[Item]]]
+"""Writes what was found there, and tells what became of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,28 +163,54 @@ class Syncer:
         row = on.claimed.row
         since = None if row.whole else _mark(connection.marks, on.mapping.type)
         page = await on.system.deleted(on.mapping, since, row.cursor)
-        async with self._database.write(on.org) as tx:
-            mine = await syncs.still_mine(tx, on.claimed)
-            if mine is None:
-                return
-            found = await deletions.take(tx, mine, on.settings, on.mapping, page.records, self._leave)
-            await _charge(tx, mine)
-            await syncs.note(tx, mine, found, on.further(page.cursor))
+
+        async def take(tx: Transaction, mine: Row[Any], found: Sequence[Theirs]) -> list[Item]:
+            return await deletions.take(tx, mine, on.settings, on.mapping, found, self._leave)
+
+        await self._take(on, page.records, take, on.further(page.cursor))
 
     async def _pull(self, on: _Step, connection: Row[Any]) -> None:
         row, mapping = on.claimed.row, on.mapping
         since = None if row.whole else _mark(connection.marks, mapping.type)
         page = await on.system.changed(mapping, since, row.cursor)
         high = _highest(row.high, page.records)
-        async with self._database.write(on.org) as tx:
-            mine = await syncs.still_mine(tx, on.claimed)
-            if mine is None:
+        mark = None if page.cursor or row.preview else min(high or row.created_at, row.created_at)
+
+        async def take(tx: Transaction, mine: Row[Any], found: Sequence[Theirs]) -> list[Item]:
+            return await pulling.take(tx, mine, on.settings, mapping, found)
+
+        then = {**on.further(page.cursor), "high": high if page.cursor else None}
+        await self._take(on, page.records, take, then, mark)
+
+    async def _take(
+        self, on: _Step, found: Sequence[Theirs], take: _Take, then: Mapping[str, Any], mark: datetime | None = None
+    ) -> None:
+        """Write a page here, and note where the sync is then; of one beyond a budget, what there is room for.
+
+        Otherwise a budget smaller than a page would let nothing in, however many days pass. Raises BudgetExhausted.
+        """
+        start, size = 0, len(found)
+        while True:
+            last = start + size >= len(found)
+            try:
+                async with self._database.write(on.org) as tx:
+                    mine = await syncs.still_mine(tx, on.claimed)
+                    if mine is None:
+                        return
+                    became = await take(tx, mine, found[start : start + size])
+                    await _charge(tx, mine)
+                    if last and mark is not None:
+                        await _set_mark(tx, mine.connection_id, on.mapping.type, mark)
+                    held = {"lease_token": mine.lease_token, "lease_until": mine.lease_until}
+                    await syncs.note(tx, mine, became, then if last else held)
+            except BudgetExhausted as spent:
+                if size <= 1 or not int(spent.variables["left"]):
+                    raise
+                size //= 2
+                continue
+            if last:
                 return
-            found = await pulling.take(tx, mine, on.settings, mapping, page.records)
-            await _charge(tx, mine)
-            if not page.cursor and not row.preview:
-                await _set_mark(tx, row.connection_id, mapping.type, min(high or row.created_at, row.created_at))
-            await syncs.note(tx, mine, found, {**on.further(page.cursor), "high": high if page.cursor else None})
+            start += size
 
     async def _push_deletions(self, on: _Step) -> None:
         row = on.claimed.row

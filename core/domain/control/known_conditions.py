@@ -6,6 +6,7 @@ A condition is taken apart at `&&` and `||`; a part that names nothing unknown i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,15 +15,20 @@ from core.domain.workflow.expressions import Expression
 
 _OPENING, _CLOSING, _QUOTES = "([{", ")]}", "\"'"
 _DEEPEST = 20
+_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
+_ODD = re.compile("//|''")
+"""What is left where a text has a comment, or a string in three quotes, once strings are a mark each."""
 
 Compile = Callable[[str], Expression]
 
 
 def is_false(condition: str, values: Mapping[str, Any], compile_: Compile, depth: int = 0) -> bool:
     """Tell whether a condition is false whatever the variables are that `values` lacks."""
-    text = _unwrapped(condition.strip())
     if depth > _DEEPEST:
         return False
+    if _ODD.search(_STRING.sub("'", condition)):  # brackets and operators may stand where they mean nothing
+        return _atom_is_false(condition, values, compile_)
+    text = _unwrapped(condition.strip())
     if _has_ternary(text):
         return _atom_is_false(text, values, compile_)
     either = _split(text, "||")
@@ -37,7 +43,7 @@ def is_false(condition: str, values: Mapping[str, Any], compile_: Compile, depth
 def _atom_is_false(text: str, values: Mapping[str, Any], compile_: Compile) -> bool:
     try:
         expression = compile_(text)
-    except Invalid:  # taken apart where it should not be, such as inside a comment
+    except Invalid:  # taken apart where it should not be
         return False
     if any(mention.variable not in values for mention in expression.mentions):
         return False

@@ -38,6 +38,8 @@ class DripstoneError(Exception):
     code: ClassVar[Code] = Code.FAILED_PRECONDITION
     reason: ClassVar[str] = "FAILED"
     hint: ClassVar[str] = ""
+    quotes: ClassVar[tuple[str, ...]] = ()
+    """Variables that may quote values of records; keys that do not see all of these are not told them."""
 
     def __init__(
         self, *, violations: tuple[Violation, ...] = (), retry_after: float | None = None, **variables: object
@@ -60,6 +62,13 @@ class DripstoneError(Exception):
     def way_out(self) -> str:
         """Return what the caller can do about it."""
         return type(self).hint.format(**self.variables)
+
+    def unquoted(self) -> DripstoneError:
+        """Return the error without what it may quote of records."""
+        told = type(self).__new__(type(self))
+        variables = self.variables | dict.fromkeys(self.quotes, "your key does not see why")
+        DripstoneError.__init__(told, violations=self.violations, retry_after=self.retry_after, **variables)
+        return told
 
 
 class Invalid(DripstoneError):

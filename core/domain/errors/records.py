@@ -58,6 +58,7 @@ class FieldContradicted(DripstoneError):
 
     code = Code.FAILED_PRECONDITION
     reason = "FIELD_CONTRADICTED"
+    quotes = ("samples",)
     hint = "Correct or remove those values first, for example with PlanBulkUpdate, or define the field less strictly."
 
 

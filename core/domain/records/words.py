@@ -25,6 +25,7 @@ SHORTEST_BEGINNING = 2
 _PHONE_DIGITS = 8
 _PIECE = re.compile(r"[^\W_]+(?:[@.][^\W_]+)*")
 _ADDRESS = re.compile(r"[^\s@,;<>()\"]+@[^\s@,;<>()\"]+")
+_DOMAIN = re.compile(r"[\w.-]*[^\W_]")
 _PART = re.compile(r"[^\W_]+")
 _PHONE_LIKE = re.compile(r"\+?[0-9][0-9 ()./-]{4,40}")
 _LONG_TEXTS = frozenset({"text"})
@@ -73,6 +74,8 @@ def of_text(text: str) -> list[str]:
     plain = _plain(text)
     for address in _ADDRESS.findall(plain):
         words[address.strip(".")[:LONGEST_WORD]] = None
+        if domain := _DOMAIN.match(address, address.rindex("@") + 1):  # whole, also one with a hyphen
+            words[domain[0][:LONGEST_WORD]] = None
     for piece in _PIECE.findall(plain):
         words[piece[:LONGEST_WORD]] = None
         if "." in piece or "@" in piece:
@@ -83,6 +86,11 @@ def of_text(text: str) -> list[str]:
         if len(words) >= MOST_WORDS:
             break
     return list(words)[:MOST_WORDS]
+
+
+def of_domain(domain: str) -> str:
+    """Return the word by which the addresses of a domain are found."""
+    return _plain(domain)[:LONGEST_WORD]
 
 
 def asked(query: str) -> list[Asked]:

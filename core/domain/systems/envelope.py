@@ -19,7 +19,8 @@ from core.domain.frozen import frozen
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
-_SEALED = "sealed:1"
+SEALED = "sealed:1:"
+"""How every sealed text begins."""
 
 Chance = Callable[[int], bytes]
 """Gives so many random bytes."""
@@ -63,15 +64,15 @@ class Sealed:
 
 def to_text(sealed: Sealed) -> str:
     """Return what is sealed as one text."""
-    return ":".join([_SEALED, sealed.key_id, _base64(sealed.wrapped), _base64(sealed.body)])
+    return SEALED + ":".join([sealed.key_id, _base64(sealed.wrapped), _base64(sealed.body)])
 
 
 def from_text(text: str) -> Sealed | None:
     """Return what is sealed in a text; None where nothing is."""
-    if not text.startswith(f"{_SEALED}:"):
+    if not text.startswith(SEALED):
         return None
     try:
-        key_id, wrapped, body = text.removeprefix(f"{_SEALED}:").split(":")
+        key_id, wrapped, body = text.removeprefix(SEALED).split(":")
         return Sealed(key_id, base64.b64decode(wrapped, validate=True), base64.b64decode(body, validate=True))
     except ValueError:
         return None

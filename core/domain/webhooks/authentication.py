@@ -106,7 +106,12 @@ def kept(given: Authentication | None, present: Authentication | None) -> Authen
     So what was read can be written back. Another user or token URL needs its secret again: else whoever may change an
     endpoint could have its secret sent to himself.
     """
-    return present if given and present and given == without_secret(present) else given
+    return present if keeps(given, present) else given
+
+
+def keeps(given: Authentication | None, present: Authentication | None) -> bool:
+    """Tell whether what is given stands for the present secret, sealed or not."""
+    return given is not None and present is not None and given == without_secret(present)
 
 
 def discloses(auth: Authentication | None) -> bool:

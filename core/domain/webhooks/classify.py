@@ -47,6 +47,7 @@ class Outcome(StrEnum):
     ENDPOINT_DISABLED = "endpoint_disabled"
     PAYLOAD_REFUSED = "payload_refused"
     NOT_TAKEN = "not_taken"
+    KEY_MISSING = "key_missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,9 @@ MEANINGS: dict[Outcome, Meaning] = {
         "url", "the event does not fit its schema or is too large", False, code=CODE_QUERY
     ),
     Outcome.NOT_TAKEN: Meaning("consumer", "the consumer said that it could not take it", True),
+    Outcome.KEY_MISSING: Meaning(
+        "policy", "this deployment cannot open the endpoint's secrets; no fault of its own", True
+    ),
 }
 """Every outcome."""
 

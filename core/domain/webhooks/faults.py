@@ -1,7 +1,7 @@
 """What is no fault of a receiver: then no attempt is counted against the delivery or its endpoint.
 
-A destination that this deployment forbids, and names that nobody here can resolve just now. Else an operator's mistake
-would turn off the endpoints of customers.
+A destination that this deployment forbids, secrets whose master key is not here, and names that nobody here can resolve
+just now. Else an operator's mistake would turn off the endpoints of customers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from core.domain.webhooks.classify import Outcome
 FORBIDDEN_FOR = timedelta(minutes=5)
 """How long an endpoint waits whose destination is not allowed."""
 
+LOCKED_FOR = timedelta(minutes=5)
+"""How long what is sent waits where its secrets cannot be opened: an operator has to bring the key."""
+
 UNRESOLVED_FOR = timedelta(seconds=30)
 """How long an endpoint waits while nothing here resolves names."""
 
@@ -23,7 +26,7 @@ GIVEN_UP_AFTER = timedelta(hours=76)
 _HOSTS = 5
 _MEMORY = timedelta(seconds=30)
 
-_SAYS_NOTHING = frozenset({Outcome.DESTINATION_NOT_ALLOWED, Outcome.TOKEN_FAILED})
+_SAYS_NOTHING = frozenset({Outcome.DESTINATION_NOT_ALLOWED, Outcome.TOKEN_FAILED, Outcome.KEY_MISSING})
 
 
 class ResolverWatch:
@@ -52,6 +55,8 @@ def wait_of(outcome: Outcome, created_at: datetime, now: datetime, *, resolver_i
         return None
     if outcome is Outcome.DESTINATION_NOT_ALLOWED:
         return FORBIDDEN_FOR
+    if outcome is Outcome.KEY_MISSING:
+        return LOCKED_FOR
     return UNRESOLVED_FOR if outcome is Outcome.DNS_FAILED and resolver_is_out else None
 
 

@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 from core import ids
 from core.domain.control.audit import Entry, as_id, told_reason
 from core.domain.control.digest import digest
+from core.domain.workflow.storable import storable_text
 from core.rpc.admission.fingerprint import without_secrets
 from core.rpc.call import Call
 from core.rpc.methods import Method, snake_case
@@ -157,7 +158,7 @@ def _entry(
 
 def said(call: Call) -> str:
     """Return why, as the caller says beside the request; empty where it does not."""
-    return unquote(call.metadata.get(REASON, ""))[:_LONGEST_SAID]
+    return storable_text(unquote(call.metadata.get(REASON, "")))[:_LONGEST_SAID]
 
 
 def surface_of(call: Call) -> str:

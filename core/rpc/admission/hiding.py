@@ -7,7 +7,8 @@ explain, are emptied. Texts that a workflow's author wrote for whoever reads the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -16,28 +17,45 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
 
 from core.domain.control.key_limits import KeyLimits
-from core.domain.errors import KeyLimited
-from core.rpc.admission.named_fields import TYPE_OF_PREFIX, prefix_of
+from core.domain.errors import DripstoneError, KeyLimited
+from core.rpc.admission.named_fields import LOOKED_AT, TYPE_OF_PREFIX, prefix_of
+from dripstone.v1.enrollment_pb2 import ENROLL_OUTCOME_INVALID
 
 _SCHEMAS = frozenset("schema output_schema config_schema config settings document counts".split())
 """Free-form fields that hold no values of records."""
 
-_RAW: Mapping[str, tuple[str, ...]] = {
+_PAYLOADS: Mapping[str, tuple[str, ...]] = {
     "Delivery": ("payload",),
     "Attempt": ("response",),
-    "QuarantinedEvent": ("body",),
+    "QuarantinedEvent": ("body", "message"),
     "StreamedMessage": ("payload",),
     "ImportFault": ("message",),
+}
+"""Texts that hold payloads, or quote them."""
+
+_EXPLAINING: Mapping[str, tuple[str, ...]] = {
+    "Enrollment": ("end_reason", "key"),
     "TraceEntry": ("reason", "effects"),
     "EntryReason": ("message",),
     "WhyNotResponse": ("why",),
     "ExplainEnrollmentResponse": ("why", "next"),
     "DeadLetter": ("reason",),
+    "RedriveResult": ("failure",),
+    "Execution": ("error",),
+    "ExecutionStep": ("reason", "logs"),
     "SyncItem": ("error",),
     "DeliveryRule": ("detail",),
     "ExplainDeliveryResponse": ("summary",),
 }
-"""Texts that hold payloads, or quote values where they explain."""
+"""Texts that quote values where they explain, of a contact, its lead or its company, or are made of them."""
+
+_INPUTS: Mapping[str, tuple[str, ...]] = {"TraceEntry": ("inputs",), "EntryReason": ("inputs",)}
+"""Values of any of these types; hidden fields leave them by name."""
+
+_RAW: Mapping[str, tuple[str, ...]] = {
+    name: (*_PAYLOADS.get(name, ()), *_EXPLAINING.get(name, ())) for name in {**_PAYLOADS, **_EXPLAINING}
+}
+"""Texts that a key with hidden fields is not shown."""
 
 _QUOTING = frozenset({"call", "plan"})
 """Subjects of approvals whose title and details are made of records, and of what requests say."""
@@ -58,6 +76,22 @@ def shown(message: Message, limits: KeyLimits) -> Message:
     return message
 
 
+@contextmanager
+def hidden_from_errors(limits: KeyLimits) -> Iterator[None]:
+    """Take from errors what they quote of records, for keys that do not see all that may be quoted."""
+    try:
+        yield
+    except DripstoneError as error:
+        if error.quotes and not _explained_to(limits):
+            raise error.unquoted() from error
+        raise
+
+
+def _explained_to(limits: KeyLimits) -> bool:
+    """Tell whether a key may read sentences that quote any value a workflow looks at."""
+    return not limits.hidden_fields and all(map(limits.allow_type, LOOKED_AT))
+
+
 def _walk(message: Any, limits: KeyLimits) -> bool:
     """Take away what is hidden, in place; tell whether the message itself may stay."""
     descriptor = message.DESCRIPTOR
@@ -66,6 +100,9 @@ def _walk(message: Any, limits: KeyLimits) -> bool:
         return False
     if limits.hidden_fields:
         for name in _RAW.get(descriptor.name, ()):
+            message.ClearField(name)
+    elif not _explained_to(limits):
+        for name in (*_EXPLAINING.get(descriptor.name, ()), *_INPUTS.get(descriptor.name, ())):
             message.ClearField(name)
     for name, repeated, free in _inner(descriptor):
         if free:
@@ -233,10 +270,19 @@ def _plan(plan: Any, limits: KeyLimits) -> bool:
 def _fact(fact: Any, limits: KeyLimits) -> bool:
     """Keep that a fact counted, without its value."""
     record_type, _, field = fact.path.partition(".")
-    if limits.hide(record_type, field):
+    # Events, lists and the like are the contact's.
+    owner = record_type if record_type in LOOKED_AT or limits.allow_type(record_type) else "contact"
+    if limits.hide(record_type, field) or not limits.allow_type(owner):
         fact.ClearField("value")
         if "would_be" in fact.DESCRIPTOR.fields_by_name:
             return False
+    return True
+
+
+def _enrolled(result: Any, limits: KeyLimits) -> bool:
+    """Keep which rule kept a contact out, without the values it quotes; what is wrong with the input stays."""
+    if result.outcome != ENROLL_OUTCOME_INVALID and not _explained_to(limits):
+        result.message = ""
     return True
 
 
@@ -270,6 +316,7 @@ _KEEP: Mapping[str, Callable[[Any, KeyLimits], bool]] = {
     "Fact": _fact,
     "Evidence": _fact,
     "Counterfactual": _fact,
+    "EnrollResult": _enrolled,
     "IdentityConflict": _identity,
     "Suppression": _suppression,
     "SyncConflict": _named,

@@ -16,6 +16,9 @@ from google.protobuf.struct_pb2 import Struct
 from core.domain.records.standard import STANDARD_TYPES
 
 TYPE_OF_PREFIX: Mapping[str, str] = {one.id_prefix: one.name for one in STANDARD_TYPES}
+LOOKED_AT = ("contact", "lead", "company")
+"""Types that a workflow's conditions and texts read, whatever their author writes into them."""
+
 _CONTACT = next(frozenset(one.fields) for one in STANDARD_TYPES if one.name == "contact")
 _IDENTIFIERS = ("email", "phone")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)

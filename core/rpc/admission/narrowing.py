@@ -16,7 +16,7 @@ from core.domain.control.key_limits import UNLIMITED, KeyLimits
 from core.domain.errors import KeyLimited, Violation
 from core.domain.records.standard import OBJECT_PREFIX
 from core.rpc.admission import named_fields
-from core.rpc.admission.named_fields import TYPE_OF_PREFIX, prefix_of
+from core.rpc.admission.named_fields import LOOKED_AT, TYPE_OF_PREFIX, prefix_of
 from core.rpc.call import Caller
 from core.rpc.methods import ANY_KEY, Access, Method
 from core.store.agents.agents import agents
@@ -29,6 +29,7 @@ from core.store.transaction import Transaction
 from core.store.workflows.dead_letters import dead_letters
 from core.store.workflows.enrollments import enrollments
 from core.store.workflows.workflows import workflows
+from dripstone.v1.workflow_pb2 import SimulateWorkflowRequest
 
 _IMPLIED: Mapping[str, tuple[str, ...]] = {
     "EnrollContacts": ("contact",),
@@ -48,6 +49,8 @@ _IMPLIED: Mapping[str, tuple[str, ...]] = {
     "ListListMembers": ("contact",),
 }
 """Types that a method is about without naming them."""
+
+_INSTEAD = "simulate with contacts.records, or made_up ones, and without recorded events"
 
 _NAMES_TYPES = ("type", "types", "record_type")
 _FILES_OF_RECORDS = ("record", "record_type", "transfer", "duplicate")
@@ -87,6 +90,8 @@ async def judge(tx: Transaction, method: Method, request: Message, caller: Calle
     if limits == UNLIMITED or method.scope == ANY_KEY:
         return
     name = method.descriptor.name
+    if isinstance(request, SimulateWorkflowRequest) and simulates_stored(request):
+        _simulated(limits)
     if limits.record_types:
         if name in _TYPES_UNNAMED:
             raise _limited("record_types", f"it is limited to certain types of records, and {method.name} names none")
@@ -112,6 +117,27 @@ def refuse_streams(method: Method, limits: KeyLimits) -> None:
     if method.client_streaming and (limits.narrow_fields or limits.record_types):
         limit = "record_types" if limits.record_types else "hidden_fields"
         raise _limited(limit, f"{method.name} takes a stream, in which fields are not judged; send single calls")
+
+
+def simulates_stored(request: SimulateWorkflowRequest) -> bool:
+    """Tell whether a simulation reads people or events of the organization, not only people of the request's own."""
+    people = request.contacts
+    return not (people.records or people.made_up) or bool(request.recorded)
+
+
+def _simulated(limits: KeyLimits) -> None:
+    """Refuse to simulate over stored contacts where any field they have is not to be seen.
+
+    The document may ask anything of them: who goes which way tells of a field, whatever the texts say.
+    """
+    left_out = [one for one in LOOKED_AT if not limits.allow_type(one)]
+    if left_out:
+        why = f"a simulation of stored contacts reads records of the type {left_out[0]}"
+        raise _limited("record_types", f"{why}; {_INSTEAD}", [_not_type("contacts", one) for one in left_out])
+    hidden = sorted(one for one in limits.hidden_fields if one.partition(".")[0] in LOOKED_AT)
+    if hidden:
+        message = f"it does not see {', '.join(hidden[:10])}, which a simulation reads of stored contacts"
+        raise _limited("hidden_fields", f"{message}; {_INSTEAD}", [Violation("contacts", "BEYOND_YOUR_KEY", message)])
 
 
 def _limited(limit: str, why: str, violations: Iterable[Violation] = ()) -> KeyLimited:

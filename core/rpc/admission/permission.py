@@ -81,12 +81,12 @@ async def admit(method: Method, request: Message | None, call: Call, tx: Transac
     for verdict in verdicts:
         if verdict.effect is Effect.DENY:
             raise denied(verdict)
-    demands = [verdict.demand for verdict in verdicts if verdict.demand is not None]
+    demands = tuple(dict.fromkeys(verdict.demand for verdict in verdicts if verdict.demand is not None))
     if not demands:
         return call
-    demand = demands[0]
     if _applies_a_plan(method, request):
-        return replace(call, demand=demand)
+        return replace(call, demands=demands)
+    (demand,) = demands  # one door, one answer
     if getattr(request, "validate_only", False):
         raise CallWouldNeedApproval(why=demand.reason.rstrip("."), policy_id=demand.policy_id, approval_id="")
     await _use(method, request, call, tx, demand)
@@ -122,13 +122,16 @@ def _applies_a_plan(method: Method, request: Message | None) -> bool:
 
 
 async def _doors(method: Method, request: Message | None, tx: Transaction) -> tuple[str, ...]:
-    """Return the methods whose policies a call must pass: a plan of most kinds can be applied by either of two."""
+    """Return the methods whose policies a call must pass: a plan of most kinds can be applied by either of two.
+
+    They come in one order, whichever was called: what is asked for is not the caller's choice.
+    """
     if not _applies_a_plan(method, request):
         return (method.name,)
     plan = await plans.get(tx, getattr(request, "plan_id", ""))
     kind = plan_kinds.kinds().get(plan.kind) if plan is not None else None
     others = ("ApprovalService.ApplyPlan", kind.method if kind is not None else "")
-    return tuple(dict.fromkeys(name for name in (method.name, *others) if name))
+    return tuple(sorted({name for name in (method.name, *others) if name}))
 
 
 def denied(verdict: Verdict) -> PolicyDenied:

@@ -41,6 +41,9 @@ _WRITES_UNKNOWN = frozenset(
 )
 """Methods that set fields which nobody knows before."""
 
+_ALWAYS_WRITTEN = {"OrganizationService.RemoveMember": frozenset({"owner_id"})}
+"""Fields of records that methods set whose requests name none."""
+
 
 async def facts(
     tx: Transaction, caller: Caller, method: str, request: Message | None, wanted: frozenset[str], call: Call
@@ -77,12 +80,13 @@ async def facts(
         if "diff" in wanted:
             diff = await diff_of(tx, request) if request is not None and plan is None else {}
             # Of what many records are set to it is known which fields, and not from what to what.
-            found["diff"] = diff if _is_one_record(request) else {name: {} for name in names - _identifying(request)}
+            found["diff"] = diff if is_one_record(request) else {name: {} for name in names - _identifying(request)}
     assert found.keys() <= VARIABLES.keys()
     return found
 
 
-def _is_one_record(request: Message | None) -> bool:
+def is_one_record(request: Message | None) -> bool:
+    """Tell whether a request sets fields of one record, so that their values before are known."""
     return request is None or request.DESCRIPTOR.name in ("UpdateRecordRequest", "UpsertRecordRequest")
 
 
@@ -97,7 +101,7 @@ def _fields(method: str, request: Any, plan: Row[Any] | None) -> set[str] | None
         return None
     if method == "RecordService.CreateImport" and not request.columns:
         return None
-    return {one.field for one in named_fields.written(request)}
+    return {one.field for one in named_fields.written(request)} | _ALWAYS_WRITTEN.get(method, frozenset())
 
 
 def _identifying(request: Message | None) -> set[str]:
@@ -161,7 +165,7 @@ def counts_of(message: Message) -> dict[str, int]:
 async def diff_of(tx: Transaction, request: Message) -> dict[str, dict[str, Any]]:
     """Return each field that a request sets of one record, with its value before and after; by dotted path."""
     given = getattr(request, "fields", None)
-    if not isinstance(given, Struct) or not _is_one_record(request):
+    if not isinstance(given, Struct) or not is_one_record(request):
         return {}
     about = _about(request) or await _upserted(tx, request)
     record = await records.get(tx, about) if about else None

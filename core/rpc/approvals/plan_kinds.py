@@ -6,7 +6,7 @@ it (`apply`). Everything else is the same for all: the hash, expiry, the approva
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from core.domain.control import approval as rules
 from core.domain.control import plan as plan_rules
 from core.domain.control.approval import ApprovalState, Rule
 from core.domain.control.plan import LASTS, PlanState, Risk, Weighed
+from core.domain.control.policy import Demand
 from core.domain.errors import ApprovalRejected, NotFound, PlanStale, ScopeMissing, WrongState
 from core.domain.records.values import instant_text
 from core.rpc.call import Call
@@ -102,7 +103,9 @@ async def held(call: Call, plan_id: str, kind: str = "") -> Row[Any]:
 
 
 async def carry_out(call: Call, row: Row[Any], *, seen_hash: str = "") -> CarriedOut:
-    """Apply a plan exactly as it was previewed, or ask for the approval that it needs; the caller holds its row.
+    """Apply a plan exactly as it was previewed, or ask for an approval that it needs; the caller holds its row.
+
+    Where several policies want one each, they are asked for one after the other, and all of them are used.
 
     Raises WrongState when it was applied or cancelled before, PlanStale when it expired, when the caller saw another
     one, or when something has changed since, and ApprovalRejected when a person refused it.
@@ -117,13 +120,15 @@ async def carry_out(call: Call, row: Row[Any], *, seen_hash: str = "") -> Carrie
     weighed = await kind.weigh(call, row)
     if weighed.hash() != row.hash:
         raise PlanStale(plan_id=row.id, why=await _difference(call, kind, row, weighed))
-    if why := _why_asked(call, weighed):
-        if approval is None or not _is_under_terms(approval, call):
-            approval_id = await _ask(call, row, weighed, why)
+    if _is_asked(call, weighed):
+        agreed, unmet = await _agreed(call, row)
+        if unmet:
+            if approval is not None and approval.state == ApprovalState.PENDING and _meets(approval, unmet):
+                return CarriedOut(row, weighed, applied=False, approval_id=approval.id)
+            approval_id = await _ask(call, row, weighed, unmet[0])
             return CarriedOut(await _again(call, row), weighed, applied=False, approval_id=approval_id)
-        if approval.state == ApprovalState.PENDING:
-            return CarriedOut(row, weighed, applied=False, approval_id=approval.id)
-        await approvals.save(call.tx, rules.use(approvals.to_domain(approval), row.hash))
+        for one in agreed:
+            await approvals.save(call.tx, rules.use(approvals.to_domain(one), row.hash))
     result = await kind.apply(call, row, weighed)
     if not await store.mark_applied(call.tx, row.id):
         raise WrongState(kind="plan", id=row.id, state="applied", action="another application")
@@ -156,22 +161,36 @@ def _check_standing(approval: Row[Any] | None, plan: Row[Any], now: datetime) ->
         raise PlanStale(plan_id=plan.id, why=f"its approval {approval.id} is {state.value}")
 
 
-def _is_under_terms(approval: Row[Any], call: Call) -> bool:
-    """Tell whether an approval was asked for as the policy now in force wants it; others' agreement is not enough."""
-    demand = call.demand
-    asked = (approval.policy_id, approvals.to_domain(approval).rule)
-    return demand is None or asked == (demand.policy_id, demand.rule)
+def _meets(approval: Row[Any], wanted: Sequence[Demand | None]) -> bool:
+    """Tell whether an approval was asked for as a policy now in force wants it; others' agreement is not enough."""
+    rule = approvals.to_domain(approval).rule
+    return any(one is None or (approval.policy_id, rule) == (one.policy_id, one.rule) for one in wanted)
 
 
-def _why_asked(call: Call, weighed: Weighed) -> str:
-    """Return why a person must decide: the plan's kind, a policy, or what an agent would do for good."""
-    if weighed.approval_reason:
-        return weighed.approval_reason
-    if call.demand is not None:
-        return call.demand.reason
-    if weighed.risk is Risk.HIGH and call.caller.principal_kind == "agent":
-        return "it cannot be taken back, or reaches people, and an agent applies it"
-    return ""
+async def _agreed(call: Call, row: Row[Any]) -> tuple[list[Row[Any]], list[Demand | None]]:
+    """Return the approvals that are there for what policies want, and what is still wanted.
+
+    Where no policy wants one, yet somebody must agree, it is the plan's own: None.
+    """
+    asked = await approvals.all_of_subject(call.tx, store.SUBJECT, row.id, lock=True)
+    there = [one for one in asked if one.state == ApprovalState.APPROVED and one.subject_hash == row.hash]
+    if not call.demands:
+        own = [one for one in there if one.id == row.approval_id]
+        return own, [] if own else [None]
+    found = [(demand, next((one for one in there if _meets(one, [demand])), None)) for demand in call.demands]
+    unmet = [demand for demand, approval in found if approval is None]
+    return [approval for _, approval in found if approval is not None], [*unmet]
+
+
+def _is_asked(call: Call, weighed: Weighed) -> bool:
+    """Tell whether somebody must agree: for the plan's kind, a policy, or what an agent would do for good."""
+    for_good = weighed.risk is Risk.HIGH and call.caller.principal_kind == "agent"
+    return bool(weighed.approval_reason or call.demands or for_good)
+
+
+def _why(weighed: Weighed, demand: Demand | None) -> str:
+    usual = "it cannot be taken back, or reaches people, and an agent applies it"
+    return weighed.approval_reason or (demand.reason if demand is not None else usual)
 
 
 async def _difference(call: Call, kind: PlanKind, row: Row[Any], weighed: Weighed) -> str:
@@ -180,11 +199,11 @@ async def _difference(call: Call, kind: PlanKind, row: Row[Any], weighed: Weighe
     return plan_rules.difference(await store.planned(call.tx, row.id), weighed)
 
 
-async def _ask(call: Call, row: Row[Any], weighed: Weighed, why: str) -> str:
+async def _ask(call: Call, row: Row[Any], weighed: Weighed, demand: Demand | None) -> str:
     """Request the approval of a plan; the plan lasts long enough for it to be decided and used."""
-    if row.approval_id:  # it was asked for under other terms
+    if row.approval_id:  # if it still waits, it was asked for under terms that hold no longer
         await approvals.cancel(call.tx, [(call.caller.org_id, row.approval_id)])
-    demand = call.demand
+    why = _why(weighed, demand)
     rule = demand.rule if demand is not None else Rule()
     expires_at = call.now + rule.sla
     request = NewApproval(

@@ -165,9 +165,9 @@ def _changed(row: Row[Any], wanted: pb.Connection, fields: Collection[str], call
     Raises Invalid with everything that is wrong.
     """
     present = connections.settings(row)
-    if "call" in fields:
-        present = connections.opened(present, call.parts.vault, call.caller.org_id, row.id)
     given = settings_in(wanted)
+    if "call" in fields and authentication.keeps(given.auth, present.auth):  # else a lost secret could not be set anew
+        present = connections.opened(present, call.parts.vault, call.caller.org_id, row.id)
     given = replace(given, auth=authentication.kept(given.auth, present.auth))
     settings, violations = connection_settings.check(merged(present, given, fields), fields, _surroundings(call))
     if "call" in fields and not violations:

@@ -17,7 +17,8 @@ from core.domain.systems.settings import SystemSettings, TypeMapping
 from core.domain.webhooks import urls
 from core.rpc.call import Call
 from core.rpc.connections import system_connections
-from core.store.systems import connections, credentials
+from core.store.systems import connections, credentials, vault
+from core.store.systems.master_keys import NoMasterKeys
 from core.store.transaction import Transaction
 from dripstone.v1 import connection_pb2 as pb
 from dripstone.v1 import system_pb2, workflow_pb2
@@ -26,7 +27,7 @@ _VISIBLE = re.compile(r"[\x20-\x7e]*")
 
 
 async def set_credentials(request: system_pb2.SetCredentialsRequest, call: Call) -> pb.Connection:
-    """Seal and store credentials in place of those that were there. Raises Invalid."""
+    """Seal and store credentials in place of those that were there. Raises Invalid and MasterKeyMissing."""
     row = await system_of(call.tx, request.connection_id, lock=True)
     given = request.credentials
     violations = [*_problems(given, connections.system(row))]
@@ -46,7 +47,11 @@ async def set_credentials(request: system_pb2.SetCredentialsRequest, call: Call)
         "refresh_token": given.refresh_token,
         "token_url": token_url,
     }
-    await credentials.put(call.tx, _opener(call).keys.all(), row.id, stored)
+    try:
+        keys = _opener(call).keys.all()
+    except NoMasterKeys as error:
+        raise vault.missing(error) from None
+    await credentials.put(call.tx, keys, row.id, stored)
     return await system_connections.told(await connections.change(call.tx, row.id, {}), call)
 
 

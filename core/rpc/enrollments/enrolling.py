@@ -39,6 +39,7 @@ class NotEnrolled(DripstoneError):
     """The contact cannot run this workflow: {why}."""
 
     reason = "NOT_ENROLLED"
+    quotes = ("why",)
     hint = "Change what keeps the contact out, then run it again."
 
 

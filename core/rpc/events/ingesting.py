@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from core.domain.errors import Invalid, Violation
+from core.domain.errors import Invalid, QuarantineFull, Violation
 from core.domain.records.ingestion import IncomingEvent
 from core.domain.records.lateness import LATEST_TRIGGER
 from core.rpc.admission import shape
@@ -17,6 +17,7 @@ from core.store.events.quarantine import Misfit
 from core.store.transaction import Transaction
 from dripstone.v1 import event_pb2 as pb
 
+_Keep = Callable[[Transaction, Sequence[Misfit]], Awaitable[list[str]]]
 _STATUSES = {
     "accepted": pb.INGEST_STATUS_ACCEPTED,
     "duplicate": pb.INGEST_STATUS_DUPLICATE,
@@ -35,7 +36,9 @@ async def take(tx: Transaction, events: Sequence[pb.EventInput], *, actor: str) 
     fit = [index for index in range(len(events)) if index not in results]
     incoming = [_incoming(events[index]) for index in fit]
     results |= zip(fit, await ingest(tx, incoming, actor=actor), strict=True)
-    kept = await _keep_apart(tx, {index: one for index, one in zip(fit, incoming, strict=True)}, results)
+    kept = await _keep_apart(tx, dict(zip(fit, incoming, strict=True)), results, keep=quarantine.keep_some)
+    for index in (index for index, row_id in kept.items() if not row_id):
+        results[index] = Ingested("rejected", violations=(_no_room(results[index].violations[0]),))
     return [_result(index, results[index], kept.get(index, "")) for index in range(len(events))]
 
 
@@ -50,14 +53,20 @@ async def take_one(tx: Transaction, event: pb.EventInput, *, actor: str, kind: s
 
 
 async def _keep_apart(
-    tx: Transaction, incoming: dict[int, IncomingEvent], results: dict[int, Ingested]
+    tx: Transaction, incoming: dict[int, IncomingEvent], results: dict[int, Ingested], keep: _Keep = quarantine.keep
 ) -> dict[int, str]:
     """Put into quarantine what did not fit, and return under which ids."""
     apart = [index for index, result in results.items() if result.status == "quarantined"]
     if not apart:
         return {}
     misfits = [_misfit(_as_it_came(incoming[index], tx), results[index].violations[0]) for index in apart]
-    return dict(zip(apart, await quarantine.keep(tx, misfits), strict=True))
+    return dict(zip(apart, await keep(tx, misfits), strict=True))
+
+
+def _no_room(wrong: Violation) -> Violation:
+    """Return why something that does not fit is not kept apart either: its sender keeps it, and the rest goes on."""
+    message = f"{wrong.message}, and {quarantine.MOST_WAITING} events of its source wait in quarantine already"
+    return Violation(wrong.field, QuarantineFull.reason, message, QuarantineFull.hint)
 
 
 def _as_it_came(event: IncomingEvent, tx: Transaction) -> IncomingEvent:

@@ -16,6 +16,9 @@ from core.rpc.convert import to_timestamp
 from core.store.organizations import identity_providers as store
 from dripstone.v1 import organization_pb2 as pb
 
+_RESOURCE = re.compile(r"/mcp/o/([^/?#]*)")
+"""In an audience, the organization whose part of the MCP server it names, under whichever base address."""
+
 _CLAIM = re.compile(r"[A-Za-z_][A-Za-z0-9_:./-]{0,99}")
 
 
@@ -39,6 +42,11 @@ async def set_identity_provider(request: pb.SetIdentityProviderRequest, call: Ca
         violations.append(
             Violation("identity_provider.issuer", "URL_HAS_QUERY", message, "Leave out the ? and what follows.")
         )
+    named = _RESOURCE.search(wanted.audience)
+    if named and named[1] != call.caller.org_id:  # it would stand in that organization's way, or take its tokens
+        message = "is the MCP address of another organization"
+        hint = f"The address of this one ends in /mcp/o/{call.caller.org_id}."
+        violations.append(Violation("identity_provider.audience", "NOT_YOUR_RESOURCE", message, hint))
     if wanted.email_claim and not _CLAIM.fullmatch(wanted.email_claim):
         message = f"`{wanted.email_claim}` is no name of a claim"
         violations.append(Violation("identity_provider.email_claim", "BAD_CLAIM", message, "Leave it out for email."))

@@ -10,7 +10,9 @@ from core import ids
 from core.domain.errors import AlreadyExists, LastAdmin, NotFound, WrongState, invalid
 from core.domain.records import values
 from core.rpc import changes
+from core.rpc.admission import reach
 from core.rpc.admission.granting import refuse_role_beyond
+from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.store.control import approvals
@@ -88,6 +90,14 @@ async def remove_member(request: pb.RemoveMemberRequest, call: Call) -> pb.Membe
     await approvals.hand_over(call.tx, row.id, successor)
     await handing_over.hand_over(call.tx, row.id, successor, actor=call.caller.principal_id)
     return _message(await _get(call, row.id))
+
+
+async def _reach(call: Call, request: pb.RemoveMemberRequest) -> Reach:
+    """Count the records that get another owner; who owns none is one by themselves."""
+    return Reach(max(1, await handing_over.count(call.tx, request.member_id)))
+
+
+reach.register("OrganizationService.RemoveMember", _reach)
 
 
 def _role(number: pb.Role.ValueType) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from google.protobuf.empty_pb2 import Empty
 from sqlalchemy import Row
 
 from core import ids
 from core.domain.effects import Emit
-from core.domain.errors import Invalid, NotFound, TooManyEndpoints, Violation, invalid
+from core.domain.errors import Invalid, MasterKeyMissing, NotFound, TooManyEndpoints, Violation, invalid
 from core.domain.webhooks import authentication, endpoint_options, receivers, signing
 from core.domain.webhooks.endpoint_options import Options, Surroundings
 from core.domain.webhooks.gates import GateReason
@@ -25,6 +26,7 @@ from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.webhooks.endpoint_messages import OPTIONS, etag, merged, message_of, options_in, state_of
 from core.store.organizations import organizations
+from core.store.systems.vault import Vault
 from core.store.webhooks import deliveries, endpoints
 from core.store.webhooks.deliveries import Emission
 from core.store.webhooks.endpoint_health import HEALTHY
@@ -44,6 +46,7 @@ SHORTEST_IDLE, LONGEST_IDLE = timedelta(minutes=1), timedelta(days=30)
 _CHANGEABLE = (*OPTIONS, "state")
 _GATE = ("gate_until", "gate_reason")
 _PROBES = ("probe_at", "probes")
+_log = structlog.get_logger()
 
 
 async def create_endpoint(request: pb.CreateEndpointRequest, call: Call) -> pb.CreateEndpointResponse:
@@ -119,13 +122,13 @@ async def rotate_secret(request: pb.RotateSecretRequest, call: Call) -> pb.Rotat
     end = call.now + grace
     old = [
         signing.SigningKey(key.secret, end if key.expires_at is None else min(key.expires_at, end))
-        for key in endpoints.opened_keys(row, call.parts.vault)
+        for key in _openable_keys(row, call.parts.vault)
     ]
     still = [key for key in old if key.expires_at is not None and key.expires_at > call.now][:MAX_OLD_KEYS]
     secret = _new_secret()
     keys = endpoints.secrets_column([signing.SigningKey(secret), *still])
     await endpoints.change(call.tx, row.id, {"secrets": keys}, call.parts.vault)
-    return pb.RotateSecretResponse(secret=secret, old_secret_expire_time=to_timestamp(end))
+    return pb.RotateSecretResponse(secret=secret, old_secret_expire_time=to_timestamp(end if old else call.now))
 
 
 async def _get(call: Call, endpoint_id: str, *, lock: Lock = "") -> Row[Any]:
@@ -145,10 +148,34 @@ def _new_challenge() -> str:
 
 def _key_columns(options: Options, seed: str) -> dict[str, str]:
     """Return the endpoint's key pair: the one whose seed it has, or a new one where it signs with one from now on."""
-    if not any(one.format is SignatureFormat.V1A for one in options.extra_signatures):
+    if not _signs_with_key(options):
         return {"signing_seed": seed, "public_key": ""}
     seed = seed or base64.b64encode(ids.new_secret_bytes()).decode()
     return {"signing_seed": seed, "public_key": signing.public_key(base64.b64decode(seed))}
+
+
+def _signs_with_key(options: Options) -> bool:
+    return any(one.format is SignatureFormat.V1A for one in options.extra_signatures)
+
+
+def _seed(row: Row[Any], options: Options, vault: Vault) -> str:
+    """Return the seed that an endpoint has; one that cannot be opened is given up where nothing signs with it."""
+    try:
+        return base64.b64encode(endpoints.seed_of(row, vault)).decode()
+    except MasterKeyMissing:
+        if _signs_with_key(options):
+            raise
+        return ""
+
+
+def _openable_keys(row: Row[Any], vault: Vault) -> Iterator[signing.SigningKey]:
+    """Yield the keys an endpoint has; those that cannot be opened sign nothing any more, and are given up."""
+    at = endpoints.about(row.org_id, row.id, "secrets")
+    for key in endpoints.signing_keys(row.secrets):
+        try:
+            yield replace(key, secret=vault.open(key.secret, at))
+        except MasterKeyMissing:
+            _log.warning("a signing key cannot be opened and is dropped", endpoint=row.id)
 
 
 def _idle_seconds(request: pb.CreateEndpointRequest, options: Options) -> tuple[int, list[Violation]]:
@@ -184,9 +211,11 @@ def _changes(row: Row[Any], wanted: pb.Endpoint, fields: Collection[str], call: 
 
     Raises Invalid with everything that is wrong.
     """
-    present = replace(endpoints.options(row), auth=endpoints.opened_auth(row, call.parts.vault))
+    present = endpoints.options(row)
     named = [name for name in fields if name != "state"]
     given = options_in(wanted)
+    if "auth" in named and authentication.keeps(given.auth, present.auth):  # else a lost secret could not be set anew
+        present = replace(present, auth=endpoints.opened_auth(row, call.parts.vault))
     given = replace(given, auth=authentication.kept(given.auth, present.auth))
     options, violations = endpoint_options.check(merged(present, given, named), named, _surroundings(call, "endpoint."))
     if "url" in named and not violations:
@@ -207,7 +236,7 @@ def _changes(row: Row[Any], wanted: pb.Endpoint, fields: Collection[str], call: 
     if options.url != present.url:
         values = {**_anew(row, _PROBES), **_unproven(row), **values}
     if "extra_signatures" in named:
-        values |= _key_columns(options, base64.b64encode(endpoints.seed_of(row, call.parts.vault)).decode())
+        values |= _key_columns(options, _seed(row, options, call.parts.vault))
     return values
 
 

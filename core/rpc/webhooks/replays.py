@@ -12,6 +12,8 @@ from core.domain.errors import EndpointNotActive, Invalid, NotFound, TooManyRepl
 from core.domain.nearest import did_you_mean
 from core.domain.webhooks import event_types
 from core.domain.webhooks.states import DeliveryState, EndpointState
+from core.rpc.admission import reach
+from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
 from core.rpc.convert import from_timestamp, to_timestamp
 from core.rpc.listing import listed
@@ -56,14 +58,7 @@ async def create_replay(request: pb.CreateReplayRequest, call: Call) -> pb.Repla
     await organizations.hold(call.tx)  # who starts another one meanwhile counts this one
     if await replays.count_open(call.tx) >= MAX_OPEN:
         raise TooManyReplays(limit=MAX_OPEN)
-    choice = Choice(
-        endpoint_id=endpoint.id,
-        states=tuple(dict.fromkeys(request.states)) or _USUAL_STATES,
-        event_types=tuple(dict.fromkeys(request.event_types)),
-        start_at=from_timestamp(request.start_time) if request.HasField("start_time") else None,
-        end_at=from_timestamp(request.end_time) if request.HasField("end_time") else None,
-        asked_at=call.tx.now,
-    )
+    choice = _choice(request, call)
     row = await replays.create(
         call.tx,
         ids.mint("rpl", call.tx.now),
@@ -102,6 +97,25 @@ async def control_replay(request: pb.ControlReplayRequest, call: Call) -> pb.Rep
         raise WrongState(kind="replay", id=row.id, state=state.value, action=action)
     rate = request.rate_per_second or row.rate_per_second
     return _message(await replays.steer(call.tx, row.id, following, rate))
+
+
+def _choice(request: pb.CreateReplayRequest, call: Call) -> Choice:
+    return Choice(
+        endpoint_id=request.endpoint_id,
+        states=tuple(dict.fromkeys(request.states)) or _USUAL_STATES,
+        event_types=tuple(dict.fromkeys(request.event_types)),
+        start_at=from_timestamp(request.start_time) if request.HasField("start_time") else None,
+        end_at=from_timestamp(request.end_time) if request.HasField("end_time") else None,
+        asked_at=call.tx.now,
+    )
+
+
+async def _reach(call: Call, request: pb.CreateReplayRequest) -> Reach:
+    """Count the deliveries that would be sent again; more may fail until an approval of it is used."""
+    return Reach(await replays.count(call.tx, _choice(request, call)))
+
+
+reach.register("WebhookService.CreateReplay", _reach)
 
 
 async def _get(call: Call, replay_id: str, *, lock: bool = False) -> Row[Any]:

@@ -8,6 +8,8 @@ from typing import Any
 from sqlalchemy import Row
 
 from core.domain.errors import NotFound, WrongState
+from core.rpc.admission import reach
+from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
 from core.rpc.workflows.workflows import to_message
 from core.store.workflows import pausing, workflows
@@ -56,6 +58,17 @@ async def resume_workflow(request: pb.ResumeWorkflowRequest, call: Call) -> pb.R
             for one in standing
         ],
     )
+
+
+async def _reach(call: Call, request: pb.ResumeWorkflowRequest) -> Reach:
+    """Count everybody who stands in the workflow: whoever is not late goes on waiting, by a timer that may move."""
+    row = await workflows.get(call.tx, request.workflow_id)
+    if row is None or row.state != WorkflowState.PAUSED:
+        return Reach(0)
+    return Reach(sum(one.kept + one.overdue + one.waiting for one in await pausing.standing(call.tx, row, call.now)))
+
+
+reach.register("WorkflowService.ResumeWorkflow", _reach)
 
 
 async def _standing(call: Call, row: Row[Any]) -> list[Standing]:

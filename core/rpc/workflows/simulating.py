@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from core.domain.errors import Code, DripstoneError, Invalid, NotFound, Violation
+from core.domain.errors import Code, DripstoneError, Invalid, NotFound, ScopeMissing, Violation
 from core.domain.workflow.compile import Compiled, compile_document
 from core.domain.workflow.document import parse_source
 from core.domain.workflow.version import Version
+from core.rpc.admission.narrowing import simulates_stored
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, from_timestamp, to_timestamp
 from core.rpc.workflows.workflows import lookups, problem_messages
@@ -46,7 +47,11 @@ class SimulationTooLong(DripstoneError):
 
 
 async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> pb.SimulateWorkflowResponse:
-    """Run a draft, a version or a document over contacts; with problems in it, answer with these."""
+    """Run a draft, a version or a document over contacts; with problems in it, answer with these.
+
+    Raises ScopeMissing for stored contacts, or events, that the key may not read: a document can ask them anything.
+    """
+    _check_scopes(request, call)
     problems: list[Violation] = []
     horizon = _length(request.horizon, "horizon", _USUAL_HORIZON, problems)
     if horizon > LONGEST_HORIZON:
@@ -83,6 +88,13 @@ async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> 
         other = await _run(call.parts.simulating, against, *run)
         answer.difference.CopyFrom(_difference(diff(result, other)))
     return answer
+
+
+def _check_scopes(request: pb.SimulateWorkflowRequest, call: Call) -> None:
+    needed = ("records:read", "events:read")[: 1 + bool(request.recorded)] if simulates_stored(request) else ()
+    for scope in needed:
+        if scope not in call.caller.scopes:
+            raise ScopeMissing(scope=scope, method="WorkflowService.SimulateWorkflow over what is stored")
 
 
 async def _run(

@@ -147,6 +147,35 @@ async def keep(tx: Transaction, misfits: Sequence[Misfit]) -> list[str]:
 
     Raises QuarantineFull: then the whole transaction is to be undone.
     """
+    kept = await _put(tx, misfits)
+    for source_id in sorted({one.source_id for one in misfits}):
+        if await _waiting(tx, source_id) > MOST_WAITING:
+            raise QuarantineFull(source_id=source_id, limit=MOST_WAITING)
+    return kept
+
+
+async def keep_some(tx: Transaction, misfits: Sequence[Misfit]) -> list[str]:
+    """Keep of these what there is room for, in order; the id of one that is not kept is empty.
+
+    What others keep at the same time is not counted: together they may go beyond the most by as much as one request.
+    """
+    there = await waiting_of(tx, {(one.source_id, one.message_id) for one in misfits if one.message_id})
+    sources = {one.source_id for one in misfits}
+    room = {source_id: MOST_WAITING - await _waiting(tx, source_id) for source_id in sorted(sources)}
+    known, chosen = set(there), []
+    for index, one in enumerate(misfits):
+        key = (one.source_id, one.message_id)
+        if key not in known:
+            if room[one.source_id] <= 0:
+                continue
+            room[one.source_id] -= 1
+            known |= {key} if one.message_id else set()
+        chosen.append(index)
+    kept = dict(zip(chosen, await _put(tx, [misfits[index] for index in chosen]) if chosen else (), strict=True))
+    return [kept.get(index, "") for index in range(len(misfits))]
+
+
+async def _put(tx: Transaction, misfits: Sequence[Misfit]) -> list[str]:
     minted = [_new_id(tx, index) for index in range(len(misfits))]
     left = dict(zip(minted, misfits, strict=True))
     under: dict[str, str] = {}
@@ -156,16 +185,13 @@ async def keep(tx: Transaction, misfits: Sequence[Misfit]) -> list[str]:
         under |= {row_id: there.get((one.source_id, one.message_id), "") for row_id, one in left.items()}
         under |= {row_id: row_id for row_id, one in left.items() if not one.message_id}
         left = {row_id: one for row_id, one in left.items() if not under[row_id]}  # redriven just now by somebody else
-    for source_id in sorted({one.source_id for one in misfits}):
-        await _check_room(tx, source_id)
     return [under[row_id] for row_id in minted]
 
 
-async def _check_room(tx: Transaction, source_id: str) -> None:
+async def _waiting(tx: Transaction, source_id: str) -> int:
     wanted = quarantine.c.source_id == source_id, quarantine.c.state == literal_column("'waiting'")  # as in the index
-    waiting = select(quarantine.c.id).where(*wanted).order_by(quarantine.c.id)
-    if await tx.first(waiting.offset(MOST_WAITING).limit(1)) is not None:
-        raise QuarantineFull(source_id=source_id, limit=MOST_WAITING)
+    row = await tx.first(select(func.count(quarantine.c.id).label("waiting")).where(*wanted))
+    return 0 if row is None else int(row.waiting)
 
 
 def _new_id(tx: Transaction, index: int) -> str:

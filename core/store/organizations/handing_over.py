@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from core.store.organizations import members
 from core.store.records import records
@@ -12,6 +12,14 @@ from core.store.transaction import Transaction
 
 _SLICE = 500
 _MEMBERS_A_TURN = 20
+
+
+async def count(tx: Transaction, member_id: str) -> int:
+    """Return how many records a member owns."""
+    owned = (rows.c.deleted_at.is_(None), rows.c.owner_id == member_id)
+    row = await tx.first(select(func.count()).select_from(rows).where(*owned))
+    assert row is not None
+    return int(row[0])
 
 
 async def hand_over(tx: Transaction, member_id: str, successor_id: str, *, actor: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Column, Index, Row, Table, and_, delete, select
+from sqlalchemy import Column, Index, Row, Table, and_, delete, func, select
 
 from core.store.metadata import Instant, Name, metadata, org_id
 from core.store.organizations.api_keys import CHANGED
@@ -51,12 +51,18 @@ async def remove(tx: Transaction) -> int:
     return await tx.run(delete(identity_providers))
 
 
-async def issuers(tx: Transaction, most: int, *, of_org: str = "") -> Sequence[str]:
-    """Return the issuers that organizations, or this one, have their tokens from: at most so many."""
-    asked = select(identity_providers.c.issuer).distinct().order_by(identity_providers.c.issuer).limit(most)
-    if of_org:
-        asked = asked.where(identity_providers.c.org_id == of_org)
-    return [row.issuer for row in await tx.all(asked)]
+async def issuer_of(tx: Transaction, org: str) -> str:
+    """Return the issuer that an organization has its tokens from; empty for none."""
+    row = await tx.first(select(identity_providers.c.issuer).where(identity_providers.c.org_id == org))
+    return str(row.issuer) if row is not None else ""
+
+
+async def issuer_of_all(tx: Transaction) -> str:
+    """Return the issuer that every organization has its tokens from; empty where even one has none, or another."""
+    issuer = identity_providers.c.issuer
+    everybody = select(func.count()).select_from(organizations).scalar_subquery()
+    row = await tx.first(select(issuer).group_by(issuer).having(func.count() == everybody))
+    return str(row.issuer) if row is not None else ""
 
 
 async def find(tx: Transaction, issuer: str, audiences: Sequence[str]) -> Sequence[Row[Any]]:

@@ -147,8 +147,7 @@ async def _owner_at(tx: Transaction, domain: str, contact_id: str) -> str:
     The domain is one of the words by which records are found: no other contact is looked at.
     """
     w = record_words.c
-    word = max(words.of_text(domain), key=len, default="")
-    there = select(w.record_id).where(w.word == word, w.field == "email", w.record_id != contact_id)
+    there = select(w.record_id).where(w.word == words.of_domain(domain), w.field == "email", w.record_id != contact_id)
     same = [row.record_id for row in await tx.all(there.order_by(w.record_id.desc()).limit(_MOST_OF_A_DOMAIN))]
     if not same:
         return ""

@@ -49,6 +49,10 @@ class MasterKeys:
             self._read()
         except BadKey as error:
             raise NoMasterKeys(f"A master key cannot be read: {error}.") from None
+        except UnicodeDecodeError:  # which would tell a byte of what may be a key
+            raise NoMasterKeys(f"{self.file} is no text: a master key is {KEY_BYTES} bytes in base64.") from None
+        except OSError as error:
+            raise NoMasterKeys(f"{self.file} cannot be read or made: {error.strerror}.") from None
         return self._known
 
     def rotate(self) -> MasterKey:
@@ -81,19 +85,44 @@ class MasterKeys:
 
     def _make(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(MasterKey(ids.new_secret_bytes(KEY_BYTES)).text + "\n")
+        text = MasterKey(ids.new_secret_bytes(KEY_BYTES)).text + "\n"
+        beside = self.file.with_name(f"{self.file.name}.{ids.new_secret_bytes(6).hex()}")
+        try:
+            _store(beside, text, os.O_EXCL)
+            os.link(beside, self.file)  # in one step, and never over one that another process has made
+        except FileExistsError:
+            raise
+        except OSError:  # a filesystem without hard links
+            _store(self.file, text, os.O_EXCL)
+        finally:
+            beside.unlink(missing_ok=True)
+        _keep_names(self.file.parent)
 
     def _write(self, keys: list[MasterKey]) -> None:
         """Replace the file in one step: a process that reads meanwhile sees the old one or the new one."""
         beside = self.file.with_suffix(".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write("".join(f"{key.text}\n" for key in keys))
-            file.flush()
-            os.fsync(file.fileno())
+        _store(beside, "".join(f"{key.text}\n" for key in keys), os.O_TRUNC)
         beside.replace(self.file)
+        _keep_names(self.file.parent)
+
+
+def _store(path: Path, text: str, how: int) -> None:
+    """Write a file that is on the disk afterwards: what is sealed under a lost key is lost."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _keep_names(directory: Path) -> None:
+    """Have the disk know the names in a directory too."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network filesystems cannot, and need not
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _some(keys: tuple[MasterKey, ...], where: str) -> tuple[MasterKey, ...]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, Table, and_, or_, select, update
+from sqlalchemy import ColumnElement, Row, Table, Text, and_, cast, func, or_, select, update
 
 from core import ids
 from core.domain.frozen import frozen
@@ -43,16 +43,49 @@ async def missing_keys(tx: Transaction, keys: MasterKeys) -> set[str]:
 
     Where there is no key at all none is made from then on.
     """
-    found = {row.key_id for row in await tx.all(select(credentials.c.key_id).distinct())}
-    for row in await tx.all(select(endpoints_table.c.secrets).limit(_LOOKED_AT)):
-        found |= {sealed.key_id for one in row.secrets if (sealed := envelope.from_text(one["secret"])) is not None}
+    found = await sealed_under(tx)
     if not found:
         return found
     keys.seals_already = True
     try:
-        return found - {key.id for key in keys.all()}
+        return await sealed_under(tx, but=[key.id for key in keys.all()])
     except NoMasterKeys:
         return found
+
+
+async def sealed_under(tx: Transaction, *, but: Collection[str] = ()) -> set[str]:
+    """Return the ids of master keys, other than these, that something is sealed under, in a system transaction.
+
+    Every row is looked at; of very many under other keys only some ids are told, but never none.
+    """
+    found = {row.key_id for row in await tx.all(select(credentials.c.key_id).distinct())} - set(but)
+    for table, (names, secrets_of) in _PLACES.items():
+        suspect = or_(*(_without(table.c[name], but).contains(envelope.SEALED) for name in names))
+        after, here = ("", ""), set[str]()
+        while not here:
+            statement = select(table).where(_beyond(table, after), suspect).order_by(table.c.org_id, table.c.id)
+            rows = await tx.all(statement.limit(_LOOKED_AT))
+            sealed = (envelope.from_text(text) for row in rows for text in secrets_of(row))
+            here = {one.key_id for one in sealed if one is not None} - set(but)
+            if len(rows) < _LOOKED_AT:
+                break
+            after = (rows[-1].org_id, rows[-1].id)
+        found |= here
+    return found
+
+
+async def drop_old(tx: Transaction, keys: MasterKeys) -> bool:
+    """Leave only the key that seals, in a system transaction, unless something is sealed under another by now.
+
+    Who is about to write where something is sealed is waited for, and others wait: a look alone would miss them.
+    """
+    if tx.dialect == "postgresql":  # SQLite has one writer at a time, and this is it
+        names = ", ".join(table.name for table in (credentials, *_PLACES))
+        await tx.connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE MODE")
+    if await sealed_under(tx, but=[keys.all()[0].id]):
+        return False
+    keys.keep_first()
+    return True
 
 
 async def renew_endpoints(tx: Transaction, vault: Vault, after: tuple[str, str]) -> Renewed:
@@ -73,8 +106,9 @@ async def _renew(
     columns_of: Callable[[Row[Any], Renew], dict[str, Any]],
 ) -> Renewed:
     c = table.c
-    beyond = or_(c.org_id > after[0], and_(c.org_id == after[0], c.id > after[1]))
-    rows = await tx.all(select(table).where(beyond).order_by(c.org_id, c.id).limit(_AT_ONCE).with_for_update())
+    rows = await tx.all(
+        select(table).where(_beyond(table, after)).order_by(c.org_id, c.id).limit(_AT_ONCE).with_for_update()
+    )
     count = 0
     for row in rows:
         columns = columns_of(row, renew)
@@ -117,3 +151,32 @@ def _auth(row: Row[Any], renew: Renew, about: str) -> dict[str, str]:
     if auth is not None:
         auth = authentication.with_secret(auth, renew(authentication.secret_of(auth), about))
     return authentication.column(auth)
+
+
+def _beyond(table: Table, after: tuple[str, str]) -> ColumnElement[bool]:
+    c = table.c
+    return or_(c.org_id > after[0], and_(c.org_id == after[0], c.id > after[1]))
+
+
+def _without(column: ColumnElement[Any], key_ids: Collection[str]) -> ColumnElement[str]:
+    """Return a column as text, without the beginnings of what is sealed under these keys."""
+    text: ColumnElement[str] = cast(column, Text)
+    for key_id in key_ids:
+        text = func.replace(text, f"{envelope.SEALED}{key_id}:", "", type_=Text)
+    return text
+
+
+def _of_endpoint(row: Row[Any]) -> list[str]:
+    return [*(one["secret"] for one in row.secrets), row.signing_seed, *_of_auth(row)]
+
+
+def _of_auth(row: Row[Any]) -> list[str]:
+    auth = authentication.from_column(row.auth)
+    return [] if auth is None else [authentication.secret_of(auth)]
+
+
+_PLACES: Mapping[Table, tuple[Sequence[str], Callable[[Row[Any]], list[str]]]] = {
+    endpoints_table: (("secrets", "auth", "signing_seed"), _of_endpoint),
+    connections_table: (("auth",), _of_auth),
+}
+"""Where sealed texts stand: in which columns, and what of a row is secret. Who is named in `auth` is not."""

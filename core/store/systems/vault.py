@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import structlog
+
 from core import ids
 from core.domain.errors import MasterKeyMissing
 from core.domain.systems import envelope
@@ -17,6 +19,8 @@ from core.domain.webhooks.authentication import Authentication
 from core.store.systems.master_keys import MasterKeys, NoMasterKeys
 
 _MOST_OPENED = 4_096
+_NO_KEY = "there is no master key here"
+_log = structlog.get_logger()
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +39,7 @@ class Vault:
         try:
             master = self.keys.all()[0]
         except NoMasterKeys as error:
-            raise MasterKeyMissing(why=_clause(error)) from None
+            raise missing(error) from None
         return envelope.to_text(envelope.seal(master, secret.encode(), about, ids.new_secret_bytes))
 
     def open(self, stored: str, about: str) -> str:
@@ -48,10 +52,12 @@ class Vault:
             return stored
         try:
             if self.keys is None:
-                raise CannotOpen("there is no master key here")
+                raise CannotOpen(_NO_KEY)
             secret = envelope.unseal(self.keys.all(), sealed, about).decode()
-        except (CannotOpen, NoMasterKeys) as error:
-            raise MasterKeyMissing(why=_clause(error)) from None
+        except CannotOpen as error:
+            raise MasterKeyMissing(why=str(error)) from None
+        except NoMasterKeys as error:
+            raise missing(error) from None
         if len(self._opened) >= _MOST_OPENED:
             self._opened.clear()
         self._opened[about, stored] = secret
@@ -70,5 +76,7 @@ UNSEALED = Vault(None)
 """Keeps secrets as they are, for parts that stand alone."""
 
 
-def _clause(error: Exception) -> str:
-    return str(error).rstrip(".")
+def missing(error: NoMasterKeys) -> MasterKeyMissing:
+    """Return what callers and tenants are told; where a key was looked for is for the operator alone."""
+    _log.error("no master key can be used", why=str(error))
+    return MasterKeyMissing(why=_NO_KEY)

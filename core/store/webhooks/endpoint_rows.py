@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, Select, literal_column, select
 
 from core.domain.webhooks import throttle
 from core.store.keys import these
@@ -55,11 +55,19 @@ async def of(tx: Transaction, keys: Iterable[EndpointKey]) -> dict[EndpointKey, 
     if new:
         if len(_known) + len(new) > _MOST_KNOWN:
             _known.clear()
-        for row in await tx.all(select(endpoints).where(these(endpoints, new))):
+        for row in await tx.all(_row(tx.dialect).where(these(endpoints, new))):
             key = (row.org_id, row.id)
             found[key] = row
-            _known[key] = (new[key], row)
+            if tx.dialect == "sqlite" or row.whole == new[key][2]:  # not where it was changed since it was compared
+                _known[key] = (new[key], row)
     return found
+
+
+def _row(dialect: str) -> Select[Any]:
+    """Return the query of rows; on PostgreSQL, which reads anew for each statement, with the text of each."""
+    if dialect == "sqlite":
+        return select(endpoints)
+    return select(endpoints, literal_column("endpoints::text").label("whole"))
 
 
 async def sensitive(tx: Transaction, keys: Iterable[EndpointKey]) -> set[EndpointKey]:

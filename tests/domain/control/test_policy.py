@@ -62,6 +62,10 @@ def test_a_condition_that_cannot_be_told_denies_and_says_why() -> None:
         ("has(diff.owner_id)", "deny"),
         ('principal.kind == "agent" && has(diff.owner_id)', "deny"),
         ('principal.kind == "member" && has(diff.owner_id)', "allow"),  # false, whatever changes
+        ('principal.id == "http://x" && has(diff.owner_id)', "allow"),
+        ("has(diff.owner_id) // not for tests && false", "deny"),  # a comment decides nothing
+        ('has(diff.owner_id) || principal.id == """a " && false || " b"""', "deny"),
+        ("(has(diff.owner_id) // )\n) // && false", "deny"),
         ('(principal.kind == "member") && ("&&" in diff || size(diff) > 3)', "allow"),
         ('has(diff.owner_id) || principal.kind == "member"', "deny"),
         ("(has(diff.owner_id) && action.count > 9) || (action.count > 5 && has(diff.tier))", "allow"),

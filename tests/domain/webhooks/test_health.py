@@ -82,6 +82,7 @@ def test_names_that_nobody_resolves_are_our_own_outage_and_single_dead_ones_are_
     [
         (Outcome.DESTINATION_NOT_ALLOWED, False, timedelta(), faults.FORBIDDEN_FOR),
         (Outcome.DESTINATION_NOT_ALLOWED, False, faults.GIVEN_UP_AFTER, None),
+        (Outcome.KEY_MISSING, False, timedelta(), faults.LOCKED_FOR),
         (Outcome.DNS_FAILED, True, timedelta(), faults.UNRESOLVED_FOR),
         (Outcome.DNS_FAILED, False, timedelta(), None),
         (Outcome.TIMEOUT, True, timedelta(), None),

@@ -40,7 +40,7 @@ from dripstone.v1.errors import ApiError, FieldViolation
 
 __all__ = [
     "ApiError", "Client", "Connection", "FieldViolation", "NotConnected", "find_connection", "from_environment",
-    "is_loopback", "replayed", "sending", "service_config",
+    "is_loopback", "replayed", "sending", "service_config", "tls_for",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -255,13 +255,23 @@ def find_connection(environment: Mapping[str, str] | None = None) -> Connection 
     for folder in folders:
         path = folder / "connection.json"
         try:
-            found = json.loads(path.read_text())
+            with path.open() as file:
+                if not _is_mine(file.fileno()):
+                    raise NotConnected(f"{path} belongs to somebody else, or others may write it")
+                found = json.load(file)
             return Connection(**{name: found[name] for name in Connection.__slots__ if name in found})
         except FileNotFoundError:
             continue
         except (OSError, ValueError, TypeError) as error:
             raise NotConnected(f"{path} cannot be read: {type(error).__name__}") from error
     return None
+
+
+def _is_mine(descriptor: int) -> bool:
+    if not hasattr(os, "geteuid"):  # where modes say nothing
+        return True
+    told = os.fstat(descriptor)
+    return told.st_uid == os.geteuid() and not told.st_mode & 0o022
 
 
 def from_environment(*, deadline: float = DEADLINE) -> Client:
@@ -272,23 +282,33 @@ def from_environment(*, deadline: float = DEADLINE) -> Client:
     """
     target, api_key = os.environ.get("DRIPSTONE_TARGET", ""), os.environ.get("DRIPSTONE_API_KEY", "")
     if not (target and api_key) and (found := find_connection()):
-        target = target or found.grpc
-        api_key = api_key or (found.api_key if target == found.grpc else "")
+        if not target:  # a key goes where a file in this folder leads only if somebody named the folder
+            target = found.grpc
+            api_key = (api_key if os.environ.get("DRIPSTONE_DATA_DIR") else "") or found.api_key
+        elif target == found.grpc:
+            api_key = found.api_key
     if not target:
         raise NotConnected("no core found: set DRIPSTONE_TARGET and DRIPSTONE_API_KEY, or start `dripstone serve`")
     if not api_key:
         raise NotConnected(f"no API key for {target}: set DRIPSTONE_API_KEY")
+    return Client(target, api_key, tls=tls_for(target), deadline=deadline)
+
+
+def tls_for(target: str) -> bool | bytes | None:
+    """Return the `tls` of a Client for this target, as the environment says; see from_environment."""
     if is_loopback(target) or os.environ.get("DRIPSTONE_INSECURE") == "1":
-        return Client(target, api_key, deadline=deadline)
+        return None
     roots = os.environ.get("DRIPSTONE_CA_FILE")
-    return Client(target, api_key, tls=Path(roots).read_bytes() if roots else True, deadline=deadline)
+    return Path(roots).read_bytes() if roots else True
 
 
 def is_loopback(target: str) -> bool:
     """Tell whether a gRPC target stays on this machine."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    address = target.removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:").rpartition("/")[2]
+    address = target.removeprefix("dns:").removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("///")
+    if "/" in address or "@" in address:  # another server would say where the name leads, or the name is not the host
+        return False
     host = address.rpartition(":")[0].strip("[]") or address
     if host == "localhost":
         return True
