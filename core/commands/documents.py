@@ -24,6 +24,9 @@ _WIDE = 200
 """Columns where nobody looks: what reads the output wants whole lines."""
 
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+out_option = click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal."
+)
 
 
 @dataclass(frozen=True, slots=True)

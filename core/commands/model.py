@@ -22,6 +22,7 @@ from core.commands.documents import (
     counted,
     list_templates,
     new_from,
+    out_option,
     write,
 )
 from core.commands.telling import run
@@ -199,7 +200,7 @@ def _draw(result: dict[str, Any], path: Path, title: str, told: Console) -> None
 
 
 @model.command(short_help="Print the JSON Schema, for editors.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal.")
+@out_option
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of scoring models, by which editors complete and check them."""
     text = json.dumps(document_schema(), indent=2) + "\n"
@@ -215,7 +216,7 @@ def templates(as_json: bool) -> None:
 
 @model.command()
 @click.argument("template", required=False)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal.")
+@out_option
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def new(template: str | None, out: Path | None, force: bool) -> None:
     """Write a copy of a template to start from."""

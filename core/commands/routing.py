@@ -15,6 +15,7 @@ from core.commands.documents import (
     counted,
     list_templates,
     new_from,
+    out_option,
     write,
 )
 from core.commands.telling import run
@@ -95,7 +96,7 @@ def templates(as_json: bool) -> None:
 
 @routing.command()
 @click.argument("template", required=False)
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal.")
+@out_option
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def new(template: str | None, out: Path | None, force: bool) -> None:
     """Write a copy of a template to start from."""
@@ -103,7 +104,7 @@ def new(template: str | None, out: Path | None, force: bool) -> None:
 
 
 @routing.command(short_help="Print the JSON Schema, for editors.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it there, not to the terminal.")
+@out_option
 def schema(out: Path | None) -> None:
     """Print the JSON Schema of routings, by which editors complete and check them."""
     write(out, json.dumps(routing_schema(), indent=2) + "\n", force=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -130,40 +131,23 @@ def serving_options(command: Any) -> Any:
                 help="Keys that credentials are encrypted under; or set $DRIPSTONE_MASTER_KEY. "
                 "Default: master.key in the data directory.",
             ),
-            click.option(
-                "--keep-webhooks-days",
-                type=click.IntRange(0),
-                default=30,
-                show_default="30, 0 for ever",
-                help="Days that webhooks and their attempts are kept.",
-            ),
-            click.option(
-                "--keep-events-days",
-                type=click.IntRange(0),
-                default=90,
-                show_default="90, 0 for ever",
-                help="Days that events are kept.",
-            ),
-            click.option(
-                "--keep-traces-days",
-                type=click.IntRange(0),
-                default=365,
-                show_default="365, 0 for ever",
-                help="Days that traces of ended enrollments are kept.",
-            ),
-            click.option(
-                "--keep-audit-days",
-                type=click.IntRange(0),
-                default=0,
-                show_default="0, for ever",
-                help="Days that the audit log is kept.",
-            ),
+            _days("webhooks", 30, "webhooks and their attempts are"),
+            _days("events", 90, "events are"),
+            _days("traces", 365, "traces of ended enrollments are"),
+            _days("audit", 0, "the audit log is"),
             click.option("--insecure", is_flag=True, help="Serve plaintext also to others (behind a TLS proxy)."),
             click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
         ]
     ):
         command = option(command)
     return command
+
+
+def _days(what: str, default: int, are: str) -> Callable[[Any], Any]:
+    """Return the option that says how long something stays."""
+    shown = f"{default}, 0 for ever" if default else "0, for ever"
+    says = f"Days that {are} kept."
+    return click.option(f"--keep-{what}-days", type=click.IntRange(0), default=default, show_default=shown, help=says)
 
 
 def settings_of(roles: frozenset[str] = frozenset(ROLES), **given: Any) -> Settings:

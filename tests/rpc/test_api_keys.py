@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -33,8 +34,10 @@ async def works(core: RunningCore, key: str) -> bool:
     async with core.client(key) as client:
         try:
             await client.organization.GetCaller(WHO)
-        except Exception:
-            return False
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                return False
+            raise
     return True
 
 

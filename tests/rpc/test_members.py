@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import grpc
 import pytest
 
 from core.domain.control.scopes import role_scopes
@@ -114,8 +115,8 @@ async def test_the_last_admin_stays_whoever_asks_at_once(core: RunningCore, clie
         call = client.organization.RemoveMember if isinstance(request, pb.RemoveMemberRequest) else None
         try:
             await (call or client.organization.UpdateMember)(request)
-        except Exception as error:
-            return str(error.details())  # type: ignore[attr-defined]
+        except grpc.aio.AioRpcError as error:
+            return str(error.details())
         return ""
 
     told = await asyncio.gather(
