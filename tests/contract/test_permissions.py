@@ -24,6 +24,7 @@ from core.store.metadata import metadata
 from core.store.organizations.members import members
 from core.store.transaction import EVERY_ORGANIZATION
 from dripstone.v1.errors import ApiError
+from dripstone.v1.exchange import Exchange
 from tests.contract.filling import filled
 from tests.databases import Databases
 from tests.receiver import Receiver
@@ -88,7 +89,8 @@ async def ask(channel: grpc.aio.Channel, method: Method, request: Any, key: str)
     }
     try:
         if method.client_streaming:
-            call: Any = channel.stream_stream(method.full_name, **serializers)(iter([request]), metadata=metadata_)
+            begun = channel.stream_stream(method.full_name, **serializers)(iter([request]), metadata=metadata_)
+            call: Any = Exchange(begun)  # as our client: else a write that came too late hides the server's word
             await call.read()
             call.cancel()
         elif method.streaming:
