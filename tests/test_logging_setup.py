@@ -162,7 +162,7 @@ async def test_what_led_to_an_error_is_told_without_values_either(revealing: Dat
         assert type(told).__name__ == "RuntimeError"
         assert isinstance(told.__cause__, ExceptionGroup)
         broken, reason = told.__cause__.exceptions
-        assert (type(broken).__name__, str(reason)) == ("IntegrityError", "a good reason")
+        assert (type(broken).__name__, str(reason)) == (type(error).__name__, "a good reason")
         assert broken.__traceback__ is error.__traceback__
         assert str(outer.__cause__.exceptions[0]) == str(error), "the error itself is left alone"
 

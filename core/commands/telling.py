@@ -45,13 +45,12 @@ def told_plainly() -> Iterator[None]:
             f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         ) from error
     except Exception as error:
-        from sqlalchemy.exc import DBAPIError
-
         from core.bootstrap import AlreadyRunning
         from core.listening import CannotListen, RefusedToListen
+        from core.store.database import ERRORS
 
-        if isinstance(error, DBAPIError):
-            raise click.ClickException(f"The database cannot be used: {error.orig}") from error
+        if isinstance(error, ERRORS):
+            raise click.ClickException(f"The database cannot be used: {getattr(error, 'orig', error)}") from error
         if isinstance(error, (RefusedToListen, CannotListen, AlreadyRunning, ValueError)):
             raise click.ClickException(str(error)) from error
         raise

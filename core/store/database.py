@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,20 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import greenlet_spawn
 
 from core.clock import Clock
-from core.store import postgresql, sqlite
+from core.store import postgresql
 from core.store.metadata import dump_json, metadata, read_json
-from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment, Transaction
+from core.store.session import PostgresqlSession, Session, SqliteSession
+from core.store.statements import EVERY_ORGANIZATION, Statements
+from core.store.transaction import StaleEnrollment, Transaction
 from core.store.wakeups import Wakeups
 
 _BUSY_MILLISECONDS = 10_000
 _POOL_WAIT_SECONDS = 30
-_NO_TRANSACTION = "AUTOCOMMIT"
-_BEGINNING = "beginning"
-"""Where a connection is told, in its `info`, with which statements its next transaction begins."""
+_PREPARED = {"statement_cache_size": 400, "max_cached_statement_lifetime": 0}
+"""A connection to PostgreSQL keeps what it has prepared: the product has fewer statements than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Database:
     workers: AsyncEngine
     clock: Clock
     wakeups: Wakeups
+    statements: Statements
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, pool_size: int = 8) -> Database:
@@ -59,42 +63,51 @@ class Database:
                 wakeups.connect(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
             case other:
                 raise ValueError(f"{other} is not a database this runs on; use sqlite:///… or postgresql://…")
-        return cls(parsed, callers, workers, clock, wakeups)
+        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.dialect))
 
     @property
     def is_postgresql(self) -> bool:
         """Tell which of the two it is."""
         return self.url.get_backend_name() == "postgresql"
 
-    @asynccontextmanager
-    async def read(self, org_id: str) -> AsyncIterator[Transaction]:
+    def read(self, org_id: str) -> AbstractAsyncContextManager[Transaction]:
         """Open a read-only transaction for one organization."""
-        async with self._begun(self.callers, org_id, reads=True) as tx:
-            yield tx
+        return self._begun(self.callers, org_id, reads=True)
 
-    @asynccontextmanager
-    async def write(self, org_id: str) -> AsyncIterator[Transaction]:
+    def write(self, org_id: str) -> AbstractAsyncContextManager[Transaction]:
         """Open a transaction for one organization; commits at the end, rolls back on an exception."""
-        async with self._begun(self.callers if self.is_postgresql else self.workers, org_id) as tx:
-            yield tx
+        return self._begun(self.callers if self.is_postgresql else self.workers, org_id)
 
-    @asynccontextmanager
-    async def system(self) -> AsyncIterator[Transaction]:
+    def system(self) -> AbstractAsyncContextManager[Transaction]:
         """Open a loop's transaction over every organization; its statements name organizations themselves."""
-        async with self._begun(self.workers, EVERY_ORGANIZATION) as tx:
-            yield tx
+        return self._begun(self.workers, EVERY_ORGANIZATION)
 
     @asynccontextmanager
     async def _begun(self, engine: AsyncEngine, org_id: str, *, reads: bool = False) -> AsyncIterator[Transaction]:
-        async with engine.connect() as connection:
-            if self.is_postgresql and engine is self.callers:  # a worker's connection may see every organization
-                connection.info[_BEGINNING] = postgresql.beginning(org_id, reads=reads)
-            async with connection.begin():
-                tx = Transaction(connection, org_id, self.clock.now())
+        pooled = await engine.raw_connection()
+        session = self._session(pooled.driver_connection, engine, org_id, reads=reads)
+        try:
+            tx = Transaction(session, self.statements, org_id, self.clock.now())
+            try:
                 yield tx
-            self.wakeups.signal(tx.wakes)
-            for tell in tx.once_committed:
-                tell()
+                await session.commit()
+            except BaseException:
+                await session.rollback()
+                raise
+        finally:
+            if session.is_spent:  # nobody could begin another transaction on it; SQLite has no other one that writes
+                await asyncio.shield(greenlet_spawn(pooled.invalidate))
+            pooled.close()
+        self.wakeups.signal(tx.wakes)
+        for tell in tx.once_committed:
+            tell()
+
+    def _session(self, driver: Any, engine: AsyncEngine, org_id: str, *, reads: bool) -> Session:
+        if not self.is_postgresql:
+            return SqliteSession(driver, "BEGIN" if engine is self.callers else "BEGIN IMMEDIATE")
+        if engine is self.callers:
+            return PostgresqlSession(driver, postgresql.beginning(org_id, reads=reads))
+        return PostgresqlSession(driver, "BEGIN;")  # a worker's connection may see every organization
 
     async def create_schema(self) -> None:
         """Create every table straight from the metadata, without migrations; for tests and simulation."""
@@ -112,6 +125,9 @@ class Database:
             await self.wakeups.close()
 
 
+ERRORS = (DBAPIError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a database may say to a statement."""
+
 _TRY_AGAIN = frozenset({"40P01", "40001"})
 """PostgreSQL's codes for a deadlock and for a serialization failure: the same transaction may well pass now."""
 
@@ -126,11 +142,11 @@ def is_outage(error: BaseException) -> bool:
     """Tell whether the database itself is away, busy or gone, whatever was asked of it."""
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout | OSError | TimeoutError):
         return True
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
     if isinstance(error, sqlite3.OperationalError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError):
         return True
-    return may_pass_again(error) or isinstance(error, asyncpg.OperatorInterventionError)
+    if isinstance(error, asyncpg.OperatorInterventionError | asyncpg.InsufficientResourcesError):
+        return True
+    return may_pass_again(error)
 
 
 def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
@@ -138,8 +154,7 @@ def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]
     if not url.database or url.database == ":memory:":
         raise ValueError("SQLite needs a file here: several connections share it")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    writer = _engine(url, 1, module=sqlite.Driver())
-    readers = _engine(url, pool_size, module=sqlite.Driver())
+    writer, readers = _engine(url, 1), _engine(url, pool_size)
     for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", 0), (readers, "BEGIN", 1)):
         _own_sqlite_transactions(engine, begin, query_only)
     return readers, writer
@@ -162,47 +177,16 @@ def _own_sqlite_transactions(engine: AsyncEngine, begin: str, query_only: int) -
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Connection) -> None:
-        _driver_does(connection, lambda driver: driver.execute_fetchall(begin))  # a third of a cursor's trips
-
-
-def _own_postgresql_transactions(engine: AsyncEngine) -> None:
-    """Begin and end transactions through the driver: what holds in one is said in the trip that begins it."""
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def begun(connection: Connection) -> None:
-        if not _commits_by_itself(connection):
-            beginning = connection.info.pop(_BEGINNING, "BEGIN;")
-            _driver_does(connection, lambda driver: driver.execute(beginning))
-
-    @event.listens_for(engine.sync_engine, "commit")
-    def committed(connection: Connection) -> None:
-        if not _commits_by_itself(connection):
-            _driver_does(connection, lambda driver: driver.execute("COMMIT;"))
-
-    @event.listens_for(engine.sync_engine, "rollback")
-    def rolled_back(connection: Connection) -> None:
-        if not _commits_by_itself(connection) and not connection.invalidated:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # then it is closed when given back
-                _driver_does(connection, lambda driver: driver.execute("ROLLBACK;"))
-
-
-def _commits_by_itself(connection: Connection) -> bool:
-    """Tell whether the caller asked for no transaction."""
-    return connection.get_execution_options().get("isolation_level") == _NO_TRANSACTION
-
-
-def _driver_does(connection: Connection, what: Callable[[Any], Awaitable[Any]]) -> None:
-    adapted: Any = connection.connection.dbapi_connection
-    adapted.run_async(what)
+        connection.exec_driver_sql(begin)
 
 
 def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
     url = url.set(drivername="postgresql+asyncpg")
-    callers = _engine(url, pool_size, _NO_TRANSACTION, server_settings={"application_name": "dripstone api"})
+    callers = _engine(url, pool_size, **_PREPARED, server_settings={"application_name": "dripstone api"})
     workers = _engine(
         url,
         8,  # one for every loop of a process, two turns of the engine among them
-        _NO_TRANSACTION,
+        **_PREPARED,
         server_settings={
             "application_name": "dripstone worker",
             "app.org": EVERY_ORGANIZATION,
@@ -213,17 +197,12 @@ def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEng
     )
     for engine in (callers, workers):
         event.listen(engine.sync_engine, "checkout", _alive)
-        _own_postgresql_transactions(engine)
     return callers, workers
 
 
-def _engine(
-    url: URL, pool_size: int, isolation_level: Any = None, *, module: Any = None, **connect_args: Any
-) -> AsyncEngine:
-    engine = create_async_engine(
+def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
+    return create_async_engine(
         url,
-        module=module,
-        isolation_level=isolation_level,
         poolclass=AsyncAdaptedQueuePool,
         pool_size=pool_size,
         pool_use_lifo=True,  # the connection used last has the statements prepared, and its pages at hand
@@ -236,27 +215,9 @@ def _engine(
         json_deserializer=read_json,
         hide_parameters=True,  # errors are logged, and parameters hold secrets and people's data
     )
-    event.listen(engine.sync_engine, "checkin", _no_transaction_left)
-    return engine
 
 
 def _alive(connection: Any, _record: Any, _fairy: Any) -> None:
     """Connect anew where the server has gone meanwhile and is perhaps back: one that is closed knows it."""
     if connection.driver_connection.is_closed():
         raise InvalidatePoolError("the server closed its connections")
-
-
-def _no_transaction_left(connection: Any, record: Any) -> None:
-    """Close a connection whose transaction is still open: a commit that fails, as on a full disk, may leave it so.
-
-    Nobody could begin another one on it, and on SQLite it is the one connection that writes.
-    """
-    driver = None if connection is None else connection.driver_connection
-    if driver is None:
-        return
-    if isinstance(driver, asyncpg.Connection):
-        spent = driver.is_closed() or driver.is_in_transaction()
-    else:
-        spent = driver.in_transaction
-    if spent:
-        record.invalidate()

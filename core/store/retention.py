@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import asyncpg
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from core.store import postgresql
 from core.store.control import audit_chain
@@ -100,7 +99,7 @@ async def _dropped(database: Database, table: str, partition: str) -> bool:
     try:
         async with database.system() as tx:
             return await postgresql.drop_partition(tx, table, partition, _PENDING[table])
-    except (asyncpg.LockNotAvailableError, asyncpg.UndefinedTableError, DBAPIError):
+    except (asyncpg.LockNotAvailableError, asyncpg.UndefinedTableError):
         _log.info("a partition could not be dropped now", partition=partition)  # the next round may
         return False
 

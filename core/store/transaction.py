@@ -1,27 +1,21 @@
-"""One database transaction: the only place where statements are bound to an organization."""
+"""One database transaction, of one organization or of all."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
-from sqlalchemy import Boolean, Column, Delete, Executable, Float, Integer, Row, Select, Table, Update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.selectable import FromClause, Join
+from sqlalchemy import Boolean, Column, Executable, Float, Integer, LargeBinary, Row, Table
 
-from core.store.metadata import Instant, Json, to_micros, write_json
+from core.store.metadata import Instant, Json, dump_json, to_micros, write_json
+from core.store.session import Session
+from core.store.statements import EVERY_ORGANIZATION, Statements
 
-EVERY_ORGANIZATION = "*"
-"""The organization of a system transaction, which names organizations in its own statements."""
-
-_MOST_PARAMETERS = 30_000
-_Statement = TypeVar("_Statement", Select[Any], Update, Delete)
+__all__ = ["EVERY_ORGANIZATION", "StaleEnrollment", "Transaction"]
 
 
 class StaleEnrollment(Exception):
@@ -34,11 +28,12 @@ class Transaction:
     `now` is the instant the transaction began; every row it writes carries it.
     """
 
-    def __init__(self, connection: AsyncConnection, org_id: str, now: datetime):
-        self.connection = connection
+    def __init__(self, session: Session, statements: Statements, org_id: str, now: datetime):
+        self._session = session
+        self._statements = statements
         self.org_id = org_id
         self.now = now
-        self.dialect = connection.dialect.name
+        self.dialect = statements.dialect
         self.wakes: set[str] = set()
         self.spent: Counter[str] = Counter()
         """What was done by budget metric; whoever carries out a call charges its principal in the end."""
@@ -46,57 +41,68 @@ class Transaction:
         """What is told to whoever measures, once there is something to tell."""
         self.answer_is_final = True
         """False when the call could only ask for something: repeated under its key, it is carried out anew."""
-        self._driver: Any = None
 
     def within(self, org_id: str) -> Transaction:
         """Return the same transaction bound to one organization: what a loop does for an enrollment stays in there."""
-        bound = Transaction(self.connection, org_id, self.now)
+        bound = Transaction(self._session, self._statements, org_id, self.now)
         bound.wakes = self.wakes
         bound.spent = self.spent
         bound.once_committed = self.once_committed
-        bound._driver = self._driver
         return bound
 
     async def all(self, statement: Executable) -> Sequence[Row[Any]]:
         """Return every row of a statement."""
-        return (await self.connection.execute(self._scoped(statement))).all()
+        sql, values, shape = self._statements.asked(statement, self.org_id)
+        return shape.rows(await self._session.rows(sql, values))
 
     async def first(self, statement: Executable) -> Row[Any] | None:
         """Return the first row of a statement, or None."""
-        return (await self.connection.execute(self._scoped(statement))).first()
+        sql, values, shape = self._statements.asked(statement, self.org_id)
+        found = await self._session.rows(sql, values)
+        return shape.rows(found[:1])[0] if found else None
 
     async def run(self, statement: Executable) -> int:
         """Run an update or a delete and return how many rows it touched."""
-        return (await self.connection.execute(self._scoped(statement))).rowcount
+        sql, values, _ = self._statements.asked(statement, self.org_id)
+        return await self._session.count(sql, values)
+
+    async def run_many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run a statement with named values once a row; it names organizations itself."""
+        await self._session.count_many(*self._statements.many(statement, rows))
 
     async def insert(
         self, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: Literal["error", "ignore"] = "error"
     ) -> int:
-        """Insert rows and return how many went in; with "ignore", rows whose key is taken stay out."""
+        """Insert rows of the same columns; return how many went in: with "ignore", those whose key is taken stay out.
+
+        Raises KeyError and ValueError for rows that do not fit each other, ValueError for a number that JSON lacks.
+        """
         if not rows:
             return 0
+        columns = tuple(rows[0])
+        if any(len(row) != len(columns) for row in rows):
+            raise ValueError(f"rows of {table.name} have different columns")
+        cells = [tuple(row[name] for name in columns) for row in rows]
         if self.org_id != EVERY_ORGANIZATION and "org_id" in table.c:
-            rows = [{**row, "org_id": self.org_id} for row in rows]
-        construct = postgresql_insert if self.dialect == "postgresql" else sqlite_insert
-        size = max(1, _MOST_PARAMETERS // len(table.c))
-        inserted = 0
-        for start in range(0, len(rows), size):
-            statement = construct(table).values(rows[start : start + size])
-            if on_conflict == "ignore":
-                statement = statement.on_conflict_do_nothing()
-            returning = statement.returning(next(iter(table.primary_key.columns)))
-            inserted += len((await self.connection.execute(returning)).all())
-        return inserted
+            org, at = (self.org_id,), columns.index("org_id") if "org_id" in columns else len(columns)
+            columns = (*columns[:at], *columns[at + 1 :], "org_id")
+            cells = [(*one[:at], *one[at + 1 :], *org) for one in cells]
+        ignoring = " ON CONFLICT DO NOTHING" if on_conflict == "ignore" else ""
+        if self.dialect == "postgresql":
+            sql = inserting(table, columns) + ignoring
+            return await self._session.count(sql, (dump_json(as_json(table, columns, cells)),))
+        sql = _insert_marks(table, columns) + ignoring
+        return await self._session.count_many(sql, _as_values(table, columns, cells, dump_json))
 
     async def bulk_insert(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert many rows through the driver itself; `org_id` stands in the rows."""
         if not rows:
             return
-        driver = await self.driver()
         if self.dialect == "postgresql":
-            await driver.execute(inserting(table, tuple(columns)), write_json(as_json(table, columns, rows)))
+            values = (write_json(as_json(table, columns, rows)),)
+            await self._session.count(inserting(table, tuple(columns)), values)
         else:
-            await driver.executemany(_insert_marks(table, tuple(columns)), _as_values(table, columns, rows))
+            await self._session.count_many(_insert_marks(table, tuple(columns)), _as_values(table, columns, rows))
 
     async def bulk_insert_free(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
         """Insert the rows whose unique keys are free and return their ids; PostgreSQL only, where writers race."""
@@ -105,20 +111,17 @@ class Transaction:
 
     async def driver(self) -> Any:
         """Return the driver's own connection (asyncpg or aiosqlite), inside this transaction, for hot statements."""
-        if self._driver is None:
-            self._driver = (await self.connection.get_raw_connection()).driver_connection
-        return self._driver
+        return await self._session.driver()
 
     async def fetch(self, sql: str, *parameters: Any) -> Sequence[Sequence[Any]]:
         """Run a hot statement through the driver itself and return its rows as plain tuples.
 
         Parameters are `$1`, `$2` … on both databases; the statement names organizations itself.
         """
-        driver = await self.driver()
         if self.dialect == "postgresql":
-            return cast(Sequence[Sequence[Any]], await driver.fetch(sql, *parameters))
+            return await self._session.rows(sql, parameters)
         named = {f"p{number}": value for number, value in enumerate(parameters, 1)}
-        return cast(Sequence[Sequence[Any]], await driver.execute_fetchall(_sqlite_marks(sql), named))
+        return await self._session.rows(_sqlite_marks(sql), named)
 
     def spend(self, metric: str, amount: int) -> None:
         """Note that something was done of which budgets allow so much a day."""
@@ -127,52 +130,6 @@ class Transaction:
     def wake(self, *loops: str) -> None:
         """Wake these loops once the transaction is committed."""
         self.wakes.update(loops)
-
-    def _scoped(self, statement: Executable) -> Executable:
-        if self.org_id == EVERY_ORGANIZATION:
-            return statement
-        if isinstance(statement, Select):
-            return self._where(statement, _sources(statement))
-        if isinstance(statement, Update):
-            return self._where(statement, _leaves(statement.table))
-        if isinstance(statement, Delete):
-            return self._where(statement, _leaves(statement.table))
-        raise TypeError(f"{type(statement).__name__} cannot be bound to an organization")
-
-    def _where(self, statement: _Statement, sources: Sequence[FromClause]) -> _Statement:
-        for source in sources:
-            if "org_id" not in source.c:
-                raise TypeError(f"{source} has no organization")
-            statement = statement.where(source.c.org_id == self.org_id)
-        return statement
-
-
-_tables_of: OrderedDict[Any, list[FromClause]] = OrderedDict()
-_MOST_REMEMBERED = 2_000
-
-
-def _sources(statement: Select[Any]) -> list[FromClause]:
-    """Return what a query reads from.
-
-    SQLAlchemy compiles the whole query to tell, which costs more than sending it; so it is asked once for each form of
-    query. Aliases are of one query alone: those that have some are asked about every time.
-    """
-    form = statement._generate_cache_key()
-    if form is not None and form.key in _tables_of:
-        _tables_of.move_to_end(form.key)
-        return _tables_of[form.key]
-    found = [leaf for source in statement.get_final_froms() for leaf in _leaves(source)]
-    if form is not None and all(isinstance(source, Table) for source in found):
-        _tables_of[form.key] = found
-        if len(_tables_of) > _MOST_REMEMBERED:
-            _tables_of.popitem(last=False)
-    return found
-
-
-def _leaves(source: FromClause) -> list[FromClause]:
-    if isinstance(source, Join):
-        return _leaves(source.left) + _leaves(source.right)
-    return [source]
 
 
 @cache
@@ -219,17 +176,25 @@ def _insert_marks(table: Table, columns: tuple[str, ...]) -> str:
 
 def as_json(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """Return rows as JSON can have them."""
-    return _encoded(rows, [to_micros if isinstance(table.c[name].type, Instant) else None for name in columns])
+    return _encoded(rows, [_json_encoder(table.c[name]) for name in columns])
 
 
-def _as_values(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+def _as_values(
+    table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], to_json: Encode = write_json
+) -> list[tuple[Any, ...]]:
     """Return rows as SQLite's driver takes them."""
-    return _encoded(rows, [_encoder(table.c[name]) for name in columns])
+    return _encoded(rows, [_encoder(table.c[name], to_json) for name in columns])
 
 
-def _encoder(column: Column[Any]) -> Encode | None:
+def _encoder(column: Column[Any], to_json: Encode) -> Encode | None:
     if isinstance(column.type, Json):
-        return write_json
+        return to_json
+    return to_micros if isinstance(column.type, Instant) else None
+
+
+def _json_encoder(column: Column[Any]) -> Encode | None:
+    if isinstance(column.type, LargeBinary):
+        return lambda value: f"\\x{value.hex()}"
     return to_micros if isinstance(column.type, Instant) else None
 
 
@@ -248,6 +213,8 @@ def _type_name(column: Column[Any]) -> str:
     match column.type:
         case Json():
             return "jsonb"
+        case LargeBinary():
+            return "bytea"
         case Instant() | Integer():
             return "bigint"
         case Boolean():

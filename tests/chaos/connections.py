@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from sqlalchemy import text
-
 from core.store.database import Database
 
-_CLIENTS = text(
-    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
-)
+_CLIENTS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'"
 
 
 async def connections(database: Database) -> set[int]:
@@ -18,7 +14,7 @@ async def connections(database: Database) -> set[int]:
     if not database.is_postgresql:
         return set()
     async with database.system() as tx:
-        return set((await tx.connection.execute(_CLIENTS)).scalars())
+        return {pid for (pid,) in await tx.fetch(_CLIENTS)}
 
 
 async def left_alone(database: Database, ours: set[int]) -> None:

@@ -35,8 +35,27 @@ EXTRA = (webhook_pb2.ExtraSignature(format=webhook_pb2.SIGNATURE_FORMAT_V1A),)
 async def stored(outbox: Outbox) -> str:
     """Return all that the database has of endpoints and connections."""
     async with outbox.database.system() as tx:
-        rows = [(await tx.connection.exec_driver_sql(f"SELECT * FROM {name}")).all() for name in TABLES]
+        rows = [[tuple(row) for row in await tx.fetch(f"SELECT * FROM {name}")] for name in TABLES]
     return str(rows)
+
+
+async def _seen_wherever_it_stands(outbox: Outbox, file: Path, endpoint_id: str) -> None:
+    """Move what is sealed about, and leave everything as it was."""
+    async with outbox.database.system() as tx:
+        (old,) = MasterKeys(file).all()
+        assert await sealing.sealed_under(tx, but=[old.id]) == set()
+        row = await outbox.endpoint_row(endpoint_id)
+        nothing: dict[str, Any] = {"secrets": [], "signing_seed": "", "auth": {}}
+        await tx.run(update(endpoints_table).values(nothing))
+        assert await sealing.sealed_under(tx) == {old.id}, "the connection's"
+        await tx.run(update(connections_table).values(auth={}))
+        for name in nothing:
+            await tx.run(update(endpoints_table).values({**nothing, name: getattr(row, name)}))
+            assert await sealing.sealed_under(tx) == {old.id}, name
+        decoy = {"scheme": "basic", "username": "sealed:1:mk_x:YQ==:YQ==", "password": "p"}
+        await tx.run(update(endpoints_table).values({**nothing, "auth": decoy}))
+        assert await sealing.sealed_under(tx) == set(), "a name is not secret"
+        raise ZeroDivisionError
 
 
 async def renewed(outbox: Outbox, vault: Vault) -> int:
@@ -143,21 +162,8 @@ async def test_what_can_no_longer_be_opened_is_set_anew(
     call = connection_pb2.HttpCall(url="https://sms.example.com/send", body='{"to": "{{ message.to }}"}', auth=auth)
     given = connection_pb2.Connection(channel="sms", call=call)
     connection = await service(connections.create_connection, connection_pb2.CreateConnectionRequest(connection=given))
-    async with outbox.database.system() as tx:  # all of it is seen, wherever it stands
-        (old,) = MasterKeys(file).all()
-        assert await sealing.sealed_under(tx, but=[old.id]) == set()
-        row = await outbox.endpoint_row(made.endpoint.id)
-        nothing: dict[str, Any] = {"secrets": [], "signing_seed": "", "auth": {}}
-        await tx.run(update(endpoints_table).values(nothing))
-        assert await sealing.sealed_under(tx) == {old.id}, "the connection's"
-        await tx.run(update(connections_table).values(auth={}))
-        for name in nothing:
-            await tx.run(update(endpoints_table).values({**nothing, name: getattr(row, name)}))
-            assert await sealing.sealed_under(tx) == {old.id}, name
-        decoy = {"scheme": "basic", "username": "sealed:1:mk_x:YQ==:YQ==", "password": "p"}
-        await tx.run(update(endpoints_table).values({**nothing, "auth": decoy}))
-        assert await sealing.sealed_under(tx) == set(), "a name is not secret"
-        await tx.connection.rollback()
+    with pytest.raises(ZeroDivisionError):
+        await _seen_wherever_it_stands(outbox, file, made.endpoint.id)
 
     file.unlink()
     dispatcher = opened(service, Vault(MasterKeys(file)))

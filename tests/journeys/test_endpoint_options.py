@@ -64,7 +64,7 @@ async def test_a_repeated_call_gives_the_endpoint_without_any_secret(core: Runni
     assert "whsec_" not in again.text
     assert "hid-den" not in again.text
     async with core.core.database.system() as tx:
-        (row,) = (await tx.connection.exec_driver_sql("SELECT secrets, auth, signing_seed FROM endpoints")).all()
+        (row,) = await tx.fetch("SELECT secrets, auth, signing_seed FROM endpoints")
     assert [str(cell).count("sealed:1:mk_") for cell in row] == [1, 1, 1]
     assert "hid-den" not in str(row)
 

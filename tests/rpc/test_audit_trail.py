@@ -203,12 +203,12 @@ async def test_who_gets_past_the_database_is_still_found(core: RunningCore) -> N
         await core.core.sealer.turn()
         async with core.core.database.system() as tx:
             for statement in TRIGGERS[tx.dialect]:
-                await tx.connection.exec_driver_sql(statement)
+                await tx.fetch(statement)
             forged = update(audit_entries).where(audit_entries.c.sequence == 2)
             await tx.run(forged.values(principal_id="somebody else"))
         found = await client.audit.GetAuditVerification(audit_pb2.GetAuditVerificationRequest())
         assert (found.intact, found.broken_sequence, found.checked_count) == (False, 2, 1)
         async with core.core.database.system() as tx:
-            await tx.connection.exec_driver_sql("DELETE FROM audit_entries WHERE sequence >= 3")
+            await tx.fetch("DELETE FROM audit_entries WHERE sequence >= 3")
         gone = await client.audit.GetAuditVerification(audit_pb2.GetAuditVerificationRequest(from_sequence=3))
         assert (gone.intact, gone.broken_sequence) == (False, 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, update
+from sqlalchemy import Column, Integer, MetaData, Table, func, select, update
 
 from core.store.database import Database
 from core.store.metadata import Instant, Json, Name, org_id
@@ -82,7 +82,7 @@ async def test_insert_counts_only_the_rows_that_went_in(database: Database) -> N
 async def test_a_read_transaction_cannot_write(database: Database) -> None:
     with pytest.raises(Exception, match=r"(readonly|read-only)"):
         async with database.read("org_a") as tx:
-            await tx.connection.execute(insert(things).values(org_id="org_a", id="t1"))
+            await tx.insert(things, [{"id": "t1"}])
 
 
 async def test_a_commit_wakes_and_a_rollback_does_not(database: Database) -> None:

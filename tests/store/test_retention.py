@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from core.clock import ManualClock
 from core.engine.scheduler import Scheduler
@@ -36,14 +35,14 @@ class History:
                     day = self.today - age
                     for table in TABLES:
                         sql = f"CREATE TABLE {table}_{day} PARTITION OF {table} FOR VALUES FROM ({day}) TO ({day + 1})"
-                        await tx.connection.exec_driver_sql(sql)
+                        await tx.fetch(sql)
 
     async def add(self, table: str, age: int, **values: Any) -> None:
         row = {**_ROWS[table], "org_id": "org_a", "day": self.today - age, "bucket": 1, **values}
         names = ", ".join(row)
-        marks = ", ".join(f":{name}" for name in row)
+        marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
         async with self.database.system() as tx:
-            await tx.connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), row)
+            await tx.fetch(f"INSERT INTO {table} ({names}) VALUES ({marks})", *row.values())
 
     async def message(self, age: int, state: str = "delivered") -> None:
         name = f"{age}_{state}"
@@ -53,8 +52,8 @@ class History:
 
     async def ages(self, table: str) -> list[int]:
         async with self.database.system() as tx:
-            rows = await tx.all(text(f"SELECT day FROM {table} ORDER BY day DESC"))
-        return [self.today - row.day for row in rows]
+            rows = await tx.fetch(f"SELECT day FROM {table} ORDER BY day DESC")
+        return [self.today - day for (day,) in rows]
 
     async def partitions(self, table: str) -> list[str]:
         async with self.database.system() as tx:
@@ -125,12 +124,12 @@ async def test_the_trace_of_who_is_still_under_way_stays(history, database):
                 "contact_id": enrollment, "key": "", "occurrence": 1, "actor": "", "state": state, "step_id": "",
                 "rev": 1, "trace_count": 1, "data": "{}", "end_reason": "", "entered_at": _NOW, "moved_at": _NOW,
             }  # fmt: skip
-            marks = ", ".join(f":{name}" for name in row)
-            await tx.connection.execute(text(f"INSERT INTO enrollments ({', '.join(row)}) VALUES ({marks})"), row)
+            marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
+            await tx.fetch(f"INSERT INTO enrollments ({', '.join(row)}) VALUES ({marks})", *row.values())
     await retention.forget(database, KEPT)
     async with database.system() as tx:
-        (left,) = await tx.all(text("SELECT enrollment_id FROM trace_entries"))
-    assert left.enrollment_id == "enr_1"
+        ((left,),) = await tx.fetch("SELECT enrollment_id FROM trace_entries")
+    assert left == "enr_1"
 
 
 async def test_zero_days_keep_for_ever(history, database):

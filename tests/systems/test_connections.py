@@ -58,7 +58,7 @@ async def test_a_connection_to_a_system_lives_beside_those_of_channels(
         await client.DeleteConnection(pb.DeleteConnectionRequest(connection_id=made.id))
         async with core.core.database.read(core.organization.org_id) as tx:
             for table in ("credentials", "sync_links", "syncs", "connections"):
-                assert (await tx.connection.exec_driver_sql(f"SELECT count(*) FROM {table}")).scalar() == 0
+                assert (await tx.fetch(f"SELECT count(*) FROM {table}"))[0][0] == 0
 
 
 async def test_credentials_are_not_taken_along_to_another_place(core: RunningCore) -> None:

@@ -180,9 +180,9 @@ async def test_a_token_that_ends_is_fetched_anew_and_one_that_is_refused_ends_th
         assert sync.state == FAILED
         assert sync.error == "the system does not take the credentials. Set new ones with SetCredentials."
         async with core.core.database.write(core.organization.org_id) as tx:
-            rows = (await tx.connection.exec_driver_sql("SELECT body, wrapped FROM credentials")).all()
-            keys = (await tx.connection.exec_driver_sql("SELECT reply FROM idempotency_keys")).all()
-        assert secret.encode() not in b"".join(bytes(cell) for row in rows + keys for cell in row if cell)
+            rows = await tx.fetch("SELECT body, wrapped FROM credentials")
+            keys = await tx.fetch("SELECT reply FROM idempotency_keys")
+        assert secret.encode() not in b"".join(bytes(cell) for row in (*rows, *keys) for cell in row if cell)
 
 
 async def _two_at_once(core: RunningCore, linked: Linked) -> int:

@@ -13,9 +13,8 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Row, func, select, tuple_, update
-from sqlalchemy.exc import DBAPIError
 
-from core.store.database import Database
+from core.store.database import ERRORS, Database
 from core.store.merging.merges import add_moves, merge_moves, merges, standing_of
 from core.store.merging.merging import OWNED, WAYS, Joining, alone, lock_work
 from core.store.records.record_rows import records, save, to_record
@@ -64,8 +63,8 @@ async def _gathered(database: Database, row: Row[Any]) -> int:
     try:
         async with database.system() as tx:
             return await _gather(tx.within(row.org_id), row)
-    except DBAPIError as error:  # the others go on; the next round comes to this one again
-        _log.warning("late rows of a merge could not follow", merge=row.id, error=type(error.orig).__name__)
+    except ERRORS as error:  # the others go on; the next round comes to this one again
+        _log.warning("late rows of a merge could not follow", merge=row.id, error=type(error).__name__)
         return 0
 
 

@@ -278,7 +278,7 @@ async def complete(tx: Transaction, completions: Sequence[Completion]) -> None:
         }
         for one in completions
     ]
-    await tx.connection.execute(statement, values)
+    await tx.run_many(statement, values)
 
 
 async def release(tx: Transaction, abandoned: Iterable[ClaimedMessage]) -> int:

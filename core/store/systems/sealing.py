@@ -81,7 +81,7 @@ async def drop_old(tx: Transaction, keys: MasterKeys) -> bool:
     """
     if tx.dialect == "postgresql":  # SQLite has one writer at a time, and this is it
         names = ", ".join(table.name for table in (credentials, *_PLACES))
-        await tx.connection.exec_driver_sql(f"LOCK TABLE {names} IN SHARE MODE")
+        await (await tx.driver()).execute(f"LOCK TABLE {names} IN SHARE MODE")
     if await sealed_under(tx, but=[keys.all()[0].id]):
         return False
     keys.keep_first()
