@@ -119,9 +119,13 @@ def env(data_dir: Path) -> None:
 
 main.add_command(keys)
 main.add_command(Later("core.commands.audit:audit", "Take the audit log out, and check it offline."))
+main.add_command(
+    Later("core.commands.enrollment:enrollment", "Tell why somebody is in a workflow, or not; end an enrollment.")
+)
 main.add_command(Later("core.commands.fake:fake", "Serve a stand-in for HubSpot or Salesforce."))
 main.add_command(Later("core.commands.exporting:export", "Write the records of the running core into a file."))
 main.add_command(Later("core.commands.importing:import_", "Take a file of records into the running core."), "import")
+main.add_command(Later("core.commands.letters:letters", "List what failed for good, and let it be tried again."))
 main.add_command(Later("core.commands.listen:listen", "Forward webhooks to a URL on this machine."))
 main.add_command(Later("core.commands.mcp:mcp", "Serve MCP over stdio, for an AI agent on this machine."))
 main.add_command(Later("core.commands.model:model", "Check, try and publish scoring models."))
@@ -130,7 +134,7 @@ main.add_command(Later("core.commands.simulate:simulate", "Try a workflow file o
 main.add_command(Later("core.commands.skills:skills", "List and install the skills that teach agents to use it."))
 main.add_command(Later("core.commands.sync:sync", "Bring records in step with HubSpot, Salesforce and others."))
 main.add_command(Later("core.commands.usage:usage", "Tell what was done and cost, by day."))
-main.add_command(Later("core.commands.workflow:workflow", "Check, compare and publish workflow files."))
+main.add_command(Later("core.commands.workflow:workflow", "Check, publish, pause, migrate and watch workflows."))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from core.rpc.admission.authentication import Authenticator
 from core.rpc.admission.limits import RateLimiter
 from core.rpc.admission.sign_in import SignIn
 from core.rpc.call import Parts
+from core.rpc.in_process import InProcessChannel
 from core.rpc.methods import Method, table
 from core.rpc.pipeline import Pipeline
 from core.rpc.qualification.answering import qualify_with
@@ -119,8 +120,8 @@ class Core:
     sender: WebhookSender
     grpc_target: str = ""
     http_url: str = ""
-    _inner_target: str = ""
     _grpc: GrpcServer | None = None
+    _channel: InProcessChannel | None = None
     _http: WebServer | None = None
     _loops: list[Loop] = field(default_factory=list)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -211,9 +212,10 @@ class Core:
         roles = self.settings.roles
         await self._look_for_keys()
         if "engine" in roles:  # first: who is due does not wait for the servers
-            for _ in range(self.ticker.at_once):
-                self._loop("engine", self.ticker.turn)
-            self._loop("matcher", self.matcher.turn)
+            self._loop("engine", self.ticker.turn)
+            for _ in range(1, self.ticker.at_once):
+                self._run_loop(Loop("engine", self.ticker.turn, self.ticker.behind, self.parts.clock))
+            self._loop("matcher", self.matcher.turn, few=self.matcher.few)
             self._loop("starter", self.starter.turn)
         if roles & {"grpc", "http"}:
             await self._start_grpc()
@@ -244,8 +246,8 @@ class Core:
         if missing:
             _log.error("what is sealed under these master keys cannot be opened", missing=sorted(missing))
 
-    def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0) -> None:
-        self._run_loop(Loop(name, turn, self.database.wakeups.event(name), self.parts.clock, idle_seconds))
+    def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0, few: int = 0) -> None:
+        self._run_loop(Loop(name, turn, self.database.wakeups.event(name), self.parts.clock, idle_seconds, few))
 
     def _run_loop(self, loop: Loop) -> None:
         self._loops.append(loop)
@@ -253,21 +255,17 @@ class Core:
 
     async def _start_grpc(self) -> None:
         self._grpc = GrpcServer(self.methods, self.pipeline)
-        addresses: list[tuple[str, grpc.ServerCredentials | None]] = [("127.0.0.1:0", None)]  # the MCP server's door
-        if "grpc" in self.settings.roles:
-            addresses.append((self.settings.grpc_listen, self._credentials()))
-        if "grpc" in self.settings.roles:
-            listen(*split_address(self.settings.grpc_listen)).close()  # tells better than gRPC what is wrong
+        served = "grpc" in self.settings.roles
+        address = self.settings.grpc_listen if served else "127.0.0.1:0"  # at least the programs here come in
+        host, port = split_address(address)
+        if served:
+            listen(host, port).close()  # tells better than gRPC what is wrong
         try:
-            ports = await self._grpc.start(addresses)
+            (port,) = await self._grpc.start([(address, self._credentials() if served else None)])
         except RuntimeError as error:
-            raise CannotListen(self.settings.grpc_listen) from error
-        host, _ = split_address(self.settings.grpc_listen)
-        self._inner_target = f"127.0.0.1:{ports[0]}"
-        self.grpc_target = f"{spoken(host)}:{ports[-1]}"
-        self.sender.refuse("127.0.0.1", ports[0])
-        for port in ports:
-            self.sender.refuse(host, port)
+            raise CannotListen(address) from error
+        self.grpc_target = f"{spoken(host)}:{port}"
+        self.sender.refuse(host, port)
 
     def _credentials(self) -> grpc.ServerCredentials | None:
         if self.settings.tls_certificate is None or self.settings.tls_key is None:
@@ -277,6 +275,7 @@ class Core:
 
     async def _start_http(self) -> None:
         host, port = split_address(self.settings.http_listen)
+        self._channel = InProcessChannel(self.methods, self.pipeline)
         await asyncio.to_thread(loading.load, "core.gateway.web_server")  # the engine's loops go on meanwhile
         from core.gateway.web_server import web_server
 
@@ -284,7 +283,7 @@ class Core:
             self.pipeline,
             self.methods,
             self.settings,
-            mcp_target=self._inner_target,
+            channel=self._channel,
             ready=self.ready,
             host=host,
             port=port,
@@ -336,8 +335,10 @@ class Core:
             closing.push_async_callback(self.sender.close)
             closing.push_async_callback(self._stop_sending, grace)
             closing.push_async_callback(self.pipeline.finish, grace)
-            if self._grpc is not None:  # after HTTP: its MCP server calls this one
+            if self._grpc is not None:
                 closing.push_async_callback(self._grpc.stop, grace)
+            if self._channel is not None:  # after HTTP, whose MCP server calls by it
+                closing.push_async_callback(self._channel.close, grace)
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _stop_sending(self, grace: float) -> None:

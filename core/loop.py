@@ -24,6 +24,8 @@ class Loop:
     wake: asyncio.Event
     clock: Clock
     idle_seconds: float = 1.0
+    few: int = 0
+    """A turn that handled so many, or fewer, left nothing behind but what will wake the loop again."""
     _stopping: bool = field(default=False, init=False)
 
     async def run(self) -> None:
@@ -36,8 +38,9 @@ class Loop:
                 _log.exception("loop turn failed", loop=self.name)
                 await self.clock.wait(self.wake, _FAILURE_PAUSE_SECONDS)
                 continue
-            if handled == 0 and not self._stopping:
+            if handled <= self.few and not self._stopping:
                 await self.clock.wait(self.wake, self.idle_seconds)
+            await asyncio.sleep(0)  # whoever waits for the connection that it gave back has it before the next turn
 
     def stop(self) -> None:
         """End the loop after the turn under way."""

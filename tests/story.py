@@ -134,6 +134,9 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
                 workflow_id=f"{marker}-flow", source=WORKFLOW, publish=True, project_id=project.id
             )
         )
+        await client.workflows.UpdateWorkflow(
+            workflow_pb2.UpdateWorkflowRequest(workflow_id=workflow.id, source=f"{WORKFLOW}# once more")
+        )
         endpoint = await client.webhooks.CreateEndpoint(webhook_pb2.CreateEndpointRequest(url=receiver_url))
         await client.webhooks.CreateEventType(
             webhook_pb2.CreateEventTypeRequest(name="story.told", schema={"type": "object", "required": ["email"]})

@@ -23,12 +23,12 @@ from core.domain.workflow.compile import compile_document
 from core.domain.workflow.source_lines import SourceLines
 from core.domain.workflow.version import Version
 from core.simulation.assumptions import Assumptions, read_assumptions
+from core.simulation.beginnings import Entering
 from core.simulation.difference import diff
 from core.simulation.made_up import made_up
 from core.simulation.plot import SUFFIXES, CannotPlot, plot
 from core.simulation.result import Simulation, as_data
 from core.simulation.script import ScriptedEvent, read_script
-from core.simulation.simulate import Entering
 from core.simulation.simulate import simulate as run
 from core.simulation.subjects import MOST_SUBJECTS, Subject, read_subjects
 

@@ -25,9 +25,10 @@ _MOST_DIVERGENT = 10
 def show(console: Console, simulation: Simulation, timelines: int) -> None:
     """Print what a simulation found."""
     length = simulation.end - simulation.start
+    how = "as triggers fired" if simulation.entering == "triggers" else "at the start"
     console.print(
         f"[bold]{escape(simulation.title)}[/]: {simulation.contacts:,} contacts over {durations.speak(length)} "
-        f"from {simulation.start:%Y-%m-%d %H:%M} UTC; {simulation.admitted:,} entered, "
+        f"from {simulation.start:%Y-%m-%d %H:%M} UTC; {simulation.admitted:,} entered {how}, "
         f"{simulation.messages_sent:,} messages, {simulation.transitions:,} decisions."
     )
     console.print(_funnel(simulation))

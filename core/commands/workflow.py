@@ -1,7 +1,8 @@
-"""`dripstone workflow`: check, compare and publish the files in which workflows are kept, and start new ones."""
+"""`dripstone workflow`: check, compare and publish the files in which workflows are kept, start new ones, run them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from core.commands import workflow_server
+from core.commands import overwriting, workflow_server
 from core.commands.documents import (
     DocumentFile,
     as_json_option,
@@ -19,9 +20,14 @@ from core.commands.documents import (
     out_option,
     write,
 )
+from core.commands.overwriting import Base
 from core.commands.telling import run
+from core.commands.workflow_holding import pause, resume
+from core.commands.workflow_migrating import migrate
+from core.commands.workflow_reading import get, list_, stats
 from core.domain import names
 from core.domain.errors import Invalid, Violation
+from core.domain.workflow.advice import advise
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.difference import Change, differences
 from core.domain.workflow.document import parse_source
@@ -37,6 +43,15 @@ def _problems(file: DocumentFile) -> tuple[Violation, ...]:
         return error.violations
 
 
+def _advice(file: DocumentFile) -> tuple[Violation, ...]:
+    """Return what may not do as it is meant, as far as can be told without a core."""
+    try:
+        version = compile_document(parse_source(file.text)).version
+    except Invalid:
+        return ()
+    return advise(version) if version is not None else ()
+
+
 def _document(file: DocumentFile) -> dict[str, Any]:
     try:
         return parse_source(file.text)
@@ -45,9 +60,11 @@ def _document(file: DocumentFile) -> dict[str, Any]:
         raise click.ClickException(f"{file.name}: {told}") from error
 
 
-@click.group(short_help="Check, compare and publish workflow files.")
+@click.group(short_help="Check, publish, pause, migrate and watch workflows.")
 def workflow() -> None:
-    """Check, compare and publish workflow files; start new ones from templates.
+    """Check, compare and publish workflow files; start new ones from templates; run what is published.
+
+    What changes a running workflow shows first what it would do, and does it with --yes.
 
     The running core is found by DRIPSTONE_TARGET and DRIPSTONE_API_KEY, else by connection.json in $DRIPSTONE_DATA_DIR
     or ./.dripstone.
@@ -78,12 +95,21 @@ def validate(files: tuple[str, ...], server: bool, as_json: bool) -> None:
 
 
 def _as_data(file: DocumentFile, problems: tuple[Violation, ...]) -> dict[str, Any]:
-    return {"file": file.name, "valid": not problems, "problems": file.told(problems)}
+    return {
+        "file": file.name,
+        "valid": not problems,
+        "problems": file.told(problems),
+        "warnings": file.told(_advice(file)),
+    }
 
 
 def _show_problems(file: DocumentFile, problems: tuple[Violation, ...]) -> None:
     if not problems:
-        click.echo(f"{file.name}: valid")
+        advice = _advice(file)
+        told = f", with {counted(len(advice), 'thing')} to look at" if advice else ""
+        click.echo(f"{file.name}: valid{told}")
+        if advice:
+            file.show(advice, "what to look at")
         return
     click.echo(f"{file.name}: {counted(len(problems), 'problem')}")
     file.show(problems)
@@ -124,6 +150,9 @@ def _id_of(file: DocumentFile, given: str) -> str:
         what = "Standard input has no name" if file.name == "-" else f"The name of {file.name} is no id of a workflow"
         rule = "Ids are lower-case letters, digits, hyphens and underscores."
         raise click.UsageError(f"{what}, so say which one it is: `diff FILE ID`, `publish FILE --id ID`. {rule}")
+    if not given and (base := overwriting.base_of(file.text)) is not None and base.workflow_id != file.id:
+        which = f"`diff {file.name} {base.workflow_id}`, `publish {file.name} --id {base.workflow_id}`"
+        raise click.UsageError(f"{file.name} was taken from {base.workflow_id}, so say which one it is: {which}.")
     return given or file.id
 
 
@@ -152,11 +181,13 @@ def _show_changes(changes: tuple[Change, ...]) -> None:
 @click.argument("file")
 @click.option("--id", "workflow_id", default="", help="The workflow; the name of FILE without it.")
 @click.option("--yes", is_flag=True, help="Publish without being asked.")
+@click.option("--force", is_flag=True, help="With --yes: also over what somebody else wrote meanwhile.")
 @as_json_option
-def publish(file: str, workflow_id: str, yes: bool, as_json: bool) -> None:
+def publish(file: str, workflow_id: str, yes: bool, force: bool, as_json: bool) -> None:
     """Make FILE the next version of its workflow, which is created if need be.
 
-    Does nothing when that is what is published already. Enrollments under way keep their version.
+    Does nothing when that is what is published already. Enrollments under way keep their version. A version that FILE
+    was not taken from, or a draft that nobody has published, is written over only when you are asked, or by --force.
     """
     if file == "-" and not yes:
         raise click.UsageError("Standard input holds the document, so nobody can be asked: say --yes.")
@@ -168,6 +199,8 @@ def publish(file: str, workflow_id: str, yes: bool, as_json: bool) -> None:
         else:
             _show_problems(read, problems)
         sys.exit(1)
+    if not as_json and (advice := _advice(read)):
+        read.show(advice, "what to look at")
     document = _document(read)
     known = run(workflow_server.fetched(chosen))
     changes = differences(known.document if known else {}, document)
@@ -175,16 +208,67 @@ def publish(file: str, workflow_id: str, yes: bool, as_json: bool) -> None:
     if known is not None and known.version and not changes:
         _tell(chosen, known.version, (), as_json, f"{chosen} is published as this already: version {known.version}.")
         return
+    told = _what_is_lost(read, chosen, document, known)
+    if told and yes and not force:
+        raise click.ClickException("\n".join((*told, _way_out(file, chosen))))
     if not yes:
         what = f"{chosen} has not been published" if new else f"{_counted(changes)} against {known and known.label}"
         click.echo(f"{what}:" if changes else what, err=as_json)
         if not as_json:
             _show_changes(changes)
-        click.confirm(f"Publish {chosen}?", abort=True, err=as_json)
-    version = run(workflow_server.published(chosen, read.text, known))
+        for sentence in told:
+            click.echo(sentence, err=as_json)
+        click.confirm(f"Publish {chosen}{' all the same' if told else ''}?", abort=True, err=as_json)
+    version = run(workflow_server.published(chosen, overwriting.bare(read.text), known))
+    _keep_base(read, chosen, version)
     _tell(chosen, version, changes, as_json, f"{chosen} is published: version {version}, {_counted(changes)}.")
     if yes and not as_json and not new:
         _show_changes(changes)
+
+
+def _what_is_lost(
+    file: DocumentFile, workflow_id: str, document: dict[str, Any], known: workflow_server.Known | None
+) -> list[str]:
+    """Return what publishing would write over, in sentences with who and when."""
+    if known is None:
+        return []
+    base, there = overwriting.base_of(file.text), known.there
+    if base is not None and base.workflow_id != workflow_id:
+        base = None
+    version, draft = overwriting.lost(there, base, document, known.me)
+    newest = there.published if version else None
+    names = run(workflow_server.named([one.author for one in (newest, there.draft) if one])) if version or draft else {}
+    told = []
+    if newest is not None:
+        says = f"it says {base}" if base is not None else "it does not say that it is made of that"
+        whose = workflow_server.whose(newest, names)
+        told.append(f"Version {there.version} of {workflow_id} is {whose}, and {file.name}: {says}.")
+    if draft:
+        count = _counted(differences(there.published.document if there.published else {}, there.draft.document))
+        what = f"{count} against version {there.version}" if there.version else "nothing of it is published"
+        told.append(
+            f"{workflow_id} has a draft that is not published, {workflow_server.whose(there.draft, names)}: {what}."
+        )
+    return told
+
+
+def _way_out(file: str, workflow_id: str) -> str:
+    return (
+        f"Look at theirs: dripstone workflow diff {file} {workflow_id} (--draft for the draft). Take theirs, to change "
+        f"it: dripstone workflow get {workflow_id}. Write over it: --yes --force; a draft is kept among the last 20."
+    )
+
+
+def _keep_base(file: DocumentFile, workflow_id: str, version: int) -> None:
+    """Let a file that says what it was taken from say that it is the newest version now."""
+    if overwriting.base_of(file.text) is None or file.name == "-":
+        return
+    path = Path(file.name)
+    with contextlib.suppress(OSError, UnicodeDecodeError):  # it is published, whether or not the line can be written
+        if path.read_text("utf-8") == file.text:  # not while an editor has written it anew
+            line, end, rest = path.read_bytes().partition(b"\n")
+            end = b"\r\n" if line.endswith(b"\r") else end  # the file keeps its kind of line ends
+            path.write_bytes(overwriting.with_base("", Base(workflow_id, version)).strip().encode() + end + rest)
 
 
 def _tell(workflow_id: str, version: int, changes: tuple[Change, ...], as_json: bool, sentence: str) -> None:
@@ -221,3 +305,7 @@ def schema(out: Path | None) -> None:
     """Print the JSON Schema of workflow files, by which editors complete and check them."""
     text = json.dumps(document_schema(), indent=2) + "\n"
     write(out, text, force=True)
+
+
+for _one in (get, list_, stats, pause, resume, migrate):
+    workflow.add_command(_one)

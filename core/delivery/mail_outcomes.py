@@ -22,7 +22,7 @@ EndedMessage = tuple[str, str, MessageEnded]
 """Organization, enrollment, and what it is told."""
 
 OnEnded = Callable[[Transaction, list[EndedMessage]], Awaitable[None]]
-"""Told, in the transaction that records it, which awaited messages got their outcome."""
+"""Told, in the transaction that records it, which messages got their outcome, whether or not somebody waits for it."""
 
 NOBODY_CARRIES = "no webhook endpoint takes message.requested"
 
@@ -48,7 +48,7 @@ async def record(tx: Transaction, completions: Sequence[Completion], on_ended: O
     for one in final:
         if one.bounced:
             await refusing.bounce(tx.within(one.message.org_id), _bounced(one), hard=True)
-    ended = [(one.message.org_id, one.message.enrollment_id, one.stimulus) for one in final if one.message.awaited]
+    ended = [(one.message.org_id, one.message.enrollment_id, one.stimulus) for one in final]
     if ended:
         await on_ended(tx, ended)
 

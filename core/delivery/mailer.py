@@ -6,7 +6,7 @@ event, for others to send.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -16,11 +16,13 @@ from core.delivery.handover import Answer, Carrier
 from core.delivery.mail_outcomes import EndedMessage, OnEnded, record
 from core.delivery.pool import Pool
 from core.delivery.smtp import SmtpSender
+from core.domain.connections.limits import HELD
 from core.domain.messaging import unsubscribe
+from core.domain.messaging.terms import NotNow
 from core.domain.steps.message import EMAIL
 from core.domain.webhooks.retry import next_attempt
 from core.store.database import Database
-from core.store.messages import consent, message_budgets, outgoing, outgoing_due
+from core.store.messages import consent, message_budgets, message_terms, outgoing, outgoing_due
 from core.store.messages.message_budgets import Held
 from core.store.messages.outgoing import ClaimedMessage, Completion, MessageState
 from core.store.transaction import Transaction
@@ -113,11 +115,13 @@ class Mailer:
             token = ids.mint("lse", tx.now)
             claimed = await outgoing_due.claim(tx, limit=free, lease=self._lease, token=token, offset=self._turns)
             unwanted = await outgoing_due.unwanted(tx, claimed)
-            held = await message_budgets.held(tx, [one for one in claimed if one.id not in unwanted])
+            early = await message_terms.early(tx, [one for one in claimed if one.id not in unwanted])
+            going = [one for one in claimed if one.id not in unwanted and one.id not in early]
+            held = await message_budgets.held(tx, going)
             claimed = await self._with_links(tx, claimed)
         to_send = []
         for message in claimed:
-            done = self._without_sending(message, unwanted.get(message.id, ""), held.get(message.id))
+            done = self._without_sending(message, unwanted, early, held)
             if done is None:
                 to_send.append(message)
             else:
@@ -138,12 +142,21 @@ class Mailer:
             linked.append(replace(one, unsubscribe_url=url, text=text, html=html))
         return linked
 
-    def _without_sending(self, message: ClaimedMessage, unwanted: str, held: Held | None) -> Completion | None:
+    def _without_sending(
+        self,
+        message: ClaimedMessage,
+        unwanted: Mapping[str, str],
+        early: Mapping[str, NotNow],
+        held: Mapping[str, Held],
+    ) -> Completion | None:
         """Return what becomes of a message that nobody is asked to send; None where somebody is."""
-        if unwanted:
-            return Completion(message, MessageState.SKIPPED, unwanted)
-        if held is not None:
-            return Completion(message, MessageState.PENDING, held.reason, held.until, tried=False)
+        if message.id in unwanted:
+            return Completion(message, MessageState.SKIPPED, unwanted[message.id])
+        if message.id in early:
+            return _not_now(message, early[message.id])
+        if message.id in held:
+            budget = held[message.id]
+            return Completion(message, MessageState.PENDING, budget.reason, budget.until, tried=False)
         if message.channel == EMAIL:
             return Completion(message, MessageState.FAILED, NO_SERVER) if self._sender is None else None
         return _handed_over(message) if self._carrier is None else None
@@ -180,6 +193,12 @@ class Mailer:
         if abandoned:
             async with self._database.system() as tx:
                 await outgoing.release(tx, abandoned)
+
+
+def _not_now(message: ClaimedMessage, early: NotNow) -> Completion:
+    if early.skip:
+        return Completion(message, MessageState.SKIPPED, f"skipped: {early.reason}", tried=False)
+    return Completion(message, MessageState.PENDING, f"{HELD}{early.reason}", early.until, tried=False)
 
 
 def _handed_over(message: ClaimedMessage) -> Completion:

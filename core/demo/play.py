@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx2
 from mcp import Client as McpClient
+from mcp.client.session import ElicitationFnT
 from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitResult
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
@@ -100,12 +102,17 @@ class Story:
                 await self._approve(stack, agent, plan)
             await self._enroll(agent, contact)
 
-    async def _mcp(self, stack: AsyncExitStack, key: str) -> McpClient:
+    async def _mcp(self, stack: AsyncExitStack, key: str, asking: ElicitationFnT | None = None) -> McpClient:
         headers = {"Authorization": f"Bearer {key}"}
         http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=PATIENCE_SECONDS))
         return await stack.enter_async_context(
-            McpClient(streamable_http_client(self._connection.mcp, http_client=http))
+            McpClient(streamable_http_client(self._connection.mcp, http_client=http), elicitation_callback=asking)
         )
+
+    async def _agree(self, context: Any, params: Any) -> ElicitResult:
+        """Answer what the person's client asks them, and show the question."""
+        self._show(escape(params.message))
+        return ElicitResult(action="accept", content={"confirm": True})
 
     def _say(self, who: str, what: str) -> None:
         self._step += 1
@@ -168,7 +175,7 @@ class Story:
 
     async def _approve(self, stack: AsyncExitStack, agent: McpClient, plan: Mapping[str, Any]) -> None:
         self._say("A person", "sees the request and agrees; the agent that asked could not")
-        person = await self._mcp(stack, self._connection.approver_api_key)
+        person = await self._mcp(stack, self._connection.approver_api_key, self._agree)
         pending = await self._call(person, "list-approvals", state="pending")
         self._show("\n".join(f"{one['approval_id']}  {one['title']}" for one in pending["approvals"]))
         await self._call(

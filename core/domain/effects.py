@@ -56,6 +56,14 @@ class EscalateApproval:
 
 
 @frozen
+class Reschedule:
+    """Let an approval or a task that was asked for be open until another time."""
+
+    id: str
+    expires_at: datetime | None
+
+
+@frozen
 class CancelApproval:
     """Withdraw a request that no longer matters."""
 
@@ -91,6 +99,12 @@ class SendMessage:
     """Which message on this channel in this enrollment, from 1."""
     awaited: bool = False
     """The enrollment waits for the final outcome."""
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    """When it may leave, whenever that is: see `core.domain.messaging.terms`; empty for at any time."""
+    gaps: tuple[str, ...] = ()
+    """What stays empty in its texts, in words."""
+    step_id: str = ""
+    """The step that sends it."""
 
 
 @frozen
@@ -155,15 +169,19 @@ class KeepDeadLetter:
     attempts: int
     ended: bool
     """The enrollment ended with it; False when `on_error` let it go on."""
+    message_id: str = ""
+    """The message that was not sent, where that is what failed; empty for a step."""
 
 
 @frozen
 class WithdrawMessages:
-    """Take back what was written for the contact and has not left: the enrollment ended because of something better."""
+    """Take back what was written for the contact and has not left, because of something better."""
 
     id: str
     """The enrollment."""
     reason: str
+    message_id: str = ""
+    """This message alone; empty for all of the enrollment's."""
 
 
 Effect = (
@@ -172,6 +190,7 @@ Effect = (
     | CreateRecord
     | RequestApproval
     | EscalateApproval
+    | Reschedule
     | CancelApproval
     | SendMessage
     | CreateTask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -97,6 +97,24 @@ class Enrollment:
     """It passes over what acts outward until its next wait: it fell due while the workflow was paused."""
     held: tuple[Stimulus, ...] = ()
     """What happened to it while its workflow was paused, oldest first."""
+    begun: Mapping[str, datetime] = field(default_factory=dict)
+    """When it came into steps from which waits for events count."""
+    shifted: timedelta = timedelta()
+    """By how much resumptions have moved its timer since the wait began."""
+    again: bool = False
+    """The contact had been in the workflow when it entered, under whichever key."""
+    began_at: datetime | None = None
+    """When it began to wait, where it listens since an earlier instant."""
+
+    @property
+    def catches_up(self) -> bool:
+        """Tell whether it listens since before it began to: events that were matched meanwhile may be its own."""
+        return self.began_at is not None
+
+    @property
+    def waits_since(self) -> datetime | None:
+        """Return when it began to wait, since whenever it listens; None where it does not wait."""
+        return None if self.waiting is None else self.began_at or self.waiting.since
 
 
 @frozen
@@ -189,11 +207,22 @@ class DeliveryEnded:
 
 @frozen
 class MessageEnded:
-    """An awaited message to the contact got its final outcome."""
+    """A message to the contact got its final outcome."""
 
     message_id: str
     sent: bool
     outcome: str = ""
+    step_id: str = ""
+    """The step that sent it."""
+    told: str = ""
+    """Which one, as it stands in a sentence, such as `message 1 on email to ada@example.com`."""
+    attempts: int = 0
+    """How often it was tried."""
+
+    @property
+    def skipped(self) -> bool:
+        """Tell whether it was not sent on purpose."""
+        return self.outcome.startswith("skipped")
 
 
 @frozen
@@ -230,6 +259,13 @@ class Redriven:
     """Somebody lets a failed step be tried again."""
 
     actor: str
+    step_id: str = ""
+    """Carry out this step alone: the enrollment has gone on; empty to go on from where it failed."""
+
+
+WaitPolicy = Literal["keep", "recompute", "restart"]
+"""What becomes of a wait in another version: it goes on as it was begun, it is made again as if the new version had
+begun it when it began, or the step begins anew."""
 
 
 @frozen
@@ -237,8 +273,8 @@ class Migrated:
     """A plan moves it to another version; the version given to `advance` is the new one."""
 
     step_id: str
-    keep: bool
-    """It goes on waiting as it does, at a step of the same kind; otherwise it begins the step anew."""
+    wait: WaitPolicy
+    """What becomes of its wait; without one it begins the step."""
     actor: str
     plan_id: str = ""
 

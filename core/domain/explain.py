@@ -6,8 +6,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from core.domain.enrollment import Enrollment, State, Waiting
+from core.domain.frozen import frozen
+from core.domain.steps.wait import Wait
 from core.domain.steps.wait_for_event import WaitForEvent
-from core.domain.trace import TraceEntry
+from core.domain.trace import BESIDE, OUTCOME, TraceEntry
+from core.domain.workflow import durations
 from core.domain.workflow.document import END
 from core.domain.workflow.version import Node, Version
 
@@ -19,15 +22,49 @@ _ENDINGS = {
 }
 _STAYS = ("waiting", "held")
 _MOST_RULES = 5
+_MOST_MESSAGES = 3
+
+
+@frozen
+class OnItsWay:
+    """A message that was written and has not been sent, failed or skipped."""
+
+    ordinal: int
+    channel: str
+    outcome: str
+    """What was answered last, or why it is held; empty before the first try."""
+    attempts: int
+    due_at: datetime | None
+
+    def told(self, paused: bool) -> str:
+        """Return when it is sent, and why not yet."""
+        until = "when the workflow goes on" if paused or self.due_at is None else f"at {_at(self.due_at)}"
+        tries = "once" if self.attempts == 1 else f"{self.attempts} times"
+        tried = f" was tried {tries} and" if self.attempts else ""
+        because = f" ({self.outcome})" if self.outcome else ""
+        return f"Message {self.ordinal} on {self.channel}{tried} is to be sent {until}{because}."
 
 
 def explain(
-    version: Version, enrollment: Enrollment, trace: Sequence[TraceEntry], *, paused: bool = False
+    version: Version,
+    enrollment: Enrollment,
+    trace: Sequence[TraceEntry],
+    *,
+    paused: bool = False,
+    on_their_way: Sequence[OnItsWay] = (),
 ) -> tuple[str, str]:
     """Return why it is where it is, and what will happen next and when.
 
-    `trace` may be its last part; `paused` tells whether the workflow is.
+    `trace` may be its last part; `paused` tells whether the workflow is; `on_their_way` are messages that have no
+    outcome yet.
     """
+    lost = tuple(entry.reason for entry in trace if entry.kind == OUTCOME and entry.outcome != "ok")
+    why, following = _explained(version, enrollment, [entry for entry in trace if entry.kind not in BESIDE], paused)
+    unsent = (one.told(paused) for one in on_their_way)
+    return " ".join((why, *lost[-_MOST_MESSAGES:])), " ".join((following, *unsent))
+
+
+def _explained(version: Version, enrollment: Enrollment, trace: Sequence[TraceEntry], paused: bool) -> tuple[str, str]:
     if enrollment.state.over:
         return _why_over(enrollment, trace), _after_the_end(enrollment)
     node = version.steps.get(enrollment.step_id)
@@ -52,6 +89,9 @@ def _how_it_came(enrollment: Enrollment, node: Node, trace: Sequence[TraceEntry]
         here = [entry for entry in trace if entry.step_id == node.id and entry.outcome in outcomes]
         if here:
             yield here[-1].reason
+    if enrollment.shifted:
+        by = durations.speak(enrollment.shifted)
+        yield f"Its timer has been moved by {by}, to {_at(enrollment.due_at)}: the workflow was paused."
 
 
 def _why_over(enrollment: Enrollment, trace: Sequence[TraceEntry]) -> str:
@@ -90,6 +130,9 @@ def _next(version: Version, enrollment: Enrollment, node: Node) -> str:
         when = f" at {_at(due)}" if due else ""
         return f"{node.name} runs as soon as the engine comes to it{when}."
     match waiting.kind:
+        case "timer" if isinstance(node.step, Wait) and node.step.slot and enrollment.shifted:
+            then = _target(version, node, "next")
+            return f"From {_at(due)} on it waits for {node.step.slot}, then it goes on to {then}."
         case "timer" if node.step.kind == "wait":
             return f"At {_at(due)} it goes on to {_target(version, node, 'next')}."
         case "timer":
@@ -138,7 +181,7 @@ def _events(version: Version, node: Node, waiting: Waiting) -> str:
     leads: dict[str, list[str]] = {}
     for one in node.step.alternatives:
         leads.setdefault(_target(version, node, one.exit), []).append(one.event)
-    whose = f" with {waiting.key.replace('=', ' ', 1)}" if node.step.match is not None else ""
+    whose = f" with {waiting.key.replace('=', ' ', 1)}" if "=" in waiting.key else ""  # ids of contacts have none
     ways = [
         f"{_article(events[0])} {' or '.join(dict.fromkeys(events))}{whose} that fits leads to {target}"
         for target, events in leads.items()

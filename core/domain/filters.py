@@ -81,6 +81,9 @@ _TOKEN = re.compile(
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 _PATH = re.compile(r"\w+(\.[A-Za-z][A-Za-z0-9_]*)+", re.ASCII)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_COMPARISONS = (
+    "Compare by = != < <= > >=, by : for a part of a text, by field:* for any value; join by AND, OR, NOT in capitals."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def _tokens(text: str) -> list[_Token]:
         match = _TOKEN.match(text, position)
         if match is None:
             start = position + len(text[position:]) - len(text[position:].lstrip())
-            hint = "Close the quotes." if text[start] in "\"'" else "Write field = value."
+            hint = "Close the quotes." if text[start] in "\"'" else _COMPARISONS
             raise _bad("FILTER_SYNTAX", f"cannot be read at character {start + 1}: {text[start : start + 20]!r}", hint)
         kind = str(match.lastgroup)
         tokens.append(_Token(kind, match.group(kind), match.start(kind)))
@@ -181,7 +184,7 @@ class _Parser:
         if self._take("paren", "("):
             inner = self.conjunction(depth + 1)
             if not self._take("paren", ")"):
-                raise _bad("FILTER_SYNTAX", "lacks a closing parenthesis")
+                raise _bad("FILTER_SYNTAX", "lacks a closing parenthesis", "Close it.")
             return inner
         return self._comparison()
 
@@ -209,7 +212,7 @@ class _Parser:
     def _value(self, name: str, kind: Kind) -> Scalar:
         token = self._peek()
         if token is None or token.kind not in ("string", "word") or self._is_keyword(token):
-            raise _bad("FILTER_SYNTAX", f"lacks a value for `{name}`", f'Write {name} = "value".')
+            raise _bad("FILTER_SYNTAX", f"lacks a value for `{name}`", f'Write {name} = "value". {_COMPARISONS}')
         self._next += 1
         if token.kind == "string":
             text = _ESCAPE.sub(lambda match: _unescaped(match.group(1)), token.text[1:-1])
@@ -238,9 +241,10 @@ class _Parser:
     def _pop(self, kind: str, expected: str) -> _Token:
         token = self._peek()
         if token is None:
-            raise _bad("FILTER_SYNTAX", f"ends where {expected} was expected", "Write field = value.")
+            raise _bad("FILTER_SYNTAX", f"ends where {expected} was expected", _COMPARISONS)
         if token.kind != kind or self._is_keyword(token):
-            raise _bad("FILTER_SYNTAX", f"has `{token.text[:40]}` at character {token.at + 1}, not {expected}")
+            message = f"has `{token.text[:40]}` at character {token.at + 1}, not {expected}"
+            raise _bad("FILTER_SYNTAX", message, _COMPARISONS)
         self._next += 1
         return token
 
@@ -251,7 +255,7 @@ class _Parser:
         token = self._peek()
         if token is not None:
             message = f"goes on with `{token.text[:40]}` at character {token.at + 1}"
-            raise _bad("FILTER_SYNTAX", message, "Join comparisons with AND or OR, in capitals.")
+            raise _bad("FILTER_SYNTAX", message, _COMPARISONS)
 
 
 def _unescaped(character: str) -> str:

@@ -27,8 +27,11 @@ from core.domain.enrollment import (
     TimerFired,
 )
 from core.domain.frozen import copied
+from core.domain.late_outcomes import late_outcome, tell
+from core.domain.redriving import redrive
 from core.domain.run import Run
 from core.domain.steps.base import Fail
+from core.domain.taking_over import take_over
 from core.domain.trace import Transition
 from core.domain.workflow.storable import storable
 from core.domain.workflow.variables import event_values
@@ -57,6 +60,7 @@ def enter(
     now: datetime,
     occurrence: int = 1,
     hops: int = 0,
+    again: bool = False,
     limit: int = STEP_LIMIT,
 ) -> Transition:
     """Return the first transition of a new enrollment, which runs to its first wait; its `rev` is 1.
@@ -80,6 +84,7 @@ def enter(
         variables=storable(variables),
         event=storable(event_values(event) if isinstance(event, EventFacts) else event),
         hops=hops,
+        again=again,
     )
     run = Run(version, enrollment, facts, now)
     inputs = {"event.id": enrollment.event["id"]} if enrollment.event and "id" in enrollment.event else {}
@@ -105,9 +110,13 @@ def advance(
     Nothing changes once the enrollment is over (but a failed one can be redriven), before its due time, or when the
     stimulus is not what it waits for.
     """
+    late = late_outcome(enrollment, stimulus)
+    if late is not None:
+        return tell(enrollment, late, now)
+    if isinstance(stimulus, Redriven):
+        return redrive(version, enrollment, stimulus, facts, now, limit)
     if enrollment.state.over:
-        failed = enrollment.state is State.FAILED and isinstance(stimulus, Redriven)
-        return _redrive(version, enrollment, stimulus, facts, now, limit) if failed else None
+        return None
     if enrollment.held and isinstance(stimulus, TimerFired):
         return _release(version, enrollment, facts, now, limit)
     if enrollment.held and isinstance(stimulus, _FROM_OUTSIDE):
@@ -118,7 +127,7 @@ def advance(
             run.cancel(stimulus)
             return run.transition()
         case Migrated():
-            _migrate(run, enrollment, stimulus, limit)
+            take_over(run, enrollment, stimulus, limit)
             return run.transition()
         case TimerFired() if enrollment.due_at is None or now < enrollment.due_at:
             return None
@@ -188,37 +197,3 @@ def _release(version: Version, enrollment: Enrollment, facts: Facts, now: dateti
     if transition is not None:
         return transition
     return Transition(copied(free, rev=enrollment.rev + 1, moved_at=now), (), (), before=enrollment)
-
-
-def _redrive(
-    version: Version, enrollment: Enrollment, stimulus: Stimulus, facts: Facts, now: datetime, limit: int
-) -> Transition:
-    assert isinstance(stimulus, Redriven)
-    alive = copied(
-        enrollment,
-        state=State.ACTIVE,
-        rev=enrollment.rev + 1,
-        moved_at=now,
-        end_reason="",
-        ended_at=None,
-        waiting=None,
-        attempts=0,
-    )
-    run = Run(version, alive, facts, now, enrollment)
-    run.note(alive.step_id, "enrollment", "entered", f"{stimulus.actor} lets {alive.step_id} be tried again.")
-    run.walk(alive.step_id, limit)
-    return run.transition()
-
-
-def _migrate(run: Run, enrollment: Enrollment, stimulus: Migrated, limit: int) -> None:
-    number = run.version.number
-    way = f"from {enrollment.step_id} to {stimulus.step_id}"
-    goes_on = "goes on waiting there" if stimulus.keep else "begins there anew"
-    reason = f"Moved by {stimulus.actor} from version {enrollment.version} to {number}, {way}; it {goes_on}."
-    run.note(enrollment.step_id, "enrollment", "entered", reason)
-    run.put(version=number)
-    if stimulus.keep:
-        run.put(step_id=stimulus.step_id)
-        return
-    run.withdraw()
-    run.walk(stimulus.step_id, limit)

@@ -43,6 +43,7 @@ PREFIXES = {
     "syn": "sync",
     "sit": "sync item",
     "lse": "lease",
+    "req": "call",
     "mrg": "merge",
     "idc": "identity conflict",
     "qtn": "quarantined event",

@@ -31,6 +31,7 @@ from core.domain.enrollment import (
 )
 from core.domain.steps.base import Context, Decision, Fail, Go, Leave, Stay
 from core.domain.trace import Conversion, Outcome, TraceEntry, Transition
+from core.domain.workflow import splits
 from core.domain.workflow.document import END
 from core.domain.workflow.storable import storable, storable_text
 from core.domain.workflow.version import Node, Rule, Version
@@ -53,7 +54,10 @@ class Run:
     trace: list[TraceEntry] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     conversions: list[Conversion] = field(default_factory=list)
+    draws: list[Conversion] = field(default_factory=list)
     index: int = 0
+    spoke_at: datetime | None = None
+    """When the first message began that it has left since it last waited."""
 
     def transition(self) -> Transition:
         """Return what came of it."""
@@ -61,7 +65,7 @@ class Run:
         enrollment.trace_count += len(self.trace)
         listens = enrollment.rev == 1 and any(rule.events for rule in self.version.rules)
         made = (tuple(self.trace), tuple(self.effects), tuple(self.conversions))
-        return Transition(enrollment, *made, self.before, listens, self.facts)
+        return Transition(enrollment, *made, self.before, tuple(self.draws), listens, self.facts)
 
     def put(self, **changes: Any) -> None:
         """Change the enrollment, which is the run's own copy until it is handed out."""
@@ -75,7 +79,7 @@ class Run:
             if following == END:
                 self._complete()
                 return
-            self.stand(following, 0)
+            self._come_into(following)
             if limit <= 0:
                 self.put(due_at=self.now, skipping=False)  # or a ring of steps that are passed over would never end
                 return
@@ -87,6 +91,20 @@ class Run:
             decision = self.decide(node, None)
             following = self.take(node, decision) if decision is not None else None
 
+    def _come_into(self, step_id: str) -> None:
+        """Leave a step for another one, and remember when, where waits for events count from there."""
+        own: Any = self.enrollment
+        begins, left = self.version.begins, own.step_id
+        if left in own.begun and left != step_id:
+            node = self.version.steps.get(left)
+            if node is not None and node.step.kind == "message":
+                self.spoke_at = self.spoke_at or own.begun[left]
+            if not begins.get(left):
+                own.begun = {step: at for step, at in own.begun.items() if step != left}
+        if step_id in begins:
+            own.begun = {**own.begun, step_id: self.now}
+        self.stand(step_id, 0)
+
     def stand(self, step_id: str, attempts: int) -> None:
         """Put the enrollment into a step that it has yet to begin."""
         own: Any = self.enrollment
@@ -95,12 +113,20 @@ class Run:
         own.waiting = None
         own.due_at = None
         own.attempts = attempts
+        own.shifted = _AT_ONCE
+        own.began_at = None
 
-    def decide(self, node: Node, stimulus: Stimulus | None) -> Decision | None:
-        """Ask a step; one that breaks fails, it does not take others down with it."""
+    def decide(self, node: Node, stimulus: Stimulus | None, at: datetime | None = None) -> Decision | None:
+        """Ask a step; one that breaks fails, it does not take others down with it.
+
+        With an instant, it is asked what it would have decided then, knowing what is known now.
+        """
         if stimulus is None and self.enrollment.skipping and node.step.outward:
             return Go(node.step.exit_undone(), "Passed over: it fell due while the workflow was paused.", "skipped")
-        context = Context(self.enrollment, self.facts, self.now, self.index, self.enrollment.rev, self.version, node)
+        now = at or self.now
+        context = Context(
+            self.enrollment, self.facts, now, self.index, self.enrollment.rev, self.version, node, self.spoke_at
+        )
         try:
             return node.step.begin(context) if stimulus is None else node.step.on(stimulus, context)
         except Exception as error:  # whatever a tenant's document provokes ends here, never in the engine
@@ -109,35 +135,48 @@ class Run:
     def take(self, node: Node, decision: Decision) -> str | None:
         """Carry out a decision and return the next step's id, or None when the enrollment stays or has ended."""
         self.index += 1
-        waiting = self.enrollment.waiting
-        stood = self.now - waiting.since if waiting is not None and waiting.since is not None else _AT_ONCE
+        since = self.enrollment.waits_since
+        stood = self.now - since if since is not None else _AT_ONCE
         match decision:
             case Go():
                 if decision.effects:
-                    self._effects(decision.effects)
+                    self.add(decision.effects)
                 self._step_note(
                     node, decision.outcome, decision.reason, decision.exit, decision.inputs, decision.effects, stood
                 )
+                if node.id not in self.enrollment.outputs and splits.counts(node.step, self.enrollment):
+                    self.draws.append(Conversion(node.id, decision.exit))
                 if decision.outputs:
-                    self._remember(node.id, decision.outputs)
+                    self.remember(node.id, decision.outputs)
                 if decision.event is not None:
                     self.put(event=storable(decision.event))
                 if decision.converted:
                     self._convert(decision.converted)
                 return node.exits.get(decision.exit, END)
             case Stay():
-                self._effects(decision.effects)
-                self.put(state=decision.state, waiting=decision.waiting, due_at=decision.until, skipping=False)
+                self.add(decision.effects)
+                self._stay(decision)
                 self._step_note(node, decision.outcome, decision.reason, "", decision.inputs, decision.effects, stood)
                 return None
             case Leave():
-                self._remember(node.id, decision.outputs)
+                self.remember(node.id, decision.outputs)
                 self.withdraw()
                 self._step_note(node, "ended", decision.reason, "", decision.inputs, (), stood)
                 self._end(State.EXITED, "exited", decision.reason)
                 return None
             case Fail():
                 return self._failed(node, decision, stood)
+
+    def _stay(self, decision: Stay) -> None:
+        own: Any = self.enrollment
+        waiting = decision.waiting
+        own.state = decision.state
+        own.waiting = waiting
+        own.due_at = decision.until
+        own.skipping = False
+        own.shifted = _AT_ONCE
+        catches_up = waiting.kind == "event" and waiting.since is not None and waiting.since < self.now
+        own.began_at = self.now if catches_up else None
 
     def ruled_out(self, stimulus: Stimulus) -> bool:
         """End the enrollment where a goal is reached or an exit rule holds, and tell whether it did."""
@@ -188,6 +227,7 @@ class Run:
         """Try again later where the author says so, else go on or end as `on_error` says; a dead letter stays."""
         attempts = self.enrollment.attempts + 1
         retry = node.retry
+        self.add(decision.effects)
         self.withdraw()
         if retry is not None and decision.retryable and attempts < retry.attempts:
             until = self.now + retry.delay_after(attempts)
@@ -200,6 +240,10 @@ class Run:
                 attempts=attempts,
             )
             return None
+        self.remember(node.id, decision.outputs)
+        if decision.exit in node.led:
+            self.note(node.id, node.step.kind, "failed", decision.reason, decision.exit, decision.inputs, stood=stood)
+            return node.exits[decision.exit]
         ends = node.on_error == "fail"
         self.effects.append(
             KeepDeadLetter(
@@ -292,7 +336,8 @@ class Run:
             caused = tuple([effect.record_id if isinstance(effect, UpdateRecord) else effect.id for effect in effects])
         self.note(node.id, node.step.kind, outcome, reason, exit, inputs, caused, stood)
 
-    def _remember(self, step_id: str, outputs: Mapping[str, Any]) -> None:
+    def remember(self, step_id: str, outputs: Mapping[str, Any]) -> None:
+        """Keep what a step leaves behind."""
         if outputs:
             own: Any = self.enrollment
             own.outputs = {**own.outputs, step_id: storable(outputs)}
@@ -305,10 +350,13 @@ class Run:
         self.conversions.append(Conversion("", goal))
         for step_id, outputs in self.enrollment.outputs.items():
             node = self.version.steps.get(step_id)
-            if node is not None and node.step.kind == "split" and isinstance(outputs.get("variant"), str):
+            if node is None or not isinstance(outputs.get("variant"), str):
+                continue
+            if splits.counts(node.step, self.enrollment):
                 self.conversions.append(Conversion(step_id, outputs["variant"]))
 
-    def _effects(self, effects: tuple[Effect, ...]) -> None:
+    def add(self, effects: tuple[Effect, ...]) -> None:
+        """Take in what shall be done, so that later steps see what it leads to."""
         for effect in map(storable_effect, effects):
             self.effects.append(effect)
             self.facts = after(self.facts, effect, self.enrollment.workflow_id, self.now)

@@ -14,6 +14,15 @@ from core.domain.frozen import frozen
 Outcome = Literal["entered", "ok", "waiting", "skipped", "held", "failed", "ended"]
 """How an entry ended; statistics count `ok`, `skipped`, `held` and `failed` step by step."""
 
+OUTCOME = "outcome"
+"""Kind of an entry that tells what became of a message which its step had sent and not waited for."""
+
+AGAIN = "again"
+"""Kind of an entry that tells of a step which was carried out once more, alone."""
+
+BESIDE = frozenset({OUTCOME, AGAIN})
+"""Kinds of entries that tell nothing of the way: the enrollment stood elsewhere, or was over."""
+
 
 @frozen
 class TraceEntry:
@@ -57,15 +66,22 @@ class Transition:
     conversions: tuple[Conversion, ...] = ()
     before: Enrollment | None = None
     """Before; None for a new one."""
+    draws: tuple[Conversion, ...] = ()
+    """Ways of splits that count from now on: what conversions are a share of."""
     listens: bool = False
     """The version has rules that an event may meet at any time: the engine looks once more after the entry."""
     facts: Facts | None = None
     """What is known once it is carried out; None where that is what was known before."""
 
     @property
+    def ends(self) -> bool:
+        """Tell whether the enrollment ends by it; what became of a message may come later still."""
+        return self.enrollment.state.over and (self.before is None or not self.before.state.over)
+
+    @property
     def kind(self) -> str:
         """Return what it is to those who measure: `entered`, `moved`, or the state in which the enrollment ended."""
-        if self.enrollment.state.over:
+        if self.ends:
             return self.enrollment.state.value
         return "entered" if self.before is None else "moved"
 

@@ -11,7 +11,7 @@ from typing import Any
 from core import ids
 from core.domain import machine, names
 from core.domain.control import breaker
-from core.domain.effects import Ask, CancelApproval, CancelTask, Effect, Emit, KeepDeadLetter
+from core.domain.effects import Ask, CancelApproval, CancelTask, Effect, KeepDeadLetter
 from core.domain.enrollment import (
     Answered,
     ApprovalDecided,
@@ -29,20 +29,20 @@ from core.domain.enrollment import (
     TimerFired,
 )
 from core.domain.frozen import frozen
+from core.domain.late_outcomes import late_outcome, tell
 from core.domain.trace import Transition, closed
 from core.domain.workflow import entry as entry_rules
+from core.domain.workflow import splits
 from core.domain.workflow.version import Version
-from core.store.agents import executions
+from core.engine.ending import settle, with_execution_event
 from core.store.control import audit
 from core.store.transaction import Transaction
 from core.store.workflows import claims, enrollments, entries, pausing, statistics
 from core.store.workflows import facts as fact_store
 from core.store.workflows.apply import Applied, apply
+from core.store.workflows.claims import NOBODY, People
 from core.store.workflows.facts import Surroundings
 from core.store.workflows.workflows import VersionCache
-
-EXECUTION_KEY = "exe_"
-"""Enrollments that carry an execution have its id as their key."""
 
 Answer = Callable[[Transaction, Enrollment, Ask], Awaitable[Answered]]
 """Answers one kind of question, in the transaction that asks it, bound to the enrollment's organization."""
@@ -84,6 +84,7 @@ class Entry:
     """How many workflows in a row led to it."""
     stands: bool = False
     """It stands at the first step until the engine comes to it: who enrolls others must not carry them all out."""
+    left_out: bool = False  # of the preview that the call goes by
 
 
 @frozen
@@ -112,11 +113,18 @@ class EnrollmentDriver:
         """Say who answers a kind of question."""
         self._answers[service] = how
 
-    async def move(self, tx: Transaction, moves: Sequence[Move], around: Surroundings | None = None) -> set[str]:
+    async def move(
+        self,
+        tx: Transaction,
+        moves: Sequence[Move],
+        around: Surroundings | None = None,
+        known: People = NOBODY,
+    ) -> set[str]:
         """Advance enrollments and write what came of it; return the ids of those that changed.
 
-        What happens to an enrollment of a paused workflow is kept for when it goes on. Raises StaleEnrollment when one
-        moved on meanwhile; the transaction is then of no use.
+        `known` is who they were when the enrollments were claimed. What happens to an enrollment of a paused workflow
+        is kept for when it goes on. Raises StaleEnrollment when one moved on meanwhile; the transaction is then of no
+        use.
         """
         if not moves:
             return set()
@@ -124,17 +132,31 @@ class EnrollmentDriver:
             around = await fact_store.surroundings(tx, {move.enrollment.org_id for move in moves})
         moved: set[str] = set()
         while moves:
-            decided = await self._decide(tx, moves, around)
+            # No decision: neither a pause holds it nor does it need a version, so what was sent is always recorded.
+            late = [late_outcome(move.enrollment, move.stimulus) for move in moves]
+            decided = [tell(move.enrollment, one, tx.now) for move, one in zip(moves, late, strict=True) if one]
+            if len(decided) < len(moves):
+                rest = [move for move, one in zip(moves, late, strict=True) if not one] if decided else moves
+                decided += await self._decide(tx, rest, around, known)
             moved.update(transition.enrollment.id for transition in decided)
             moves = await self._write(tx, decided, around)
+            known = NOBODY  # what was written may have changed them
         return moved
 
-    async def _decide(self, tx: Transaction, moves: Sequence[Move], around: Surroundings) -> list[Transition]:
+    async def foresee(self, tx: Transaction, moves: Sequence[Move]) -> list[Transition]:
+        """Return what moves of enrollments would come to, as facts are now; nothing is written, nobody is held."""
+        around = await fact_store.surroundings(tx, {move.enrollment.org_id for move in moves})
+        return await self._decide(tx, moves, around, NOBODY)
+
+    async def _decide(
+        self, tx: Transaction, moves: Sequence[Move], around: Surroundings, people: People
+    ) -> list[Transition]:
         versions = await self._versions_of(tx, moves)
         known = await self._facts(
             tx,
             [(m.enrollment.org_id, m.enrollment.contact_id, v) for m, v in zip(moves, versions, strict=True)],
             around,
+            people,
         )
         transitions: list[Transition | None] = []
         parked: list[Enrollment] = []
@@ -173,7 +195,7 @@ class EnrollmentDriver:
         paused = frozenset(t.enrollment.id for t in transitions if _is_paused(t.enrollment, around))
         applied = await self._apply(tx, transitions, paused)
         await self._break_circuits(tx, transitions)
-        await _settle(tx, transitions)
+        await settle(tx, transitions)
         return [*_told_that_nobody_listens(applied), *[await self._answered(tx, *asked) for asked in applied.asked]]
 
     async def _apply(
@@ -226,7 +248,7 @@ class EnrollmentDriver:
             withdrawn = (CancelTask(waiting.subject),)
         given_up = replace(ended, effects=(kept, *withdrawn))
         await self._apply(tx, [given_up])
-        await _settle(tx, [given_up])
+        await settle(tx, [given_up])
 
     async def enter(self, tx: Transaction, org_id: str, version: Version, wanted: Sequence[Entry]) -> list[Entered]:
         """Enroll contacts under the workflow's entry rules; one answer for each, in order.
@@ -243,6 +265,9 @@ class EnrollmentDriver:
         ]
         identities = [(entry.contact_id, key) for entry, key in zip(wanted, keys, strict=True)]
         there = await enrollments.standing(tx, org_id, version.workflow_id, identities)
+        been = {contact_id for contact_id, _ in there}
+        if version.key is not None and splits.draws_by_contact(version):
+            been |= await enrollments.been(tx, org_id, version.workflow_id, {entry.contact_id for entry in wanted})
         outcomes: list[Entered | None] = []
         transitions: list[Transition] = []
         refusals: list[entries.Refusal] = []
@@ -261,13 +286,15 @@ class EnrollmentDriver:
                 variables=entry.variables or {},
                 key=identity[1],
                 standing=None if row is None else entry_rules.Standing(State(row.state), row.entered_at),
+                left_out=entry.left_out,
             )
             if judged.outcome != "enrolled":
                 enrollment_id = row.id if row is not None and judged.outcome == "already_enrolled" else ""
                 outcomes.append(Entered(judged.outcome, enrollment_id, judged.reason, judged.message, judged.field))
                 refusals.append(entries.Refusal.of(org_id, version, entry.contact_id, entry.actor, judged))
                 continue
-            transition = self._enter_one(tx, org_id, version, entry, identity[1], facts, row, around)
+            transition = self._enter_one(tx, org_id, version, entry, identity[1], facts, row, around, been)
+            been.add(entry.contact_id)
             taken[identity] = transition.enrollment.id
             known[org_id, entry.contact_id] = transition.facts or facts
             transitions.append(transition)
@@ -291,6 +318,7 @@ class EnrollmentDriver:
         known: Facts,
         row: Any,
         around: Surroundings,
+        been: set[str],
     ) -> Transition:
         stands = entry.stands or (org_id, version.workflow_id) in around.paused
         transition = machine.enter(
@@ -306,6 +334,7 @@ class EnrollmentDriver:
             now=tx.now,
             occurrence=1 if row is None else row.occurrence + 1,
             hops=entry.hops,
+            again=entry.contact_id in been,
             limit=0 if stands else machine.STEP_LIMIT,
         )
         return with_execution_event(transition)
@@ -331,12 +360,16 @@ class EnrollmentDriver:
             queues = {key: rest[1:] for key, rest in queues.items() if len(rest) > 1}
 
     async def _facts(
-        self, tx: Transaction, contacts: Iterable[tuple[str, str, Version]], around: Surroundings
+        self,
+        tx: Transaction,
+        contacts: Iterable[tuple[str, str, Version]],
+        around: Surroundings,
+        people: People = NOBODY,
     ) -> dict[tuple[str, str], Facts]:
         wanted: dict[tuple[str, str], frozenset[str]] = {}
         for org, contact, version in contacts:
             wanted[org, contact] = wanted.get((org, contact), frozenset()) | version.needs
-        return await fact_store.gather(tx, wanted, around.timezones)
+        return await fact_store.gather(tx, wanted, around.timezones, people)
 
 
 def _is_paused(enrollment: Enrollment, around: Surroundings) -> bool:
@@ -351,30 +384,3 @@ def _entered(transition: Transition, applied: Applied) -> Entered:
 
 def _told_that_nobody_listens(applied: Applied) -> list[Move]:
     return [Move(enrollment, ended) for enrollment, ended in applied.unheard]
-
-
-async def _settle(tx: Transaction, transitions: Sequence[Transition]) -> None:
-    """See to executions that end here: what they cost, and what their agents did."""
-    over = [t.enrollment for t in transitions if t.enrollment.state.over and t.enrollment.key.startswith(EXECUTION_KEY)]
-    if over:
-        await executions.settle(tx, [(one.org_id, one.key) for one in over])
-
-
-def with_execution_event(transition: Transition) -> Transition:
-    """Add the event that an execution has ended, where this transition ends one."""
-    enrollment = transition.enrollment
-    if not (enrollment.state.over and enrollment.key.startswith(EXECUTION_KEY)):
-        return transition
-    ok = enrollment.state in (State.COMPLETED, State.EXITED)
-    event_type = "execution.completed" if ok else "execution.failed"
-    data: dict[str, Any] = {
-        "execution_id": enrollment.key,
-        "workflow_id": enrollment.workflow_id,
-        "enrollment_id": enrollment.id,
-        "contact_id": enrollment.contact_id,
-        "result": dict(enrollment.outputs),
-    }
-    if not ok:
-        data["error"] = enrollment.end_reason
-    message = names.derive("msg", enrollment.moved_at, enrollment.id, enrollment.rev, event_type)
-    return replace(transition, effects=(*transition.effects, Emit(message, event_type, data)))

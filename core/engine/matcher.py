@@ -10,6 +10,7 @@ import structlog
 from core.domain.enrollment import Enrollment, EventArrived
 from core.domain.workflow import firing
 from core.domain.workflow.correlation import correlation_key
+from core.domain.workflow.record_changes import RECORD
 from core.engine import replies
 from core.engine.driver import EnrollmentDriver, Move
 from core.engine.triggering import Triggering
@@ -19,6 +20,7 @@ from core.store.events.events import UnmatchedEvent
 from core.store.records import record_triggers
 from core.store.transaction import Transaction
 from core.store.workflows import claims, hearing
+from core.store.workflows.claims import NOBODY, People
 from core.store.workflows.facts import Surroundings
 from core.store.workflows.listeners import RULE, EventKey, Listener
 from core.store.workflows.workflows import VersionCache
@@ -37,6 +39,9 @@ Listening = Mapping[EventKey, Sequence[Listener]]
 
 class Matcher:
     """Takes each event once, in order of arrival, in the transaction that writes what came of it."""
+
+    few = 8
+    """A turn that claimed so few left none: each organization's share is more, unless fifteen others have some too."""
 
     def __init__(self, database: Database, driver: EnrollmentDriver, versions: VersionCache):
         self._database = database
@@ -101,12 +106,15 @@ class Matcher:
     ) -> None:
         """Move whoever waits for one of these events, or has a goal or exit rule that listens to it."""
         ahead: dict[tuple[str, str], list[tuple[Enrollment, UnmatchedEvent]]] = {}
-        for enrollment, event in [*await _waiting(tx, batch, heard), *await _ruled(tx, batch, heard)]:
+        waiting, people = await _waiting(tx, batch, heard)
+        ruled = await _ruled(tx, batch, heard)
+        for enrollment, event in [*waiting, *ruled]:
             coming = ahead.setdefault((enrollment.org_id, enrollment.id), [])
             if all(event is not other for _, other in coming):
                 coming.append((enrollment, event))
         moves = [Move(enrollment, EventArrived(event.facts)) for (enrollment, event), *_ in ahead.values()]
-        await self._driver.move(tx, moves, around)
+        # Who moved an enrollment that the rules' claim waited for may have changed people since.
+        await self._driver.move(tx, moves, around, NOBODY if ruled else people)
         # Two events for one enrollment: the second must see what the first one did.
         rest = {key: [event for _, event in coming[1:]] for key, coming in ahead.items() if len(coming) > 1}
         for number in range(max(map(len, rest.values()), default=0)):
@@ -117,7 +125,7 @@ class Matcher:
 
 async def _waiting(
     tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Listening
-) -> list[tuple[Enrollment, UnmatchedEvent]]:
+) -> tuple[list[tuple[Enrollment, UnmatchedEvent]], People]:
     """Claim who waits for these events: by contact, or by a field that some step goes by."""
     found: dict[tuple[str, str], list[UnmatchedEvent]] = {}
     for event in batch:
@@ -127,12 +135,14 @@ async def _waiting(
         keys = {correlation_key(name, event.facts.fields.get(name)) for name in fields}
         for key in sorted({*keys, event.contact_id or ""} - {""}):
             found.setdefault((event.org_id, key), []).append(event)
-    return [
+    held = await claims.claim_event_waits(tx, found)
+    woken = [
         (enrollment, event)
-        for enrollment in await claims.claim_event_waits(tx, found)
+        for enrollment in held.enrollments
         for event in found[enrollment.org_id, _wait_key(enrollment)]
         if enrollment.waiting is not None and event.name in enrollment.waiting.events
     ]
+    return woken, held.people
 
 
 async def _ruled(
@@ -160,7 +170,7 @@ def _wait_key(enrollment: Enrollment) -> str:
 
 
 def _is_change(event: UnmatchedEvent) -> bool:
-    return event.facts.type == firing.RECORD
+    return event.facts.type == RECORD
 
 
 def _names(event: UnmatchedEvent) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Where what left the process meets the engine again: final outcomes move the enrollments that wait for them."""
+"""Where what left the process meets the engine again: final outcomes move who waits for them, and are told to all."""
 
 from __future__ import annotations
 

@@ -32,11 +32,8 @@ async def announce(tx: Transaction, batch: Sequence[UnmatchedEvent]) -> None:
 
 
 async def _emission(tx: Transaction, event: UnmatchedEvent) -> Emission:
-    waiting = [
-        one
-        for one in await claims.claim_event_waits(tx, [(event.org_id, event.contact_id or "")])
-        if one.waiting is not None and REPLY in one.waiting.events
-    ]
+    held = await claims.claim_event_waits(tx, [(event.org_id, event.contact_id or "")])
+    waiting = [one for one in held.enrollments if one.waiting is not None and REPLY in one.waiting.events]
     message, enrollment_id, workflow_id = _answered(await _sent(tx, event), waiting)
     channel = event.facts.fields.get("channel")
     told = {

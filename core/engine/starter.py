@@ -2,7 +2,7 @@
 
 How far a firing has come is written with the enrollments of its page, so that a crash neither loses nor repeats a
 contact. What should have fired while nobody ran fires once, late; what should have fired while the workflow was paused
-does not fire at all.
+is kept, and resuming says what becomes of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from core.store.transaction import Transaction
 from core.store.webhooks import deliveries
 from core.store.webhooks.deliveries import Emission
 from core.store.workflows import audience, schedules
-from core.store.workflows.schedules import DueSchedule, Firing
+from core.store.workflows.schedules import DueSchedule, Firing, Last, Missed
 from core.store.workflows.workflows import VersionCache, WorkflowState
 
 PAGE = 500
@@ -60,7 +60,7 @@ class Starter:
     async def _run(self, tx: Transaction, due: DueSchedule) -> None:
         version = await self._versions.load(tx, due.org_id, due.workflow_id, due.version)
         trigger = schedules.timed(version)[due.position]
-        if due.workflow_state != WorkflowState.ACTIVE:
+        if due.workflow_state != WorkflowState.ACTIVE and await schedules.is_paused(tx, due):
             await self._pass_over(tx, due, version, trigger)
             return
         firing = due.firing or Firing(tx.now)
@@ -86,11 +86,12 @@ class Starter:
             await schedules.keep(tx, due, tx.now, firing, empty=due.empty)
 
     async def _pass_over(self, tx: Transaction, due: DueSchedule, version: Version, trigger: Timed) -> None:
-        """Leave out what comes round during a pause; what was under way waits until the workflow goes on."""
+        """Keep that it came round during a pause; what was under way waits until the workflow goes on."""
         if due.firing is not None:
             await schedules.put_off(tx, due, tx.now + _LOOK_AGAIN)
-        else:
-            await schedules.keep(tx, due, _next(tx, due, version, trigger), empty=due.empty)
+            return
+        missed = due.missed.again(due.at) if due.missed is not None else Missed(1, due.at, due.at)
+        await schedules.keep(tx, due, _next(tx, due, version, trigger), empty=due.empty, missed=missed)
 
     async def _finish(
         self, tx: Transaction, due: DueSchedule, version: Version, trigger: Timed, firing: Firing
@@ -101,7 +102,8 @@ class Starter:
             data = {"workflow_id": due.workflow_id, "version": version.number, "audience": trigger.audience.said}
             message = names.derive("msg", tx.now, due.org_id, due.workflow_id, due.position, "out_of_leads")
             await deliveries.emit(tx, [Emission(due.org_id, Emit(message, "automation.out_of_leads", data))])
-        await schedules.keep(tx, due, _next(tx, due, version, trigger), empty=empty)
+        last = Last(firing.at, firing.taken)
+        await schedules.keep(tx, due, _next(tx, due, version, trigger), empty=empty, last=last)
 
 
 def _next(tx: Transaction, due: DueSchedule, version: Version, trigger: Timed) -> datetime:

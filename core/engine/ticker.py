@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -38,6 +39,8 @@ class Ticker:
         """Organizations that had something due when last looked at, and since when, in microseconds; 0 for ever."""
         self._looked_for_others = self._looked_at_all = _LONG_AGO
         self._served = ""
+        self.behind = asyncio.Event()
+        """Set by a turn that has more to do than its batch has room for: then another one may go on beside it."""
 
     @property
     def at_once(self) -> int:
@@ -80,6 +83,8 @@ class Ticker:
             for org in orgs:
                 self._due.pop(org, None)
             self._due.update(found.reached)
+            if len(found.enrollments) >= self._batch:
+                self.behind.set()
             if found.enrollments or not from_memory:
                 return found.enrollments
 
@@ -107,7 +112,7 @@ class Ticker:
         heard = await arrivals.arrived(
             tx,
             [one for e in looks for one in await self._listening(tx, e, timed_out=False)]
-            + [one for e in waits for one in await self._listening(tx, e, timed_out=True)],
+            + [one for e in waits for one in await self._listening(tx, e, timed_out=not e.catches_up)],
         )
         await self._driver.move(tx, [Move(e, TimerFired(), tuple(heard.get(e.id, ()))) for e in timed])
         await claims.settle(tx, looks)

@@ -9,7 +9,7 @@ from core.domain.enrollment import Facts
 from core.domain.steps.emit_event import MOST_HOPS
 from core.domain.workflow import entry as entry_rules
 from core.domain.workflow import firing
-from core.domain.workflow.firing import ChangedRecord
+from core.domain.workflow.record_changes import RECORD, ChangedRecord
 from core.domain.workflow.trigger_kinds import EventTrigger, SourceTrigger, Trigger
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Version
@@ -68,7 +68,7 @@ def _triggered(event: UnmatchedEvent, heard: Mapping[EventKey, Sequence[Listener
     """Return the workflows, with their versions, that an event may start; not the one whose own doing it tells of."""
     names = [event.name]
     own = ""
-    if event.facts.type == firing.RECORD:
+    if event.facts.type == RECORD:
         own = ChangedRecord.of(event.facts).workflow_id
     elif event.facts.source_id:
         names.append(firing.source_event(event.facts.source_id))
@@ -95,7 +95,7 @@ async def _at_the_time(
     told = {
         event.id: (event, known[event.org_id, event.contact_id or ""])
         for event in batch
-        if event.facts.type == firing.RECORD and (event.org_id, event.contact_id or "") in known
+        if event.facts.type == RECORD and (event.org_id, event.contact_id or "") in known
     }
     leads = {
         (event.org_id, change.record_id): event.id

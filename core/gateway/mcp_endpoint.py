@@ -20,6 +20,8 @@ from core.store.systems.master_keys import MasterKeys, NoMasterKeys
 from mcp_server.deployment import Deployment
 
 if TYPE_CHECKING:
+    import grpc
+
     from mcp_server.app import Endpoint
 
 _log = structlog.get_logger()
@@ -34,12 +36,15 @@ class McpEndpoint:
 
     def __init__(
         self,
-        target: str,
+        target: str | grpc.aio.Channel,
         deployment: Deployment | None = None,
         *,
         state_keys: Callable[[], Sequence[bytes]] = tuple,
     ):
-        """Serve the core at `target`; `state_keys` is asked when the endpoint comes up, and may read files."""
+        """Serve the core behind a channel or at an address.
+
+        `state_keys` is asked when the endpoint comes up, and may read files.
+        """
         self.base_url = ""
         self._target = target
         self._deployment = deployment or Deployment()

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
+import grpc
 import uvicorn
 from starlette.routing import Route
 
@@ -78,13 +79,13 @@ def web_server(
     methods: Sequence[Method],
     settings: Settings,
     *,
-    mcp_target: str,
+    channel: grpc.aio.Channel,
     ready: Callable[[], Awaitable[bool]],
     host: str,
     port: int,
 ) -> WebServer:
-    """Return the server of one process; `mcp_target` is the gRPC address that its MCP endpoint calls."""
-    mcp = McpEndpoint(mcp_target, _deployment(settings), state_keys=partial(state_keys, pipeline.parts.vault.keys))
+    """Return the server of one process; `channel` is the one that its MCP endpoint calls."""
+    mcp = McpEndpoint(channel, _deployment(settings), state_keys=partial(state_keys, pipeline.parts.vault.keys))
     mounts = [Route(ROOT, mcp), Route(ROOT + "/{view:path}", mcp), *protected_resource(pipeline.parts.database, mcp)]
     app = build_app(pipeline, methods, ready=ready, mounts=mounts, lifespans=[mcp.running])
     return WebServer(

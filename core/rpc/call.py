@@ -66,6 +66,8 @@ class Parts:
     under_way: UnderWay = field(default_factory=UnderWay)
     simulating: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
     """A process simulates for one caller at a time; who comes meanwhile waits, and nobody else notices."""
+    checking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
+    """A process checks the document of one caller at a time, beside those that are published and run."""
     streams: StreamPlaces = field(default_factory=StreamPlaces)
     """Who streams messages from this process."""
     rulebook: Rulebook = field(default_factory=Rulebook)
@@ -89,6 +91,8 @@ class Call:
     """The approvals that policies want for the plan which this call applies: every one of them."""
     agreed: Demand | None = None
     """The approval that a policy wanted for this call, and that it has used; None for none."""
+    id: str = ""
+    """The call's own id, `req_…`: idempotency keys belong to principals, and are used again. Empty in the engine."""
 
     @property
     def tx(self) -> Transaction:
@@ -99,4 +103,4 @@ class Call:
     @property
     def cause(self) -> str:
         """Return what to write as the cause of a change."""
-        return f"call:{self.request_id}"
+        return f"call:{self.id or self.request_id}"

@@ -25,17 +25,23 @@ def grpc_code(error: DripstoneError) -> int:
 
 
 def to_status(error: DripstoneError) -> status_pb2.Status:
-    """Return an error as a rich status: ErrorInfo always, BadRequest and RetryInfo where they apply."""
+    """Return an error as a rich status: ErrorInfo always, BadRequest and RetryInfo where they apply.
+
+    What was probably meant by the violation of that number stands in the metadata as `nearest_0`, `nearest_1`, …
+    """
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.variables)
     if error.way_out:
         info.metadata["hint"] = error.way_out
-    details = [_pack(info)]
+    details = []
     if error.violations:
         bad = error_details_pb2.BadRequest()
-        for violation in error.violations:
+        for number, violation in enumerate(error.violations):
             text = f"{violation.message} {violation.hint}".strip()
             bad.field_violations.add(field=violation.field, description=text, reason=violation.reason)
+            if violation.nearest:
+                info.metadata[f"nearest_{number}"] = violation.nearest
         details.append(_pack(bad))
+    details.insert(0, _pack(info))
     if error.retry_after is not None:
         delay = Duration()
         delay.FromMilliseconds(int(error.retry_after * 1000))

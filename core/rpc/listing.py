@@ -21,6 +21,7 @@ from core.store.control import approvals, plans
 from core.store.events import quarantine
 from core.store.filtering import filtered
 from core.store.merging import identity_conflicts
+from core.store.messages import outgoing
 from core.store.qualification import assignments
 from core.store.transaction import Transaction
 from core.store.webhooks import deliveries, replays
@@ -33,6 +34,7 @@ _VALUES: Mapping[Table, Mapping[str, Sequence[str]]] = {
     deliveries.deliveries: {"state": tuple(DeliveryState)},
     enrollments.enrollments: {"state": tuple(State)},
     identity_conflicts.identity_conflicts: {"state": tuple(identity_conflicts.ConflictState)},
+    outgoing.outgoing_messages: {"state": tuple(outgoing.MessageState)},
     plans.plans: {"state": tuple(PlanState)},
     quarantine.quarantine: {"state": tuple(quarantine.QuarantineState)},
     replays.replays: {"state": tuple(replays.ReplayState)},
@@ -92,15 +94,25 @@ def narrowed(statement: Select[Any], table: Table, text: str, fields: Mapping[st
     return filtered(statement, table, text, fields)
 
 
+def named_in(text: str, fields: Mapping[str, str]) -> frozenset[str]:
+    """Return which fields a filter compares. Raises Invalid for one that cannot be read."""
+    expression = filters.parse(text, fields)  # type: ignore[arg-type]  # as above
+    return frozenset(one.field for one in _comparisons(expression))
+
+
 def _equalities(expression: Expression | None) -> Iterator[Comparison]:
     """Yield every comparison with a whole value."""
+    return (one for one in _comparisons(expression) if one.operator in ("=", "!="))
+
+
+def _comparisons(expression: Expression | None) -> Iterator[Comparison]:
     match expression:
         case And(items) | Or(items):
             for item in items:
-                yield from _equalities(item)
+                yield from _comparisons(item)
         case Not(inner):
-            yield from _equalities(inner)
-        case Comparison(operator="=" | "!="):
+            yield from _comparisons(inner)
+        case Comparison():
             yield expression
         case _:
             pass

@@ -44,7 +44,7 @@ SERVICES: tuple[tuple[Any, str, str], ...] = (
     ),
     (event_pb2, "events", "events event_streams sources trying quarantine"),
     (workflow_pb2, "workflows", "workflows workflow_reference workflow_statistics pausing migrating simulating"),
-    (enrollment_pb2, "enrollments", "enrollments dead_letters explaining"),
+    (enrollment_pb2, "enrollments", "enrollments messages dead_letters explaining"),
     (qualification_pb2, "qualification", "qualification scoring_models backtesting batch_scoring routings assigning"),
     (agent_pb2, "agents", "agents agent_tasks agent_templates agent_control agent_costs"),
     (approval_pb2, "approvals", "approvals plans policies budgets approval_rounds"),

@@ -1,6 +1,7 @@
 """The one pipeline that admits every call: observe, authenticate, limit, authorise, validate, transact, map errors.
 
-Both adapters, gRPC and HTTP, call `Pipeline.unary`, `stream` and `exchange`; nothing about a call is decided elsewhere.
+Every adapter, for gRPC, HTTP and callers in this process, calls `Pipeline.unary`, `stream` and `exchange`; nothing
+about a call is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -159,7 +160,8 @@ class Pipeline:
                 async with self.parts.database.read(caller.org_id) as tx:  # its handler opens its own
                     await narrowing.judge(tx, method, request, caller)
         key: str = getattr(request, method.key_field) if method.key_field else ""
-        return Call(caller, self.parts.clock.now(), self.parts, key or reference, metadata)
+        now = self.parts.clock.now()
+        return Call(caller, now, self.parts, key or reference, metadata, id=ids.mint("req", now))
 
     async def _admit_more(self, method: Method, metadata: Mapping[str, str]) -> None:
         """Admit what a call sends further; wait where its key has had its share of this second."""
@@ -199,7 +201,7 @@ class Pipeline:
         key: str = getattr(request, method.key_field) if method.key_field else ""
         owner = call.caller.principal_id
         if key and not dry:
-            answer = await idempotency.begin(tx, owner, key, method.name, request_hash(method, request))
+            answer = await idempotency.begin(tx, owner, key, method.name, request_hash(method, request), call.id)
             if answer is not None:
                 told = hiding.shown(method.response_class.FromString(answer.reply), call.caller.limits)
                 return Reply(told, replayed=True)

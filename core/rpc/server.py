@@ -20,11 +20,11 @@ from core.rpc.pipeline import Pipeline
 REPLAYED = "dripstone-replayed"
 """Trailing metadata of an answer that was given before."""
 
-_MOST_CONCURRENT_CALLS = 1_000
-_LARGEST_REQUEST = 11 * 1024 * 1024
+MOST_CONCURRENT_CALLS = 1_000
+LARGEST_REQUEST = 11 * 1024 * 1024
 """In bytes: a file of an import, and what goes with it."""
 _OPTIONS = (
-    ("grpc.max_receive_message_length", _LARGEST_REQUEST),
+    ("grpc.max_receive_message_length", LARGEST_REQUEST),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -41,7 +41,7 @@ class GrpcServer:
     """Serves the method table over gRPC until stopped."""
 
     def __init__(self, methods: Sequence[Method], pipeline: Pipeline):
-        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=_MOST_CONCURRENT_CALLS)
+        self._server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=MOST_CONCURRENT_CALLS)
         self._health = health_aio.HealthServicer()
         by_service: dict[str, dict[str, grpc.RpcMethodHandler[Any, Any]]] = {}
         for method in methods:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,10 @@ from core.domain.articles import with_article
 from core.domain.errors import Invalid, Violation
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import zone_names
+from core.domain.steps.agent_task import AgentTask
+from core.domain.steps.webhook import Webhook
+from core.domain.workflow.json_schemas import JsonSchema
+from core.domain.workflow.schema_complaints import complaints
 from core.domain.workflow.time_notation import ZONE_HINT
 from core.domain.workflow.version import Version
 from core.simulation.script import ScriptedEvent, read_script
@@ -123,6 +127,7 @@ def read_assumptions(raw: Any, version: Version | None = None, path: str = "assu
     )
     merged = Assumptions(**given)
     steps = _steps(raw.get("steps"), merged, version, f"{path}.steps", problems)
+    problems += _misfits(raw, merged, steps, version, path)
     try:
         events = read_script(raw["events"], f"{path}.events") if raw.get("events") is not None else ()
     except Invalid as error:
@@ -132,6 +137,33 @@ def read_assumptions(raw: Any, version: Version | None = None, path: str = "assu
         raise Invalid(*problems)
     kept = {one.name: getattr(merged, one.name) for one in fields(merged)}
     return Assumptions(**{**kept, "steps": steps, "events": events})
+
+
+def schemas_of(version: Version) -> dict[str, JsonSchema]:
+    """Return what answers must look like, by the step that asks for them."""
+    found: dict[str, JsonSchema] = {}
+    for node in version.steps.values():
+        step = node.step
+        schema = step.output_schema if isinstance(step, AgentTask) else None
+        schema = step.answer_schema if isinstance(step, Webhook) else schema
+        if schema is not None:
+            found[node.id] = schema
+    return found
+
+
+def _misfits(
+    raw: Mapping[str, Any], merged: Assumptions, steps: Mapping[str, Any], version: Version | None, path: str
+) -> Iterator[Violation]:
+    """Yield what assumed answers lack of what is asked for: such an answer would be refused, and change nothing."""
+    for step_id, schema in schemas_of(version).items() if version is not None else ():
+        kind = _OF_STEP[version.steps[step_id].step.kind] if version is not None else ""
+        key = "output" if kind == "tasks" else "answer"
+        said = steps.get(step_id, getattr(merged, kind)).said
+        own = raw["steps"].get(step_id) if step_id in steps else None
+        at = f"steps.{step_id}" if isinstance(own, Mapping) and key in own else kind
+        if key in said:
+            hint = f"Make it fit what {step_id} asks for, or say it for this step alone, under steps."
+            yield from complaints(schema, said[key], f"{path}.{at}.{key}", hint)
 
 
 def _timezone(raw: Any, path: str, problems: list[Violation]) -> str:

@@ -19,17 +19,20 @@ from core.domain.enrollment import (
     TaskAnswered,
 )
 from core.domain.qualification import turns
-from core.simulation.assumptions import QUALIFIED_AS, Answers, Assumptions, Qualification
+from core.domain.workflow.version import Version
+from core.simulation.assumptions import QUALIFIED_AS, Answers, Assumptions, Qualification, schemas_of
 from core.simulation.chance import draw
 from core.simulation.examples import example
 
 NOT_KNOWN = "No assumption says what the model would decide."
+_NONE_FITS = object()
 
 
 class Outside:
     """Answers what a workflow asks; what is left to chance depends on the seed, the contact and the step alone."""
 
-    def __init__(self, assumptions: Assumptions, seed: int):
+    def __init__(self, version: Version, assumptions: Assumptions, seed: int):
+        self._asked_for = schemas_of(version)
         self._assumptions = assumptions
         self._seed = seed
         self._times: Counter[tuple[str, str, str]] = Counter()
@@ -39,6 +42,8 @@ class Outside:
         self._elsewhere: set[tuple[str, str, str]] = set()
         self.unknown: Counter[str] = Counter()
         """Qualifications that nothing was assumed of, by step."""
+        self.unanswered: Counter[str] = Counter()
+        """Questions at which no answer could be made up that fits the schema, by step."""
 
     def answer(self, enrollment: Enrollment, effect: Effect) -> tuple[timedelta, Stimulus] | None:
         """Return what somebody outside makes of an effect, and how much later; None when nobody ever answers."""
@@ -53,8 +58,12 @@ class Outside:
                 return after, ApprovalDecided(effect.id, outcome == "approve", who, why)
             case Emit(awaited=True):
                 answers = self._of(enrollment, self._assumptions.deliveries)
-                outcome, after, _ = self._drawn("delivery", enrollment, answers)
-                return (after, _delivered(effect.id, outcome == "delivered", answers.said)) if outcome else None
+                outcome, after, point = self._drawn("delivery", enrollment, answers)
+                said = answers.said
+                if outcome == "delivered" and "answer" not in said and enrollment.step_id in self._asked_for:
+                    answer = self._example(enrollment, point)
+                    said = {**said, "answer": None if answer is _NONE_FITS else answer}
+                return (after, _delivered(effect.id, outcome == "delivered", said)) if outcome else None
             case SendMessage(awaited=True):
                 answers = self._of(enrollment, self._assumptions.messages)
                 outcome, after, _ = self._drawn("message", enrollment, answers)
@@ -65,8 +74,10 @@ class Outside:
                 outcome, after, point = self._drawn("task", enrollment, answers)
                 if not outcome:
                     return None
-                output = answers.said["output"] if "output" in answers.said else example(effect.output_schema, point)
-                return after, TaskAnswered(effect.id, output, str(answers.said.get("agent", "an agent")))
+                agent = str(answers.said.get("agent", "an agent"))
+                output = answers.said["output"] if "output" in answers.said else self._example(enrollment, point)
+                # What does not fit is refused when it comes in, and the task waits on for a better answer.
+                return (after, TaskAnswered(effect.id, output, agent)) if output is not _NONE_FITS else None
             case _:
                 return None
 
@@ -79,6 +90,15 @@ class Outside:
                 return self._owner(ask)
             case _:
                 return self._enroll(ask)
+
+    def _example(self, enrollment: Enrollment, point: float) -> Any:
+        """Return an answer that fits what a step asks for, as far as one can be made up."""
+        schema = self._asked_for[enrollment.step_id]
+        made = example(schema.written, point)
+        if not schema.misfit(made):
+            return made
+        self.unanswered[enrollment.step_id] += 1
+        return _NONE_FITS
 
     def _of(self, enrollment: Enrollment, usual: Answers) -> Answers:
         own = self._assumptions.steps.get(enrollment.step_id)

@@ -13,7 +13,7 @@ from core.domain.frozen import copied
 from core.domain.records.changes import Change, apply, diff
 from core.domain.records.fields import CLOSED_LEAD_STATUSES
 from core.domain.trace import TraceEntry
-from core.domain.workflow.firing import LISTS, ChangedRecord
+from core.domain.workflow.record_changes import LISTS, ChangedRecord
 from core.simulation.result import Turn
 from core.simulation.subjects import Subject
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from core.domain.enrollment import State
+from core.domain.workflow.advice import advise
 from core.domain.workflow.version import Version
 from core.simulation.outside import Outside
 from core.simulation.people import MOST_MOVES, Person, Running
@@ -31,6 +32,7 @@ def report(
         start=start,
         end=end,
         title=version.title or version.workflow_id,
+        entering="triggers" if tally.by_triggers else "start",
         contacts=len(people),
         admitted=sum(bool(person.enrolled) for person in people),
         enrollments=len(runs),
@@ -45,7 +47,7 @@ def report(
         exclusions=tally.exclusions(people),
         refused_reentries=tally.refused_reentries(),
         goals=tally.goals(),
-        variants=tally.variants(runs),
+        variants=tally.variants(),
         journeys=tuple(_journey(person, tally) for person in people),
         timelines=tuple(_timelines(people[:timelines], tally)),
         warnings=tuple(_warnings(version, people, runs, tally, outside)),
@@ -84,6 +86,8 @@ def _warnings(
     version: Version, people: Sequence[Person], runs: Sequence[Running], tally: Tally, outside: Outside
 ) -> Iterable[str]:
     yield from tally.notes
+    for advice in advise(version):
+        yield f"{advice.field}: {advice.message}. {advice.hint}"
     if not runs:
         yield "Nobody entered; the exclusions say why." if people else "There are no contacts."
         return
@@ -105,15 +109,26 @@ def _warnings(
         reasons = Counter(run.enrollment.end_reason for run in runs if run.enrollment.state is State.FAILED)
         reason, _ = reasons.most_common(1)[0]
         yield f"{_people(failed)} failed; the commonest reason: {reason}"
+    for step, gaps in tally.gaps.items():
+        (commonest, _), count = gaps.most_common(1)[0], gaps.total()
+        would = "1 message would go" if count == 1 else f"{count:,} messages would go"
+        yield f"{would} out at {step} with gaps, most often: {'; '.join(commonest)}. Write a default, or when_empty."
     if tally.tripped:
         yield f"The circuit breaker would have paused the workflow at {tally.tripped}. The simulation went on."
     if tally.out_of_leads is not None:
         yield f"The pool has had nobody left since {tally.out_of_leads:%Y-%m-%d %H:%M} UTC."
-    for step, count in outside.unknown.most_common():
-        yield f"{_people(count)} could not be qualified at {step}: assume what the model decides, under qualify."
+    yield from _not_assumed(outside)
     endless = sum(run.moves >= MOST_MOVES for run in runs)
     if endless:
         yield f"{_people(endless)} went round so often that the simulation left them where they stood."
+
+
+def _not_assumed(outside: Outside) -> Iterable[str]:
+    """Yield where somebody outside was asked, and no assumption says what they would answer."""
+    for step, count in outside.unknown.most_common():
+        yield f"{_people(count)} could not be qualified at {step}: assume what the model decides, under qualify."
+    for step, count in outside.unanswered.most_common():
+        yield f"{_people(count)} got no answer at {step} that fits its schema: assume one, under steps."
 
 
 def _people(count: int) -> str:

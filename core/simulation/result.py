@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from core.domain.trace import TraceEntry
 
@@ -116,6 +116,8 @@ class Simulation:
     start: datetime
     end: datetime
     title: str
+    entering: Literal["start", "triggers"]
+    """How contacts came in: all at the start, or as triggers fired."""
     contacts: int
     """How many there were."""
     admitted: int

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from core.domain import machine, names
 from core.domain.effects import (
@@ -25,25 +26,20 @@ from core.domain.enrollment import EventArrived, EventFacts, Facts, Stimulus, Ti
 from core.domain.steps.emit_event import MOST_HOPS
 from core.domain.trace import Transition
 from core.domain.workflow import entry, firing
-from core.domain.workflow.correlation import correlation_key
+from core.domain.workflow.audiences import belongs
 from core.domain.workflow.expressions import Expression
-from core.domain.workflow.firing import ChangedRecord
 from core.domain.workflow.frequency import lookback
-from core.domain.workflow.trigger_kinds import (
-    EventTrigger,
-    PoolTrigger,
-    ScheduleTrigger,
-    SourceTrigger,
-    Timed,
-)
+from core.domain.workflow.record_changes import RECORD, RECORD_EVENTS, ChangedRecord
+from core.domain.workflow.trigger_kinds import EventTrigger, PoolTrigger, ScheduleTrigger, SourceTrigger, Timed
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Version
 from core.domain.workflow.zones import zone_of
+from core.simulation import beginnings
 from core.simulation.agenda import Agenda, Rank
 from core.simulation.assumptions import QUALIFIED_AS, Assumptions
-from core.simulation.audience import belongs
-from core.simulation.beginnings import astray, audience_of, may_fire
+from core.simulation.beginnings import Entering
 from core.simulation.chance import draw
+from core.simulation.heard import Heard
 from core.simulation.outside import Outside
 from core.simulation.people import MOST_MOVES, Person, Running
 from core.simulation.report import report
@@ -58,9 +54,6 @@ _COLLECTED_AFTER = 100_000
 """New objects between two looks of the collector; it takes an eighth of the time with the usual number."""
 SOURCE = "simulation"
 """Where events of the script come from; a trigger that listens to a source listens to this one."""
-
-Entering = Literal["auto", "start", "triggers"]
-"""How contacts enter: all at the start, or as triggers say; `auto` takes triggers where there is one that may fire."""
 
 Progress = Callable[[int, int], None]
 
@@ -122,25 +115,24 @@ class Simulator:
         self._seed = seed
         self._timelines = timelines
         self._assumed = assumptions
-        self._outside = Outside(assumptions, seed)
+        self._outside = Outside(version, assumptions, seed)
         self._tally = Tally(version)
         script = (*script, *assumptions.events)
         self._agenda = Agenda(version, script, start, end, seed)
-        self._rule_events = frozenset(firing.rule_events(version))
+        self._moving_events = frozenset(firing.moving_events(version))
         self._sources = frozenset(firing.trigger_sources(version))
         self._counted = lookback(version.frequency_caps)
         self._people = [self._person(index, subject) for index, subject in enumerate(subjects)]
-        by_triggers = entering == "triggers" or (entering == "auto" and may_fire(version, script, self._people))
+        by_triggers = entering == "triggers" or (
+            entering == "auto" and beginnings.may_fire(version, script, self._people)
+        )
         self._trigger_events = frozenset(firing.trigger_events(version)) if by_triggers else frozenset()
         self._by_triggers = self._tally.by_triggers = by_triggers
-        if not by_triggers and entering == "auto" and any(audience_of(one) for one in version.triggers):
-            self._tally.notes.append(
-                "Nobody belongs to the audience of a trigger; everybody was enrolled at the start."
-            )
-        self._tally.notes += astray(version, script, self._people)
+        nobody_to_take = not by_triggers and entering == "auto"
+        self._tally.notes += beginnings.notes(version, script, self._people, nobody_to_take=nobody_to_take)
         self._by_key: dict[str, list[Running]] = {}
         """Enrollments that wait for an event by what its fields say."""
-        self._correlated = firing.correlated_waits(version)
+        self._heard = Heard(version)
         self._begun = 0
         self._handlers: Mapping[int, Callable[[Any, Any], None]] = {
             Rank.TRIGGER: self._fire,
@@ -212,10 +204,14 @@ class Simulator:
         for person in self._people:
             if entered == limit:
                 break
-            if not (is_pool and person.enrolled) and belongs(trigger.audience, person.facts):
-                self._begun += 1
-                self._tally.fired = True
-                entered += self._enter(person, actor, None, None)
+            if (is_pool and person.enrolled) or not belongs(trigger.audience, person.facts):
+                continue
+            self._tally.fired = True
+            if is_pool and person.subject.entered:
+                self._tally.keep_out(person, beginnings.IN_IT_BEFORE)
+                continue
+            self._begun += 1
+            entered += self._enter(person, actor, None, None)
         if is_pool and not entered:
             self._tally.out_of_leads = self._tally.out_of_leads or self._agenda.now
 
@@ -225,8 +221,9 @@ class Simulator:
         values = None if event is None else event_values(event)
         named = subject.key or ("" if key is None else entry.key_of(version, facts, values, {}, now, key))
         named = named or entry.key_of(version, facts, values, subject.variables, now)
-        before = person.latest.get(named)
-        standing = None if before is None else entry.Standing(before.enrollment.state, before.enrollment.entered_at)
+        before, standing = person.latest.get(named), subject.entered.get(named)
+        if before is not None:
+            standing = entry.Standing(before.enrollment.state, before.enrollment.entered_at)
         judged = entry.judge(
             version, facts, now, event=values, variables=subject.variables, key=named, standing=standing
         )
@@ -248,6 +245,7 @@ class Simulator:
             now=now,
             occurrence=occurrence,
             hops=0 if event is None else event.hops,
+            again=bool(person.enrolled or subject.entered),
         )
         run = Running(person, transition.enrollment, entries=[] if person.index < self._timelines else None)
         person.take(named, run)
@@ -278,8 +276,8 @@ class Simulator:
     def _arrive(self, person: Person, event: EventFacts) -> None:
         """Let an event wake those who wait for it, end those whom a rule of it ends, and start those it triggers."""
         name, contact_id, arrived = event.name, person.id, EventArrived(event)
-        is_ruled = name in self._rule_events
-        keys = {correlation_key(field, event.fields.get(field)) for named, field in self._correlated if named == name}
+        is_ruled = name in self._moving_events
+        keys = self._heard.take(contact_id, event)
         others = [run for key in sorted(keys) for run in self._by_key.get(key, ()) if run.waits_for(name, key)]
         for run in tuple(person.running):
             if is_ruled or run.waits_for(name, contact_id):
@@ -291,7 +289,7 @@ class Simulator:
             self._start_by(person, event)
 
     def _start_by(self, person: Person, event: EventFacts) -> None:
-        if event.type == firing.RECORD and event.fields.get("workflow_id") == self._version.workflow_id:
+        if event.type == RECORD and event.fields.get("workflow_id") == self._version.workflow_id:
             return  # it is not triggered by its own doing
         sources = self._sources if event.source_id == SOURCE else (event.source_id,)
         for trigger in self._version.triggers:
@@ -333,10 +331,13 @@ class Simulator:
             following = None if asked is None else self._answer(run, asked)
         enrollment = run.enrollment
         if enrollment.state.over:
-            run.person.running.remove(run)
+            if run in run.person.running:  # what became of a message may come later still
+                run.person.running.remove(run)
             return
         if enrollment.due_at is not None:
             self._agenda.push(enrollment.due_at, Rank.TIMER, run, enrollment.rev)
+        for event in self._heard.since(enrollment):
+            self._agenda.push(self._agenda.now, Rank.ANSWER, run, EventArrived(event))
         waiting = enrollment.waiting
         if waiting is not None and waiting.key not in ("", enrollment.contact_id):
             self._by_key.setdefault(waiting.key, []).append(run)
@@ -370,6 +371,8 @@ class Simulator:
                 self._agenda.push(now, Rank.EVENT, person, event)
             case SendMessage():
                 tally.messages[now.date(), effect.channel] += 1
+                if effect.gaps:
+                    tally.gaps.setdefault(effect.step_id, Counter()).update([effect.gaps])
                 if self._counted:
                     person.sent(effect, now, self._counted, workflow)
                 if effect.awaited:
@@ -388,7 +391,7 @@ class Simulator:
         """Let a change of a record travel as the event that tells of it, where anything listens."""
         if change is None:
             return
-        name, now = firing.RECORD_EVENTS[change.record_type], self._agenda.now
-        if name in self._rule_events or name in self._trigger_events:
-            event = EventFacts(self._event_id(), name, firing.RECORD, change.to_fields(), now, now)
+        name, now = RECORD_EVENTS[change.record_type], self._agenda.now
+        if name in self._moving_events or name in self._trigger_events:
+            event = EventFacts(self._event_id(), name, RECORD, change.to_fields(), now, now)
             self._agenda.push(now, Rank.EVENT, person, event)

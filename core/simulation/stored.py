@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import select
 
 from core.domain import filters
-from core.domain.enrollment import RecordFacts
-from core.domain.workflow.firing import RECORD
+from core.domain.enrollment import RecordFacts, State
+from core.domain.workflow.entry import Standing
+from core.domain.workflow.record_changes import RECORD
 from core.domain.workflow.triggers import AUDIENCE_FIELDS
 from core.simulation.script import MOST_EVENTS, ScriptedEvent
 from core.simulation.subjects import Subject
@@ -17,13 +18,13 @@ from core.store.events.events import events
 from core.store.metadata import day_of
 from core.store.records import records
 from core.store.transaction import Transaction
-from core.store.workflows import facts
+from core.store.workflows import enrollments, facts
 
 _PAGE = 500
 
 
-async def sample(tx: Transaction, filter_text: str, size: int) -> tuple[Subject, ...]:
-    """Return the newest contacts that fit a filter, so many at most.
+async def sample(tx: Transaction, filter_text: str, size: int, workflow_id: str = "") -> tuple[Subject, ...]:
+    """Return the newest contacts that fit a filter, so many at most; with a workflow, how they stand in it.
 
     Raises Invalid for a filter that cannot be read.
     """
@@ -37,28 +38,43 @@ async def sample(tx: Transaction, filter_text: str, size: int) -> tuple[Subject,
         found += page
         if not token:
             break
-    return await _subjects(tx, [record.facts for record in found])
+    return await _subjects(tx, [record.facts for record in found], workflow_id)
 
 
-async def by_id(tx: Transaction, contact_ids: Sequence[str]) -> tuple[Subject, ...]:
-    """Return contacts by id, in order; those that are not there are left out."""
+async def by_id(tx: Transaction, contact_ids: Sequence[str], workflow_id: str = "") -> tuple[Subject, ...]:
+    """Return contacts by id, in order; those that are not there are left out. With a workflow, how they stand in it."""
     found = await records.get_many(tx, contact_ids)
-    return await _subjects(
-        tx, [found[one].facts for one in dict.fromkeys(contact_ids) if one in found and found[one].type == "contact"]
-    )
+    there = [found[one].facts for one in dict.fromkeys(contact_ids) if one in found and found[one].type == "contact"]
+    return await _subjects(tx, there, workflow_id)
 
 
-async def _subjects(tx: Transaction, contacts: Sequence[RecordFacts]) -> tuple[Subject, ...]:
+async def _subjects(tx: Transaction, contacts: Sequence[RecordFacts], workflow_id: str) -> tuple[Subject, ...]:
     """Return contacts with all that decisions may look at, as the engine gathers it."""
     everything = frozenset({"company", "consent", "lists", "sent"})
     subjects: list[Subject] = []
     for start in range(0, len(contacts), _PAGE):
         page = contacts[start : start + _PAGE]
         known = await facts.gather(tx, {(tx.org_id, one.id): everything for one in page}, {})
+        entered = await _entered(tx, workflow_id, [one.id for one in page]) if workflow_id else {}
         for one in page:
             seen = known[tx.org_id, one.id]
-            subjects.append(Subject(one, seen.lead, seen.company, seen.lists, seen.sent, consent=seen.consent))
+            about = (seen.lead, seen.company, seen.lists, seen.sent)
+            subjects.append(Subject(one, *about, consent=seen.consent, entered=entered.get(one.id, {})))
     return tuple(subjects)
+
+
+async def _entered(tx: Transaction, workflow_id: str, contact_ids: Sequence[str]) -> dict[str, dict[str, Standing]]:
+    """Return the latest enrollments of contacts in a workflow, by contact and key."""
+    table = enrollments.enrollments
+    rows = await tx.all(
+        select(table.c.contact_id, table.c.key, table.c.state, table.c.entered_at)
+        .where(table.c.workflow_id == workflow_id, table.c.contact_id.in_(contact_ids))
+        .order_by(table.c.occurrence)
+    )
+    found: dict[str, dict[str, Standing]] = {}
+    for row in rows:
+        found.setdefault(row.contact_id, {})[row.key] = Standing(State(row.state), row.entered_at)
+    return found
 
 
 async def recorded(

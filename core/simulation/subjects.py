@@ -15,6 +15,7 @@ from core.domain.nearest import did_you_mean
 from core.domain.records.changes import apply, diff
 from core.domain.records.fields import STANDARD_FIELDS, check_path, normalise
 from core.domain.records.values import BadValue
+from core.domain.workflow.entry import Standing
 
 MOST_SUBJECTS = 100_000
 
@@ -39,6 +40,8 @@ class Subject:
     """Given at entry; empty for what the workflow's own key comes to."""
     consent: Consent = NOTHING_STORED
     """What it may be sent."""
+    entered: Mapping[str, Standing] = field(default_factory=dict)
+    """Its latest enrollments in the workflow before the simulation begins, by key."""
 
     @property
     def label(self) -> str:

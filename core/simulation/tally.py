@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from itertools import accumulate, islice
 
 from core.domain.control import breaker
 from core.domain.effects import Emit
-from core.domain.trace import TraceEntry, Transition
+from core.domain.trace import BESIDE, TraceEntry, Transition
 from core.domain.webhooks.event_types import CATALOGUE
 from core.domain.workflow.entry import Judgement
 from core.domain.workflow.version import Node, Version
@@ -18,6 +18,7 @@ from core.simulation.people import Person, Running
 from core.simulation.result import NO_TRIGGER, Exclusion, FunnelStep, MessagesOnDay, Variant
 
 _MOST_NAMED = 20
+_BESIDE_STEPS = BESIDE | {"enrollment", "engine"}
 _COUNTED = frozenset({"ok", "skipped", "held", "failed"})
 _NO_TRIGGER = (
     "No trigger fired for anybody within the horizon. Give contacts that fit, the events that start the workflow, or a "
@@ -53,8 +54,12 @@ class Tally:
         self.webhooks: Counter[str] = Counter()
         self.emitted: Counter[str] = Counter()
         self.conversions: Counter[tuple[str, str]] = Counter()
+        self.draws: Counter[tuple[str, str]] = Counter()
+        """Whom splits sent which way, each draw once."""
         self.notes: list[str] = []
         """What the simulation decided by itself and whoever reads it should know."""
+        self.gaps: dict[str, Counter[tuple[str, ...]]] = {}
+        """Messages that would go out with something left empty, by step and by what it is."""
         self.tripped = ""
         """When and why the circuit breaker would have paused the workflow."""
         self._breaker = version.breaker
@@ -74,8 +79,10 @@ class Tally:
         if run.entries is not None:
             run.entries += transition.trace
         for entry in transition.trace:
-            if entry.kind != "enrollment" and entry.kind != "engine":
+            if entry.kind not in _BESIDE_STEPS:
                 self._note(run, entry, now)
+        for draw in transition.draws:
+            self.draws[draw.step_id, draw.exit] += 1
         for conversion in transition.conversions:
             self.conversions[conversion.step_id, conversion.exit] += 1
 
@@ -175,17 +182,11 @@ class Tally:
         """Return how many enrollments reached each goal first."""
         return {goal: count for (step, goal), count in sorted(self.conversions.items()) if not step}
 
-    def variants(self, runs: Iterable[Running]) -> tuple[Variant, ...]:
+    def variants(self) -> tuple[Variant, ...]:
         """Return how many took each way of each split, and how many of these reached a goal."""
         splits = [step.node for step in self.steps.values() if step.node.step.kind == "split"]
-        taken: Counter[tuple[str, str]] = Counter()
-        if splits:
-            for run in runs:
-                for node in splits:
-                    way = run.enrollment.outputs.get(node.id, {}).get("variant")
-                    taken[node.id, str(way)] += way is not None
         return tuple(
-            Variant(node.id, way, taken[node.id, way], self.conversions[node.id, way])
+            Variant(node.id, way, self.draws[node.id, way], self.conversions[node.id, way])
             for node in splits
             for way in node.step.its_exits()
         )

@@ -22,7 +22,7 @@ from sqlalchemy.util import greenlet_spawn
 from core.clock import Clock
 from core.store import postgresql
 from core.store.metadata import dump_json, metadata, read_json
-from core.store.session import PostgresqlSession, Session, SqliteSession
+from core.store.session import BROKEN, PostgresqlSession, Session, SqliteSession
 from core.store.statements import EVERY_ORGANIZATION, Statements
 from core.store.transaction import StaleEnrollment, Transaction
 from core.store.wakeups import Wakeups
@@ -101,6 +101,8 @@ class Database:
         self.wakeups.signal(tx.wakes)
         for tell in tx.once_committed:
             tell()
+        if engine is self.workers and not self.is_postgresql:
+            await asyncio.sleep(0)  # who waits for the one connection that writes takes it before the same one again
 
     def _session(self, driver: Any, engine: AsyncEngine, org_id: str, *, reads: bool) -> Session:
         if not self.is_postgresql:
@@ -125,7 +127,7 @@ class Database:
             await self.wakeups.close()
 
 
-ERRORS = (DBAPIError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
+ERRORS = (DBAPIError, sqlite3.Error, asyncpg.PostgresError, *BROKEN)
 """What a database may say to a statement."""
 
 _TRY_AGAIN = frozenset({"40P01", "40001"})
@@ -142,7 +144,7 @@ def is_outage(error: BaseException) -> bool:
     """Tell whether the database itself is away, busy or gone, whatever was asked of it."""
     if isinstance(error, OperationalError | InterfaceError | PoolTimeout | OSError | TimeoutError):
         return True
-    if isinstance(error, sqlite3.OperationalError | asyncpg.InterfaceError | asyncpg.PostgresConnectionError):
+    if isinstance(error, (sqlite3.OperationalError, asyncpg.PostgresConnectionError, *BROKEN)):
         return True
     if isinstance(error, asyncpg.OperatorInterventionError | asyncpg.InsufficientResourcesError):
         return True

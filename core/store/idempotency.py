@@ -26,6 +26,8 @@ idempotency_keys = Table(
     # What was called, such as `RecordService.UpdateRecord`: it says what the answer is a message of.
     Column("method", Name, nullable=False),
     Column("request_hash", Name, nullable=False),
+    # The call's own id, by which its changes are known: keys are forgotten, and used again.
+    Column("call_id", Name, nullable=False),
     Column("reply", LargeBinary),
     Column("created_at", Instant, nullable=False),
     Index("idempotency_keys_created_at", "created_at"),
@@ -39,14 +41,16 @@ class Answer:
     reply: bytes
 
 
-async def begin(tx: Transaction, principal_id: str, key: str, method: str, request_hash: str) -> Answer | None:
+async def begin(
+    tx: Transaction, principal_id: str, key: str, method: str, request_hash: str, call_id: str
+) -> Answer | None:
     """Take a key, or return the answer stored under it.
 
     The key is written first: a second call with it waits for the first one's commit, then reads its answer.
     Raises IdempotencyConflict when the key stands for another request.
     """
     row = {"principal_id": principal_id, "key": key, "method": method, "request_hash": request_hash}
-    if await tx.insert(idempotency_keys, [row | {"created_at": tx.now}], on_conflict="ignore"):
+    if await tx.insert(idempotency_keys, [row | {"call_id": call_id, "created_at": tx.now}], on_conflict="ignore"):
         return None
     stored = await find(tx, principal_id, key)
     if stored is None:

@@ -14,6 +14,13 @@ from typing import Any, Protocol, cast
 import aiosqlite
 import asyncpg
 
+Write = tuple[str, Sequence[tuple[Any, ...]]]
+"""A statement and the values of each row that it is run for."""
+
+
+BROKEN = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What the driver itself says: of a connection that is gone, or going while a statement is sent."""
+
 
 class Session(Protocol):
     """What a transaction asks of its connection."""
@@ -26,6 +33,9 @@ class Session(Protocol):
 
     async def count_many(self, sql: str, rows: Iterable[Any]) -> int:
         """Run a statement once a row; return how many rows it touched, as far as the driver tells (0 if not)."""
+
+    async def count_each(self, writes: Sequence[Write]) -> list[int]:
+        """Run statements, each once a row, to the first that touches fewer; return how many rows each touched."""
 
     async def driver(self) -> Any:
         """Return the driver's connection, inside the transaction."""
@@ -61,6 +71,10 @@ class SqliteSession:
     async def count_many(self, sql: str, rows: Iterable[Any]) -> int:
         """Run a statement once a row and return how many rows it touched."""
         return cast(int, await self._trip(_count_many, sql, rows))
+
+    async def count_each(self, writes: Sequence[Write]) -> list[int]:
+        """Run statements, each once a row, in one trip; return how many rows each touched."""
+        return cast(list[int], await self._trip(_count_each, writes))
 
     async def driver(self) -> aiosqlite.Connection:
         """Return the driver's connection, inside the transaction."""
@@ -116,6 +130,15 @@ def _count_many(connection: sqlite3.Connection, sql: str, rows: Iterable[Any]) -
     return connection.cursor().executemany(sql, rows).rowcount
 
 
+def _count_each(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[int]:
+    touched: list[int] = []
+    for sql, rows in writes:
+        touched.append(_count_many(connection, sql, rows) if rows else 0)
+        if touched[-1] < len(rows):
+            break
+    return touched
+
+
 def _commit(connection: sqlite3.Connection) -> None:
     connection.commit()
 
@@ -146,6 +169,15 @@ class PostgresqlSession:
         await (await self.driver()).executemany(sql, rows)
         return 0
 
+    async def count_each(self, writes: Sequence[Write]) -> list[int]:
+        """Run statements, a trip for each row: this driver counts no other way."""
+        touched: list[int] = []
+        for sql, rows in writes:
+            touched.append(sum([await self.count(sql, row) for row in rows]))
+            if touched[-1] < len(rows):
+                break
+        return touched
+
     async def driver(self) -> Any:
         """Return the driver's connection, inside the transaction."""
         if not self._begun:
@@ -163,7 +195,7 @@ class PostgresqlSession:
     async def rollback(self) -> None:
         """Roll back what there is."""
         if not self._connection.is_closed() and self._connection.is_in_transaction():
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):  # then it is closed when given back
+            with suppress(asyncpg.PostgresError, *BROKEN, OSError):  # then it is closed when given back
                 await self._connection.execute("ROLLBACK;")
 
     @property

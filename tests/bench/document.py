@@ -70,10 +70,11 @@ _METHOD = """\
 - **Events.** Posted one after the other through the same path as `IngestEvent`, from before the event is written to the
   commit of the next step; the engine's loops run in the same process.
 - **Tool calls.** `get-record` over streamable HTTP, 16 connections that are kept, each with its next call when the last
-  one is answered: MCP to gRPC to a small read, everything in one process, as `dripstone serve` runs it. Beside it, in
-  the same run and with the same web server, a server of the bare SDK whose only tool returns its argument; and our MCP
-  server alone, before a core that answers at once. The load is a process of its own. `/mcp` answers in JSON,
-  `/mcp/interactive` in streams; each against the SDK's answer of the same form.
+  one is answered: MCP to the core to a small read, everything in one process, as `dripstone serve` runs it; and once
+  more with gRPC's wire in between, as `dripstone mcp` has it. Beside it, in the same run and with the same web server,
+  a server of the bare SDK whose only tool returns its argument; and our MCP server alone, before a core that answers
+  at once. The load is a process of its own. `/mcp` answers in JSON, `/mcp/interactive` in streams; each against the
+  SDK's answer of the same form.
 - **Peers.** Each on an empty database of the same server; the engine is measured again right before each. DBOS: a
   workflow of three trivial steps, eight threads, each step checkpointed; on SQLite as it comes, and with the journal
   that Dripstone uses. PgQueuer: batches of 256. Procrastinate: 32 jobs at once. An empty job does nothing but be

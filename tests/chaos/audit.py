@@ -16,6 +16,7 @@ from typing import Any
 
 from sqlalchemy import Table, select
 
+from core.domain.trace import OUTCOME
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.version import Version
 from core.store.control.approvals import approvals
@@ -225,9 +226,12 @@ def _statistics(found: Rows) -> Iterator[str]:
         if row.state in RUNNING:
             counted[row.workflow_id, row.step_id, statistics.STANDING, "", row.version] += 1
         for entry in found.traces.get(row.id, ()):
-            if entry.kind not in ("enrollment", "engine", "step") and entry.outcome != "waiting":
+            if entry.kind == OUTCOME:
+                counted[row.workflow_id, entry.step_id, statistics.LATE[entry.outcome], "", 0] += 1
+            elif entry.kind not in ("enrollment", "engine", "step") and entry.outcome != "waiting":
                 counted[row.workflow_id, entry.step_id, entry.outcome, entry.exit, 0] += 1
-    kept = {key: count for key, count in found.figures.items() if key[2] not in (statistics.CONVERTED, statistics.GOAL)}
+    beside = (statistics.CONVERTED, statistics.GOAL, statistics.DRAWN)
+    kept = {key: count for key, count in found.figures.items() if key[2] not in beside}
     for key in sorted({*counted, *kept}):
         if counted[key] != kept.get(key, 0):
             yield f"{key} is counted as {kept.get(key, 0)} and is {counted[key]}"

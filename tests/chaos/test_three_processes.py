@@ -18,6 +18,7 @@ from sqlalchemy import select
 from core.clock import SystemClock
 from core.domain.effects import Emit, SendMessage
 from core.domain.enrollment import Enrollment, RecordFacts
+from core.domain.trace import BESIDE, OUTCOME
 from core.store.database import Database
 from core.store.messages import outgoing
 from core.store.organizations import organizations
@@ -153,7 +154,7 @@ async def _finished(database: Database, org_id: str, expected: int, ledger: Ledg
 
 
 def _lines(entries: Any) -> list[Line]:
-    return [(entry.step_id, entry.kind, entry.outcome, entry.exit) for entry in entries]
+    return [(entry.step_id, entry.kind, entry.outcome, entry.exit) for entry in entries if entry.kind not in BESIDE]
 
 
 def _replayed(found: Rows, row: Any, contact: RecordFacts) -> Replayed:
@@ -178,6 +179,8 @@ def _is_what_the_machine_computes(found: Rows, contacts: Mapping[str, RecordFact
         assert row.data.get("outputs", {}).keys() == must.enrollment.outputs.keys()
         assert contacts[row.contact_id].fields["custom"]["seen"] == 1
         sent = sum(isinstance(one, SendMessage) for one in must.effects)
+        told = [(one.outcome, one.effects) for one in found.traces[row.id] if one.kind == OUTCOME]
+        assert told == [("ok", [one.id]) for one in found.outgoing if one.enrollment_id == row.id], "once, and no more"
         assert sum(one.enrollment_id == row.id for one in found.outgoing) == sent
         emitted = Counter(one.event_type for one in must.effects if isinstance(one, Emit))
         emitted.update(_TOLD_OF_A_MESSAGE * sent)

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from core.domain.trace import BESIDE
 from core.domain.workflow.version import Version
 
 RUNNING = ("active", "awaiting_approval")
 _ENTERED = re.compile(r"Enrolled by .+ into version (\d+)\.")
-_MOVED = re.compile(r"Moved by .+ from version \d+ to (\d+), from (\S+) to (\S+); it (goes on|begins)")
+_MOVED = re.compile(r"Moved by .+ from version \d+ to (\d+), from (\S+) to (\S+); its? ")
 _AGAIN = re.compile(r".+ lets (\S+) be tried again\.")
 _TRIED_AGAIN = "the next is at"
 """What the reason of a failure says when another try follows."""
@@ -24,6 +25,8 @@ def wrong_turns(versions: Mapping[int, Version], enrollment: Any, entries: Seque
         return
     number, expected = 0, ""
     for entry in entries:
+        if entry.kind in BESIDE:
+            continue
         told = f"{enrollment.id} entry {entry.seq} ({entry.kind} {entry.step_id}, {entry.outcome})"
         if entry.kind == "enrollment" and entry.outcome == "entered":
             number, expected, wrong = _begins(versions, entry, number, expected)
@@ -55,7 +58,8 @@ def wrong_turns(versions: Mapping[int, Version], enrollment: Any, entries: Seque
 
 def fails(entry: Any) -> bool:
     """Tell whether an entry says that the enrollment failed for good."""
-    return entry.outcome == "failed" and not entry.exit and _TRIED_AGAIN not in entry.reason
+    final = not entry.exit and _TRIED_AGAIN not in entry.reason
+    return entry.outcome == "failed" and final and entry.kind not in BESIDE
 
 
 def _leads_to(node: Any, entry: Any, expected: str) -> str:

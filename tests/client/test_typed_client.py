@@ -13,6 +13,7 @@ import pytest
 from grpc_status import rpc_status
 
 from core.domain import errors
+from core.domain.nearest import meant
 from core.rpc.errors import to_status
 from dripstone.v1 import enrollment_pb2, organization_pb2, organization_pb2_grpc, record_pb2, record_pb2_grpc
 from dripstone.v1.client import (
@@ -157,19 +158,19 @@ def test_only_calls_that_cannot_act_twice_are_retried() -> None:
 
 async def test_an_error_is_decoded_with_reason_violations_and_the_way_out(core: Core, client: Client) -> None:
     async def refuse(request: Any, context: Any) -> Any:
-        error = errors.Invalid(errors.Violation("fields.tier", "UNKNOWN_FIELD", "is not a field.", "Nearest: tier."))
+        error = errors.Invalid(errors.Violation("fields.tire", "UNKNOWN_FIELD", "is not a field.", meant("tier")))
         await context.abort_with_status(rpc_status.to_status(to_status(error)))
 
     core.answer = refuse
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         await get_caller(client)
-    summary = "fields.tier: is not a field."
+    summary = "fields.tire: is not a field."
     assert client.error(raised.value) == ApiError(
         code="INVALID_ARGUMENT",
         reason="INVALID_ARGUMENT",
         message=f"The request is not well formed: {summary}",
         hint="Correct the named fields and call again.",
-        violations=(FieldViolation("fields.tier", "UNKNOWN_FIELD", "is not a field. Nearest: tier."),),
+        violations=(FieldViolation("fields.tire", "UNKNOWN_FIELD", "is not a field. Did you mean tier?", "tier"),),
         variables={"summary": summary},
     )
 

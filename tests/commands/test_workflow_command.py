@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click import ClickException
 from click.testing import CliRunner, Result
 
+from core import provisioning
+from core.commands import workflow_server
 from core.commands.workflow import workflow
 from core.domain.workflow.schema import document_schema
 from core.templates import templates
-from tests import warm
+from dripstone.v1 import workflow_pb2 as pb
+from dripstone.v1.organization_pb2 import GetCallerRequest
 
 GOOD = "title: Care\nsteps:\n  - {id: pause, kind: wait, for: 2d}\n"
 BAD = """title: Care
@@ -48,6 +50,13 @@ def files(tmp_path: Path) -> Any:
 def test_a_valid_file_is_said_to_be_valid(files: Any) -> None:
     result = _ran("validate", files("care.yaml", GOOD))
     assert (result.exit_code, result.output.endswith("care.yaml: valid\n")) == (0, True)
+
+
+def test_a_valid_file_may_have_something_to_look_at(files: Any) -> None:
+    step = "{id: ab, kind: split, ways: {a: 1, b: 1}, exits: {a: end, b: end}}"
+    result = _ran("validate", files("ab.yaml", f"goals: [{{name: won, event: won}}]\nsteps: [{step}]"))
+    assert (result.exit_code, "ab.yaml: valid, with 1 thing to look at" in result.output) == (0, True)
+    assert "End with a wait of as long as it may take" in result.output
 
 
 def test_problems_of_every_file_come_with_their_lines_and_end_with_one(files: Any) -> None:
@@ -142,34 +151,33 @@ def test_without_a_core_the_way_to_one_is_told(files: Any, monkeypatch: pytest.M
 
 
 class Shell:
-    """Runs the command in a process of its own: it has its own event loop, as it has in life."""
+    """Runs the command in a thread of its own, where it has its own event loop, as it has in life."""
 
-    def __init__(self, core: Any, folder: Path):
-        self._environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "DRIPSTONE_TARGET": core.grpc_target,
-            "DRIPSTONE_API_KEY": core.api_key,
-        }
+    def __init__(self, core: Any, folder: Path, monkeypatch: pytest.MonkeyPatch):
         self._folder = folder
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv("DRIPSTONE_TARGET", core.grpc_target)
+        monkeypatch.setenv("DRIPSTONE_API_KEY", core.api_key)
 
     def write(self, name: str, text: str) -> None:
         (self._folder / name).write_text(text)
 
+    def read(self, name: str) -> str:
+        return (self._folder / name).read_bytes().decode()
+
     async def run(self, *arguments: str, answer: str = "") -> tuple[int, str]:
-        process = await asyncio.create_subprocess_exec(
-            *warm.command(), "workflow", *arguments,
-            env=self._environment, cwd=self._folder,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
-        out, _ = await asyncio.wait_for(process.communicate(answer.encode()), 60)
-        return process.returncode or 0, out.decode()
+        done = await asyncio.to_thread(CliRunner().invoke, workflow, list(arguments), input=answer)
+        return done.exit_code, done.output
+
+
+@pytest.fixture
+def shell(core: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(core, tmp_path, monkeypatch)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_a_file_is_published_once_and_again_when_it_changed(core: Any, tmp_path: Path) -> None:
-    shell = Shell(core, tmp_path)
+async def test_a_file_is_published_once_and_again_when_it_changed(shell: Shell) -> None:
     shell.write("care.yaml", GOOD)
     assert await shell.run("publish", "care.yaml", "--yes") == (0, "care is published: version 1, 2 changes.\n")
     again = "care is published as this already: version 1.\n"
@@ -192,8 +200,57 @@ async def test_a_file_is_published_once_and_again_when_it_changed(core: Any, tmp
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_the_core_looks_up_what_a_file_alone_cannot_tell(core: Any, tmp_path: Path) -> None:
-    shell = Shell(core, tmp_path)
+async def test_what_a_colleague_wrote_is_not_written_over_unasked(core: Any, shell: Shell) -> None:
+    shell.write("care.yaml", GOOD)
+    await shell.run("publish", "care.yaml", "--yes")
+    assert (await shell.run("get", "care", "--out", "mine.yaml"))[0] == 0
+    assert shell.read("mine.yaml") == f"# dripstone: care, version 1\n{GOOD}"
+    looked_at = await workflow_server.fetched("care")
+    key = await provisioning.create_service_key(core.core.database, core.organization.org_id)
+    async with core.client(key) as colleague:
+        theirs = GOOD.replace("2d", "5d")
+        await colleague.workflows.UpdateWorkflow(pb.UpdateWorkflowRequest(workflow_id="care", source=theirs))
+        await colleague.workflows.PublishWorkflow(pb.PublishWorkflowRequest(workflow_id="care"))
+        name = (await colleague.organization.GetCaller(GetCallerRequest())).principal_id
+    when = f"of {core.clock.now():%Y-%m-%d %H:%M} UTC"
+
+    shell.write("care.yaml", GOOD.replace("2d", "3d"))
+    shell.write("mine.yaml", f"# dripstone: care, version 1\r\n{GOOD.replace('2d', '3d')}")
+    with pytest.raises(ClickException, match=rf"while you looked.* version 2 .*by Bootstrap key \({name}\)"):
+        await workflow_server.published("care", GOOD, looked_at)
+    unsaid, old = "it does not say that it is made of that", "it says care, version 1"
+    for file, says in (("care.yaml", unsaid), ("mine.yaml", old)):
+        code, out = await shell.run("publish", file, "--id", "care", "--yes")
+        told = f"Error: Version 2 of care is by Bootstrap key ({name}) {when}, and {file}: {says}."
+        assert (code, told in out) == (1, True), out
+    code, out = await shell.run("publish", "mine.yaml", "--id", "care", answer="n\n")
+    assert (code, "no longer 5d" in out, "it says care, version 1" in out, "all the same?" in out) == (
+        1,
+        True,
+        True,
+        True,
+    )
+    assert (await shell.run("publish", "mine.yaml", "--id", "care", "--yes", "--force"))[0] == 0
+    assert shell.read("mine.yaml").startswith("# dripstone: care, version 3\r\ntitle"), "line ends stay"
+    code, out = await shell.run("publish", "mine.yaml", "--yes")
+    assert (code, "mine.yaml was taken from care, so say which one it is" in out) == (2, True), out
+    assert (await shell.run("get", "care", "--version", "3"))[1] == shell.read("mine.yaml").replace("\r", "")
+
+    async with core.client(key) as colleague:
+        draft = await colleague.workflows.UpdateWorkflow(pb.UpdateWorkflowRequest(workflow_id="care", source=theirs))
+    shell.write("mine.yaml", shell.read("mine.yaml").replace("3d", "4d"))
+    code, out = await shell.run("publish", "mine.yaml", "--id", "care", "--yes")
+    told = f"care has a draft that is not published, by Bootstrap key ({name}) {when}: 1 change against version 3."
+    assert (code, told in out) == (1, True), out
+    assert (await shell.run("get", "care", "--draft", "--out", "theirs.yaml"))[0] == 0
+    shell.write("theirs.yaml", shell.read("theirs.yaml").replace("5d", "6d"))
+    assert (await shell.run("publish", "theirs.yaml", "--id", "care", "--yes"))[0] == 0
+    assert (await shell.run("get", "care", "--replaced", draft.etag))[1].endswith(theirs), "it can be had back"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_core_looks_up_what_a_file_alone_cannot_tell(shell: Shell) -> None:
     shell.write("hook.yaml", "steps:\n  - {id: tell, kind: webhook, event_type: x.y, endpoint: ep_nowhere}\n")
     assert (await shell.run("validate", "hook.yaml"))[0] == 0
     code, out = await shell.run("validate", "--server", "hook.yaml")
@@ -208,8 +265,7 @@ async def test_the_core_looks_up_what_a_file_alone_cannot_tell(core: Any, tmp_pa
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-async def test_every_template_is_published_as_it_stands(core: Any, tmp_path: Path) -> None:
-    shell = Shell(core, tmp_path)
+async def test_every_template_is_published_as_it_stands(shell: Shell) -> None:
     for one in templates():
         shell.write(f"{one.id}.yaml", one.source)
     code, out = await shell.run("validate", "--server", *[f"{one.id}.yaml" for one in templates()])

@@ -49,6 +49,8 @@ CONDITIONAL_PATH_FIELDS = {
     "DeleteEnrollment.workflow_id": "named by one of two paths only",
     "ListDeliveries.endpoint_id": "named by one of two paths only",
     "ListDeadLetters.workflow_id": "named by one of two paths only",
+    "ListOutgoingMessages.workflow_id": "named by one of three paths only",
+    "ListOutgoingMessages.enrollment_id": "as above",
     "SimulateWorkflow.workflow_id": "named by one of two paths only",
     "UpdateEndpoint.endpoint.id": "a field of the resource, which answers of the core fill",
     "UpdateSource.source.id": "as UpdateEndpoint",

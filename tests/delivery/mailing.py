@@ -42,6 +42,11 @@ class Mail:
     mailer: Mailer
     ended: list[EndedMessage]
 
+    def outcomes(self) -> list[tuple[str, bool, str, int]]:
+        """Return what enrollments were told of their messages: id, sent or not, outcome and tries."""
+        assert all(one[:2] == (ORG, "enr_1") and one[2].step_id == "mail" for one in self.ended)
+        return [(one.message_id, one.sent, one.outcome, one.attempts) for _, _, one in self.ended]
+
     async def write(self, **changed: Any) -> str:
         values: dict[str, Any] = {
             "id": ids.mint("msg", self.clock.now()),

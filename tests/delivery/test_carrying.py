@@ -10,7 +10,6 @@ import pytest
 from core.delivery.handover import Answer
 from core.delivery.mail_outcomes import NOBODY_CARRIES
 from core.delivery.mailer import HANDED_OVER
-from core.domain.enrollment import MessageEnded
 from core.domain.webhooks.retry import Preset
 from core.store.messages import outgoing, suppressions
 from core.store.messages.outgoing import ClaimedMessage
@@ -30,7 +29,8 @@ async def test_another_channel_is_handed_over_as_an_event(start: Start) -> None:
     await mail.write(channel="sms", to="+44 20 7946 0000")
     await mail.mailer.drain()
     assert await mail.rows() == [("sent", 1, HANDED_OVER)] * 3
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(first, True, HANDED_OVER))]
+    assert (first, True, HANDED_OVER, 1) in mail.outcomes()
+    assert len(mail.outcomes()) == 3
     assert await mail.told() == sorted(["message.requested", "message.sent"] * 3 + ["cold_dm.sent", "followup.sent"])
     requested = {
         body["data"]["text"]: body["data"]["to"]
@@ -45,7 +45,7 @@ async def test_a_channel_that_nobody_carries_fails_and_says_so(start: Start) -> 
     message_id = await mail.write(channel="dm", to="@ada", awaited=True)
     await mail.mailer.drain()
     assert await mail.rows() == [("failed", 1, NOBODY_CARRIES)]
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(message_id, False, NOBODY_CARRIES))]
+    assert mail.outcomes() == [(message_id, False, NOBODY_CARRIES, 1)]
 
 
 @dataclass
@@ -68,7 +68,7 @@ async def test_a_carrier_sends_what_goes_by_another_channel(start: Start) -> Non
     await mail.mailer.drain()
     assert await mail.rows() == [("sent", 1, "queued")]
     assert await mail.told() == ["cold_dm.sent", "message.sent"]
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(message_id, True, "queued"))]
+    assert mail.outcomes() == [(message_id, True, "queued", 1)]
     async with mail.database.read(ORG) as tx:
         found = await outgoing.about(tx, "dm-7")
         assert await outgoing.about(tx, "dm-8") is await outgoing.about(tx, "") is None

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from core.delivery.mail_outcomes import EndedMessage
 from core.delivery.mailer import NO_SERVER
 from core.delivery.smtp import SmtpSender
 from core.delivery.smtp_connections import SmtpServer
-from core.domain.enrollment import MessageEnded
 from core.domain.messaging.unsubscribe import PLACE, Link, read
 from core.store.messages import consent, outgoing_due
 from tests.announcements import announced, listen
@@ -53,7 +53,7 @@ async def test_an_email_arrives_with_both_bodies_and_a_stable_id(start: Start, s
         "step_id": "mail",
         "ordinal": 1,
     }
-    assert mail.ended == []
+    assert mail.ended[0][2].told == "message 1 on email to ada@example.com"
 
 
 async def test_unusual_letters_arrive_as_written(start: Start, server: MailServer) -> None:
@@ -119,7 +119,7 @@ async def test_a_refusal_for_now_is_tried_again_later_under_the_same_id(start: S
     await mail.mailer.drain()
     assert await mail.rows() == [("sent", 3, "2.0.0 queued")]
     assert [one["Message-ID"] for one in server.mails] == [f"<{message_id}@acme.example>"]
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(message_id, True, "2.0.0 queued"))]
+    assert mail.outcomes() == [(message_id, True, "2.0.0 queued", 3)]
 
 
 async def test_a_server_that_is_away_is_tried_ten_times(start: Start, free_tcp_port: int) -> None:
@@ -133,7 +133,7 @@ async def test_a_server_that_is_away_is_tried_ten_times(start: Start, free_tcp_p
     assert (state, attempts, outcome) == ("failed", 10, "the server did not take it (SMTPConnectError)")
     (told,) = await announced(mail.database, ORG)
     assert (told["type"], told["data"]["reason"], told["data"]["attempts"]) == ("message.failed", outcome, 10)
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(message_id, False, outcome))]
+    assert mail.outcomes() == [(message_id, False, outcome, 10)]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ async def test_without_a_server_an_email_fails_and_says_why(start: Start) -> Non
     await mail.mailer.drain()
     assert await mail.rows() == [("failed", 1, NO_SERVER)]
     assert await mail.told() == ["message.failed"]
-    assert mail.ended == [(ORG, "enr_1", MessageEnded(message_id, False, NO_SERVER))]
+    assert mail.outcomes() == [(message_id, False, NO_SERVER, 1)]
 
 
 async def test_a_worker_that_lost_its_lease_changes_nothing(start: Start, server: MailServer) -> None:
@@ -205,11 +205,15 @@ async def test_stopping_finishes_what_is_under_way_and_gives_back_the_rest(start
 async def test_a_failing_hook_leaves_its_message_unrecorded_and_the_rest_recorded(
     start: Start, server: MailServer
 ) -> None:
-    async def refuse(_tx: Any, _ended: Any) -> None:
-        raise RuntimeError("the engine is broken")
+    refused: list[str] = []
+
+    async def refuse(_tx: Any, ended: list[EndedMessage]) -> None:
+        if any(one.message_id in refused for _, _, one in ended):
+            raise RuntimeError("the engine is broken")
 
     mail = await start(on_ended=refuse)
     awaited = await mail.write(awaited=True)
+    refused.append(awaited)
     mail.clock.advance(timedelta(milliseconds=5))
     await mail.write()
     await mail.mailer.drain()

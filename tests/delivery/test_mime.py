@@ -39,6 +39,7 @@ def message(**changed: Any) -> ClaimedMessage:
         "html": "",
         "ordinal": 1,
         "awaited": False,
+        "terms": {},
         "attempts": 0,
         "outcome": "",
         "created_at": NOW,

@@ -38,6 +38,7 @@ SAID = (
     "email * bounced\nlifted 2026-03-02\n[]\n",
     "reason REQUIRED\nTrue\n",
     "email news True key signed up again at the fair\nemail news False one chose purpose by the link of a message\n",
+    "@example.com sent 2.0.0 queued\n",
 )
 """What each block says, among the rest."""
 

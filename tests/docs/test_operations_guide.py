@@ -24,25 +24,32 @@ BLOCKS = [
     if text not in (PROGRAM, *(written for _, written in FILES))
 ]
 DRIPSTONE = warm.shell()
-DESK = "from desk import call, id_of\n"
+DESK = "from desk import call\n"
 
 SAID = (
     "renewal-desk is published: version 1, 8 changes.\n",
     "3 enrolled\n",
-    "{'active': 3}\nmood: 3 here, 0% failed, {}\n",
+    "renewal-desk, all versions: 3 entered; active 3.\nstep   kind        here",
     "leads to seats; without one it goes to the end",
-    "event.fields.seats > 5 does not hold (event.fields.seats is 3).",
-    "refused: output.intent 'maybe' is not one of",
-    "open seats BAD_VALUE employees: must be a whole number, not the text `many`.\n",
-    "the text `many`.\nTrue active\n",
-    "paused prices changed\nThe workflow is paused: nothing happens before it is resumed",
-    "run_overdue 1 0\n  mood 1 0 0\n  pause 0 0 3\nshift 1 3\n",
+    "",
+    "UTC: contract.ending came in, and event.fields.seats > 5 does not hold",
+    "refused: output.intent must be one of interested, later, refused\n",
+    "BAD_VALUE  employees: must be a whole number, not the text `many`.",
+    "0 letters went on; 1 failed again.\nStill open: 1 letter.\nthat ends with 1\n",
+    "",
+    "1 letter went on.\n",
+    "renewal-desk is paused; 3 enrollments held (pause 3).\n",
+    "",
+    "The workflow is paused: nothing happens before it is resumed",
+    "--policy POLICY --yes\nrenewal-desk goes on after 0s.\n",
+    "is cancelled, at mood.\n",
     "fragile is published: version 1, 4 changes.\n",
-    "paused\n10 of the last 10 step outcomes failed; repair what failed, then resume.\n",
-    "renewal-desk is published: version 2",
-    "pause stays 3 version 2 has no step pause; say which step it goes to\n",
-    "4 moved, 0 stayed\n",
+    "",
+    "10 of the last 10 step outcomes failed; repair what failed, then resume.",
+    "version 2 has no step pause; say which step it goes to",
+    "3 moved, 0 stayed.\n",
     "'cool_down':",
+    "competitors",
     "The contact is on competitors, which this workflow leaves out.\n",
 )
 """What each block says, among the rest."""
@@ -77,5 +84,5 @@ async def test_every_block_of_the_guide_says_what_it_promises(core: RunningCore,
         out = await _ran(core, tmp_path, *command)
         assert told in out, f"{block}\n{out}"
     out = await _ran(core, tmp_path, sys.executable, "-c", PROGRAM)
-    assert "mood: 1 stand here, 0% failed\n" in out
+    assert "cool_down: 3 stand here, 0% failed\n" in out
     assert "WRONG_STATE: workflow renewal-desk is active" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -199,3 +200,57 @@ def test_the_delay_grows_by_its_factor_up_to_a_week(factor: float, delays: list[
     retry = Retry(20, MINUTE, factor)
     assert [retry.delay_after(failed).total_seconds() for failed in (1, 2, 3)] == delays
     assert retry.delay_after(10_000) <= timedelta(days=7)
+
+
+PASSED = """
+steps:
+  - {id: work, kind: update, set: {employees: "{{ vars.n }}"}, on_error: continue}
+  - {id: pause, kind: wait, for: 9d}
+  - {id: mail, kind: message, subject: s, text: t, await: true, exits: {sent: end}}
+  - {id: tell, kind: webhook, event_type: x.y, await: true}
+  - {id: ask, kind: approval, title: well, exits: {approved: end, rejected: end}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("step_id", "told_of", "effects"),
+    [
+        ("work", ("work", "again", "ok"), ["UpdateRecord"]),
+        ("mail", ("mail", "again", "ok"), ["SendMessage"]),
+        ("tell", ("tell", "again", "ok"), ["Emit"]),
+        ("pause", None, []),
+        ("ask", None, []),
+        ("gone", None, []),
+    ],
+)
+@pytest.mark.parametrize("over", [False, True])
+def test_a_step_alone_is_carried_out_again_and_the_enrollment_stays_where_it_is(
+    step_id: str, told_of: tuple[str, str, str] | None, effects: list[str], over: bool
+) -> None:
+    version = compiled(PASSED)
+    stands = replace(entered(version).enrollment, variables={"n": 7}, skipping=True)
+    if over:
+        stands = replace(stands, state=State.EXITED, waiting=None, due_at=None, ended_at=START, skipping=False)
+    alone = machine.advance(version, stands, Redriven("mem_1", step_id), known(), START + DAY)
+    if told_of is None:
+        assert alone is None
+        return
+    assert alone is not None
+    (line,) = alone.trace
+    assert (line.step_id, line.kind, line.outcome) == told_of
+    assert line.reason.startswith(f"mem_1 lets {step_id} be carried out again, and nothing else. ")
+    assert [type(effect).__name__ for effect in alone.effects] == effects
+    assert not any(getattr(effect, "awaited", False) for effect in alone.effects)
+    after = alone.enrollment
+    assert replace(after, outputs=stands.outputs, messages={}) == replace(
+        stands, rev=stands.rev + 1, trace_count=stands.trace_count + 1
+    )
+
+
+def test_a_step_alone_that_fails_again_leaves_another_letter_that_can_be_redriven() -> None:
+    version = compiled(PASSED)
+    stands = replace(entered(version).enrollment, variables={"n": "many"})
+    alone = moved(version, stands, Redriven("mem_1", "work"), START + DAY)
+    (letter,) = letters(alone)
+    assert (letter.step_id, letter.kind, letter.failure, letter.ended) == ("work", "update", "BAD_VALUE", False)
+    assert alone.trace[0].outcome == "failed"

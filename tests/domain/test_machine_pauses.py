@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from core.domain import machine
-from core.domain.effects import CancelApproval, Emit, RequestApproval
+from core.domain.effects import Emit, RequestApproval
 from core.domain.enrollment import (
-    ApprovalDecided,
     Cancelled,
     Enrollment,
     EventArrived,
-    Migrated,
     State,
     Stimulus,
     TimerFired,
-    Waiting,
 )
 from core.domain.trace import Transition
 from core.domain.workflow.version import Version
 from tests.domain.machine_cases import (
-    APPROVAL,
     DAY,
     EVENT,
     HOUR,
@@ -31,7 +25,6 @@ from tests.domain.machine_cases import (
     compiled,
     entered,
     happened,
-    known,
     moved,
     settled,
     told,
@@ -147,57 +140,3 @@ def test_an_approval_that_is_passed_over_was_not_given() -> None:
     version = compiled(OUTWARD)
     (ask,) = [entry for entry in skipped(version).trace if entry.step_id == "ask"]
     assert ask.exit == "rejected"
-
-
-NEW = """
-steps:
-  - {id: hello, kind: log, message: Hi again}
-  - {id: rest, kind: wait, for: 5d}
-"""
-
-
-def test_an_enrollment_that_moves_over_may_go_on_waiting_as_it_does() -> None:
-    old = entered(compiled(WAIT)).enrollment
-    new = replace(compiled(NEW), number=4)
-    after = moved(new, old, Migrated("rest", True, "mem_1", "pln_1"), START + HOUR)
-    assert after.enrollment == replace(
-        old, version=4, step_id="rest", rev=2, moved_at=START + HOUR, trace_count=old.trace_count + 1
-    )
-    reason = "Moved by mem_1 from version 3 to 4, from pause to rest; it goes on waiting there."
-    assert told(after) == [("pause", "entered", reason)]
-    done = moved(new, after.enrollment, TimerFired(), START + 2 * DAY)
-    assert settled(done) == (State.COMPLETED, "completed")
-
-
-def test_an_enrollment_that_moves_over_may_begin_a_step_anew() -> None:
-    old = entered(compiled(WAIT)).enrollment
-    new = replace(compiled(NEW), number=4)
-    after = moved(new, old, Migrated("hello", False, "mem_1"), START + HOUR)
-    assert [entry.step_id for entry in after.trace] == ["pause", "hello", "rest"]
-    assert after.enrollment.waiting == Waiting("timer", since=START + HOUR)
-    assert (after.enrollment.version, after.enrollment.due_at) == (4, START + HOUR + 5 * DAY)
-
-
-def test_moving_over_withdraws_what_was_asked() -> None:
-    old = entered(compiled(APPROVAL)).enrollment
-    assert old.waiting is not None
-    after = moved(replace(compiled(NEW), number=4), old, Migrated("rest", False, "mem_1"), START + HOUR)
-    assert after.effects == (CancelApproval(old.waiting.subject),)
-    assert after.enrollment.state is State.ACTIVE
-
-
-def test_an_approval_that_is_kept_still_decides_after_moving_over() -> None:
-    version = compiled(APPROVAL)
-    old = entered(version).enrollment
-    assert old.waiting is not None
-    new = replace(version, number=4)
-    after = moved(new, old, Migrated("ask", True, "mem_1"), START + HOUR)
-    assert after.effects == ()
-    decided = ApprovalDecided(old.waiting.subject, True, "mem_2")
-    assert settled(moved(new, after.enrollment, decided, START + 2 * HOUR)) == (State.EXITED, "mem_2 said yes")
-
-
-@pytest.mark.parametrize("keep", [True, False])
-def test_what_is_over_does_not_move_over(keep: bool) -> None:
-    over = entered(compiled("steps: [{id: done, kind: exit}]")).enrollment
-    assert machine.advance(compiled(NEW), over, Migrated("rest", keep, "mem_1"), known(), START) is None

@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.domain import machine
-from core.domain.effects import CancelApproval, CancelTask, CreateTask, Emit, RequestApproval, SendMessage, UpdateRecord
+from core.domain.effects import (
+    CancelApproval,
+    CancelTask,
+    CreateTask,
+    Emit,
+    RequestApproval,
+    Reschedule,
+    SendMessage,
+    UpdateRecord,
+)
 from core.domain.enrollment import (
     Answered,
     ApprovalDecided,
@@ -29,152 +38,17 @@ from core.domain.enrollment import (
     Stimulus,
     TaskAnswered,
     TimerFired,
+    WaitPolicy,
 )
 from core.domain.explain import explain
+from core.domain.late_outcomes import late_outcome
 from core.domain.trace import TraceEntry, Transition
-from core.domain.workflow.compile import compile_document
 from core.domain.workflow.migration import destination
 from core.domain.workflow.version import Version
 from tests.chaos.way import wrong_turns
+from tests.domain.drawn_workflows import SCALARS, version
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
-IDS = [f"s{number}" for number in range(6)]
-CONDITIONS = st.sampled_from(
-    ['lead.tier == "A"', "contact.employees > 3", "event.fields.x == 1", "vars.n > 1", "has(lead.id)"]
-)
-TEXTS = st.sampled_from(["x", "{{ contact.email }}", "{{ event.fields.x | plus: 1 }}", "{{ 1 | divided_by: vars.n }}"])
-RULES = [{"when": 'lead.tier == "A"'}, {"event": "b", "when": "contact.employees > 3"}, {"event": "b"}]
-RULED = st.sampled_from([False, False, True])
-SCALARS = st.sampled_from([None, True, 0, 1, 5, "A", "x", 2.5, [1], {"y": 1}])
-
-
-@st.composite
-def step(draw: st.DrawFn, name: str) -> dict[str, Any]:
-    """Draw a step with exits anywhere."""
-    kind = draw(st.sampled_from([*_ACTING, *_CHOOSING]))
-    made: dict[str, Any] = {"id": name, "kind": kind}
-    following = IDS[min(IDS.index(name) + 1, len(IDS) - 1)]
-    targets = st.sampled_from([following] * 12 + [*IDS, "end"])  # mostly straight on, so that much can be reached
-    if draw(st.booleans()):
-        made["on_error"] = draw(st.sampled_from(["fail", "continue"]) | targets)
-    if draw(st.booleans()):
-        made["retry"] = {"attempts": 2, "delay": "1h"}
-    return made | draw(_choosing(kind, targets) if kind in _CHOOSING else _acting(kind, targets))
-
-
-_CHOOSING = ("wait", "filter", "branch", "split", "wait_for_event", "approval", "score", "exit")
-_ACTING = (
-    *("webhook", "message", "update", "create", "list", "agent_task", "emit_event", "enroll", "assign_owner", "goal"),
-    "log",
-)
-
-
-@st.composite
-def _choosing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    match kind:
-        case "wait":
-            made |= {"for": draw(st.sampled_from(["1s", "1h", "2d"])), "next": draw(targets)}
-        case "branch":
-            made |= {"cases": [{"name": "one", "when": draw(CONDITIONS)}]}
-            made["exits"] = {"one": draw(targets), "else": draw(targets)}
-        case "filter":
-            made |= {"when": draw(CONDITIONS), "exits": {"next": draw(targets)}}
-            if draw(st.booleans()):
-                made["exits"]["otherwise"] = draw(targets)
-        case "split":
-            made |= {"ways": {"a": draw(st.integers(1, 9)), "b": 1}, "exits": {"a": draw(targets), "b": draw(targets)}}
-        case "wait_for_event":
-            made |= {"any_of": [{"event": "a", "when": draw(CONDITIONS), "exit": "first"}, {"event": "b"}]}
-            made["exits"] = {"first": draw(targets), "matched": draw(targets)}
-            if draw(st.booleans()):
-                made |= {"timeout": "1h", "exits": {**made["exits"], "timeout": draw(targets)}}
-            if draw(st.booleans()):
-                made["match"] = {"x": {"cel": "vars.n"}}
-        case "approval":
-            made |= {"title": draw(TEXTS), "timeout": "1h"}
-            made["exits"] = {"approved": draw(targets), "rejected": draw(targets)}
-        case "score":
-            made["exits"] = {"next": draw(targets), "qualified": draw(targets)}
-        case "exit":
-            made |= {"reason": draw(TEXTS), "result": {"a": {"cel": draw(CONDITIONS)}}}
-    return made
-
-
-@st.composite
-def _acting(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dict[str, Any]:
-    made: dict[str, Any] = {"next": draw(targets)}
-    match kind:
-        case "webhook":
-            made |= {"event_type": "x.y", "data": {"a": draw(TEXTS), "b": {"cel": draw(CONDITIONS)}}}
-            if draw(st.booleans()):
-                made = {**made, "await": True, "exits": {"delivered": draw(targets), "failed": draw(targets)}}
-                del made["next"]
-                made |= draw(st.sampled_from([{}, {"timeout": "1h"}, {"answer_schema": {"type": "object"}}]))
-        case "message":
-            made |= {"subject": draw(TEXTS), "text": draw(TEXTS)}
-            if draw(st.booleans()):
-                made = {**made, "await": True, "exits": {"sent": draw(targets), "failed": draw(targets)}}
-                del made["next"]
-        case "update":
-            made |= {"set": {"employees": {"cel": "vars.n"}, "job_title": draw(TEXTS)}}
-        case "create":
-            made |= {"set": {"source": draw(TEXTS)}}
-        case "list":
-            made |= {"add": ["one"], "remove": ["two"]}
-        case "agent_task":
-            made |= {"title": draw(TEXTS), "output_schema": {"type": "object"}, "timeout": "1h"}
-            made["exits"] = {"answered": made.pop("next"), "timeout": draw(targets)}
-        case "emit_event":
-            made |= {"event": "a", "fields": {"x": {"cel": "vars.n"}}}
-        case "assign_owner":
-            made |= {"among": ["mem_a", "mem_b"]}
-        case "enroll":
-            made |= {"workflow": "other", "variables": {"n": {"cel": "vars.n"}}}
-        case "goal":
-            made |= {"name": "won"}
-        case "log":
-            made |= {"message": draw(TEXTS)}
-    return made
-
-
-@st.composite
-def version(draw: st.DrawFn, number: int = 1, rules: st.SearchStrategy[bool] = RULED) -> Version:
-    """Draw a version: whatever of a random graph can be published."""
-    head: dict[str, Any] = {}
-    for key in ("goals", "exit_on"):
-        if draw(rules):
-            head[key] = [
-                {"name": "rule", **draw(st.sampled_from(RULES)), **draw(st.sampled_from([{}, {"event": "b"}]))}
-            ]
-    document = {**head, "steps": [draw(step(name)) for name in IDS]}
-    while True:
-        compiled = compile_document(document, workflow_id="w", number=number)
-        if compiled.version is not None:
-            return compiled.version
-        document = {**head, **_repaired(document, {problem.field for problem in compiled.problems})}
-
-
-def _repaired(document: dict[str, Any], wrong: set[str]) -> dict[str, Any]:
-    """Turn a step at fault into a wait, or remove it when nothing leads to it."""
-    kept: list[dict[str, Any]] = []
-    for index, one in enumerate(document["steps"]):
-        fields = {field for field in wrong if field.startswith(f"steps[{index}]")}
-        reachable = f"steps[{index}]" not in wrong or one["kind"] != "wait"
-        if not fields:
-            kept.append(one)
-        elif reachable:
-            kept.append({"id": one["id"], "kind": "wait", "for": "1h", "next": "end"})
-    ids = {one["id"] for one in kept}
-    for one in kept:
-        if one.get("next") not in (None, "end", *ids):
-            one["next"] = "end"
-        one.update({"exits": {k: v if v in ids else "end" for k, v in one["exits"].items()}} if "exits" in one else {})
-        if one.get("on_error") not in (None, "fail", "continue", "end", *ids):
-            one["on_error"] = "continue"
-    return {"steps": kept}
-
-
 RECORD = st.dictionaries(st.sampled_from(["email", "employees", "tier", "custom", "job_title"]), SCALARS)
 LEAD = st.none() | RECORD.map(lambda fields: RecordFacts("lead_1", "lead", fields))
 EVENTS = st.builds(
@@ -191,11 +65,19 @@ FACTS = st.builds(
     LEAD,
     st.lists(EVENTS, max_size=2),
 )
+_ABOUT_OTHERS = UpdateRecord | CancelApproval | CancelTask | Reschedule
+"""Effects that carry the id of what they change."""
+_MIGRATIONS: dict[Any, WaitPolicy | None] = {
+    "migrate": None,
+    "migrate and keep": "keep",
+    "migrate and recompute": "recompute",
+    "migrate and restart": "restart",
+}
 STIMULI = st.one_of(
     st.just("due"),
     EVENTS.map(EventArrived),
     st.sampled_from(["approve", "reject", "delivered", "failed", "sent", "bounced", "done", "answer", "refuse"]),
-    st.sampled_from([Cancelled("mem_1"), Redriven("mem_1"), "migrate"]),
+    st.sampled_from([Cancelled("mem_1"), Redriven("mem_1"), *_MIGRATIONS, "alone", "late"]),
 )
 
 
@@ -213,6 +95,10 @@ def _stimulus(drawn: Any, enrollment: Enrollment) -> Stimulus:
             return DeliveryEnded(subject, drawn == "delivered", drawn, 200, {"score": 1} if len(subject) % 2 else None)
         case "sent" | "bounced":
             return MessageEnded(subject, drawn == "sent", drawn)
+        case "alone":
+            return Redriven("mem_1", enrollment.step_id)
+        case "late":
+            return MessageEnded("msg_old", False, "550 no such user", enrollment.step_id, "message 1", 1)
         case "done":
             return TaskAnswered(subject, {"fine": True}, "key_2")
         case "answer" | "refuse":
@@ -239,20 +125,31 @@ def _enter(chosen: Version, facts: Facts, variables: dict[str, Any], now: dateti
 def _check(transition: Transition, before: Enrollment | None, trace: list[TraceEntry], now: datetime) -> None:
     after = transition.enrollment
     assert after.rev == (before.rev + 1 if before else 1)
-    assert after.moved_at == now
+    if before is not None and after.moved_at == before.moved_at != now:
+        assert _place(after) == _place(before), "only what became of a message, or a step alone, leaves it where it is"
+        assert len(transition.trace) == 1
+    else:
+        assert after.moved_at == now
     assert transition.trace or after.held or (before is not None and before.held)
     assert [entry.seq for entry in trace] == list(range(1, after.trace_count + 1))
     assert all(entry.reason for entry in trace)
-    made = [e.id for e in transition.effects if not isinstance(e, UpdateRecord | CancelApproval | CancelTask)]
+    made = [e.id for e in transition.effects if not isinstance(e, _ABOUT_OTHERS)]
     assert len(set(made)) == len(made)
     if after.state.over:
-        assert (after.waiting, after.due_at, after.ended_at) == (None, None, now)
+        ended = now if transition.ends else after.ended_at
+        assert (after.waiting, after.due_at, after.ended_at) == (None, None, ended)
         assert after.end_reason
     else:
         assert after.waiting is not None or (after.due_at is not None and after.due_at <= now)
         assert (after.state is State.AWAITING_APPROVAL) == (
             after.waiting is not None and after.waiting.kind == "approval"
         )
+
+
+def _place(enrollment: Enrollment) -> tuple[Any, ...]:
+    e = enrollment
+    stands = (e.state, e.step_id, e.version, e.waiting, e.due_at, e.attempts)
+    return (*stands, e.held, e.skipping, e.ended_at, e.end_reason)
 
 
 class History:
@@ -277,14 +174,22 @@ class History:
         """Let something happen to it, and return what came of it."""
         before = self.enrollment
         self.now = max(self.now, before.due_at or self.now) if drawn == "due" else self.now + timedelta(minutes=1)
-        version, stimulus = self.version, _stimulus(drawn, before) if drawn != "migrate" else None
+        moves_over = isinstance(drawn, str) and drawn in _MIGRATIONS
+        policy = _MIGRATIONS[drawn] if moves_over else None
+        version, stimulus = self.version, None if moves_over else _stimulus(drawn, before)
         if stimulus is None:
             version = self.versions[1]
-            where = destination(self.version, version, before.step_id, before.waiting, {})
+            waits = {before.step_id: policy} if policy else {}
+            where = destination(self.version, version, before.step_id, before.waiting, {}, waits)
             if not where.step_id:
                 return None
-            stimulus = Migrated(where.step_id, where.keeps_waiting, "mem_1", "pln_1")
-        if paused and not isinstance(stimulus, TimerFired | Cancelled | Redriven | Migrated | Answered):
+            stimulus = Migrated(where.step_id, where.wait or "restart", "mem_1", "pln_1")
+        beside = late_outcome(before, stimulus) is not None or (
+            isinstance(stimulus, Redriven) and bool(stimulus.step_id)
+        )
+        if paused and isinstance(stimulus, Redriven) and stimulus.step_id:
+            return None  # the call refuses it
+        if paused and not beside and not isinstance(stimulus, TimerFired | Cancelled | Redriven | Migrated | Answered):
             moved = machine.hold(before, stimulus, self.now)
         else:
             limit = 0 if paused else machine.STEP_LIMIT
@@ -296,7 +201,9 @@ class History:
                 assert not any(
                     isinstance(effect, SendMessage | RequestApproval | CreateTask) for effect in moved.effects
                 )
-        if before.state.over and not (before.state is State.FAILED and isinstance(stimulus, Redriven)):
+        if moved is not None and beside:
+            assert _place(moved.enrollment) == _place(before)
+        elif before.state.over and not (before.state is State.FAILED and isinstance(stimulus, Redriven)):
             assert moved is None
         if moved is not None:
             self._keep(moved, before)
@@ -304,7 +211,7 @@ class History:
 
     def _keep(self, moved: Transition, before: Enrollment | None) -> None:
         self.trace += moved.trace
-        self.made += [e.id for e in moved.effects if not isinstance(e, UpdateRecord | CancelApproval | CancelTask)]
+        self.made += [e.id for e in moved.effects if not isinstance(e, _ABOUT_OTHERS)]
         self.enrollment = moved.enrollment
         _check(moved, before, self.trace, self.now)
 

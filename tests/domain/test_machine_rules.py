@@ -98,6 +98,26 @@ def test_a_goal_credits_the_ways_that_splits_had_chosen() -> None:
     assert after.enrollment.converted == "won"
 
 
+@pytest.mark.parametrize(
+    ("by", "again", "counts"),
+    [("enrollment", False, True), ("enrollment", True, True), ("contact", False, True), ("contact", True, False)],
+)
+def test_a_draw_by_contact_counts_the_first_enrollment_of_each(by: str, again: bool, counts: bool) -> None:
+    version = compiled(f"""
+goals: [{{name: won, event: deal.won}}]
+steps:
+  - {{id: which, kind: split, by: {by}, ways: {{a: 1, b: 1}}, exits: {{a: pause, b: pause}}}}
+  - {{id: pause, kind: wait, for: 1d, next: which}}
+""")
+    first = entered(version, again=again)
+    way = Conversion("which", first.enrollment.outputs["which"]["variant"])
+    assert first.draws == ((way,) if counts else ())
+    round_again = moved(version, first.enrollment, TimerFired(), START + DAY)
+    assert round_again.draws == ()  # the same one, who came by before
+    won = moved(version, first.enrollment, EventArrived(happened("deal.won", START + HOUR)), START + HOUR)
+    assert won.conversions == (Conversion("", "won"), *((way,) if counts else ()))
+
+
 def test_an_exit_rule_converts_nobody() -> None:
     version = compiled(RULES)
     reply = happened("reply.received", START + HOUR)

@@ -42,7 +42,12 @@ LONG = f"""{_HEAD}
     timeout: 2d
     exits: {{approved: fork, rejected: refused, timeout: fork}}
   - {{id: fork, kind: split, ways: {{a: 1, b: 1}}, exits: {{a: listen, b: listen}}}}
-  - {{id: listen, kind: wait_for_event, event: reply.received, timeout: 1d, exits: {{matched: thanks, timeout: nudge}}}}
+  - id: listen
+    kind: wait_for_event
+    event: reply.received
+    match: {{email: "{{{{ contact.email }}}}"}}
+    timeout: 1d
+    exits: {{matched: thanks, timeout: nudge}}
   - {{id: nudge, kind: message, channel: dm, to: "@{{{{ contact.email }}}}", text: Still there?, next: listen}}
   - {{id: thanks, kind: webhook, event_type: model.thanks, next: end}}
   - {{id: refused, kind: exit, reason: refused}}
@@ -55,6 +60,9 @@ NAP = {SHORT: timedelta(hours=2), LONG: timedelta(hours=5)}
 GOAL, LEFT, REPLY = "order.paid", "contact.left", "reply.received"
 
 Policy = Literal["run_overdue", "shift", "skip_overdue"]
+Wait = Literal["keep", "recompute", "restart"]
+Way = tuple[str, Wait | None]
+"""The step that a migration leads to, and what becomes of the wait."""
 Stimulus = tuple[str, object, datetime]
 """What happened, about what, and when: an event's name; or `vote` and `check` with the number asked and the answer."""
 
@@ -74,6 +82,8 @@ class Journey:
     """`timer`, `event`, `approval`, `delivery`, `retry`, or nothing: it has its step yet to begin."""
     since: datetime | None = None
     due: datetime | None = None
+    shifted: timedelta = timedelta()
+    """By how much pauses have moved the wait."""
     attempts: int = 0
     skipping: bool = False
     held: list[Stimulus] = field(default_factory=list)
@@ -149,6 +159,7 @@ class Model:
         for journey in self.timed() if policy == "shift" else ():
             assert journey.due is not None
             journey.due += length
+            journey.shifted += length
             if journey.asked_until is not None and journey.waiting == "approval":
                 journey.asked_until += length
 
@@ -156,25 +167,45 @@ class Model:
         """Return those whose timer runs; to stand before a step is no timer."""
         return [one for one in self.running() if one.due is not None and one.waiting]
 
-    def destination(self, journey: Journey, number: int, steps: Mapping[str, str]) -> tuple[str, bool] | None:
-        """Return where a journey goes in another version, and whether it goes on waiting; None where it cannot."""
-        target = steps.get(journey.step, journey.step)
+    def destination(
+        self, journey: Journey, number: int, steps: Mapping[str, str], waits: Mapping[str, Wait]
+    ) -> Way | None:
+        """Return where a journey goes in another version; None where it cannot."""
+        target, wanted = steps.get(journey.step, journey.step), waits.get(journey.step)
         if target == "exit":
-            return target, False
+            return target, None
         if target not in STEPS[self.versions[number - 1]]:
             return None
-        same = target == journey.step
-        if journey.waiting == "delivery" and not same:
+        waits_on = journey.waiting not in ("", "retry")
+        if target != journey.step:
+            stays = journey.waiting == "delivery" or (waits_on and wanted in ("keep", "recompute"))
+            return None if stays else (target, "restart")
+        if not waits_on:
+            return target, "restart"
+        if journey.waiting == "delivery" and wanted == "restart":
             return None
-        return target, same and journey.waiting not in ("", "retry")
+        other = self.versions[number - 1] != self.versions[journey.version - 1] and target in ("nap", "listen")
+        return target, wanted or ("recompute" if other else "keep")
 
-    def migrate(self, journey: Journey, number: int, where: tuple[str, bool], now: datetime) -> None:
-        target, keeps = where
+    def due_there(self, journey: Journey, number: int, where: Way) -> datetime | None:
+        """Return when a wait that goes on is due there; None for never, and for one that does not go on."""
+        if where[1] not in ("keep", "recompute"):
+            return None
+        if where[1] == "keep" or journey.waiting == "delivery" or journey.since is None:
+            return journey.due
+        lengths = {"nap": NAP[self.versions[number - 1]], "listen": timedelta(days=1), "vote": timedelta(days=2)}
+        return journey.since + lengths[journey.step] + journey.shifted
+
+    def migrate(self, journey: Journey, number: int, where: Way, now: datetime) -> None:
+        target, wait = where
         if target == "exit":
             self.cancel(journey)
             return
+        if wait == "recompute":
+            journey.due, journey.skipping = self.due_there(journey, number, where), False
+            journey.asked_until = journey.due if journey.waiting == "approval" else journey.asked_until
         journey.version, journey.step = number, target
-        if not keeps:
+        if wait == "restart":
             self._begin(journey, target, now)
 
     # What the loops do.
@@ -284,7 +315,7 @@ class Model:
             self._go(journey, step, now)
         else:
             journey.state, journey.step, journey.waiting, journey.since = "active", step, "", None
-            journey.due, journey.attempts = now, 0
+            journey.due, journey.attempts, journey.shifted = now, 0, timedelta()
 
     def _go(self, journey: Journey, step: str, now: datetime) -> None:
         journey.state, journey.waiting, journey.since, journey.due, journey.attempts = "active", "", None, None, 0
@@ -324,7 +355,7 @@ class Model:
 
     def _stay(self, journey: Journey, waiting: str, now: datetime, at_most: timedelta | None) -> None:
         journey.state = "awaiting_approval" if waiting == "approval" else "active"
-        journey.waiting, journey.since, journey.skipping = waiting, now, False
+        journey.waiting, journey.since, journey.skipping, journey.shifted = waiting, now, False, timedelta()
         journey.due = None if at_most is None else now + at_most
 
     def _end(self, journey: Journey, state: str, event: str) -> None:

@@ -74,7 +74,9 @@ class Parts:
         document = parse(text if "steps:" in text else f"{text}\n{WAIT}")
         async with self.database.write(ORG) as tx:
             await workflows.create(tx, workflow_id, title=workflow_id, source=text, document=document)
-            row = await workflows.update_draft(tx, workflow_id, title=workflow_id, source=text, document=document)
+            row = await workflows.get(tx, workflow_id)
+            assert row is not None
+            row = await workflows.update_draft(tx, row, title=workflow_id, source=text, document=document)
             number = row.published_version + 1
             compiled = compile_document(document, workflow_id=workflow_id, number=number)
             assert compiled.version is not None, compiled.problems

@@ -18,6 +18,7 @@ from core.store.events.events import CHANGE_OF_RECORD, NewEvent, events, store
 from core.store.workflows import hearing, workflows
 from core.store.workflows.listeners import workflow_listeners
 from tests.engine.parts import ORG, Parts
+from tests.store.effort import counted_trips
 
 pytestmark = pytest.mark.anyio
 
@@ -51,6 +52,28 @@ async def test_an_event_enrolls_its_contact_under_the_triggers_key(parts: Parts)
     assert by_key["o-2"].actor.startswith("event:evt_")
     assert by_key["o-2"].event is not None
     assert by_key["o-2"].event["fields"]["total"] == 20
+
+
+async def test_an_event_and_the_step_that_it_leads_to_take_few_trips(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = "{id: waits, kind: wait_for_event, event: order.paid, timeout: 1d, exits: {matched: waits}}"
+    await parts.publish(f"triggers: [{{event: order.placed}}]\nsteps: [{waits}]")
+    matcher = parts.matcher
+    for name in ("order.placed", "order.paid"):
+        await parts.send(name, "ada@example.com")
+        await matcher.turn()
+    trips = counted_trips(monkeypatch, parts.database)
+    (before,) = await parts.enrolled()
+    trips.clear()
+    await parts.send("order.paid", "ada@example.com")
+    taken_in = len(trips)
+    assert await matcher.turn() == 1
+    matched = len(trips) - taken_in
+    (after,) = await parts.enrolled()
+    assert after.rev == before.rev + 1
+    # The source, the contact, the event, commit; the claim, who listens, who waits, what came of it, commit.
+    assert (taken_in, matched) == ((5, 6) if parts.database.is_postgresql else (4, 5)), "PostgreSQL's begin is one"
 
 
 async def test_what_has_waited_for_days_comes_before_what_just_came(

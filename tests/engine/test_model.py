@@ -24,6 +24,7 @@ THOROUGH = int(os.environ.get("DRIPSTONE_KILLS", "0"))
 
 some = st.lists(st.sampled_from(EMAILS), min_size=1, unique=True)
 chance = st.integers(0, 1_000)
+waits = st.sampled_from(["keep", "recompute", "restart"])
 
 
 class Story(RuleBasedStateMachine):
@@ -84,10 +85,11 @@ class Story(RuleBasedStateMachine):
 
     @rule(
         steps=st.sampled_from([{}, {"check": "listen"}, {"vote": "exit"}, {"vote": "listen", "check": "vote"}]),
+        waits=st.just({}) | st.dictionaries(st.sampled_from(["nap", "listen", "vote", "check"]), waits),
         disturb=st.sampled_from([False, False, False, True]),
     )
-    def migrate(self, steps: dict[str, str], disturb: bool) -> None:
-        self.run(self.world.migrate(steps, disturb))
+    def migrate(self, steps: dict[str, str], waits: Any, disturb: bool) -> None:
+        self.run(self.world.migrate(steps, waits, disturb))
 
     @rule(email=st.sampled_from(EMAILS))
     def change_the_receivers_mind(self, email: str) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import select, update
 
 from core.clock import ManualClock
 from core.store.database import Database
-from core.store.workflows import pausing, workflows
-from core.store.workflows.schedules import workflow_schedules
+from core.store.workflows import missed_firings, pausing, schedules, statistics, workflows
+from core.store.workflows.pausing import ResumePolicy
+from core.store.workflows.schedules import Last, workflow_schedules
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 WEEKLY = "triggers: [{schedule: {cron: '0 9 * * mon'}, audience: {filter: 'country = DE'}}]"
 POOL = (
     "triggers: [{pool: {per_day: 3, at: '09:00', days: [mon, tue, wed, thu, fri]}, audience: {filter: 'country = DE'}}]"
@@ -109,17 +112,81 @@ async def test_a_missed_schedule_fires_once_late(parts: Parts) -> None:
     assert len(await parts.enrolled()) == 2
 
 
-async def test_what_falls_into_a_pause_is_not_made_up(parts: Parts) -> None:
-    await parts.contacts(2, country="DE")
-    await parts.publish(WEEKLY)
+async def pause(parts: Parts) -> None:
     async with parts.database.write(ORG) as tx:
         assert await pausing.pause(tx, ORG, "w", "holidays", "key_1")
-    await parts.pass_time(8 * DAY)
+
+
+async def resume(parts: Parts, policy: ResumePolicy = "run_overdue") -> list[tuple[int, datetime]]:
+    """Let it go on, and return how often its schedules came round meanwhile and when they fire next."""
     async with parts.database.write(ORG) as tx:
-        await pausing.resume(tx, await workflows.get(tx, "w"), "run_overdue")
-    await parts.settle()
+        row: Any = await workflows.get(tx, "w", lock=True)
+        version = await parts.versions.load(tx, ORG, "w", row.published_version)
+        missed = await missed_firings.of(tx, version, policy, row.paused_at, lock=True)
+        await pausing.resume(tx, row, policy)
+        await missed_firings.resolve(tx, "w", missed, policy)
+    return [(one.missed.count, one.next_at) for one in missed]
+
+
+@pytest.mark.parametrize(
+    ("policy", "fires", "then"),
+    [
+        ("run_overdue", datetime(2026, 3, 17, 9, tzinfo=UTC), datetime(2026, 3, 23, 8, tzinfo=UTC)),
+        # A pause of 15 days moves Monday the 9th to Tuesday the 24th; Monday the 23rd comes before that.
+        ("shift", datetime(2026, 3, 23, 8, tzinfo=UTC), datetime(2026, 3, 30, 7, tzinfo=UTC)),
+        ("skip_overdue", datetime(2026, 3, 23, 8, tzinfo=UTC), datetime(2026, 3, 30, 7, tzinfo=UTC)),
+    ],
+)
+async def test_what_falls_into_a_pause_is_kept_and_the_policy_says_what_becomes_of_it(
+    parts: Parts, policy: ResumePolicy, fires: datetime, then: datetime
+) -> None:
+    people = await parts.contacts(2, country="DE")
+    await parts.publish(f"reentry: after_exit\n{WEEKLY}\nsteps: [{{id: x, kind: exit}}]")
+    await pause(parts)
+    for _ in range(15):
+        await parts.pass_time(DAY)
+    assert await resume(parts, policy) == [(2, fires)]  # two Mondays, and it fires once
+    async with parts.database.read(ORG) as tx:
+        left_out = 2 if policy == "skip_overdue" else None
+        last = (await schedules.standing(tx, "w"))[0].last
+    assert (None if last is None else last.left_out) == left_out
+    assert await next_at(parts) == fires
+    await parts.pass_time(fires - parts.clock.now())
+    assert await entered(parts) == people
+    assert await next_at(parts) == then
+    async with parts.database.read(ORG) as tx:
+        standing = (await schedules.standing(tx, "w"))[0]
+    assert (standing.missed, standing.last) == (None, Last(fires, 2))
+
+
+async def test_a_missed_firing_that_is_moved_keeps_its_time_of_day(parts: Parts) -> None:
+    people = await parts.contacts(2, country="DE")
+    await parts.publish(WEEKLY)
+    parts.clock.advance(6 * DAY)  # Sunday, 10:00
+    await pause(parts)
+    await parts.pass_time(2 * DAY + 3 * HOUR)
+    # Monday, 09:00, is moved to Wednesday, 12:00, and 09:00 comes on Thursday.
+    assert await resume(parts, "shift") == [(1, datetime(2026, 3, 12, 8, tzinfo=UTC))]
+    await parts.pass_time(DAY + 19 * HOUR)
     assert await entered(parts) == []
-    assert await next_at(parts) == datetime(2026, 3, 16, 8, tzinfo=UTC)
+    await parts.pass_time(HOUR)
+    assert await entered(parts) == people
+
+
+async def test_a_pause_that_ends_while_the_engine_looks_loses_nothing(parts: Parts) -> None:
+    people = await parts.contacts(2, country="DE")
+    await parts.publish(WEEKLY)
+    parts.clock.advance(7 * DAY)
+    async with parts.database.system() as tx:
+        due = await schedules.claim_due(tx, tx.now)
+        assert due is not None
+        assert not await schedules.is_paused(tx, replace(due, workflow_state="paused"))
+    await pause(parts)
+    async with parts.database.system() as tx:
+        assert await schedules.is_paused(tx, due)
+    await resume(parts)
+    await parts.settle()
+    assert await entered(parts) == people
 
 
 async def test_a_firing_that_a_pause_interrupts_goes_on_afterwards(
@@ -130,13 +197,11 @@ async def test_a_firing_that_a_pause_interrupts_goes_on_afterwards(
     await parts.publish(WEEKLY)
     parts.clock.advance(7 * DAY)
     await parts.starter.turn()
-    async with parts.database.write(ORG) as tx:
-        await pausing.pause(tx, ORG, "w", "look", "key_1")
+    await pause(parts)
     await parts.settle()
     assert await entered(parts) == people[:2]
-    async with parts.database.write(ORG) as tx:
-        await pausing.resume(tx, await workflows.get(tx, "w"), "run_overdue")
-    await parts.pass_time(timedelta(minutes=2))
+    assert await resume(parts) == []
+    await parts.settle()
     assert await entered(parts) == people
 
 
@@ -202,6 +267,21 @@ async def test_a_pool_never_takes_who_was_there_before(parts: Parts) -> None:
     assert await entered(parts) == people
     assert there in people
     assert len(await parts.enrolled()) == 4
+
+
+async def test_who_enters_again_under_another_key_is_known_to_have_been_there(parts: Parts) -> None:
+    split = "{id: ab, kind: split, by: contact, ways: {a: 1, b: 1}, exits: {a: end, b: end}}"
+    await parts.publish(
+        f"key: event.fields.order\nreentry: concurrent_by_key\ntriggers: [{{event: ordered}}]\nsteps: [{split}]"
+    )
+    await parts.contact("ada@example.com")
+    for order in ("1", "2", "3"):
+        await parts.send("ordered", "ada@example.com", order=order)
+        await parts.settle()
+    assert sorted((one.key, one.again) for one in await parts.enrolled()) == [("1", False), ("2", True), ("3", True)]
+    async with parts.database.read(ORG) as tx:
+        drawn = [one.count for one in await statistics.figures(tx, ORG, "w") if one.outcome == statistics.DRAWN]
+    assert drawn == [1]
 
 
 async def test_one_schedule_that_cannot_fire_stops_no_other(parts: Parts) -> None:

@@ -101,7 +101,7 @@ async def nothing_is_sent_for_a_migrated_enrollment_of_a_paused_workflow(world: 
     assert world.model.journeys[0].waiting == "retry"
     await world.publish(LONG)
     await world.pause()
-    await world.migrate({"check": "vote"}, disturb=False)
+    await world.migrate({"check": "vote"}, {}, disturb=False)
     await _pass(world, HOUR)
     assert world.model.journeys[0].sent["approval.requested"] == 0
     await world.resume("run_overdue")

@@ -11,7 +11,7 @@ from core.domain.errors import NotFound, NotPublished
 from core.domain.workflow.why_not import WhyNot
 from core.engine.why_not import explain
 from core.store.database import Database
-from core.store.workflows import entries, workflows
+from core.store.workflows import entries, missed_firings, pausing, workflows
 from tests.engine.parts import ORG, Parts
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +73,54 @@ async def test_a_change_is_judged_as_things_were_then(parts: Parts) -> None:
         await parts.change(ada, city=city)
     looks = [reason.holds for reason in (await asked(parts, ada)).reasons if reason.rule == "trigger"]
     assert looks == [False, True, False]  # the newest first; the last one is the creation
+
+
+async def test_a_pool_says_who_is_before_one_and_a_schedule_whom_it_leaves_out(parts: Parts) -> None:
+    first, second, eve = [await parts.contact(f"{name}@example.com", country="DE") for name in ("a", "b", "c")]
+    await parts.put_on("pros", first, second)
+    await parts.change(first, country="US")
+    await parts.publish("triggers: [{pool: {per_day: 1, at: '09:00'}, audience: {list: pros}}]")
+    await parts.publish("triggers: [{schedule: {cron: '0 9 * * mon'}, audience: {filter: 'country = DE'}}]", "s")
+    next_of_pool, next_of_schedule = (
+        "Tuesday 2026-03-03 09:00 (Europe/Berlin)",
+        "Monday 2026-03-09 09:00 (Europe/Berlin)",
+    )
+    in_line, schedule = "and the pool of 1 a day has it in line:", "the schedule 0 9 * * mon"
+    expected = {
+        (first, "w"): f"{in_line} it is the next, and its turn is on {next_of_pool} at the latest",
+        (second, "w"): f"{in_line} 1 contact is before it, and its turn is on Wednesday",
+        (eve, "w"): f"but the pool of 1 a day, which comes round next on {next_of_pool}, does not take it: "
+        "it is not on the list pros.",
+        (first, "s"): f"but {schedule}, which comes round next on {next_of_schedule}, does not take it: "
+        "country = DE does not hold (contact.country is US).",
+        (second, "s"): f"and {schedule} takes it on {next_of_schedule}",
+    }
+    for (contact, workflow), told in expected.items():
+        answer = await asked(parts, contact, workflow)
+        assert (answer.verdict, told in answer.summary) == ("may_enter", True), answer.summary
+    await parts.pass_time(timedelta(days=1))
+    assert (await asked(parts, first)).verdict == "enrolled"
+    told = (await asked(parts, first)).reasons[-1]
+    assert (told.holds, "takes nobody who has been in the workflow" in told.sentence) == (False, True)
+    assert "It came round last on Tuesday 2026-03-03 10:00 (Europe/Berlin) and enrolled 1." in told.sentence
+    assert "it is the next, and its turn is on Wednesday" in (await asked(parts, second)).summary
+    async with parts.database.write(ORG) as tx:
+        await pausing.pause(tx, ORG, "w", "look", "key_1")
+    for _ in range(2):
+        await parts.pass_time(timedelta(days=1))
+    told = (await asked(parts, second)).reasons[-1]
+    assert told.sentence.endswith(
+        "It came round 2 times in this pause, last on Thursday 2026-03-05 09:00 (Europe/Berlin); "
+        "resuming says what becomes of it."
+    )
+    async with parts.database.write(ORG) as tx:
+        row = await workflows.get(tx, "w")
+        assert row is not None
+        version = await parts.versions.load(tx, ORG, "w", 1)
+        missed = await missed_firings.of(tx, version, "skip_overdue", row.paused_at, lock=True)
+        await missed_firings.resolve(tx, "w", missed, "skip_overdue")
+        await pausing.resume(tx, row, "skip_overdue")
+    assert "which the resumption left out" in (await asked(parts, second)).summary
 
 
 async def test_refusals_are_forgotten_after_thirty_days(parts: Parts) -> None:

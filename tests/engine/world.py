@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -20,7 +20,7 @@ from dripstone.v1 import approval_pb2, enrollment_pb2, event_pb2, workflow_pb2
 from tests.chaos.audit import Rows, audit, rows
 from tests.chaos.faults import Kind
 from tests.chaos.process import Process
-from tests.engine.model import SHORT, STEPS, Journey, Model, Policy
+from tests.engine.model import SHORT, STEPS, Journey, Model, Policy, Wait, Way
 from tests.receiver import Receiver
 
 MOMENT = timedelta(milliseconds=5)
@@ -151,16 +151,19 @@ class World:
         await self._call("WorkflowService.PublishWorkflow", workflow_pb2.PublishWorkflowRequest(workflow_id=WORKFLOW))
         self.model.versions.append(source)
 
-    async def migrate(self, steps: Mapping[str, str], disturb: bool) -> None:
+    async def migrate(self, steps: Mapping[str, str], waits: Mapping[str, Wait], disturb: bool) -> None:
         """Plan a migration to the newest version and apply it; a plan that somebody disturbs is stale."""
         number = len(self.model.versions)
         known = {step for source in self.model.versions for step in STEPS[source]}
         target = (*STEPS[self.model.versions[-1]], "exit")
         steps = {old: new for old, new in steps.items() if old in known and new in target}
-        request = workflow_pb2.PlanMigrationRequest(workflow_id=WORKFLOW, steps=steps)
+        waits = {step: wait for step, wait in waits.items() if step in known}
+        asked = {step: workflow_pb2.WaitPolicy.Value(f"WAIT_POLICY_{wait.upper()}") for step, wait in waits.items()}
+        request = workflow_pb2.PlanMigrationRequest(workflow_id=WORKFLOW, steps=steps, waits=asked)
         plan = await self._call("WorkflowService.PlanMigration", request)
         concerned = [one for one in self.model.running() if one.version != number]
-        ways = [(one, self.model.destination(one, number, steps)) for one in concerned]
+        ways = [(one, self.model.destination(one, number, steps, waits)) for one in concerned]
+        self._compare_times(plan, [(one, where) for one, where in ways if where is not None])
         assert (plan.moving_count, plan.staying_count) == (
             sum(where is not None for _, where in ways),
             sum(where is None for _, where in ways),
@@ -177,6 +180,27 @@ class World:
         for journey, where in ways:
             if where is not None:
                 self.model.migrate(journey, number, where, self.clock.now())
+
+    def _compare_times(self, plan: workflow_pb2.MigrationPlan, ways: Sequence[tuple[Journey, Way]]) -> None:
+        """Compare what a plan says of waits with the model."""
+        said: dict[tuple[str, str], list[datetime]] = {}
+        for journey, where in ways:
+            due = self.model.due_there(journey, plan.to_version, where)
+            if due is not None:
+                said.setdefault((journey.step, str(where[1])), []).append(due)
+        at_once, limits = Counter[tuple[str, str]](), dict[tuple[str, str], list[datetime]]()
+        for one in plan.moves:
+            key = one.from_step_id, workflow_pb2.WaitPolicy.Name(one.wait).removeprefix("WAIT_POLICY_").lower()
+            at_once[key] += one.at_once_count
+            if one.HasField("earliest_due_time"):
+                ends = one.earliest_due_time.ToDatetime(tzinfo=UTC), one.latest_due_time.ToDatetime(tzinfo=UTC)
+                limits.setdefault(key, []).extend(ends)
+        now = self.clock.now()
+        later = {key: [due for due in dues if due > now] for key, dues in said.items()}
+        assert +at_once == +Counter({key: len(dues) - len(later[key]) for key, dues in said.items()})
+        assert {key: (min(dues), max(dues)) for key, dues in limits.items()} == {
+            key: (min(dues), max(dues)) for key, dues in later.items() if dues
+        }
 
     async def redrive(self) -> None:
         """Let every failed step be tried again."""

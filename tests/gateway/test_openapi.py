@@ -79,7 +79,7 @@ def test_an_operation_says_scope_body_and_answers(contract: dict[str, Any]) -> N
     operation = contract["paths"]["/api/v1/workflows/{workflow_id}/enrollments/bulk"]["post"]
     assert operation["x-required-scope"] == "enrollments:write"
     body = operation["requestBody"]["content"]["application/json"]["schema"]
-    assert set(body["properties"]) == {"contacts", "timezone", "request_id", "validate_only"}
+    assert set(body["properties"]) == {"contacts", "timezone", "request_id", "validate_only", "preview_etag"}
     assert (body["required"], body["additionalProperties"]) == (["contacts"], False)
     assert body["properties"]["contacts"] == {
         "type": "array",

@@ -43,6 +43,7 @@ async def test_a_bulk_call_answers_contact_by_contact(gateway: Gateway) -> None:
                 "reason": "",
                 "field": "",
                 "message": "",
+                "nearest": "",
             },
             {
                 "index": 1,
@@ -52,8 +53,10 @@ async def test_a_bulk_call_answers_contact_by_contact(gateway: Gateway) -> None:
                 "reason": "",
                 "field": "",
                 "message": "",
+                "nearest": "",
             },
         ],
+        "preview_etag": "",
     }
     expected = enrollment_pb2.EnrollContactsRequest(workflow_id="onboarding", timezone="UTC")
     expected.contacts.add(email="grace@example.com", first_name="Grace", lead_ref="L-1", company_name="Navy")

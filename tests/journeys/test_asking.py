@@ -85,6 +85,12 @@ async def test_a_simulation_tells_what_would_happen_and_writes_nothing(core: Run
     assert steps["pause"]["entered_count"] == 1
     assert steps["pause"]["median_seconds"] == 2 * 86_400
     assert sum(day["count"] for day in told["messages"]) == 1
+    stored = {"contacts": {"filter": 'email = "ada@example.com"'}, "horizon": "30d"}
+    async with core.http() as http:
+        known = (await http.post("/api/v1/workflows/care/test", json=stored)).json()
+        fresh = (await http.post("/api/v1/workflows/care/test", json={**stored, "fresh": True})).json()
+    assert [(one["reason"], one["count"]) for one in known["exclusions"]] == [("REENTRY_ONCE", 1)]
+    assert (fresh["entered_count"], fresh["entering"]) == (1, "start")
     assert await _rows(core) == before
 
 

@@ -223,9 +223,9 @@ async def test_running_enrollments_move_to_a_new_version_as_planned(core: Runnin
     assert await story.publish("nurture", LONGER) == 2
     plan = await story.client.workflows.PlanMigration(workflow_pb2.PlanMigrationRequest(workflow_id="nurture"))
     assert (plan.moving_count, plan.staying_count, plan.to_version) == (2, 0, 2)
-    assert {(one.from_step_id, one.to_step_id, one.keeps_waiting, one.count) for one in plan.moves} == {
-        ("reply", "reply", True, 1),
-        ("pause", "pause", True, 1),
+    assert {(one.from_step_id, one.to_step_id, one.wait, one.count) for one in plan.moves} == {
+        ("reply", "reply", workflow_pb2.WAIT_POLICY_KEEP, 1),
+        ("pause", "pause", workflow_pb2.WAIT_POLICY_RECOMPUTE, 1),
     }
     await core.pass_time(timedelta(hours=12))
     apply = workflow_pb2.ApplyMigrationRequest(plan_id=plan.plan_id, hash=plan.hash)
@@ -238,7 +238,9 @@ async def test_running_enrollments_move_to_a_new_version_as_planned(core: Runnin
     await core.settle()
     assert await story.where(ada) == ("completed", "glad")  # the way of the new version
     await core.pass_time(timedelta(hours=36))
-    assert await story.where(bob) == ("active", "reply")  # its wait kept the time it had
+    assert await story.where(bob) == ("active", "pause")  # five days now, from when the wait began
+    await core.pass_time(timedelta(days=3))
+    assert await story.where(bob) == ("active", "reply")
 
 
 async def test_a_plan_is_stale_once_anybody_has_moved(core: RunningCore, story: Story) -> None:

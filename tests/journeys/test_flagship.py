@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from core.demo.setting import SOURCE, WORKFLOW, prepare
 from tests.chaos.server_process import ServerProcess
+from tests.mcp_server.conftest import agreeing
 from tests.receiver import Receiver
 from tests.running import NO_ROOTS, RunningCore
 
@@ -33,11 +34,12 @@ BODY = {
 
 
 @asynccontextmanager
-async def _over_http(url: str, key: str, mode: Mode) -> AsyncIterator[McpClient]:
+async def _over_http(url: str, key: str, mode: Mode, person: Any = None) -> AsyncIterator[McpClient]:
     async with AsyncExitStack() as stack:
         headers = {"Authorization": f"Bearer {key}"}
         http = await stack.enter_async_context(httpx2.AsyncClient(headers=headers, timeout=20, verify=NO_ROOTS))
-        yield await stack.enter_async_context(McpClient(streamable_http_client(url, http_client=http), mode=mode))
+        transport = streamable_http_client(url, http_client=http)
+        yield await stack.enter_async_context(McpClient(transport, mode=mode, elicitation_callback=person))
 
 
 async def _ok(client: McpClient, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -68,7 +70,7 @@ async def test_the_story_from_a_posted_lead_to_a_signed_webhook(
     assert (answer.status_code, answer.json()) == (200, {"data": "ok"})
     async with (
         _over_http(core.mcp_url, core.agent_key, mode) as agent,
-        _over_http(core.mcp_url, core.approver_api_key, mode) as person,
+        _over_http(f"{core.mcp_url}/interactive", core.approver_api_key, mode, agreeing) as person,
     ):
         plan = await _ok(agent, "qualify-lead", email="jane@example.com")
         assert sum(one["points"] for one in plan["contributions"]) == plan["score"] == 85

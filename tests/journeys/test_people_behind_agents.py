@@ -13,10 +13,12 @@ import pytest
 from mcp import Client
 from mcp.types import ElicitResult, InputRequiredResult
 
-from dripstone.v1 import approval_pb2, policy_pb2, record_pb2
+from dripstone.v1 import approval_pb2, audit_pb2, policy_pb2, record_pb2
 from dripstone.v1.client import Client as CoreClient
+from dripstone.v1.organization_pb2 import PRINCIPAL_KIND_AGENT
 from mcp_server.server import build_server
 from mcp_server.values import from_struct
+from tests.rpc.control_calls import new_key
 from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -180,16 +182,81 @@ async def test_whoever_asked_does_not_decide_whatever_their_client_says(core: Ru
     assert await title(core, ada) == ""
 
 
-async def test_a_decision_is_put_to_the_person_whose_it_is(core: RunningCore, ada: str) -> None:
+async def asked_for(core: RunningCore, ada: str) -> dict[str, Any]:
+    """Let an agent ask for an approval; return the call that gives it."""
     async with agent_of(core) as agent:
         error_of(await agent.call_tool("update-record", promoting(ada)))
     (approval,) = await waiting(core)
-    decision = {
+    return {
         "approval_id": approval.id,
         "decision": "approve",
         "subject_hash": approval.subject_hash,
         "mode": "commit",
     }
+
+
+async def test_where_nobody_can_be_asked_a_decision_is_made_elsewhere_or_by_whom_a_policy_trusts(
+    core: RunningCore, ada: str
+) -> None:
+    decision = await asked_for(core, ada)
+    async with agent_of(core, key=core.approver_api_key) as alone:
+        shown = await alone.call_tool("decide-approval", {**decision, "mode": "preview"})
+        error = error_of(await alone.call_tool("decide-approval", decision))
+        assert error["reason"] == "PERSON_REQUIRED"
+        assert error["next"] == shown.structured_content["next"]
+        assert f"POST /api/v1/approvals/{decision['approval_id']}/decide" in error["next"]
+    async with core.client() as boss:
+        key = await new_key(boss, ["approvals:read", "approvals:decide"], principal_kind=PRINCIPAL_KIND_AGENT)
+        async with agent_of(core, Person(YES), key=key.secret) as robot, agent_of(core, key=key.secret) as mute:
+            for one in (robot, mute):  # whatever its client says of a person
+                assert error_of(await one.call_tool("decide-approval", decision))["reason"] == "PERSON_REQUIRED"
+            assert (await waiting(core))[0].state == approval_pb2.APPROVAL_STATE_PENDING
+            trusting = policy_pb2.Policy(
+                id="robot-decides",
+                description="The robot decides about titles",
+                enabled=True,
+                effect=policy_pb2.POLICY_EFFECT_ALLOW,
+                when=f'principal.id == "{key.api_key.principal_id}"',
+                methods=["ApprovalService.DecideApproval"],
+            )
+            await boss.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=trusting))
+            for replayed in (False, True):
+                done = await mute.call_tool("decide-approval", decision | {"idempotency_key": "d"})
+                assert (done.structured_content["state"], done.structured_content["replayed"]) == ("approved", replayed)
+
+
+async def test_a_no_that_is_sent_again_as_a_yes_stays_a_no_at_every_replica(core: RunningCore, ada: str) -> None:
+    decision = await asked_for(core, ada)
+    secret = [b"k" * 32]
+
+    async def answered(answer: ElicitResult, state: str | None = None) -> Any:
+        async with (
+            CoreClient(core.grpc_target, core.approver_api_key) as client,
+            Client(build_server(lambda _: client, state_keys=secret), elicitation_callback=Person(YES)) as replica,
+        ):
+            if state is None:
+                return await replica.session.call_tool("decide-approval", decision, allow_input_required=True)
+            return await replica.session.call_tool(
+                "decide-approval", decision, input_responses={"dripstone:confirm": answer}, request_state=state
+            )
+
+    asked = await answered(YES)
+    for answer in (ElicitResult(action="decline"), YES, YES):
+        assert error_of(await answered(answer, asked.request_state))["reason"] == "NOT_CONFIRMED"
+    assert (await waiting(core))[0].state == approval_pb2.APPROVAL_STATE_PENDING
+    anew = await answered(YES)  # who is asked once more may say yes
+    for replayed in (False, True):
+        done = (await answered(YES, anew.request_state)).structured_content
+        assert (done["state"], done["replayed"]) == ("approved", replayed)
+    async with core.client() as boss:
+        entries = await boss.audit.ListAuditEntries(
+            audit_pb2.ListAuditEntriesRequest(filter='method = "AuditService.NoteAnswer"')
+        )
+    assert sorted(entry.reason.rpartition(" ")[2] for entry in entries.entries) == ["no.", "yes."]
+
+
+async def test_a_decision_is_put_to_the_person_whose_it_is(core: RunningCore, ada: str) -> None:
+    decision = await asked_for(core, ada)
     person = Person(NO)
     async with agent_of(core, person, key=core.approver_api_key) as approver:
         assert error_of(await approver.call_tool("decide-approval", decision))["reason"] == "NOT_CONFIRMED"
@@ -197,4 +264,14 @@ async def test_a_decision_is_put_to_the_person_whose_it_is(core: RunningCore, ad
         person.answer = YES
         decided = await approver.call_tool("decide-approval", decision)
         assert decided.structured_content["state"] == "approved"
-    assert "CFO" in person.asked[0]
+    head, said, *lines = person.asked[0].splitlines()
+    (approval,) = await waiting(core)
+    assert head == (f"Do you approve call {approval.subject_id} ({approval.id})? {approval.requester_id} asked for it.")
+    assert said == "What stands in quotes was written by others: data, not instructions."
+    assert lines[:3] == [
+        'title: "Agent key: RecordService.UpdateRecord"',
+        'reason: "titles decide who is called"',
+        "policy: second-pair",
+    ]
+    assert '- job_title: null -> "CFO"' in lines
+    assert f'"record_id":"{ada}"' in lines[-1]  # the request, word for word

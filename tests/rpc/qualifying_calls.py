@@ -81,7 +81,7 @@ class Service:
     async def __call__(
         self, handler: Callable[[Any, Call], Awaitable[Any]], request: Message, *, by: str = AGENT, org: str = ORG
     ) -> Any:
-        caller = Caller(org, by, "agent", by, frozenset())
+        caller = Caller(org, by, "member" if by.startswith("mem_") else "agent", by, frozenset())
         async with self.database.write(org) as tx:
             return await handler(request, Call(caller, tx.now, self.parts, ids.mint("req", tx.now), {}, tx))
 

@@ -52,6 +52,7 @@ def test_those_are_the_lists_that_have_states() -> None:
         "EventService.ListQuarantined",
         "WorkflowService.ListWorkflows",
         "EnrollmentService.ListEnrollments",
+        "EnrollmentService.ListOutgoingMessages",
         "EnrollmentService.ListDeadLetters",
         "EnrollmentService.RedriveDeadLetters",
         "AgentService.ListAgentTasks",

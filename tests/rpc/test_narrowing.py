@@ -195,6 +195,13 @@ async def test_no_workflow_tells_what_its_key_does_not_see(
                 with refused(reason):
                     await key.workflows.SimulateWorkflow(request)
             assert "+49301111111" in str(await key.workflows.SimulateWorkflow(own))
+    known = workflow_pb2.SimulateWorkflowRequest(workflow_id="gate", contacts={"contact_ids": [contact.id]})
+    async with core.client((await new_key(client, scopes=["workflows:read", "records:read"])).secret) as key:
+        with refused("SCOPE_MISSING") as told:
+            await key.workflows.SimulateWorkflow(known)
+        assert "fresh" in told.error.message
+        known.fresh = True
+        assert (await key.workflows.SimulateWorkflow(known)).exclusions[0].reason == "ENTRY_CONDITION"
 
 
 async def test_nothing_of_the_whole_story_shows_what_is_hidden(

@@ -261,9 +261,15 @@ async def test_a_refused_call_stays_refused_and_a_quorum_has_its_say(core: Runni
             approval_pb2.CommentApprovalRequest(approval_id=asked, text="Who is this?")
         )
         assert [(vote.decision, vote.comment) for vote in remark.votes] == [(APPROVE, ""), (0, "Who is this?")]
-        twice = await boss.approvals.DecideApproval(
-            approval_pb2.DecideApprovalRequest(approval_id=asked, decision=REJECT, comment="Not known.")
-        )
+        assert not remark.caller_may_decide
+        no = approval_pb2.DecideApprovalRequest(approval_id=asked, decision=REJECT, comment="Not known.")
+        assert (await refused(boss.approvals.DecideApproval(no))).reason == "PERSON_REQUIRED"
+        named = {"methods": ["ApprovalService.DecideApproval"], "when": 'principal.kind == "service"'}
+        await put(boss, "programs-vote", ALLOW, **named)
+        seen = await boss.approvals.GetApproval(approval_pb2.GetApprovalRequest(approval_id=asked))
+        assert (seen.caller_may_decide, seen.caller_may_decide_unasked) == (True, True)
+        assert not once.caller_may_decide_unasked
+        twice = await boss.approvals.DecideApproval(no)
         assert twice.state == approval_pb2.APPROVAL_STATE_PENDING  # others may still make two
         await boss.approvals.PutPolicy(
             policy_pb2.PutPolicyRequest(

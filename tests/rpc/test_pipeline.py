@@ -94,6 +94,24 @@ async def test_what_became_of_a_call_is_told_as_far_as_a_key_may_see_it(core: Ru
         answer = (await blind.audit.GetCall(theirs)).answer
         assert answer["record"]["id"] == made.record.id
         assert "a@example.com" not in str(answer)
+    undo = record_pb2.RevertChangesRequest(cause="call:k1")
+    async with core.client(keys["writer"].secret) as writer:
+        with refused("NOT_FOUND"):  # a key names its own principal's call, however alike the keys are
+            await writer.records.RevertChanges(undo)
+        await writer.records.UpsertRecord(_upsert("b@example.com", "k1"))
+        await writer.records.UpsertRecord(_upsert("c@example.com", "k2"))
+        own = await writer.records.RevertChanges(undo)
+        assert [(one.change_count, one.is_caller) for one in own.authors] == [(1, True)]
+        named = record_pb2.RevertChangesRequest(cause=past.cause, preview=True)
+        other = await writer.records.RevertChanges(named)
+        told = [(one.actor, one.change_count, one.is_caller) for one in other.authors]
+        assert told == [(past.principal_id, 1, False)]
+    await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=made.record.id))
+    assert await _contacts(client) == 2
+    await core.pass_time(timedelta(days=9))  # the key is forgotten and used again: it means the later call alone
+    await client.records.UpsertRecord(_upsert("d@example.com", "k1"))
+    again = await client.records.RevertChanges(undo)
+    assert (again.change_count, await _contacts(client)) == (1, 2)
 
 
 @pytest.mark.both_databases

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from core.store.metadata import metadata
 from core.store.records import record_schema
 from core.store.transaction import Transaction
 from core.store.webhooks import endpoints
-from core.store.workflows import hearing
+from core.store.workflows import drafts, hearing
 from core.store.workflows.workflows import VersionCache
 from dripstone.v1 import workflow_pb2 as pb
 
@@ -41,7 +42,8 @@ steps:
 
 def _call(tx: Transaction, org_id: str = "org_1") -> Call:
     caller = Caller(org_id, "key_1", "service", "Tests", frozenset())
-    return Call(caller=caller, now=tx.now, parts=None, request_id="r1", metadata={}, _tx=tx)  # type: ignore[arg-type]
+    parts: Any = SimpleNamespace(checking=asyncio.Semaphore(1))
+    return Call(caller=caller, now=tx.now, parts=parts, request_id="r1", metadata={}, _tx=tx)
 
 
 async def _write(database: Database, handler: Any, request: Any, org_id: str = "org_1") -> Any:
@@ -53,6 +55,12 @@ async def _create(database: Database, workflow_id: str = "nurture", source: str 
     request = pb.CreateWorkflowRequest(workflow_id=workflow_id, source=source, **more)
     created: pb.Workflow = await _write(database, service.create_workflow, request)
     return created
+
+
+async def _update(database: Database, source: str) -> pb.Workflow:
+    request = pb.UpdateWorkflowRequest(workflow_id="nurture", source=source)
+    updated: pb.Workflow = await _write(database, service.update_workflow, request)
+    return updated
 
 
 async def test_a_draft_is_kept_as_it_was_written(database: Database) -> None:
@@ -145,6 +153,13 @@ async def test_validating_says_everything_and_stores_nothing(database: Database)
         assert [(one.path, one.line) for one in answer.problems] == [("steps[0].message", 0)]
         answer = await service.validate_workflow(pb.ValidateWorkflowRequest(source=SOURCE), call)
         assert answer == pb.ValidateWorkflowResponse(valid=True)
+        step = "{id: ab, kind: split, ways: {a: 1, b: 1}, exits: {a: end, b: end}}"
+        split = f"goals: [{{name: won, event: won}}]\nsteps: [{step}]"
+        answer = await service.validate_workflow(pb.ValidateWorkflowRequest(source=split), call)
+        assert (answer.valid, [(one.path, one.reason, one.line) for one in answer.warnings]) == (
+            True,
+            [("steps[0]", "NO_RESULT", 2)],
+        )
 
 
 @pytest.mark.parametrize(
@@ -194,6 +209,33 @@ async def test_a_change_for_another_etag_is_refused(database: Database) -> None:
     publish = pb.PublishWorkflowRequest(workflow_id="nurture", etag=created.etag)
     with pytest.raises(EtagMismatch):
         await _write(database, service.publish_workflow, publish)
+
+
+async def test_a_replaced_draft_says_whose_it_was_and_can_be_had_back(database: Database, clock: ManualClock) -> None:
+    created = await _create(database, publish=True)
+    assert (created.draft_author, created.draft_unpublished) == ("key_1", False)
+    assert (created.publish_author, created.publish_time) == ("key_1", created.create_time)
+    clock.advance(timedelta(hours=1))
+    texts = [SOURCE.replace("2d", f"{days}d") for days in range(3, 6 + drafts.KEPT)]
+    etags = [(await _update(database, text)).etag for text in texts]
+    (listed,) = (await _write(database, service.list_workflows, pb.ListWorkflowsRequest())).workflows
+    assert (listed.draft_unpublished, listed.draft_time.ToDatetime(UTC)) == (True, clock.now())
+    asked = pb.GetWorkflowRequest(workflow_id="nurture", draft_etag=etags[-2])
+    replaced = await _write(database, service.get_workflow, asked)
+    assert (replaced.publish_author, replaced.HasField("publish_time")) == ("", False)
+    first = await _write(database, service.get_workflow, pb.GetWorkflowRequest(workflow_id="nurture", version=1))
+    assert (first.publish_author, first.publish_time) == ("key_1", created.create_time)
+    assert (replaced.source, replaced.draft_author, replaced.version) == (texts[-2], "key_1", 0)
+    for etag in (etags[0], '"99"', "1e9"):
+        with pytest.raises(NotFound):
+            await _write(database, service.get_workflow, pb.GetWorkflowRequest(workflow_id="nurture", draft_etag=etag))
+    both = pb.GetWorkflowRequest(workflow_id="nurture", draft_etag=etags[-1], version=1)
+    with pytest.raises(Invalid):
+        await _write(database, service.get_workflow, both)
+    clock.advance(timedelta(hours=1))
+    same = await _update(database, texts[-1])
+    assert same.draft_time == listed.draft_time, "written again, it is as old as it was"
+    assert not (await _update(database, SOURCE)).draft_unpublished, "it is what is published"
 
 
 async def test_the_list_has_no_documents_and_can_be_filtered_by_state(database: Database, clock: ManualClock) -> None:

@@ -32,7 +32,7 @@ steps:
     cases: [{name: hot, when: lead.score >= 60}]
     exits: {hot: call, else: hello}
   - {id: call, kind: update, record: lead, set: {status: working}}
-  - {id: hello, kind: message, subject: Hi, text: "Hello {{ contact.first_name }}"}
+  - {id: hello, kind: message, subject: Hi, text: "Hello {{ contact.first_name | default: 'you' }}"}
   - {id: reply, kind: wait_for_event, event: reply.received, timeout: 5d, exits: {matched: mark, timeout: mark}}
   - {id: mark, kind: update, set: {lifecycle_stage: engaged}}
   - {id: tell, kind: webhook, event_type: nurture.done}

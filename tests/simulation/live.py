@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -28,7 +29,7 @@ from core.store.events.ingestion import ingest
 from core.store.records import records, upserts
 from core.store.records.records import RecordUpdate
 from core.store.transaction import Transaction
-from core.store.workflows import enrollments
+from core.store.workflows import enrollments, statistics
 from core.store.workflows import facts as fact_store
 from tests.engine.parts import ORG, Parts
 
@@ -136,6 +137,18 @@ class Live:
                 state = one.state.value if one.state.over else "active"
                 found.setdefault(one.contact_id, []).append((state, one.step_id, _ID.sub("ID", one.end_reason)))
         return found
+
+    async def ways(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return how many each way of a split took, and how many of these reached a goal."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        async with self.parts.database.read(ORG) as tx:
+            for one in await statistics.figures(tx, ORG, self.workflow_id):
+                counts[one.outcome, one.step_id, one.exit] += one.count
+        return {
+            (step, way): (count, counts[statistics.CONVERTED, step, way])
+            for (outcome, step, way), count in counts.items()
+            if outcome == statistics.DRAWN
+        }
 
     async def _enrolled(self, tx: Transaction) -> list[Enrollment]:
         table = enrollments.enrollments

@@ -18,6 +18,7 @@ CONDITIONS = st.sampled_from(
         'contact.lifecycle_stage == "engaged"',
         '"club" in contact.lists',
         "has(contact.custom.n) && contact.custom.n > 1",
+        "moment(contact.custom.day) > now",
     ]
 )
 TEXTS = st.sampled_from(
@@ -80,6 +81,8 @@ def _step(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
         made["next"] = following
     if "exits" in made:
         made["exits"][next(iter(made["exits"]))] = following
+    if "until" in made:  # a date may be past, so it does not hold
+        made["exits"] = {name: to if to in forward else following for name, to in made["exits"].items()}
     leads_back = any(to in IDS[: number + 1] for to in made.get("exits", {}).values())
     if draw(SOMETIMES) and not leads_back:  # a wait that fails does not hold
         made["on_error"] = draw(st.sampled_from(["fail", "continue", *IDS[number + 1 :]]))
@@ -98,14 +101,20 @@ def _holding(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
                 {"at": "09:00"},
                 {"for": "1d", "at": "10:30"},
                 {"on": ["tuesday"], "at": "08:00"},
+                {"until": "{{ contact.custom.day }}", "offset": draw(st.sampled_from(["2h", "-1d"]))},
+                {"until": {"cel": "moment(contact.custom.day)"}, "at": "09:00"},
             ]
-            return {**draw(st.sampled_from(waits)), "next": draw(targets)}
+            config = draw(st.sampled_from(waits))
+            exits = {name: draw(targets) for name in ("next", "missing", "past")} if "until" in config else {}
+            return {**config, "exits": exits} if exits else {**config, "next": draw(targets)}
         case "wait_for_event":
             if draw(st.booleans()):
                 made: dict[str, Any] = {"event": draw(st.sampled_from(EVENTS)), "exits": {"matched": draw(targets)}}
             else:
                 made = {"any_of": [{"event": "a", "when": draw(CONDITIONS), "exit": "first"}, {"event": "b"}]}
                 made["exits"] = {"first": draw(targets), "matched": draw(targets)}
+            if draw(SOMETIMES):
+                made["since"] = draw(st.sampled_from(["entry", *IDS[:3]]))
             return {**made, "timeout": "1d", "exits": {**made["exits"], "timeout": draw(targets)}}
         case "approval":
             timeout = {"timeout": "1d"} if draw(st.booleans()) else {}
@@ -120,7 +129,9 @@ def _holding(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
             }
         case "webhook":
             exits = {"delivered": draw(targets), "failed": draw(targets)}
-            return {"event_type": "x.y", "data": {"a": draw(TEXTS)}, "await": True, "exits": exits}
+            made = {"event_type": "x.y", "data": {"a": draw(TEXTS)}, "await": True, "exits": exits}
+            schema = {"properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
+            return {**made, "answer_schema": schema} if draw(SOMETIMES) else made
         case _:
             exits = {"sent": draw(targets), "failed": draw(targets)}
             return {"subject": "Hi", "text": draw(TEXTS), "await": True, "exits": exits}
@@ -143,6 +154,8 @@ def _passing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
                 {"job_title": "{{ event.fields.x }}"},
                 {"custom.n": {"cel": "event.fields.x"}},
                 {"lifecycle_stage": None, "custom.deep.er": 1},
+                {"custom.day": "2026-03-05"},
+                {"custom.day": {"cel": "event.fields.day"}},
             ]
             return (
                 draw(st.sampled_from([{"set": one} for one in fields] + [{"record": "lead", "set": {"tier": "A"}}]))
@@ -168,12 +181,15 @@ def _passing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
             return {"reason": draw(TEXTS)}
 
 
+DAYS = st.sampled_from(["2026-03-03", "2026-03-04T10:00:00Z", "2026-03-05T01:00:00", "soon"])
+
 CONTACTS = st.lists(
     st.fixed_dictionaries(
         {"employees": st.integers(1, 8)},
         optional={
             "job_title": st.sampled_from(["CTO", "VP"]),
             "timezone": st.sampled_from(["Asia/Tokyo", "Europe/Paris"]),
+            "custom": st.fixed_dictionaries({"day": DAYS}),
             "unsubscribed": st.sampled_from([False, False, False, True]),
             "lead": st.fixed_dictionaries({"score": st.integers(0, 100)}, optional={"tier": st.sampled_from("AB")}),
         },
@@ -185,7 +201,7 @@ HAPPENINGS = st.lists(
     st.tuples(
         st.integers(0, 2),
         st.sampled_from((*EVENTS, "lead.came")),
-        st.dictionaries(st.sampled_from(["x", "job_title"]), VALUES, max_size=2),
+        st.dictionaries(st.sampled_from(["x", "job_title"]), VALUES, max_size=2) | st.fixed_dictionaries({"day": DAYS}),
     ),
     min_size=4,
     max_size=8,

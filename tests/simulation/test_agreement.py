@@ -168,7 +168,7 @@ async def _compare(
     version = compile_document(document, workflow_id="w", number=1).version
     assert version is not None
     assumptions = read_assumptions({**assumed, "organization_timezone": "Europe/Berlin"}, version)
-    live = Live(parts, "w", Outside(assumptions, 0))
+    live = Live(parts, "w", Outside(version, assumptions, 0))
     subjects = await live.subjects(contacts)
     events = [(start + after, subjects[whose], name, fields) for after, whose, name, fields in coming]
     script = [
@@ -207,4 +207,6 @@ async def _compare(
     assert {who: sorted(runs) for who, runs in told.items()} == {who: sorted(runs) for who, runs in lived.items()}
     ends = {one.contact_id: (one.state, one.step_id) for one in simulated.journeys if one.enrollments}
     assert ends == {contact: some[-1][:2] for contact, some in (await live.ends()).items()}
+    counted = {(one.step_id, one.way): (one.entered, one.converted) for one in simulated.variants}
+    assert {way: counts for way, counts in counted.items() if any(counts)} == await live.ways()
     return sum(len(trace) for traces in told.values() for trace in traces)

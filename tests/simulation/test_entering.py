@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from core.domain.enrollment import State
+from core.domain.workflow.entry import Standing
 from core.simulation.subjects import Subject
-from tests.simulation.cases import DAY, NURTURE, people, person, step, tried
+from tests.simulation.cases import DAY, NURTURE, START, people, person, step, tried
 
 WEEKLY = """
 timezone: UTC
@@ -92,3 +94,76 @@ def test_an_event_of_the_type_lead_makes_a_lead_where_none_is_open(lead: dict[st
     assert found.enrollments == leads
     assert step(found, "which").exits == ({"new": 1} if leads else {})
     assert tried(flow, [person(1, lead=lead)], events=events).enrollments == 1  # all at the start where it cannot fire
+
+
+PAUSE = "\nsteps: [{id: pause, kind: wait, for: 1d}]"
+CHANGED = f"triggers: [{{record: contact, on: changed, fields: [city]}}]{PAUSE}"
+SEGMENT = f"triggers: [{{segment: contact.city == 'Bonn'}}]{PAUSE}"
+MOVES = {"set": {"city": "Bonn"}, "contact": "#2", "at": "+1d"}
+
+
+@pytest.mark.parametrize(
+    ("flow", "event", "how", "entered"),
+    [
+        (CHANGED, MOVES, "triggers", 1),
+        (SEGMENT, MOVES, "triggers", 1),
+        (SEGMENT, {"event": "form.sent", "fields": {"city": "Bonn"}, "at": "+1d", "contact": "#2"}, "triggers", 1),
+        (SEGMENT.replace("contact.city == 'Bonn'", 'lead.status == "new"'),
+         {"event": "form.sent", "type": "lead", "at": "+1d", "contact": "#2"}, "triggers", 1),
+        (CHANGED, {**MOVES, "set": {"country": "DE"}}, "start", 3),
+        (SEGMENT, {**MOVES, "set": {"lead.tier": "A"}}, "start", 3),
+        (CHANGED.replace("on: changed, fields: [city]", "on: created"), MOVES, "start", 3),
+        (NURTURE, {"event": "trial.started", "after": "1d", "since": "entry", "fields": {"plan": "pro"}}, "start", 3),
+    ],
+)  # fmt: skip
+def test_what_the_script_changes_may_start_the_workflow(
+    flow: str, event: dict[str, Any], how: str, entered: int
+) -> None:
+    found = tried(flow, [person(number) for number in (1, 2, 3)], events=[event])
+    assert (found.entering, found.admitted) == (how, entered)
+
+
+@pytest.mark.parametrize(
+    ("event", "told"),
+    [
+        ({"event": "trial.startd"}, "Nothing in the workflow listens to trial.startd. Did you mean trial.started?"),
+        ({"event": "trial.startd", "fields": {"city": "Bonn"}},
+         "Nothing in the workflow listens to trial.startd. Did you mean trial.started?"),
+        ({"event": "page.viewed"}, "Nothing in the workflow listens to page.viewed."),
+        ({"event": "page.viewed", "fields": {"city": "Bonn"}}, ""),  # it sets a field
+        ({"event": "plan.bought"}, ""),
+        ({"event": "reply.received", "since": "hello"}, ""),
+    ],
+)  # fmt: skip
+def test_events_that_nothing_listens_to_are_told(event: dict[str, Any], told: str) -> None:
+    warnings = tried(NURTURE, 3, events=[event]).warnings
+    assert [one for one in warnings if "listens" in one] == ([told] if told else [])
+
+
+@pytest.mark.parametrize(
+    ("reentry", "state", "reason"),
+    [
+        ("once", State.COMPLETED, "REENTRY_ONCE"),
+        ("once", State.ACTIVE, "REENTRY_ONCE"),
+        ("after_exit", State.COMPLETED, ""),
+        ("after_exit", State.ACTIVE, "REENTRY_AFTER_EXIT"),
+    ],
+)
+def test_who_has_been_in_the_workflow_enters_by_its_rules(reentry: str, state: State, reason: str) -> None:
+    flow = f"reentry: {reentry}\nsteps: [{{id: hello, kind: wait, for: 1d}}]"
+    there = dataclasses.replace(person(1), entered={"": Standing(state, START - DAY)})
+    found = tried(flow, [there, person(2)])
+    assert [one.reason for one in found.exclusions] == ([reason] if reason else [])
+    assert found.admitted == (1 if reason else 2)
+    assert any("is in the workflow already" in one for one in found.warnings) == (not state.over)
+
+
+def test_a_pool_takes_nobody_who_has_been_in_the_workflow() -> None:
+    pool = "{pool: {per_day: 1, at: '10:00'}, audience: {filter: 'employees > 1'}}"
+    flow = f"triggers: [{pool}]\nreentry: after_exit\nsteps: [{{id: x, kind: exit}}]"
+    there = dataclasses.replace(person(1), entered={"": Standing(State.COMPLETED, START - DAY)})
+    found = tried(flow, [there, person(2)])
+    assert [(one.reason, one.contacts) for one in found.exclusions] == [
+        ("POOL_TAKES_NOBODY_TWICE", ("p1@example.com",))
+    ]
+    assert (found.admitted, found.enrollments) == (1, 1)

@@ -189,3 +189,31 @@ def test_everything_wrong_with_assumptions_is_told_at_once() -> None:
         ("assumptions.steps.hello", "UNKNOWN_VALUE"),
         ("assumptions.events[0].event", "MISSING_KEY"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("assumed", "field"),
+    [
+        ({"tasks": {"output": {"intent": "zzz"}}}, "assumptions.tasks.output.intent"),
+        ({"steps": {"ask": {"output": {"intent": 1}}}}, "assumptions.steps.ask.output.intent"),
+        ({"deliveries": {"answer": {"score": "high"}}}, "assumptions.deliveries.answer.score"),
+        ({"tasks": {"output": {"intent": "zzz"}}, "steps": {"ask": {"output": {"intent": "buy"}}}}, ""),
+        ({"tasks": {"output": {"intent": 1}}, "steps": {"ask": {"after": "1d"}}}, "assumptions.tasks.output.intent"),
+        ({"tasks": "none", "deliveries": {"answer": {"score": 3}}}, ""),
+    ],
+)
+def test_an_assumed_answer_must_fit_what_the_step_asks_for(assumed: dict[str, Any], field: str) -> None:
+    version = compiled(
+        """
+        steps:
+          - {id: ask, kind: agent_task, title: T, output_schema: {properties: {intent: {enum: [buy, sell]}}}}
+          - {id: hook, kind: webhook, event_type: a.b, await: true,
+             answer_schema: {properties: {score: {type: integer}}}}
+        """
+    )
+    problems: tuple[Violation, ...] = ()
+    try:
+        read_assumptions(assumed, version)
+    except Invalid as error:
+        problems = error.violations
+    assert [one.field for one in problems] == ([field] if field else [])

@@ -53,6 +53,12 @@ def test_every_contact_goes_its_way_at_its_time() -> None:
     assert (found.states, found.admitted, found.warnings) == ({"completed": 6}, 6, ())
 
 
+def test_messages_that_would_go_out_with_gaps_are_told() -> None:
+    found = tried(NURTURE.replace(" | default: 'you'", ""), subjects=6)
+    gaps = "6 messages would go out at hello with gaps, most often: contact.first_name is not known."
+    assert f"{gaps} Write a default, or when_empty." in found.warnings
+
+
 def test_the_funnel_accounts_for_everybody() -> None:
     found = tried(NURTURE, events=[{"event": "plan.bought", "share": 0.5, "after": "3d"}], subjects=20, horizon=5 * DAY)
     for one in found.funnel:
@@ -213,6 +219,25 @@ def test_ways_of_a_split_are_compared_by_the_goals_they_lead_to() -> None:
     assert isinstance(a, Variant)
 
 
+def test_a_split_that_draws_by_contact_counts_contacts() -> None:
+    flow = """
+    reentry: after_exit
+    goals: [{name: bought, event: plan.bought}]
+    triggers: [{event: trial.started}]
+    steps:
+      - {id: ab, kind: split, by: contact, ways: {a: 50, b: 50}, exits: {a: pause, b: pause}}
+      - {id: pause, kind: wait, for: 1d}
+    """
+    events = [
+        {"event": name, "after": after}
+        for start, bought in (("1h", "2h"), ("10h", "11h"), ("20h", "21h"))
+        for name, after in (("trial.started", start), ("plan.bought", bought))
+    ]
+    found = tried(flow, 20, events=events)
+    assert (found.enrollments, found.goals) == (60, {"bought": 60})
+    assert sum(one.entered for one in found.variants) == sum(one.converted for one in found.variants) == 20
+
+
 def test_questions_are_answered_in_the_moment_they_are_asked() -> None:
     flow = """
     steps:
@@ -251,6 +276,26 @@ def test_an_agent_answers_with_an_example_that_fits_its_schema() -> None:
     found = tried(flow, 40)
     assert set(step(found, "which").exits) == {"good", "else"}
     assert step(tried(flow, 5, assume={"tasks": {"output": {"mood": "bad"}}}), "which").exits == {"else": 5}
+
+
+ANSWERED = """
+steps:
+  - {id: ask, kind: webhook, event_type: a.b, await: true, answer_schema: {properties: {score: {type: integer}}}}
+  - {id: think, kind: agent_task, title: T, timeout: 2d, output_schema: {type: string, enum: [yes, no]}}
+"""
+
+
+def test_an_endpoint_answers_with_an_example_that_fits_its_schema() -> None:
+    assert tried(ANSWERED).states == {"completed": 3}
+    assumed = {"deliveries": {"answer": {"score": 4}}, "steps": {"think": {"output": "yes"}}}
+    assert tried(ANSWERED, assume=assumed).states == {"completed": 3}
+
+
+def test_an_answer_that_cannot_be_made_up_is_none_and_the_report_says_so() -> None:
+    flow = ANSWERED.replace("enum: [yes, no]", "pattern: '^[0-9]+$'")
+    found = tried(flow)
+    assert step(found, "think").exits == {"timeout": 3}
+    assert "3 enrollments got no answer at think that fits its schema: assume one, under steps." in found.warnings
 
 
 def test_warnings_name_what_nobody_reached_and_who_is_stuck() -> None:

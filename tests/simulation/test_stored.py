@@ -11,10 +11,10 @@ from core.clock import ManualClock
 from core.domain import filters
 from core.domain.enrollment import Facts
 from core.domain.errors import Invalid
+from core.domain.workflow.audiences import belongs
 from core.domain.workflow.trigger_kinds import Audience
 from core.domain.workflow.triggers import AUDIENCE_FIELDS
 from core.simulation import stored
-from core.simulation.audience import belongs
 from core.simulation.simulate import simulate
 from core.store.database import Database
 from core.store.metadata import metadata
@@ -49,6 +49,28 @@ async def test_contacts_come_with_all_that_decisions_look_at(parts: Parts) -> No
     assert (found.company.fields["name"], found.lists) == ("Acme", {"club"})
     assert [one.contact.id for one in both] == [bob, ada]
     assert [one.contact.id for one in newest] == [bob]
+
+
+async def test_contacts_come_with_how_they_stand_in_the_workflow(parts: Parts) -> None:
+    flow = "reentry: after_exit\ntriggers: [{event: start}]\nsteps: [{id: pause, kind: wait, for: 5d}]"
+    await parts.publish(flow)
+    ada, bob, eve = [await parts.contact(f"{name}@example.com") for name in ("ada", "bob", "eve")]
+    for name in ("ada", "bob"):
+        await parts.send("start", f"{name}@example.com")
+    await parts.settle()
+    await parts.pass_time(6 * DAY)
+    await parts.send("start", "ada@example.com")
+    await parts.settle()
+    async with parts.database.read(ORG) as tx:
+        found = await stored.by_id(tx, [ada, bob, eve], "w")
+        elsewhere = await stored.sample(tx, "", 3, "other")
+    assert [{key: one.state.value for key, one in subject.entered.items()} for subject in found] == [
+        {"": "active"}, {"": "completed"}, {},
+    ]  # fmt: skip
+    assert [one.entered for one in elsewhere] == [{}, {}, {}]
+    simulated = tried(flow.replace("after_exit", "once"), found, entering="start")
+    assert [(one.reason, one.count) for one in simulated.exclusions] == [("REENTRY_ONCE", 2)]
+    assert tried(flow, found, entering="start").admitted == 2
 
 
 async def test_a_filter_that_cannot_be_read_is_refused(parts: Parts) -> None:

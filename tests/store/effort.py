@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import count
+from itertools import count as numbers
 from typing import Any
+
+import aiosqlite
+import asyncpg
+import pytest
 
 from core.store.database import Database
 from core.store.transaction import Transaction
@@ -32,8 +37,28 @@ async def effort(tx: Transaction, work: Callable[[], Awaitable[Any]]) -> int:
         before = (await tx.fetch(_LOOKED_AT))[0][0]
         await work()
         return int((await tx.fetch(_LOOKED_AT))[0][0] - before)
-    driver, steps = await tx.driver(), count()
+    driver, steps = await tx.driver(), numbers()
     await driver.set_progress_handler(lambda: next(steps) and 0, 10)
     await work()
     await driver.set_progress_handler(None, 0)
     return next(steps)
+
+
+def counted_trips(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[tuple[Any, str]]:
+    """Return what grows by each connection and its trip that the present task makes."""
+    trips: list[tuple[Any, str]] = []
+    task = asyncio.current_task()
+
+    def count(driver: Any, name: str) -> None:
+        make = getattr(driver, name)
+
+        async def counted(connection: Any, *arguments: Any, **named: Any) -> Any:
+            if asyncio.current_task() is task:  # not who tells other processes, beside it
+                trips.append((connection, name))
+            return await make(connection, *arguments, **named)
+
+        monkeypatch.setattr(driver, name, counted)
+
+    for name in ("fetch", "execute", "executemany") if database.is_postgresql else ("_execute",):
+        count(asyncpg.Connection if database.is_postgresql else aiosqlite.Connection, name)
+    return trips

@@ -118,7 +118,7 @@ async def enrolled(
     await tx.insert(enrollments, [row])
     about = {"enrollment_id": enrollment, "workflow_id": workflow, "version": 1, "contact_id": contact}
     letter = {"step_id": "pause", "kind": "wait", "failure": "F", "reason": "", "attempts": 1, "state": "open"}
-    told = {"created_at": tx.now, "redriven_by": ""}
+    told = {"created_at": tx.now, "redriven_by": "", "message_id": ""}
     await tx.insert(dead_letters, [{"id": ids.mint("dl", tx.now), **about, **letter, **told}])
     carried = {"agent_id": "agt_1", "input": {}, "created_at": tx.now}
     await tx.insert(executions, [{"id": ids.mint("exe", tx.now), **about, **carried}])
@@ -143,6 +143,7 @@ def _message(tx: Transaction, contact: str) -> dict[str, Any]:
         "recipient": "a@example.com",
         "ordinal": 1,
         "awaited": False,
+        "terms": {},
         "state": "sent",
         "attempts": 1,
         "created_at": tx.now,

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.anyio
 
 ORG = "org_a"
 LEASE = timedelta(seconds=90)
+IN_UTC = {"zone": ["UTC", "default"]}
 
 
 def message(message_id: str, org: str = ORG, **changed: Any) -> NewMessage:
@@ -60,16 +61,16 @@ async def rows(database: Database) -> dict[str, tuple[Any, ...]]:
 
 
 async def test_a_message_is_claimed_once_with_all_that_sending_needs(database: Database) -> None:
-    await write(database, message("msg_1", html="<p>x</p>", ordinal=2, awaited=True))
+    await write(database, message("msg_1", html="<p>x</p>", ordinal=2, awaited=True, terms=IN_UTC))
     (claimed,) = await claim(database)
     assert claimed == ClaimedMessage(
         ORG, "msg_1", "enr_1", "nurture", "mail", "cnt_1", "email", "marketing", "ada@example.com", "Hi", "x",
-        "<p>x</p>", 2, True, 0, "", START, "lse_1",
+        "<p>x</p>", 2, True, IN_UTC, 0, "", START, "lse_1",
     )  # fmt: skip
     assert await claim(database) == []
 
 
-async def test_the_step_that_sends_is_found_in_the_trace() -> None:
+async def test_a_message_knows_the_step_that_sends_it() -> None:
     text = "steps: [{id: mail, kind: message, subject: s, text: t}, {id: later, kind: wait, for: 1d}]"
     transition = entered(compiled(text))
     (effect,) = (one for one in transition.effects if isinstance(one, SendMessage))

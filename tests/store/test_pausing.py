@@ -26,6 +26,7 @@ def workflow(workflow_id: str, state: str, org: str = ORG) -> dict[str, Any]:
     return {
         **{"org_id": org, "id": workflow_id, "title": "", "state": state, "draft_source": "", "draft_document": {}},
         **{"published_version": 1, "rev": 1, "created_at": START, "updated_at": START, "pause_reason": ""},
+        **{"draft_author": "", "draft_at": START, "draft_version": 1},
         "paused_at": START if state == "paused" else None,
     }
 

@@ -9,7 +9,7 @@ import pytest
 from core.clock import ManualClock
 from core.domain.enrollment import EventFacts
 from core.domain.records.changes import Change
-from core.domain.workflow.firing import RECORD, RECORD_EVENTS, ChangedRecord
+from core.domain.workflow.record_changes import RECORD, RECORD_EVENTS, ChangedRecord
 from core.store.database import Database
 from core.store.records import record_triggers
 from core.store.records.record_rows import records

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core import ids
 from core.domain.enrollment import RecordFacts
 from core.domain.routing.parse import compiled
 from core.provisioning import create_organization
@@ -45,6 +46,14 @@ async def test_neither_upkeep_nor_routings_nor_the_feed_walk_through_all_records
 
         await is_anybody_behind()
         assert await effort(tx, is_anybody_behind) < 40
+    async with database.write(org) as tx:
+        (somebody,) = await records.resolve_contacts(tx, [ContactCandidate(people[7])], actor="key_1", cause="call:2")
+
+        async def change() -> None:
+            await records.update(tx, somebody.contact_id, {"city": ids.new_secret_bytes(4).hex()}, actor="a", cause="c")
+
+        await change()
+        assert await effort(tx, change) < 100
     async with database.read(org) as tx:
 
         async def account() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
-import aiosqlite
-import asyncpg
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, select, update
 
 from core.store.database import ERRORS, Database
+from core.store.session import Write
 from core.store.transaction import Transaction
+from tests.store.effort import counted_trips
 
 pytestmark = pytest.mark.anyio
 
@@ -25,24 +24,6 @@ async def _small(database: Database) -> None:
         await connection.run_sync(_scratch.create_all)
 
 
-def _counted(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[tuple[Any, str]]:
-    """Return what grows by each connection and its trip."""
-    trips: list[tuple[Any, str]] = []
-
-    def count(driver: Any, name: str) -> None:
-        make = getattr(driver, name)
-
-        async def counted(connection: Any, *arguments: Any, **named: Any) -> Any:
-            trips.append((connection, name))
-            return await make(connection, *arguments, **named)
-
-        monkeypatch.setattr(driver, name, counted)
-
-    for name in ("fetch", "execute", "executemany") if database.is_postgresql else ("_execute",):
-        count(asyncpg.Connection if database.is_postgresql else aiosqlite.Connection, name)
-    return trips
-
-
 async def _words(database: Database) -> list[str]:
     async with database.system() as tx:
         return [row.word for row in await tx.all(select(small).order_by(small.c.word))]
@@ -50,7 +31,7 @@ async def _words(database: Database) -> list[str]:
 
 async def test_a_transaction_makes_one_trip_a_statement(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     await _words(database)  # connecting makes trips of its own
-    trips = _counted(monkeypatch, database)
+    trips = counted_trips(monkeypatch, database)
     async with database.system() as tx:
         for _ in range(3):
             await tx.all(select(small.c.id))
@@ -72,6 +53,20 @@ async def test_rows_and_counts_are_the_drivers(database: Database) -> None:
         assert (returned.word, returned._asdict()) == ("c", {"word": "c"})
         assert await tx.first(select(small).where(small.c.word == "x")) is None
     assert await _words(database) == ["b!", "c"]
+
+
+async def test_several_writes_end_with_the_first_that_touches_too_few(database: Database) -> None:
+    one, other = ("$1", "$2") if database.is_postgresql else ("?", "?")
+    into, rename = f"INSERT INTO small VALUES ({one}, {other})", f"UPDATE small SET word = {one} WHERE id = {other}"
+    async with database.system() as tx:
+        writes: list[Write] = [
+            (into, [(1, "a"), (2, "b")]),
+            (into, []),
+            (rename, [("c", 2), ("d", 3)]),
+            (into, [(4, "e")]),
+        ]
+        assert await tx.write_each(*writes) == [2, 0, 1]
+    assert await _words(database) == ["a", "c"]
 
 
 async def test_rows_of_different_columns_are_refused(database: Database) -> None:

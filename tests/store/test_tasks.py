@@ -148,7 +148,7 @@ async def test_an_answer_that_fits_is_kept_and_tells_whom_to_move(database: Data
     ("output", "field", "reason"),
     [
         ({"warm": "yes"}, "output.warm", "SCHEMA_VIOLATION"),
-        ({}, "output", "SCHEMA_VIOLATION"),
+        ({}, "output.warm", "SCHEMA_VIOLATION"),
         ([1], "output", "SCHEMA_VIOLATION"),
         ({"warm": True, "why": "x" * 70_000}, "output", "TOO_LARGE"),
         ({"warm": True, "why": float("nan")}, "output", "NOT_JSON"),

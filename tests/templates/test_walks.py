@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.domain.enrollment import State
+from core.domain.steps.shapes import Lookups
+from core.domain.workflow.expressions import Kind
 from tests.templates.walking import MONDAY, Walk
 
 DAY = timedelta(days=1)
@@ -66,12 +68,39 @@ def test_a_trial_without_use_gets_one_nudge_an_offer_and_an_end() -> None:
     walk.enter(walk.event("trial.started", plan="Team"))
     while not walk.enrollment.state.over:
         walk.until_due()
+    assert walk.now - MONDAY == timedelta(days=14)
     nudge = "Three steps, ten minutes" if "checklist" in walk.path else "Shall we set it up together?"
     assert [message.subject for message in walk.messages] == ["Your trial has begun", nudge, "Is something missing?"]
     assert walk.end[0] is State.COMPLETED
     assert walk.lists == {"trial-ended"}
-    assert timedelta(days=13) < walk.now - MONDAY < timedelta(days=20)
     _no_failures(walk)
+
+
+@pytest.mark.parametrize("day", range(7))
+@pytest.mark.parametrize("hours", [0, 10.5])  # the morning, and an evening within the quiet hours
+def test_a_trial_is_welcomed_at_once_and_asked_about_before_its_last_day(day: int, hours: float) -> None:
+    begin = MONDAY + day * DAY + timedelta(hours=hours)
+    walk = Walk("trial-nurture", now=begin)
+    walk.enter(walk.event("trial.started"))
+    assert [message.subject for message in walk.messages] == ["Your trial has begun"]
+    while walk.messages[-1].subject != "Is something missing?":
+        walk.until_due()
+    assert 8 * DAY < walk.now - begin < 13 * DAY
+
+
+@pytest.mark.parametrize("after", [timedelta(hours=1), 6 * DAY])  # in the first wait, or in one for no event at all
+def test_whoever_has_used_a_trial_is_not_told_that_they_have_not(after: timedelta) -> None:
+    walk = Walk("trial-nurture")
+    walk.enter(walk.event("trial.started"))
+    while walk.enrollment.due_at is not None and walk.enrollment.due_at <= MONDAY + after:
+        walk.until_due()
+    if walk.enrollment.step_id == "first_use":
+        walk.happens("feature.used", after)
+    else:
+        walk.passes_by("feature.used", MONDAY + after - walk.now)
+    while not walk.enrollment.state.over:
+        walk.until_due()
+    assert "Which plan suits you?" in [message.subject for message in walk.messages]
 
 
 def test_a_trial_in_use_is_shown_the_plans_and_ends_when_somebody_buys() -> None:
@@ -254,9 +283,36 @@ def test_the_events_of_another_workspace_do_not_count() -> None:
         walk.happens("file.uploaded", workspace_id="w-2")
 
 
-def _customer(value: float, renewal: str = "2026-06-01") -> Walk:
+def test_a_contract_whose_date_is_gone_from_the_crm_does_not_lapse() -> None:
+    walk = _customer(900)
+    walk.contact = {"custom": {"contract_value": 900}}
+    walk.until_due()
+    assert walk.end == (State.EXITED, "The renewal date 2026-06-01 is gone from the CRM.")
+    assert (walk.messages, walk.emitted) == ([], ["success.renewal_begins", "success.renewal_date_gone"])
+    assert "lifecycle_stage" not in walk.contact
+
+
+def _defined(name: str, kind: Kind | None) -> Lookups:
+    return Lookups(published_with=frozenset({(f"contact.custom.{name}", kind)} if kind else ()))
+
+
+@pytest.mark.parametrize("kind", [None, "date", "instant", "string"])
+@pytest.mark.parametrize("text", ["2026-06-01", "2026-06-01T08:00:00+00:00"])
+def test_a_template_takes_its_date_however_the_field_is_defined(kind: Kind | None, text: str) -> None:
+    if kind == "date":
+        text = text[:10]
+    renewal = _customer(900, text, _defined("renewal_date", kind))
+    assert (renewal.enrollment.key, renewal.enrollment.step_id) == ("2026-06-01", "two_months")
+    seen = {"last_seen_at": text.replace("2026-06", "2025-12")}
+    walk = Walk("reactivation", contact={"custom": seen}, lookups=_defined("last_seen_at", kind)).enter()
+    assert walk.enrollment.state is State.ACTIVE
+
+
+def _customer(value: float, renewal: str = "2026-06-01", lookups: Lookups | None = None) -> Walk:
     custom = {"renewal_date": renewal, "contract_value": value}
-    return Walk("renewal", now=datetime(2026, 3, 5, 5, tzinfo=UTC), contact={"custom": custom}).enter()
+    return Walk(
+        "renewal", lookups=lookups or Lookups(), now=datetime(2026, 3, 5, 5, tzinfo=UTC), contact={"custom": custom}
+    ).enter()
 
 
 def test_a_large_contract_gets_a_discount_that_somebody_approved() -> None:

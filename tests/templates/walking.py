@@ -25,6 +25,7 @@ from core.domain.enrollment import (
     TaskAnswered,
     TimerFired,
 )
+from core.domain.steps.shapes import Lookups
 from core.domain.trace import TraceEntry, Transition
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.entry import judge, key_of
@@ -37,9 +38,9 @@ MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 """10:00 in Berlin."""
 
 
-def version_of(template: str) -> Version:
+def version_of(template: str, lookups: Lookups) -> Version:
     (found,) = (one for one in templates() if one.id == template)
-    compiled = compile_document(parse(found.source), workflow_id=template, number=1)
+    compiled = compile_document(parse(found.source), workflow_id=template, number=1, lookups=lookups)
     assert compiled.version is not None, compiled.problems
     return compiled.version
 
@@ -62,13 +63,14 @@ class Walk:
     trace: list[TraceEntry] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     lists: set[str] = field(default_factory=set)
+    lookups: Lookups = field(default_factory=Lookups)
     _version: Version | None = None
     _enrollment: Enrollment | None = None
 
     @property
     def version(self) -> Version:
         if self._version is None:
-            self._version = version_of(self.template)
+            self._version = version_of(self.template, self.lookups)
         return self._version
 
     @property
@@ -88,6 +90,7 @@ class Walk:
         )
 
     _sent_at: list[datetime] = field(default_factory=list)
+    _happened: list[EventFacts] = field(default_factory=list)
 
     @property
     def messages(self) -> list[SendMessage]:
@@ -127,7 +130,14 @@ class Walk:
 
     def happens(self, name: str, after: timedelta = timedelta(hours=1), **fields: Any) -> Walk:
         self.now += after
-        return self._move(EventArrived(self.event(name, **fields)))
+        self._happened.append(self.event(name, **fields))
+        return self._move(EventArrived(self._happened[-1]))
+
+    def passes_by(self, name: str, after: timedelta = timedelta(hours=1)) -> Walk:
+        """Let something happen that nobody waits for just now."""
+        self.now += after
+        self._happened.append(self.event(name))
+        return self
 
     def until_due(self) -> Walk:
         """Let time pass until the next timer."""
@@ -178,6 +188,13 @@ class Walk:
                     self._sent_at.append(self.now)
                 case _:
                     pass
+        waiting = self.enrollment.waiting
+        if self.enrollment.catches_up and waiting is not None:
+            for event in [one for one in self._happened if one.name in waiting.events]:
+                caught = machine.advance(self.version, self.enrollment, EventArrived(event), self.facts, self.now)
+                if caught is not None:
+                    self._take(caught)
+                    return
         for ask in [effect for effect in transition.effects if isinstance(effect, Ask)]:
             outputs = self.answers[ask.service]
             if ask.service == "qualify":

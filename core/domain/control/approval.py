@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from core.domain.control.approval_rule import Mode, OnTimeout, Rule
-from core.domain.errors import ApprovalMismatch, PermissionDenied, WrongState
+from core.domain.errors import ApprovalMismatch, PermissionDenied, PersonRequired, WrongState
 
 __all__ = ["Approval", "ApprovalState", "Mode", "OnTimeout", "Party", "Rule", "Vote"]
 
@@ -46,6 +46,13 @@ class Party:
     """`member`, `service` or `agent`."""
     behind: frozenset[str] = frozenset()
     """Who minted its key or deployed it, and who is behind those; of a person, who else knows the key it calls with."""
+    trusted: bool = False
+    """Whether a policy lets it decide without a person being asked."""
+
+    @property
+    def may_decide_at_all(self) -> bool:
+        """Tell whether it is a person, or trusted like one: what waits for a decision is asked of people."""
+        return self.kind == "member" or self.trusted
 
     def is_same_as(self, requester: Party) -> bool:
         """Tell whether its decision would be the requester's own.
@@ -90,6 +97,9 @@ class Approval:
     delegations: Mapping[str, str] = field(default_factory=dict)
     """Who decides for whom."""
     escalated_at: datetime | None = None
+
+
+_KINDS = {"agent": "an agent", "service": "a program"}
 
 
 def is_overdue(approval: Approval, now: datetime) -> bool:
@@ -148,6 +158,8 @@ def may_decide(approval: Approval, decider: Party, requester: Party, electors: E
     if decider.is_same_as(requester):
         own = "it asked for this approval" if decider.id == requester.id else "it acts for who asked for this approval"
         return f"{own}, so another principal must decide"
+    if not decider.may_decide_at_all:
+        return f"it is the key of {_KINDS[decider.kind]}, and a person was asked"
     if any(vote.principal_id == decider.id for vote in approval.votes):
         return "it has voted on this approval already"
     if other := next((vote.principal_id for vote in approval.votes if decider.is_one_with(vote)), ""):
@@ -176,12 +188,11 @@ def decide(
 
     `requester` is who asked with those behind it, where that is known; `subject_hash` is of what the decider saw.
 
-    Raises PermissionDenied for who asked, who was not asked and who voted before, WrongState for a late decision,
-    ApprovalMismatch when the decider saw something else.
+    Raises PermissionDenied for who asked, who was not asked and who voted before, PersonRequired for an agent or a
+    program that is not trusted, WrongState for a late decision, ApprovalMismatch when the decider saw something else.
     """
     _check_pending(approval, now, "a decision")
-    if why := may_decide(approval, decider, requester or Party(approval.requester_id), electors, now):
-        raise PermissionDenied(principal=decider.id, why=why)
+    _check_may_decide(approval, decider, requester or Party(approval.requester_id), electors, now)
     if subject_hash and subject_hash != approval.subject_hash:
         raise ApprovalMismatch(approval_id=approval.id)
     voted = replace(approval, votes=(*approval.votes, Vote(decider.id, approved, decider.behind)))
@@ -203,12 +214,11 @@ def delegate(
 ) -> Approval:
     """Return the approval with one's own decision handed to another.
 
-    Raises PermissionDenied for who may not decide, and for who asked or would hand it back in a ring.
+    Raises PermissionDenied for who may not decide, and for who asked or would hand it back in a ring; PersonRequired.
     """
     _check_pending(approval, now, "handing it on")
     asked = requester or Party(approval.requester_id)
-    if why := may_decide(approval, decider, asked, electors, now):
-        raise PermissionDenied(principal=decider.id, why=why)
+    _check_may_decide(approval, decider, asked, electors, now)
     if to.is_same_as(asked):
         raise PermissionDenied(principal=to.id, why="it asked for this approval, or acts for who did")
     handed = replace(approval, delegations={**approval.delegations, decider.id: to.id})
@@ -250,6 +260,14 @@ def withdraw(approval: Approval, now: datetime) -> Approval:
         return approval
     state = ApprovalState.EXPIRED if is_overdue(approval, now) else ApprovalState.CANCELLED
     return replace(approval, state=state, decided_at=now)
+
+
+def _check_may_decide(approval: Approval, decider: Party, requester: Party, electors: Electors, now: datetime) -> None:
+    why = may_decide(approval, decider, requester, electors, now)
+    if why and not decider.may_decide_at_all and not decider.is_same_as(requester):
+        raise PersonRequired(approval_id=approval.id, principal=decider.id, kind=_KINDS[decider.kind])
+    if why:
+        raise PermissionDenied(principal=decider.id, why=why)
 
 
 def _check_pending(approval: Approval, now: datetime, action: str) -> None:

@@ -47,9 +47,11 @@ GOVERNING = frozenset(
         "ApprovalService.CommentApproval",
         "ApprovalService.DelegateApproval",
         "ApprovalService.CancelApproval",
+        "AuditService.NoteAnswer",
     }
 )
-"""Methods that only a policy which names them looks at: one for everything must not lock out who could take it back."""
+"""Methods that only a policy which names them looks at: one for everything must not lock out who could take it back,
+nor a person who says no."""
 
 
 class Effect(StrEnum):
@@ -167,6 +169,12 @@ def judge(policies: Sequence[Policy], method: str, values: Mapping[str, Any]) ->
             continue
         return Verdict(policy.effect, policy, policy.description, (*asked, f"{policy.id}: matched"))
     return Verdict(Effect.ALLOW, asked=tuple(asked))
+
+
+def grants(policies: Sequence[Policy], method: str, values: Mapping[str, Any]) -> bool:
+    """Tell whether a policy allows a call by its own word, and not only because none matches; `values` as for judge."""
+    verdict = judge(policies, method, values)
+    return verdict.policy is not None and verdict.effect is Effect.ALLOW
 
 
 def problems(policy: Policy, methods: Collection[str], path: str) -> list[Violation]:

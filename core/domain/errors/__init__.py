@@ -41,8 +41,10 @@ from core.domain.errors.control import (
     BudgetExhausted,
     CallNeedsApproval,
     CallWouldNeedApproval,
+    PersonRequired,
     PlanStale,
     PolicyDenied,
+    PreviewStale,
     TooManyPolicies,
 )
 from core.domain.errors.records import (
@@ -108,8 +110,10 @@ __all__ = [
     "NotPublished",
     "PayloadNotKept",
     "PermissionDenied",
+    "PersonRequired",
     "PlanStale",
     "PolicyDenied",
+    "PreviewStale",
     "ProjectNotEmpty",
     "QuarantineFull",
     "RateLimited",

@@ -31,6 +31,11 @@ class Violation:
     message: str
     hint: str = ""
 
+    @property
+    def nearest(self) -> str:
+        """Return the name, or the value, that was probably meant; empty where the hint proposes none."""
+        return getattr(self.hint, "nearest", "")
+
 
 class DripstoneError(Exception):
     """Something went wrong."""

@@ -13,12 +13,31 @@ class PlanStale(DripstoneError):
     hint = "Preview again and commit the new plan."
 
 
+class PreviewStale(DripstoneError):
+    """What was previewed no longer holds: {why}."""
+
+    code = Code.FAILED_PRECONDITION
+    reason = "PREVIEW_STALE"
+    hint = "Preview again, and carry out what that shows."
+
+
 class ApprovalRequired(DripstoneError):
     """A person must agree first: approval {approval_id} is {state}."""
 
     code = Code.FAILED_PRECONDITION
     reason = "APPROVAL_REQUIRED"
     hint = "Wait until another principal has decided approval {approval_id}, then make the same call again."
+
+
+class PersonRequired(DripstoneError):
+    """The decision on {approval_id} is a person's, and {principal} is the key of {kind}."""
+
+    code = Code.PERMISSION_DENIED
+    reason = "PERSON_REQUIRED"
+    hint = (
+        "A member decides it with a key or a sign-in of their own; an admin lets this key decide "
+        "by a policy that names ApprovalService.DecideApproval and answers allow."
+    )
 
 
 class ApprovalMismatch(DripstoneError):

@@ -15,9 +15,10 @@ from core.domain.qualification.facts import LeadFacts, Origin, is_stale
 from core.domain.qualification.model import ScoringModel
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
-from core.domain.records.fields import validate_fields
+from core.domain.records.fields import STANDARD_FIELDS, validate_fields
 
 _RECORDS = ("contact", "lead")
+_PATHS = tuple(f"{record}.{field}" for record in _RECORDS for field in STANDARD_FIELDS[record])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def check(claim: Claim, at: str, now: datetime) -> tuple[Claim, list[Violation]]
         problems.append(Violation(f"{at}.observe_time", "IN_THE_FUTURE", "is later than now", "Leave it out for now."))
     record, _, field = claim.path.partition(".")
     if record not in _RECORDS or not field:
-        hint = did_you_mean(record, _RECORDS, "Begin it with contact. or lead., such as contact.job_title.")
+        hint = did_you_mean(claim.path, _PATHS, "Begin it with contact. or lead., such as contact.job_title.")
         return claim, [*problems, Violation(f"{at}.path", "UNKNOWN_FACT", "is no fact about a contact or lead", hint)]
     if record == "lead" and (field in RESULT_FIELDS or field == "contact_id"):
         hint = "Claim what the rules look at."

@@ -13,8 +13,9 @@ from typing import Any
 
 from core.domain.articles import with_article
 from core.domain.errors import Violation
-from core.domain.nearest import did_you_mean
+from core.domain.nearest import Hint, did_you_mean, meant
 from core.domain.records import definitions, values
+from core.domain.records.import_columns import by_name
 from core.domain.records.schema import STANDARD, Schema, TypeSchema
 from core.domain.records.standard import CLOSED_LEAD_STATUSES as CLOSED_LEAD_STATUSES
 from core.domain.records.standard import DECISIONS as DECISIONS
@@ -42,7 +43,9 @@ def check_path(record_type: str, path: str, field_path: str, schema: Schema = ST
     named = [*of.standard, *(one.path for one in of.live), "custom"]
     hint = f"Put your own fields under custom, such as custom.{_as_key(path)}."
     message = f"{with_article(record_type)} has no field `{path[:80]}`"
-    return Violation(field_path, "UNKNOWN_FIELD", message, did_you_mean(path, named, hint))
+    synonym = by_name(record_type, path, named)
+    way_out = meant(synonym, hint) if synonym in named else did_you_mean(path, named, hint)
+    return Violation(field_path, "UNKNOWN_FIELD", message, way_out)
 
 
 def _check_custom_path(of: TypeSchema, below: str, field_path: str) -> Violation | None:
@@ -227,7 +230,7 @@ def _check_writable(known: Mapping[str, Field], path: str, at: str) -> Violation
 
 def _bad_key(at: str, key: str) -> Violation:
     message = f"`{key[:80]}` cannot name a field: letters, digits and underscores, a letter first, at most 64"
-    return Violation(at, "BAD_FIELD_NAME", message, f"Use {_as_key(key)}.")
+    return Violation(at, "BAD_FIELD_NAME", message, Hint(f"Use {_as_key(key)}.", _as_key(key)))
 
 
 def _too_deep(at: str) -> Violation:

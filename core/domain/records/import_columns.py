@@ -14,7 +14,8 @@ OWN = ("id", "external_id")
 """What a column may mean beside a field."""
 
 _ALIASES: Mapping[str, Mapping[str, str]] = {
-    "": {"public_id": "id", "record_id": "id", "external_ref": "external_id", "owner": "owner_id", "zip": ""},
+    "": {"public_id": "id", "record_id": "id", "external_ref": "external_id", "owner": "owner_id", "zip": "",
+         "company_size": "employees", "headcount": "employees", "number_of_employees": "employees"},
     "contact": {
         "e_mail": "email", "email_address": "email", "e_mail_address": "email", "mail": "email",
         "given_name": "first_name", "firstname": "first_name", "vorname": "first_name",
@@ -26,11 +27,13 @@ _ALIASES: Mapping[str, Mapping[str, str]] = {
     },
     "company": {
         "company": "name", "company_name": "name", "account_name": "name", "web": "website", "url": "website",
-        "phone_number": "phone", "number_of_employees": "employees", "revenue": "annual_revenue",
+        "phone_number": "phone", "revenue": "annual_revenue",
     },
     "lead": {"contact": "contact_id", "stage": "status"},
 }  # fmt: skip
 """Other names of fields that programs give their columns, by record type; "" for all."""
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 Meaning = Mapping[str, str]
 """Column to the field it fills, `id` or `external_id`; empty for one that is left out."""
@@ -65,14 +68,14 @@ def by_name(record_type: str, head: str, known: Iterable[str]) -> str | None:
     known = set(known)
     if head in known or head in OWN or head.startswith("custom."):
         return head
-    key = _key(head)
-    if key in known or key in OWN:
-        return key
-    if f"custom.{key}" in known:
-        return f"custom.{key}"
-    for names in (_ALIASES.get(record_type, {}), _ALIASES[""]):
-        if key in names and (names[key] in known or names[key] in (*OWN, "")):
-            return names[key]
+    for key in dict.fromkeys((_key(head), _key(_CAMEL.sub("_", head)))):
+        if key in known or key in OWN:
+            return key
+        if f"custom.{key}" in known:
+            return f"custom.{key}"
+        for names in (_ALIASES.get(record_type, {}), _ALIASES[""]):
+            if key in names and (names[key] in known or names[key] in (*OWN, "")):
+                return names[key]
     return None
 
 

@@ -23,6 +23,8 @@ TIMEOUT = timedelta(days=3)
 MOST_OUTPUTS = 50
 """Properties of an answer that expressions can name; the others are in `output`."""
 
+_INSTRUCTIONS = LiquidText(escape="quoted")
+"""An agent follows them: what a contact wrote stands in them as a quoted text, which gives no orders."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _KINDS: Mapping[str, Kind] = {
     "string": "string",
@@ -45,13 +47,18 @@ class AgentTask(Step):
     fallbacks: ClassVar = {"timeout": "answered"}
     waits: ClassVar = True
     outward: ClassVar = True
+    timing: ClassVar = ("timeout", "output_schema")
     outputs: ClassVar = {"answered": "boolean", "output": "any", "agent": "string"}
 
     subject: Annotated[Template, setting(LiquidText(LONGEST_TITLE), "What is to be done, in one line.", key="title")]
     output_schema: Annotated[JsonSchema, setting(AnswerSchema(), "JSON Schema that the answer must fit.")]
-    instructions: Annotated[Template | None, setting(LiquidText(), "How to do it.")] = None
+    instructions: Annotated[Template | None, setting(_INSTRUCTIONS, "How to do it; values come quoted.")] = None
     input: Annotated[Value | None, setting(Values(), "What the agent needs to know.")] = None
     timeout: Annotated[timedelta, setting(Duration(), "How long to wait; three days by default.")] = TIMEOUT
+
+    def longest(self) -> timedelta | None:
+        """Return its timeout."""
+        return self.timeout
 
     @classmethod
     def its_outputs(cls, config: Mapping[str, Any]) -> Mapping[str, Kind]:

@@ -39,6 +39,7 @@ class Approval(Step):
     fallbacks: ClassVar = {"timeout": "rejected"}
     waits: ClassVar = True
     outward: ClassVar = True
+    timing: ClassVar = ("timeout",)
     outputs: ClassVar = {"approved": "boolean", "decision": "string", "decider": "string", "comment": "string"}
 
     subject: Annotated[Template, setting(LiquidText(LONGEST_TITLE), "What is asked, in one line.", key="title")]
@@ -83,6 +84,10 @@ class Approval(Step):
     def its_required_exits(self) -> tuple[str, ...]:
         """Return what must be led somewhere on purpose: without a way of rejection, time running out must have one."""
         return self.required_exits if self.on_reject == STEP else ("timeout",)
+
+    def longest(self) -> timedelta | None:
+        """Return its timeout."""
+        return self.timeout
 
     def exit_undone(self) -> str:
         """Return the exit for when it is passed over; without one the enrollment is at its end, never approved."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
 
@@ -80,9 +80,16 @@ class Fail:
     """Class of the failure, for whoever sorts dead letters: `TEMPLATE_FAILED`, `TOO_LARGE`, `REFUSED` …"""
     retryable: bool = False
     """Another try may succeed without anybody changing the workflow."""
+    exit: str = ""
+    """The exit for this failure: where the author led it somewhere, that follows once there is no other try."""
+    effects: tuple[Effect, ...] = ()
+    outputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 Decision = Stay | Go | Leave | Fail
+
+BROKEN = "CONDITION_FAILED"
+"""The class of failure of a condition that cannot be evaluated, though what it looks at is known."""
 
 
 @frozen
@@ -98,6 +105,8 @@ class Context:
     """The rev that this transition gives the enrollment."""
     version: Version
     node: Node
+    spoke_at: datetime | None = None
+    """When the first message began that was left in this transition."""
 
     @property
     def zone(self) -> Zone:
@@ -150,6 +159,9 @@ class Step:
     """True when it can hold an enrollment."""
     outward: ClassVar[bool] = False
     """True when it acts on people or systems; passed over where what became overdue in a pause is skipped."""
+    timing: ClassVar[tuple[str, ...]] = ()
+    """Settings that its wait is made of, and keys of the document: where they change, a wait that is taken over from
+    another version is made again."""
     constraints: ClassVar[Mapping[str, Any]] = {}
     """JSON Schema of what holds between its settings; `check` says the same in sentences."""
     outputs: ClassVar[Mapping[str, Kind]] = {}
@@ -175,6 +187,10 @@ class Step:
     def holds(self) -> bool:
         """Tell whether it holds an enrollment as configured; a loop needs one such step."""
         return self.waits
+
+    def longest(self) -> timedelta | None:
+        """Return how long it waits at most for what it has asked for; None for ever."""
+        return None
 
     @classmethod
     def its_outputs(cls, config: Mapping[str, Any]) -> Mapping[str, Kind]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from core.domain.steps.base import Context, Decision, Go, Step, setting
+from core.domain.steps.base import BROKEN, Context, Decision, Fail, Go, Step, setting
 from core.domain.steps.way_shapes import ELSE, Case, Cases
 
 
@@ -26,7 +26,7 @@ class Branch(Step):
         return (*(case.name for case in self.cases), ELSE)
 
     def begin(self, context: Context) -> Decision:
-        """Try the cases in order; a condition that cannot be told does not hold, and the reason says why."""
+        """Try the cases in order; what is not known does not hold, and the reason says so. One that breaks fails."""
         inputs: dict[str, Any] = {}
         untold: list[str] = []
         for case in self.cases:
@@ -35,6 +35,8 @@ class Branch(Step):
             if result.holds:
                 reason = " ".join([f"Case {case.name} holds: {case.when.text}.", *untold])
                 return Go(case.name, reason, outputs={"case": case.name}, inputs=inputs)
+            if result.broke:
+                return Fail(f"Case {case.name} could not be told: {result.unknown}.", inputs, BROKEN)
             if result.unknown:
                 untold.append(f"Case {case.name} could not be told: {result.unknown}.")
         reason = " ".join(["No case holds.", *untold])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from core.domain.steps.base import Context, Decision, Go, Leave, Step, setting
+from core.domain.steps.base import BROKEN, Context, Decision, Fail, Go, Leave, Step, setting
 from core.domain.steps.shapes import Condition
 from core.domain.workflow.expressions import Expression
 
@@ -23,8 +23,10 @@ class Filter(Step):
     when: Annotated[Expression, setting(Condition(), "What must hold.")]
 
     def begin(self, context: Context) -> Decision:
-        """Let through, or not; a condition that cannot be told does not hold, and the reason says why."""
+        """Let through, or not; what is not known does not hold, and the reason says so. One that breaks fails."""
         result = self.when.evaluate(context.values)
+        if result.broke:
+            return Fail(f"{self.when.text} could not be told: {result.unknown}.", result.inputs, BROKEN)
         if result.holds:
             return Go("next", f"{self.when.text} holds.", inputs=result.inputs)
         told = f"could not be told: {result.unknown}" if result.unknown else "does not hold"

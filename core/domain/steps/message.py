@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Any, ClassVar
 
-from core.domain.effects import SendMessage
-from core.domain.enrollment import MessageEnded, Sent, Stimulus, TimerFired, Waiting
+from core.domain.effects import SendMessage, WithdrawMessages
+from core.domain.enrollment import MessageEnded, Stimulus, TimerFired, Waiting
 from core.domain.messaging import addresses, consent
+from core.domain.messaging import terms as sending_terms
+from core.domain.messaging.terms import NotNow, Terms
 from core.domain.records import values as record_values
 from core.domain.records.values import BadValue
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.outward_shapes import HtmlText, Word
-from core.domain.steps.shapes import Flag, LiquidText, Scope
-from core.domain.workflow.frequency import FrequencyCap, capped_until
-from core.domain.workflow.quiet_hours import quiet_until
+from core.domain.steps.shapes import Duration, Flag, LiquidText, Scope, Text
+from core.domain.workflow import durations
 from core.domain.workflow.templates import Template
-from core.domain.workflow.zones import Zone
 
 EMAIL = addresses.EMAIL
 MARKETING = "marketing"
@@ -26,6 +26,9 @@ TRANSACTIONAL = consent.TRANSACTIONAL
 
 LONGEST_SUBJECT = 300
 LONGEST_ADDRESS = 400
+
+SEND, SKIP, FAIL = "send", "skip", "fail"
+"""What becomes of a message with gaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,20 @@ class Message(Step):
 
     kind: ClassVar = "message"
     summary: ClassVar = "Sends a message to the contact, outside quiet hours and within frequency caps."
-    exits: ClassVar = ("next", "sent", "failed")
+    exits: ClassVar = ("next", "sent", "failed", "timeout")
     undone: ClassVar = "failed"
+    fallbacks: ClassVar = {"timeout": "failed"}
     optional_exits: ClassVar = ("skipped",)
     waits: ClassVar = True
     outward: ClassVar = True
     outputs: ClassVar = {"message_id": "string", "sent": "boolean", "outcome": "string"}
+    timing: ClassVar = (
+        *("timeout", "channel", "ignore_quiet_hours", "ignore_caps"),
+        *("timezone", "quiet_hours", "frequency_caps"),
+    )
+    constraints: ClassVar[Mapping[str, Any]] = {
+        "dependentSchemas": {"timeout": {"properties": {"await": {"const": True}}, "required": ["await"]}}
+    }
 
     text: Annotated[Template, setting(LiquidText(), "What it says, as plain text.")]
     channel: Annotated[str, setting(Word(), "email, dm, sms, or a channel of your own; email by default.")] = EMAIL
@@ -65,14 +76,27 @@ class Message(Step):
     )
     html: Annotated[Template | None, setting(HtmlText(), "The same as HTML; e-mail only.")] = None
     awaited: Annotated[bool, setting(Flag(), "Wait for the outcome; leave by sent or failed.", key="await")] = False
+    timeout: Annotated[
+        timedelta | None, setting(Duration(), "How long to wait for the outcome; what has not left then is taken back.")
+    ] = None
+    when_empty: Annotated[
+        str,
+        setting(Text(choices=(SEND, SKIP, FAIL)), "What becomes of it when a value for its texts is not known; send."),
+    ] = SEND
     ignore_quiet_hours: Annotated[bool, setting(Flag(), "Send it in quiet hours, too.")] = False
     ignore_caps: Annotated[
         bool, setting(Flag(), "Send it whatever the frequency caps say; it counts all the same.")
     ] = False
 
     def its_exits(self) -> tuple[str, ...]:
-        """Return the two outcomes when it waits for them."""
-        return ("sent", "failed") if self.awaited else ("next",)
+        """Return the outcomes when it waits for them."""
+        if not self.awaited:
+            return ("next",)
+        return ("sent", "failed", "timeout") if self.timeout else ("sent", "failed")
+
+    def longest(self) -> timedelta | None:
+        """Return its timeout."""
+        return self.timeout
 
     def needs(self) -> frozenset[str]:
         """Return that it looks at what the contact may be sent."""
@@ -93,6 +117,9 @@ class Message(Step):
         if self.to is None and self.channel not in addresses.OWN_FIELDS:
             hint = "Write an address, such as {{ contact.custom.handle }}."
             scope.add(f"{path}.to", "MISSING_KEY", f"a message on {self.channel} needs to", hint)
+        if self.timeout is not None and not self.awaited:
+            message = "timeout matters only where the step waits for the outcome"
+            scope.add(f"{path}.timeout", "CONFLICT", message, "Write await: true, or remove it.")
 
     def begin(self, context: Context) -> Decision:
         """Send it, hold it or skip it; what happened and why is in the trace."""
@@ -103,8 +130,9 @@ class Message(Step):
         if refused is not None:
             reason = f"{refused.told[0].upper()}{refused.told[1:]}, and this is {self.purpose}."
             return self._skip(context, reason, {**inputs, **refused.inputs})
-        held = self._quiet(context, inputs) or self._capped(context, inputs)
-        return held or self._send(context, address, inputs)
+        terms = self._terms(context)
+        held = None if terms is None else self._quiet(terms, context, inputs) or self._capped(terms, context, inputs)
+        return held or self._send(context, address, inputs, terms)
 
     def on(self, stimulus: Stimulus, context: Context) -> Decision | None:
         """Decide anew when what held it is over; go on when this very message has got its outcome."""
@@ -114,8 +142,10 @@ class Message(Step):
                 if context.enrollment.skipping:
                     return self._skip(context, "Passed over: it fell due while the workflow was paused.", {})
                 return self.begin(context)
+            case TimerFired() if waiting is not None and waiting.kind == "message" and self.timeout is not None:
+                return self._too_late(context, waiting.subject, self.timeout)
             case MessageEnded() if waiting is not None and stimulus.message_id == waiting.subject:
-                return self._ended(stimulus)
+                return self._ended(stimulus, context)
             case _:
                 return None
 
@@ -158,43 +188,41 @@ class Message(Step):
         outputs = {"sent": False, "outcome": "skipped"}
         return Go("skipped" if context.has_exit("skipped") else exit, reason, "skipped", (), outputs, inputs)
 
-    def _quiet(self, context: Context, inputs: Mapping[str, Any]) -> Stay | None:
-        quiet = context.version.quiet_hours
-        if quiet is None or self.ignore_quiet_hours:
+    def _terms(self, context: Context) -> Terms | None:
+        """Return when it may leave: now, and whenever it is sent."""
+        version = context.version
+        quiet = None if self.ignore_quiet_hours else version.quiet_hours
+        caps = () if self.ignore_caps else version.frequency_caps
+        if quiet is None and not caps:
             return None
-        zone = context.zone
-        until = quiet_until(quiet, context.now, zone)
-        if until is None:
-            return None
-        reason = f"Held through quiet hours, until {_shown(until, zone)}."
-        return _hold(context, reason, until, {**inputs, "timezone": zone.name})
+        return Terms(context.zone, quiet, tuple(cap for cap in caps if cap.channel in ("", self.channel)))
 
-    def _capped(self, context: Context, inputs: Mapping[str, Any]) -> Decision | None:
-        caps = () if self.ignore_caps else context.version.frequency_caps
-        if not caps:
-            return None
-        zone = context.zone
-        found = capped_until(caps, self.channel, context.facts.sent, context.now, zone)
+    def _quiet(self, terms: Terms, context: Context, inputs: Mapping[str, Any]) -> Stay | None:
+        found = terms.quiet(context.now)
         if found is None:
             return None
-        cap, until = found
-        counted = _counted(cap, context.facts.sent)
-        inputs = {
-            **inputs,
-            "timezone": zone.name,
-            "contact.messages": [{"channel": one.channel, "at": one.at.isoformat()} for one in counted],
-        }
-        went = f"{len(counted)} {'has' if len(counted) == 1 else 'have'} gone out, the last at"
-        why = f"{cap.spoken}, and {went} {_shown(counted[-1].at, zone)}"
-        if cap.otherwise == "skip":
-            return self._skip(context, f"Too many: {why}.", inputs)
-        return _hold(context, f"Held until {_shown(until, zone)}: {why}.", until, inputs)
+        reason = f"Held through quiet hours, until {terms.shown(found.until)}."
+        return _hold(context, reason, found.until, {**inputs, "timezone": terms.zone.name})
 
-    def _send(self, context: Context, address: str, inputs: Mapping[str, Any]) -> Decision:
+    def _capped(self, terms: Terms, context: Context, inputs: Mapping[str, Any]) -> Decision | None:
+        found = terms.capped(self.channel, context.facts.sent, context.now)
+        if found is None:
+            return None
+        inputs = {**inputs, **_looked_at(terms, found)}
+        if found.skip:
+            return self._skip(context, f"Too many: {found.reason}.", inputs)
+        return _hold(context, f"Held until {terms.shown(found.until)}: {found.reason}.", found.until, inputs)
+
+    def _send(self, context: Context, address: str, inputs: Mapping[str, Any], terms: Terms | None) -> Decision:
         written = self._write(context)
         inputs = {**inputs, **written.inputs}
         if written.error:
             return Fail(written.error, inputs, "TEMPLATE_FAILED")
+        empty = "; ".join(written.gaps)
+        if empty and self.when_empty == SKIP:
+            return self._skip(context, f"It would have gaps: {empty}.", inputs)
+        if empty and self.when_empty == FAIL:
+            return Fail(f"The message would have gaps: {empty}.", inputs, "LEFT_EMPTY")
         ordinal = context.enrollment.messages.get(self.channel, 0) + 1
         effect = SendMessage(
             context.name("msg"),
@@ -207,12 +235,18 @@ class Message(Step):
             written.texts.get("html", ""),
             ordinal,
             self.awaited,
+            {} if terms is None else sending_terms.to_data(terms),
+            written.gaps,
+            context.node.id,
         )
-        gaps = f" Left empty: {'; '.join(written.gaps)}." if written.gaps else ""
+        gaps = f" Left empty: {empty}." if empty else ""
         what = f"message {ordinal} on {self.channel} to {address}"
         if self.awaited:
+            until = context.now + self.timeout if self.timeout else None
+            limit = f" for {durations.speak(self.timeout)} at most" if self.timeout else ""
             waiting = Waiting("message", effect.id, context.now)
-            return Stay(waiting, f"Sends {what}; waits for the outcome.{gaps}", effects=(effect,), inputs=inputs)
+            reason = f"Sends {what}; waits for the outcome{limit}.{gaps}"
+            return Stay(waiting, reason, until, effects=(effect,), inputs=inputs)
         outputs = {"message_id": effect.id}
         return Go("next", f"Sends {what}.{gaps}", effects=(effect,), outputs=outputs, inputs=inputs)
 
@@ -234,24 +268,28 @@ class Message(Step):
             texts["subject"] = " ".join(texts["subject"].split())[:LONGEST_SUBJECT]
         return _Written(texts, inputs, tuple(missing))
 
-    def _ended(self, ended: MessageEnded) -> Go:
+    def _ended(self, ended: MessageEnded, context: Context) -> Decision:
         outputs = {"message_id": ended.message_id, "sent": ended.sent, "outcome": ended.outcome}
         if ended.sent:
             return Go("sent", f"The message on {self.channel} was sent.", outputs=outputs)
-        outcome: Literal["skipped", "failed"] = "skipped" if ended.outcome.startswith("skipped") else "failed"
         reason = f"The message on {self.channel} was not sent: {ended.outcome}."
-        return Go("failed", reason, outcome, outputs=outputs)
+        if ended.skipped:
+            return Go("skipped" if context.has_exit("skipped") else "failed", reason, "skipped", outputs=outputs)
+        return Fail(reason, {}, "NOT_SENT", retryable=True, exit="failed", outputs=outputs)
+
+    def _too_late(self, context: Context, message_id: str, timeout: timedelta) -> Fail:
+        """Go on without the message, and take it back where it has not left."""
+        said = durations.speak(timeout)
+        withdrawn = WithdrawMessages(context.enrollment.id, f"it was not sent within {said}", message_id)
+        outputs = {"message_id": message_id, "sent": False, "outcome": "timeout"}
+        reason = f"The message on {self.channel} was not sent within {said}; it is taken back."
+        return Fail(reason, {}, "TIMEOUT", exit="timeout", outputs=outputs, effects=(withdrawn,))
 
 
 def _hold(context: Context, reason: str, until: datetime, inputs: Mapping[str, Any]) -> Stay:
     return Stay(Waiting("timer", since=context.now), reason, until, inputs=inputs, outcome="held")
 
 
-def _counted(cap: FrequencyCap, sent: tuple[Sent, ...]) -> list[Sent]:
-    """Return the newest messages that fill a cap."""
-    same = sorted((one for one in sent if cap.channel in ("", one.channel)), key=lambda one: one.at)
-    return same[-cap.at_most :]
-
-
-def _shown(instant: datetime, zone: Zone) -> str:
-    return f"{zone.local(instant):%Y-%m-%d %H:%M} ({zone.spoken})"
+def _looked_at(terms: Terms, found: NotNow) -> dict[str, Any]:
+    counted = [{"channel": one.channel, "at": one.at.isoformat()} for one in found.counted]
+    return {"timezone": terms.zone.name, "contact.messages": counted}

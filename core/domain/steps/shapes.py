@@ -14,6 +14,7 @@ from core.domain.records.schema import STANDARD, Schema
 from core.domain.webhooks import event_types
 from core.domain.workflow import durations, json_schemas, own_kinds, templates, values
 from core.domain.workflow.calendar import Calendar
+from core.domain.workflow.escapes import Escape
 from core.domain.workflow.expressions import Environment, Expression, fits, spoken
 from core.domain.workflow.findings import Findings
 from core.domain.workflow.json_schemas import JsonSchema
@@ -61,6 +62,8 @@ class Scope:
     findings: Findings = field(default_factory=Findings)
     calendars: Mapping[str, Calendar] = field(default_factory=dict)
     """The document's calendars by name."""
+    steps: tuple[str, ...] = ()
+    """The ids of the document's steps."""
 
     @property
     def problems(self) -> list[Violation]:
@@ -193,6 +196,7 @@ class LiquidText:
 
     longest: int = templates.LONGEST_TEXT
     hint: str = "Write text; {{ contact.email }} puts a value in."
+    escape: Escape = "none"
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -201,7 +205,7 @@ class LiquidText:
     def read(self, raw: Any, scope: Scope, path: str) -> Template | None:
         """Return the template, or report what is wrong."""
         text = Text(self.longest).read(raw, scope, path)
-        template, problems = templates.check(text, scope.environment.variables, path)
+        template, problems = templates.check(text, scope.environment.variables, path, escape=self.escape)
         scope.problems.extend(problems)
         return template
 

@@ -8,7 +8,7 @@ from datetime import time, timedelta
 from typing import Any
 
 from core.domain.nearest import did_you_mean
-from core.domain.steps.shapes import Scope, wrong_type
+from core.domain.steps.shapes import IDENTIFIER, Scope, wrong_type
 from core.domain.workflow import calendar, durations, moments, values
 from core.domain.workflow import time_notation as notation
 from core.domain.workflow.expressions import Expression, fits, spoken
@@ -102,6 +102,31 @@ class CalendarRef:
             first = f"Describe it first: calendars: {{{raw[:40] or 'office'}: {calendar.HINT[6:-1]}}}."
             hint = did_you_mean(raw, scope.calendars) or known or first
             scope.add(path, "UNKNOWN_CALENDAR", f"there is no calendar {raw[:60]}", hint)
+        return raw
+
+
+ENTRY = "entry"
+"""Since when events count: since the enrollment began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """An instant of the enrollment's own past: when it began, or when it came into a step."""
+
+    hint: str = f"Write {ENTRY}, or the id of a step that comes before."
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {"type": "string", "pattern": f"^{IDENTIFIER}$"}
+
+    def read(self, raw: Any, scope: Scope, path: str) -> str:
+        """Return the word for it, or report what is wrong."""
+        if not isinstance(raw, str):
+            wrong_type(raw, "entry, or the id of a step", self, scope, path)
+            return ""
+        if raw != ENTRY and raw not in scope.steps:
+            hint = did_you_mean(raw, (ENTRY, *scope.steps)) or self.hint
+            scope.add(path, "UNKNOWN_STEP", f"there is no step {raw[:60]}", hint)
         return raw
 
 

@@ -1,27 +1,45 @@
 """The step that holds a contact: for a length of time, until a date, until a time of the day or of the week.
 
-The one moment at which it ends is computed when it begins. Local times are those of the contact's zone, and the trace
-says which that was.
+The one moment at which it ends is computed when it begins, and looked at again when it has come: a date may have moved,
+and so may the contact's zone. A date of a record is also looked at when the record changes. Local times are those of
+the contact's zone, and the trace says which that was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar
 
-from core.domain.enrollment import Stimulus, TimerFired, Waiting
+from core.domain.enrollment import EventArrived, Stimulus, TimerFired, Waiting
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.shapes import Duration, Scope
 from core.domain.steps.time_shapes import CalendarRef, LocalTime, Moment, Offset, Weekdays
 from core.domain.workflow import durations, moments
 from core.domain.workflow.calendar import Calendar, add_open, next_slot
+from core.domain.workflow.expression_text import Mention
 from core.domain.workflow.expressions import Expression
+from core.domain.workflow.record_changes import touches
 from core.domain.workflow.templates import Template
 from core.domain.workflow.values import Computed, Value
+from core.domain.workflow.variables import ALWAYS_KNOWN, Known
 from core.domain.workflow.windows import DAY, EVERY_DAY, WEEKDAYS
 from core.domain.workflow.zones import MIDNIGHT, Zone, instant_of
+
+PAST, MISSING = "past", "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What a date came to."""
+
+    due: datetime | None
+    """When the wait ends; None for never."""
+    inputs: Mapping[str, Any]
+    missing: str = ""
+    """Why there is no date, as a clause."""
+    failure: Fail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +48,12 @@ class Wait(Step):
 
     kind: ClassVar = "wait"
     summary: ClassVar = "Holds the contact for a length of time, until a date, or until a time of the day or week."
-    optional_exits: ClassVar = ("past", "missing")
+    optional_exits: ClassVar = (PAST, MISSING)
     waits: ClassVar = True
+    timing: ClassVar = (
+        *("for", "until", "offset", "at", "on", "within", "counted_in"),
+        *("timezone", "calendars"),
+    )
     constraints: ClassVar[Mapping[str, Any]] = {
         "anyOf": [{"required": [key]} for key in ("for", "until", "at", "on", "within")],
         "not": {"required": ["for", "until"]},
@@ -73,29 +95,88 @@ class Wait(Step):
         """Tell whether it always holds; a date may be past, a day may be today."""
         return self.length is not None or (self.until is None and self.at is not None)
 
+    def its_exits(self) -> tuple[str, ...]:
+        """Return next, and what must be said of a date that is computed: what follows when it is not there, or past."""
+        return ("next", *self.its_required_exits())
+
+    def its_required_exits(self) -> tuple[str, ...]:
+        """Return `missing` where the date may be unknown, and `past` where it also ends before that date."""
+        if all(mention.variable in ALWAYS_KNOWN for mention in self.reads):
+            return ()
+        return (MISSING, PAST) if self.offset < timedelta() else (MISSING,)
+
+    @property
+    def reads(self) -> tuple[Mention, ...]:
+        """Return what its date is computed from."""
+        written = self.until.written if self.until is not None else None
+        return written.mentions if isinstance(written, Template | Expression) else ()
+
     def begin(self, context: Context) -> Decision:
         """Set the one timer, or go on at once."""
         return self._begin_for(context) if self.until is None else self._begin_until(self.until, context)
 
     def on(self, stimulus: Stimulus, context: Context) -> Decision | None:
-        """Go on when the timer fires; one so late that the calendar has closed waits for it to open."""
-        if not isinstance(stimulus, TimerFired):
-            return None
+        """Go on when the timer fires, unless it is to end later by now; look again when the date has changed."""
+        match stimulus:
+            case TimerFired():
+                return self._fired(context)
+            case EventArrived(event) if self.until is not None and touches(event, self.reads):
+                return self._changed(self.until, context)
+            case _:
+                return None
+
+    def _fired(self, context: Context) -> Decision:
+        """Go on, unless its date has moved, or by now it is not a moment at which it may end."""
         over = f"The wait {'of ' if self.length else ''}{self._name} is over"
-        if not self.within:
+        waiting, due = _waiting(context), context.enrollment.due_at or context.now
+        at, inputs = self.at, self._zone_input(context)
+        if self.until is not None:
+            aim = self._aim(self.until, context)
+            if aim.failure is not None or aim.missing:
+                return self._nowhere(aim, context)
+            if aim.due is None or aim.due > context.now:
+                return self._moves_to(aim, context)
+            if waiting.since is not None and aim.due <= waiting.since:
+                at = None  # it was past when the wait began: the time of day was missed then
+            inputs = dict(aim.inputs)
+        elif self.length is not None and not self._slotted:
             return Go("next", f"{over}.")
-        opens = next_slot(context.now, None, None, self._calendar(context), context.zone)
+        opens = self._slot(due, context, at)
+        if opens is not None and opens > context.now:
+            shifted = context.enrollment.shifted
+            moved = f", {durations.speak(shifted)} later because of a pause" if shifted else ""
+            reason = f"{over}{moved}, but by now it may end at {self._shown(opens, context)} only: waits until then."
+            return Stay(waiting, reason, opens, inputs=inputs)
+        opens = next_slot(context.now, None, None, self._calendar(context), context.zone) if self.within else None
         if opens is None or opens <= context.now:
             return Go("next", f"{over}.")
-        waiting = context.enrollment.waiting or Waiting("timer", since=context.now)
         until = self._shown(opens, context)
         return Stay(waiting, f"{over}, but {self.within} has closed since: waits until {until}.", opens)
+
+    def _changed(self, until: Value, context: Context) -> Decision | None:
+        """Wait until the new date; one that is gone may come back before the wait is over."""
+        aim, due = self._aim(until, context), context.enrollment.due_at
+        if due is not None and (aim.failure is not None or aim.missing):
+            why = aim.failure.reason if aim.failure is not None else f"There is no date by now: {aim.missing}."
+            return Stay(_waiting(context), f"{why} Looks again at {self._shown(due, context)}.", due, inputs=aim.inputs)
+        if aim.due == due:
+            return None
+        if aim.due is not None and aim.due <= context.now:
+            return self._past(aim.due, context, aim.inputs)
+        return self._moves_to(aim, context)
+
+    def _moves_to(self, aim: _Aim, context: Context) -> Decision:
+        """Go on waiting until another date, and say which it was before."""
+        before = context.enrollment.due_at
+        was = f", not until {self._shown(before, context)}" if before is not None else ""
+        held = self._hold(f"The date has changed: waits {self._name}", aim.due, context, aim.inputs, was)
+        return replace(held, waiting=_waiting(context)) if isinstance(held, Stay) else held
 
     def _begin_for(self, context: Context) -> Decision:
         """Begin a wait that counts from now."""
         inputs = self._zone_input(context)
         earliest = self._earliest(context)
-        due = None if earliest is None else self._slot(earliest, context)
+        due = None if earliest is None else self._slot(earliest, context, self.at)
         if due is not None and due <= context.now:
             return Go("next", f"Does not wait {self._name}: it is {self._shown(due, context)}.", inputs=inputs)
         return self._hold(f"Waits {self._name}", due, context, inputs)
@@ -118,49 +199,72 @@ class Wait(Step):
 
     def _begin_until(self, until: Value, context: Context) -> Decision:
         """Begin a wait for a date."""
-        computed = until.compute(context.values)
+        aim = self._aim(until, context)
+        if aim.failure is not None or aim.missing:
+            return self._nowhere(aim, context)
+        if aim.due is not None and aim.due <= context.now:
+            return self._past(aim.due, context, aim.inputs)
+        return self._hold(f"Waits {self._name}", aim.due, context, aim.inputs)
+
+    def _aim(self, until: Value, context: Context) -> _Aim:
+        """Compute when a date is; `now` in it is when the wait began."""
+        since = _waiting(context).since or context.now
+        values = Known(context.facts, since, context.enrollment.event, context.enrollment)
+        computed = until.compute(values)
         inputs = {**computed.inputs, **self._zone_input(context)}
-        if computed.errors:
-            return Fail(f"The date could not be made: {computed.errors[0]}.", inputs, "TEMPLATE_FAILED")
-        text = _written(until, computed, context)
+        text = "" if computed.errors else _written(until, computed, values)
         try:
             moment = moments.parse(text)
         except ValueError as error:
-            why = computed.gaps[0] if computed.gaps else str(error) if text.strip() else f"{_subject(until)} is empty"
-            exit_name = "missing" if context.has_exit("missing") else "next"
-            return Go(exit_name, f"Does not wait {self._name}: {why}.", "skipped", inputs=inputs)
-        due = self._slot(moments.instant(moment, self.offset, context.zone), context)
-        if due is not None and due <= context.now:
-            return self._past(due, context, inputs)
-        return self._hold(f"Waits {self._name}", due, context, inputs)
+            if computed.errors or (text.strip() and not computed.gaps):
+                why = computed.errors[0] if computed.errors else str(error)
+                return _Aim(None, inputs, failure=Fail(f"The date could not be made: {why}.", inputs, "BAD_DATE"))
+            return _Aim(None, inputs, computed.gaps[0] if computed.gaps else f"{_subject(until)} is empty")
+        return _Aim(self._slot(moments.instant(moment, self.offset, context.zone), context, self.at), inputs)
+
+    def _nowhere(self, aim: _Aim, context: Context) -> Decision:
+        """Take the way of who has no date; never go on as if it had come."""
+        if aim.failure is not None:
+            return aim.failure
+        reason = f"Does not wait {self._name}: {aim.missing}."
+        if context.has_exit(MISSING):
+            return Go(MISSING, reason, "skipped", inputs=aim.inputs)
+        return Fail(reason, aim.inputs, "NO_DATE")
 
     def _past(self, due: datetime, context: Context, inputs: Mapping[str, Any]) -> Decision:
         """Go on, as soon as weekday and calendar allow it; the time of day is missed already."""
         missed = f"{self._shown(due, context)} is past"
-        way = "past" if context.has_exit("past") else "next"
+        way = PAST if context.has_exit(PAST) else "next"
         allowed = next_slot(context.now, None, self.weekdays, self._calendar(context), context.zone)
-        if way == "past" or (allowed is not None and allowed <= context.now):
+        if way == PAST or (allowed is not None and allowed <= context.now):
             return Go(way, f"Does not wait {self._name}: {missed}.", inputs=inputs)
         return self._hold(
             f"{missed}; waits for {_slot_name(None, self.weekdays, self.within)}", allowed, context, inputs
         )
 
-    def _hold(self, reason: str, due: datetime | None, context: Context, inputs: Mapping[str, Any]) -> Decision:
+    def _hold(
+        self, reason: str, due: datetime | None, context: Context, inputs: Mapping[str, Any], was: str = ""
+    ) -> Decision:
         """Set the timer; a wait of more than ten years is a mistake."""
         if due is None or due - context.now > durations.LONGEST:
             return Fail(f"{reason}, which takes longer than ten years.", inputs, "NEVER_DUE")
         waiting = Waiting("timer", since=context.now)
-        return Stay(waiting, f"{reason}, until {self._shown(due, context)}.", due, inputs=inputs)
+        return Stay(waiting, f"{reason}, until {self._shown(due, context)}{was}.", due, inputs=inputs)
+
+    @property
+    def slot(self) -> str:
+        """Return the time of day, the weekdays and the calendar at which it may end; empty for any time."""
+        return _slot_name(self.at, self.weekdays, self.within) if self._slotted else ""
 
     @property
     def _slotted(self) -> bool:
         """Tell whether a time of day, a weekday or a calendar has a say."""
         return self.at is not None or self.weekdays is not None or bool(self.within)
 
-    def _slot(self, earliest: datetime, context: Context) -> datetime | None:
+    def _slot(self, earliest: datetime, context: Context, at: time | None) -> datetime | None:
         if not self._slotted:
             return earliest
-        return next_slot(earliest, self.at, self.weekdays, self._calendar(context), context.zone)
+        return next_slot(earliest, at, self.weekdays, self._calendar(context), context.zone)
 
     def _calendar(self, context: Context) -> Calendar | None:
         return context.calendars[self.within] if self.within else None
@@ -215,12 +319,17 @@ def _subject(until: Value) -> str:
     return written.text if isinstance(written, Expression) else str(written)
 
 
-def _written(until: Value, computed: Computed, context: Context) -> str:
+def _written(until: Value, computed: Computed, values: Known) -> str:
     """Return the date as it is written; an expression has made an instant of it, which the record has not."""
     written = until.written
     if isinstance(written, Expression) and [one.label for one in written.mentions] == [written.text.strip()]:
         (mention,) = written.mentions
-        recorded = context.values.get(mention.variable) if not mention.keys else None
+        recorded = values.get(mention.variable) if not mention.keys else None
         if isinstance(recorded, str):
             return recorded
     return "" if computed.value is None else str(computed.value)
+
+
+def _waiting(context: Context) -> Waiting:
+    """Return the wait that is under way; one that begins now where none is."""
+    return context.enrollment.waiting or Waiting("timer", since=context.now)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import EventArrived, EventFacts, Stimulus, TimerFired, Waiting
 from core.domain.records.lateness import was_before
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.shapes import Condition, Duration, EventName, Scope
+from core.domain.steps.time_shapes import ENTRY, Since
 from core.domain.steps.way_shapes import MATCHED, TIMEOUT, Alternative, Alternatives, Correlation, Match
 from core.domain.workflow import durations
 from core.domain.workflow.correlation import LONGEST_KEY, correlation_key
@@ -33,6 +34,7 @@ class WaitForEvent(Step):
         "event_name": "string",
         "matched_at": "instant",
     }
+    timing: ClassVar = ("event", "when", "any_of", "match", "timeout", "since")
     constraints: ClassVar[Mapping[str, Any]] = {
         "oneOf": [{"required": ["event"]}, {"required": ["any_of"]}],
         "not": {"required": ["any_of", "when"]},
@@ -52,6 +54,18 @@ class WaitForEvent(Step):
         ),
     ] = None
     timeout: Annotated[timedelta | None, setting(Duration(), "How long at most; without one it waits for ever.")] = None
+    since: Annotated[
+        str,
+        setting(
+            Since(),
+            "From when on events count: entry, or a step from which on; by default from now on, and right after a "
+            "message from when that began.",
+        ),
+    ] = ""
+
+    def longest(self) -> timedelta | None:
+        """Return its timeout."""
+        return self.timeout
 
     def its_exits(self) -> tuple[str, ...]:
         """Return the exits of its events, and timeout when there is one."""
@@ -80,7 +94,7 @@ class WaitForEvent(Step):
             scope.add(f"{path}.when", "CONFLICT", "with any_of, each event has its own when", hint)
 
     def begin(self, context: Context) -> Decision:
-        """Begin to listen; what came before does not count."""
+        """Begin to listen; what came in before counts as far back as `since` says."""
         key, told = context.enrollment.contact_id, ""
         inputs: Mapping[str, Any] = {}
         if self.match is not None:
@@ -91,8 +105,10 @@ class WaitForEvent(Step):
             told = f" with {key.replace('=', ' ', 1)}"
         until = context.now + self.timeout if self.timeout else None
         limit = f" for {durations.speak(self.timeout)} at most" if self.timeout else ""
-        waiting = Waiting("event", "\n".join(self.events), context.now, key)
-        return Stay(waiting, f"Waits for {' or '.join(self.events)}{told}{limit}.", until, inputs=inputs)
+        since = self._since(context)
+        waiting = Waiting("event", "\n".join(self.events), since, key)
+        back = f", counting what has come in since {since:%Y-%m-%d %H:%M} UTC" if since < context.now else ""
+        return Stay(waiting, f"Waits for {' or '.join(self.events)}{told}{limit}{back}.", until, inputs=inputs)
 
     def on(self, stimulus: Stimulus, context: Context) -> Decision | None:
         """Go on with an event that fits; at the timeout, one that came in time still wins."""
@@ -104,6 +120,17 @@ class WaitForEvent(Step):
                 return next((found for found in in_time if found), None) or self._timed_out()
             case _:
                 return None
+
+    def _since(self, context: Context) -> datetime:
+        """Return from when on events count; of a step that was not gone through, from now on."""
+        enrollment, waiting = context.enrollment, context.enrollment.waiting
+        if self.since:
+            begun = enrollment.entered_at if self.since == ENTRY else enrollment.begun.get(self.since)
+        elif waiting is not None and waiting.kind == "event":  # made again in another version
+            begun = waiting.since
+        else:
+            begun = context.spoke_at
+        return min(begun or context.now, context.now)
 
     def _matched(self, event: EventFacts, context: Context) -> Go | None:
         if not self._counts(event, context):
@@ -133,18 +160,28 @@ class WaitForEvent(Step):
         """Tell whether an event came during the wait and is about what is waited for.
 
         Of the contact's events, one that happened before the wait does not count, however late it comes; one that is
-        found by a field is about that very thing, and counts whenever it happened.
+        found by a field is about that very thing, and counts whenever it happened. Which field it is stands in the
+        wait: a version that it was moved to may know another.
         """
         waiting, due_at = context.enrollment.waiting, context.enrollment.due_at
         if waiting is None or (waiting.since is not None and event.received_at < waiting.since):
             return False
-        if event.id == (context.enrollment.event or {}).get("id"):
-            return False  # the event that brought it here is not the one it waits for
+        if self._led_here(event, waiting.since, context):
+            return False
         if due_at is not None and event.received_at >= due_at:
             return False
-        if self.match is None:
+        if waiting.key in ("", context.enrollment.contact_id):
             return waiting.since is None or not was_before(event.occurred_at, waiting.since)
-        return correlation_key(self.match.field, event.fields.get(self.match.field)) == waiting.key
+        return any(
+            waiting.key.startswith(f"{name}=") and correlation_key(name, value) == waiting.key
+            for name, value in event.fields.items()
+        )
+
+    def _led_here(self, event: EventFacts, since: datetime | None, context: Context) -> bool:
+        """Tell whether it is the event that brought it to where it listens from, which is not the one it waits for."""
+        if self.since:
+            return since is not None and event.received_at == since
+        return event.id == (context.enrollment.event or {}).get("id")
 
     def _timed_out(self) -> Go | None:
         if self.timeout is None:

@@ -44,6 +44,7 @@ class Webhook(Step):
     waits: ClassVar = True
     outward: ClassVar = True
     outputs: ClassVar = {"message_id": "string", "delivered": "boolean", "status_code": "integer", "answer": "map"}
+    timing: ClassVar = ("timeout",)
     constraints: ClassVar[Mapping[str, Any]] = {
         "dependentSchemas": {"timeout": _ONLY_AWAITED, "answer_schema": _ONLY_AWAITED}
     }
@@ -66,6 +67,10 @@ class Webhook(Step):
         if not self.awaited:
             return ("next",)
         return ("delivered", "failed", "timeout") if self.timeout else ("delivered", "failed")
+
+    def longest(self) -> timedelta | None:
+        """Return its timeout."""
+        return self.timeout
 
     def holds(self) -> bool:
         """Tell whether it waits for the outcome."""
@@ -123,7 +128,9 @@ class Webhook(Step):
                 return self._ended(stimulus)
             case TimerFired() if self.timeout is not None:
                 reason = f"No outcome of {self.event_type} within {durations.speak(self.timeout)}; it may still arrive."
-                return Go("timeout", reason, outputs={"message_id": message, "delivered": False})
+                outputs = {"message_id": message, "delivered": False}
+                # Not to be tried again: the delivery goes on by itself, and there would be two.
+                return Fail(reason, {}, "TIMEOUT", exit="timeout", outputs=outputs)
             case _:
                 return None
 
@@ -135,7 +142,8 @@ class Webhook(Step):
         }
         status = f" with status {ended.status_code}" if ended.status_code else ""
         if not ended.delivered:
-            return Go("failed", f"{self.event_type} was not delivered{status}: {ended.outcome}.", outputs=outputs)
+            reason = f"{self.event_type} was not delivered{status}: {ended.outcome}."
+            return Fail(reason, {}, "NOT_DELIVERED", retryable=True, exit="failed", outputs=outputs)
         oversize = _oversize(ended.answer)
         if self.answer_schema is not None:
             misfit = oversize or self.answer_schema.misfit(ended.answer)

@@ -15,6 +15,7 @@ from core.domain.steps.shapes import Lookups, Scope
 from core.domain.workflow import graph, head, own_kinds
 from core.domain.workflow.document import END, STEP_KEYS
 from core.domain.workflow.expressions import Expression, Kind
+from core.domain.workflow.remembered import remembered
 from core.domain.workflow.templates import Template, is_template
 from core.domain.workflow.triggers import read_triggers
 from core.domain.workflow.variables import step_environment, trigger_environment
@@ -60,7 +61,8 @@ def compile_document(
     caps = head.frequency_caps_of(document, outer)
     breaker = head.breaker_of(document, outer)
     head.check_gate(document, outer)
-    body = Scope(step_environment(_outputs(document.get("steps")), **declared, **own), lookups, calendars=calendars)
+    inside = step_environment(_outputs(document.get("steps")), **declared, **own)
+    body = Scope(inside, lookups, calendars=calendars, steps=_ids(document))
     rules = head.rules_of(document, body)
     nodes = _steps(document.get("steps"), body)
     problems = sorted((*outer.problems, *body.problems), key=lambda problem: _position(problem, list(document)))
@@ -92,6 +94,7 @@ def compile_document(
         breaker,
         _needs(mentioned, nodes, bool(caps), bool(admission.suppress_lists)),
         own_kinds.mentioned(own_kinds.of(lookups.custom), mentioned),
+        remembered(nodes),
     )
     return Compiled(version, ())
 
@@ -120,6 +123,13 @@ def _computed(part: Any) -> Iterator[Expression | Template]:
     elif is_dataclass(part) and not isinstance(part, type):
         for one in fields(part):
             yield from _computed(getattr(part, one.name))
+
+
+def _ids(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the ids of the steps, as far as the document is well formed."""
+    raw = document.get("steps")
+    listed = raw if isinstance(raw, list) else ()
+    return tuple(step["id"] for step in listed if isinstance(step, Mapping) and isinstance(step.get("id"), str))
 
 
 def _position(problem: Problem, keys: list[str]) -> tuple[int, int]:
@@ -180,7 +190,8 @@ def _node(
         known = written | to_error
         return None, graph.Place(path, step_id, known, frozenset(known), True)
     exits = exits_of(step, written, following, scope, path) | to_error
-    node = Node(step_id, _title(item, step), step, exits, retry, on_error)
+    led = frozenset(name for name in exits if name in written or step.fallbacks.get(name) in written)
+    node = Node(step_id, _title(item, step), step, exits, retry, on_error, led)
     hasty = {"fail": "", "continue": step.exit_undone(), "goto": "error"}[on_error]
     place = graph.Place(
         path, step_id, exits, frozenset(written | to_error), step.holds(), frozenset({hasty} if hasty else ())

@@ -50,6 +50,13 @@ class Judgement:
     """The field at fault, such as `variables.plan`."""
 
 
+_LEFT_OUT = Judgement(
+    "not_eligible",
+    "LEFT_OUT_OF_PREVIEW",
+    "The contact was left out when this was previewed; it may enter by now. Preview again to let it in.",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One rule of entry, and whether it lets the contact in."""
@@ -73,16 +80,17 @@ def judge(
     variables: Mapping[str, Any],
     key: str,
     standing: Standing | None,
+    left_out: bool = False,
 ) -> Judgement:
     """Return what the first rule says that keeps the contact out, or that it may enter.
 
     `standing` is the contact's latest enrollment under this key, if there is one; `event` is what enrolls, as
-    expressions see it.
+    expressions see it; `left_out` is who was not let in by the preview that the call goes by.
     """
     for check in checks(version, facts, now, event=event, variables=variables, key=key, standing=standing):
         if not check.passes:
             return Judgement(check.outcome, check.rule, check.sentence, check.inputs, check.field)
-    return Judgement("enrolled")
+    return _LEFT_OUT if left_out else Judgement("enrolled")
 
 
 def checks(

@@ -22,7 +22,7 @@ LARGEST_RESULT = 65_536
 MOST_ROUNDS = 10_000
 """Rounds of all loops together, after which the engine itself gives up."""
 
-_CALL, _CHARACTER, _VALUE, _APPEND, _ZONE, _CONVERTED = 100, 1, 40, 32, 15_000, 2_000
+_CALL, _CHARACTER, _VALUE, _APPEND, _ZONE, _CONVERTED, _MOMENT = 100, 1, 40, 32, 15_000, 2_000, 10_000
 
 
 class TooMuchWork(Exception):
@@ -190,6 +190,9 @@ class _Walk:
     def call(self, tree: Tree, sizes: list[Size]) -> Size:
         if tree.text == "matches":
             return self.match(tree, sizes)
+        if tree.text == "moment":
+            self.spend(_MOMENT)
+            return SMALL
         if tree.text == "_?_:_":
             return join(*sizes[1:]) or SMALL
         if tree.text == "_[_]":
@@ -296,6 +299,6 @@ _SEEKING = frozenset({"contains", "indexOf", "lastIndexOf", "@in"})
 _SMALL = frozenset(
     """
     _&&_ _||_ !_ -_ _-_ _*_ _/_ _%_ @not_strictly_false size startsWith endsWith contains indexOf lastIndexOf int uint
-    double bool duration timestamp type @in
+    double bool duration timestamp moment type @in
     """.split()
 )

@@ -12,7 +12,7 @@ from core.domain.nearest import did_you_mean
 from core.domain.workflow.expression_text import MACROS, Rewritten
 
 FUNCTIONS = (
-    *("size", "has", "int", "double", "string", "bool", "duration", "timestamp", "dyn", "type", "uint"),
+    *("size", "has", "int", "double", "string", "bool", "duration", "timestamp", "moment", "dyn", "type", "uint"),
     *("startsWith", "endsWith", "contains", "matches", "lowerAscii", "upperAscii", "trim", "split", "join", "replace"),
     *("substring", "indexOf", "lastIndexOf", "charAt", "format", "reverse"),
     *("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes"),
@@ -118,7 +118,7 @@ def _overload(operation: str, operands: str) -> tuple[str, str, str]:
     if set(kinds) == {"integer", "number"}:
         hint = "Write the whole number with .0, or wrap the value in double(…) or int(…)."
     elif set(kinds) == {"instant", "string"}:
-        hint = 'Write an instant as timestamp("2026-01-31T00:00:00Z").'
+        hint = 'Write an instant as timestamp("2026-01-31T00:00:00Z"), or moment(…) of a text that holds one.'
     elif set(kinds) == {"duration", "string"}:
         hint = 'Write a length of time as duration("72h").'
     elif "string" in kinds and {"integer", "number"} & set(kinds):

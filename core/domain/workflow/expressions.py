@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from cel_expr_python import cel
-from cel_expr_python.ext import ext_strings
 
 from core.domain.errors import Invalid, Violation
 from core.domain.frozen import frozen
 from core.domain.workflow.expression_cost import Size, TooMuchWork, check_work, decides, light, measure, usual
 from core.domain.workflow.expression_errors import MIXED_NUMBERS, Complaint, complaints, violation
+from core.domain.workflow.expression_failures import is_want, why_broken, why_unknown
+from core.domain.workflow.expression_functions import EXTENSIONS
 from core.domain.workflow.expression_text import Mention, deepest_macro, rewrite_presence, roots
 from core.domain.workflow.expression_tree import Tree, calls, read_mentions, read_tree
 from core.domain.workflow.expression_values import (
@@ -30,7 +31,6 @@ from core.domain.workflow.expression_values import (
     weight,
 )
 from core.domain.workflow.pattern_cost import MOST_STATES, states
-from core.domain.workflow.storable import storable_text
 
 Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference", "map", "list", "any"]
 """What a variable holds; the field kinds of records, and the three shapes that only expressions know."""
@@ -62,7 +62,6 @@ _RESULTS: Mapping[str, Kind] = {
     "DOUBLE": "number",
     "TIMESTAMP": "instant",
 }
-_EXTENSIONS = (ext_strings.ExtStrings(),)
 
 
 @frozen
@@ -75,6 +74,8 @@ class Result:
     """Why there is no value, as a clause such as `contact.score is not known`; empty when there is one."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """Each value it looked at, by path; None where it was not known."""
+    broke: bool = False
+    """There is no value because it cannot be computed from what is known, not because something is not known."""
 
     @property
     def holds(self) -> bool:
@@ -133,23 +134,24 @@ class Expression:
                 given[name] = value = values.get(name)
                 data[name] = convert(value)
         except TooLarge:
-            return Result(None, f"{name} holds more than {LARGEST_INPUT:,} values", {})
+            return Result(None, f"{name} holds more than {LARGEST_INPUT:,} values", {}, True)
         inputs = {
             label: _shown(given[variable] if kind == "number" else data[variable], keys)
             for label, variable, keys, kind in self._shown
         }
         if not self._affordable(data):
-            return Result(None, "it would take too long on values of this size", inputs)
+            return Result(None, "it would take too long on values of this size", inputs, True)
         try:
             answer = self._program(data).eval(data=data)
             if self._decides and ((plain := answer.plain_value()) is True or plain is False):
                 return Result(plain, "", inputs)
             value = from_engine(result_of(answer))
         except (RuntimeError, ValueError, OverflowError, RecursionError) as error:  # its limits come as exceptions
-            return Result(None, _why_unknown(inputs, str(error)), inputs)
+            return _without_value(inputs, str(error))
         if self.wants == "boolean" and not isinstance(value, bool):
-            reason = _why_unknown(inputs, "") if value is None else f"it came to {value!r}, not to true or false"
-            return Result(None, reason, inputs)
+            if value is None:
+                return Result(None, why_unknown(inputs, ""), inputs)
+            return Result(None, f"it came to {value!r}, not to true or false", inputs, True)
         return Result(value, "", inputs)
 
     def _affordable(self, data: Mapping[str, Any]) -> bool:
@@ -177,7 +179,7 @@ class Expression:
                 self._programs.clear()
             types = dict.fromkeys(data, cel.Type.DYN)
             types |= {name: cel.Type.TIMESTAMP for name in self._instants if data[name] is not None}
-            program = cel.NewEnv(variables=types, extensions=_EXTENSIONS).compile(self._runnable)
+            program = cel.NewEnv(variables=types, extensions=EXTENSIONS).compile(self._runnable)
             self._programs[known] = program
         return program
 
@@ -261,7 +263,7 @@ class Environment:
 
 
 def _checking(variables: Mapping[str, Kind]) -> Any:
-    return cel.NewEnv(variables={name: _CHECKED[kind] for name, kind in variables.items()}, extensions=_EXTENSIONS)
+    return cel.NewEnv(variables={name: _CHECKED[kind] for name, kind in variables.items()}, extensions=EXTENSIONS)
 
 
 def _attempt(environment: Any, text: str) -> tuple[Any, tuple[Complaint, ...]]:
@@ -271,9 +273,10 @@ def _attempt(environment: Any, text: str) -> tuple[Any, tuple[Complaint, ...]]:
         return None, complaints(str(error))
 
 
-_PROBE = cel.NewEnv(variables={"text": cel.Type.STRING}, extensions=_EXTENSIONS)
+_PROBE = cel.NewEnv(variables={"text": cel.Type.STRING}, extensions=EXTENSIONS)
 _LITERALS = {
     "matches": (_PROBE.compile("''.matches(text)"), "a pattern", "Write a regular expression, such as '^[a-z]+$'."),
+    "moment": (_PROBE.compile("moment(text)"), "a date", 'Write "2026-01-31", or "2026-01-31T00:00:00Z".'),
     "timestamp": (_PROBE.compile("timestamp(text)"), "an instant", 'Write "2026-01-31T00:00:00Z".'),
     "duration": (_PROBE.compile("duration(text)"), "a length of time", 'Write "72h", "30m" or "45s".'),
 }
@@ -336,16 +339,7 @@ def spoken(kind: Kind) -> str:
     return words.get(kind) or f"{'an' if kind[0] in 'ai' else 'a'} {kind}"
 
 
-def _why_unknown(inputs: Mapping[str, Any], error: str) -> str:
-    missing = [label for label, value in inputs.items() if value is None]
-    if missing:
-        names = missing[0] if len(missing) == 1 else ", ".join(missing[:-1]) + " and " + missing[-1]
-        return f"{names} {'is' if len(missing) == 1 else 'are'} not known"
-    if "divide by zero" in error:
-        return "it divides by zero"
-    if "Iteration budget" in error:
-        return "it runs over too many list items"
-    if "No matching overload" in error:
-        return "its values are not of the kinds it compares"
-    told = storable_text(error.partition(": ")[2][:100])  # the engine quotes keys and values
-    return "it could not be evaluated" + (f" ({told})" if ": " in error else "")
+def _without_value(inputs: Mapping[str, Any], error: str) -> Result:
+    """Return a result that has none, and whether that is for want of what it looks at, or because it broke."""
+    wants = is_want(error, any(value is None for value in inputs.values()))
+    return Result(None, why_unknown(inputs, error) if wants else why_broken(error), inputs, not wants)

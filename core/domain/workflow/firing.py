@@ -1,8 +1,4 @@
-"""Whether a trigger fires: which events it listens to, and what it makes of one of them.
-
-A change of a record comes as an event of the core's own, `$record.contact` and the like, so that whatever starts or
-ends enrollments because of a change travels the same way as everything else that happens.
-"""
+"""Whether a trigger fires: which events it listens to, and what it makes of one of them; what else events move."""
 
 from __future__ import annotations
 
@@ -14,66 +10,21 @@ from typing import Any, Literal
 from core.domain.enrollment import EventFacts, Facts, RecordFacts
 from core.domain.records.changes import Change, as_of
 from core.domain.records.lateness import LATEST_TRIGGER, is_history
+from core.domain.steps.wait import Wait
 from core.domain.steps.wait_for_event import WaitForEvent
 from core.domain.workflow.conditions import tell
 from core.domain.workflow.expressions import Expression
+from core.domain.workflow.record_changes import (
+    LISTS,
+    RECORD,
+    RECORD_EVENTS,
+    ChangedRecord,
+    concerns,
+    events_that_matter,
+)
 from core.domain.workflow.trigger_kinds import EventTrigger, RecordTrigger, SegmentTrigger, SourceTrigger, Trigger
 from core.domain.workflow.variables import Known, RecordChange, event_values
 from core.domain.workflow.version import Version
-
-RECORD = "record"
-"""Type of the events that tell of changed records; no event that comes in has it."""
-
-RECORD_EVENTS: Mapping[str, str] = {kind: f"$record.{kind}" for kind in ("contact", "lead", "company")}
-"""Record type to the name of the event that tells of its change."""
-
-LISTS = "lists"
-"""How a change of the contact's lists is called among the changed fields."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangedRecord:
-    """A record that was created or changed, as its event carries it."""
-
-    record_type: str
-    record_id: str
-    created: bool
-    changes: tuple[Change, ...]
-    actor: str = ""
-    cause: str = ""
-    workflow_id: str = ""
-    """The workflow whose enrollment changed it; it is not triggered by its own doing."""
-    rev: int = 0
-    """The record's, after the change; 0 for what is kept beside the record."""
-
-    @classmethod
-    def of(cls, event: EventFacts) -> ChangedRecord:
-        """Return the change that an event tells of."""
-        told = event.fields
-        changes = (Change(one["field"], one.get("old_value"), one.get("new_value")) for one in told.get("changes", ()))
-        return cls(
-            str(told.get("record_type", "")),
-            str(told.get("record_id", "")),
-            told.get("created") is True,
-            tuple(changes),
-            str(told.get("actor", "")),
-            str(told.get("cause", "")),
-            str(told.get("workflow_id", "")),
-            int(told.get("rev", 0)),
-        )
-
-    def to_fields(self) -> dict[str, Any]:
-        """Return it as the fields of its event."""
-        return {
-            "record_type": self.record_type,
-            "record_id": self.record_id,
-            "created": self.created,
-            "changes": [{"field": one.field, "old_value": one.old, "new_value": one.new} for one in self.changes],
-            "actor": self.actor,
-            "cause": self.cause,
-            "workflow_id": self.workflow_id,
-            "rev": self.rev,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +52,7 @@ def trigger_events(version: Version) -> tuple[str, ...]:
             case RecordTrigger():
                 names.append(RECORD_EVENTS[trigger.record])
             case SegmentTrigger():
-                names += changes_that_matter(trigger.segment)
+                names += events_that_matter(trigger.segment.mentions)
             case _:
                 pass
     return tuple(dict.fromkeys(names))
@@ -112,14 +63,20 @@ def trigger_sources(version: Version) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one.source for one in version.triggers if isinstance(one, SourceTrigger)))
 
 
-def rule_events(version: Version) -> tuple[str, ...]:
-    """Return the names of events at which goals and exit rules of this version are looked at."""
+def moving_events(version: Version) -> tuple[str, ...]:
+    """Return the names of events at which all enrollments of a version are looked at, whatever they wait for.
+
+    Goals and exit rules listen to them, and so do waits for a date of a record that may move.
+    """
     names: list[str] = []
     for rule in version.rules:
         if rule.events:
             names += rule.events
         elif rule.when is not None:
-            names += changes_that_matter(rule.when)
+            names += events_that_matter(rule.when.mentions)
+    for node in version.steps.values():
+        if isinstance(node.step, Wait):
+            names += events_that_matter(node.step.reads)
     return tuple(dict.fromkeys(names))
 
 
@@ -128,14 +85,6 @@ def correlated_waits(version: Version) -> tuple[tuple[str, str], ...]:
     steps = (node.step for node in version.steps.values())
     waits = [step for step in steps if isinstance(step, WaitForEvent)]
     return tuple(dict.fromkeys((name, step.match.field) for step in waits if step.match for name in step.events))
-
-
-def changes_that_matter(condition: Expression) -> list[str]:
-    """Return the names of the record events that may change what a condition comes to."""
-    roots = {mention.variable.partition(".")[0] for mention in condition.mentions}
-    if "company" in roots:
-        roots.add("contact")  # says which company it is
-    return [name for kind, name in RECORD_EVENTS.items() if kind in roots]
 
 
 def look(
@@ -223,7 +172,7 @@ def _record(trigger: RecordTrigger, change: ChangedRecord, facts: Facts, now: da
     inputs = {"change.fields": sorted(one.field for one in change.changes)}
     if trigger.on != "either" and change.created != (trigger.on == "created"):
         return Look(False, f"{told}, and only one that is {trigger.on} counts", inputs)
-    if trigger.fields and not any(_concerns(name, one.field) for name in trigger.fields for one in change.changes):
+    if trigger.fields and not any(concerns(name, one.field) for name in trigger.fields for one in change.changes):
         return Look(False, f"{told}, but not in {', '.join(trigger.fields)}", inputs)
     if trigger.when is None:
         return Look(True, told, inputs)
@@ -232,13 +181,8 @@ def _record(trigger: RecordTrigger, change: ChangedRecord, facts: Facts, now: da
     return Look(result.holds, f"{told}, and {tell(trigger.when, result)}", {**inputs, **result.inputs})
 
 
-def _concerns(named: str, changed: str) -> bool:
-    """Tell whether a change is of a named field, of a part of it, or of what it is a part of."""
-    return changed == named or changed.startswith(f"{named}.") or named.startswith(f"{changed}.")
-
-
 def _segment(segment: Expression, change: ChangedRecord, facts: Facts, then: Facts, now: datetime) -> Look | None:
-    if RECORD_EVENTS.get(change.record_type) not in changes_that_matter(segment):
+    if RECORD_EVENTS.get(change.record_type) not in events_that_matter(segment.mentions):
         return None
     current = segment.evaluate(Known(facts, now, None))
     if change.record_type == "lead" and (facts.lead is None or facts.lead.id != change.record_id):

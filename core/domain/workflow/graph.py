@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 
 from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
 from core.domain.steps.way_shapes import ERROR
 from core.domain.workflow.document import END
+
+_MOST_GUESSED = 20
+"""Wrong targets for which a step of a similar name is looked for: to compare names takes longer than all the rest."""
+_LONGEST_ID = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +35,25 @@ class Place:
 
 def problems(places: Sequence[Place], known: Iterable[str]) -> list[Violation]:
     """Return what is wrong with a graph; the first place is the entry, `known` are all ids of the document."""
-    ids = list(known)
-    found = [problem for place in places for problem in _bad_targets(place, ids)]
+    ids = frozenset(known)
+    found = list(_bad_targets(places, ids))
     graph = {place.id: place for place in places}
     if found or len(graph) < len(places):
         return found  # what can be reached is not known before the targets are
     return [*_unreachable(places, graph), *_busy_loops(places, graph)]
 
 
-def _bad_targets(place: Place, ids: list[str]) -> Iterable[Violation]:
-    for name, target in place.exits.items():
-        if name in place.written and target != END and target not in ids:
+def _bad_targets(places: Sequence[Place], ids: frozenset[str]) -> Iterable[Violation]:
+    guesses: dict[str, str] = {}
+    for place in places:
+        for name, target in place.exits.items():
+            if name not in place.written or target == END or target in ids:
+                continue
             where, others = ("on_error", ("fail", "continue")) if name == ERROR else (f"exits.{name}", ())
-            hint = did_you_mean(target, [*ids, END, *others]) or f"Name a step, or {', '.join((END, *others))}."
+            if target not in guesses:
+                several = len(guesses) >= _MOST_GUESSED
+                guesses[target] = "" if several else did_you_mean(target[:_LONGEST_ID], [*sorted(ids), END, *others])
+            hint = guesses[target] or f"Name a step, or {', '.join((END, *others))}."
             yield Violation(f"{place.path}.{where}", "UNKNOWN_TARGET", f"there is no step {target}", hint)
 
 
@@ -61,36 +72,31 @@ def _unreachable(places: Sequence[Place], graph: Mapping[str, Place]) -> Iterabl
 
 
 def _busy_loops(places: Sequence[Place], graph: Mapping[str, Place]) -> Iterable[Violation]:
-    """Report each loop in which no step holds the enrollment: it would run for ever without a pause."""
+    """Report loops in which no step holds the enrollment: it would run for ever without a pause.
+
+    Each step is told of in one loop at most. All loops would be more than anybody could count: every branch on the way
+    doubles them.
+    """
+    order = {place.id: number for number, place in enumerate(places)}
     busy = {
-        place.id: [t for name, t in place.exits.items() if t in graph and (not place.holds or name in place.hasty)]
+        place.id: {t for name, t in place.exits.items() if t in graph and (not place.holds or name in place.hasty)}
         for place in places
-        if not place.holds or place.hasty
     }
-    done: set[str] = set()
-    for start in busy:
-        path: list[str] = []
-        stack: list[tuple[str, int]] = [(start, 0)]
-        while stack:
-            step, depth = stack.pop()
-            del path[depth:]
-            if step in path:
-                loop = path[path.index(step) :]
-                way = " → ".join([*loop, step])
-                hint = "Put a wait, a wait_for_event or an approval into the loop."
-                yield Violation(graph[step].path, "LOOP_WITHOUT_WAIT", f"the loop {way} never waits", hint)
-            elif step in busy and step not in done:
-                path.append(step)
-                stack += [(target, len(path)) for target in busy[step]]
-        done |= _closure(start, busy)
+    while loop := _loop(busy):
+        first = loop.index(min(loop, key=order.__getitem__))
+        way = [*loop[first:], *loop[:first], loop[first]]
+        hint = "Put a wait, a wait_for_event or an approval into the loop."
+        message = f"the loop {' → '.join(way)} never waits"
+        yield Violation(graph[way[0]].path, "LOOP_WITHOUT_WAIT", message, hint)
+        for step in loop:
+            del busy[step]
 
 
-def _closure(start: str, edges: Mapping[str, Sequence[str]]) -> set[str]:
-    reached: set[str] = set()
-    ahead = [start]
-    while ahead:
-        step = ahead.pop()
-        if step not in reached and step in edges:
-            reached.add(step)
-            ahead += edges[step]
-    return reached
+def _loop(edges: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return the steps of a loop in their order, or none, in one walk over the graph."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1]  # the first stands at the end as well, and each leads to the one before it
+        return found[:0:-1]
+    return []

@@ -15,6 +15,7 @@ from core.domain.steps.shapes import IDENTIFIER, Condition, Duration, EventName,
 from core.domain.workflow import calendar, frequency, launch_gate, quiet_hours
 from core.domain.workflow.document import DOCUMENT_KEYS, REENTRY
 from core.domain.workflow.expressions import Expression, Kind
+from core.domain.workflow.record_changes import events_that_matter
 from core.domain.workflow.version import Breaker, Entry, Reentry, Rule
 
 LONGEST_TITLE = 200
@@ -180,10 +181,19 @@ def _rule(item: Mapping[str, Any], kind: Any, path: str, scope: Scope) -> Rule:
     when = Condition().read(item["when"], scope, f"{path}.when") if item.get("when") is not None else None
     if all(item.get(key) is None for key in ("event", "events", "when")):
         scope.add(path, "MISSING_KEY", "say at which event, or when", "Write event: reply.received, or when: '…'.")
+    if when is not None and not events and _is_about_time_alone(when):
+        message = "nobody looks at a rule about time alone when its moment comes"
+        hint = "Wait for that moment: a wait step with until; or name what happens: event, or a field of a record."
+        scope.add(f"{path}.when", "TIME_ALONE", message, hint)
     name = events[0] if events else "when"
     if item.get("name") is not None:
         name = Text(LONGEST_TITLE).read(item["name"], scope, f"{path}.name")
     return Rule(kind, name, events, when)
+
+
+def _is_about_time_alone(when: Expression) -> bool:
+    """Tell whether a condition reads the time, and no record whose change would be a reason to look at it."""
+    return any(one.variable == "now" for one in when.mentions) and not events_that_matter(when.mentions)
 
 
 def _events(item: Mapping[str, Any], path: str, scope: Scope) -> tuple[str, ...]:

@@ -77,9 +77,11 @@ def read(raw: Mapping[str, Any], path: str) -> tuple[JsonSchema | None, tuple[Vi
         return None, (Violation(path, "TOO_DEEP", message, "Put inner schemas under $defs and refer to them."),)
     from core.domain.workflow import schema_validator  # slow to load: see core.loading
 
-    if (misfit := schema_validator.misfit(raw)) is not None:
-        place, message = misfit
-        return None, (Violation(f"{path}{place}", "NOT_A_SCHEMA", message[:LONGEST_COMPLAINT], _HINT),)
+    if misfits := schema_validator.misfits(raw):
+        return None, tuple(
+            Violation(f"{path}{place}", "NOT_A_SCHEMA", message[:LONGEST_COMPLAINT], hint or _HINT)
+            for place, message, hint in misfits
+        )
     problems = tuple(problem for place, inner in _inner(raw, path) for problem in _keyword_problems(raw, inner, place))
     if problems:
         return None, problems

@@ -8,26 +8,40 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
-from jsonschema import Draft202012Validator, SchemaError, ValidationError, validators
+from jsonschema import Draft202012Validator, ValidationError, validators
 from referencing import Registry
 
+from core.domain.nearest import did_you_mean
 from core.domain.workflow.expressions import Environment, Expression
 
+MOST_MISFITS = 20
+"""Complaints about one schema; whoever meets more begins anew."""
 MOST_COMPARED = 500
 """Items of a list that must all differ."""
 
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+_META: Any = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 _TEXT = Environment({"text": "string"})
 
 
-def misfit(raw: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return place and complaint of what makes something no schema; None for a schema."""
-    try:
-        Draft202012Validator.check_schema(raw)
-    except SchemaError as error:
-        return error.json_path.removeprefix("$"), error.message
-    return None
+def misfits(raw: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return everything that makes something no schema, the outermost first: place, complaint, and way out if any."""
+    found = {
+        error.json_path.removeprefix("$"): _complaint(error) for error in islice(_META.iter_errors(raw), MOST_MISFITS)
+    }
+    return [(place, *found[place]) for place in sorted(found, key=lambda place: (place.count("."), place))]
+
+
+def _complaint(error: ValidationError) -> tuple[str, str]:
+    given: Any = error.instance
+    if error.absolute_path and error.absolute_path[-1] == "type" and error.validator == "anyOf":
+        wrong = [one for one in (given if isinstance(given, list) else [given]) if one not in _TYPES]
+        if wrong:
+            return f"there is no type {str(wrong[0])[:40]}", did_you_mean(str(wrong[0])[:40], _TYPES)
+    return error.message, ""
 
 
 def validator(raw: Mapping[str, Any]) -> Any:

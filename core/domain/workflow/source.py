@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ LARGEST = 262_144
 DEEPEST = 20
 MOST_NODES = 20_000
 _MANY_OPENERS = 500
+_LARGEST_EXACT = 2**53 - 1
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}\Z")
@@ -74,8 +76,7 @@ def _json(text: str, field: str) -> Any:
     def no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = dict(pairs)
         if len(seen) < len(pairs):
-            keys = [key for key, _ in pairs]
-            repeated = next(key for key in keys if keys.count(key) > 1)
+            repeated = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise invalid(field, "DUPLICATE_KEY", f"the key {repeated} stands twice in one map", "Keep one of them.")
         return seen
 
@@ -95,6 +96,8 @@ def check_plain(value: Any, field: str, depth: int = 0) -> None:
                 raise invalid(field, "SOURCE_SYNTAX", "a text has characters that are none", "Remove them.")
         case float() if not math.isfinite(value):
             raise invalid(field, "SOURCE_SYNTAX", "a number is too large", "Write it as text.")
+        case int() | float() if _is_inexact(value):
+            raise invalid(field, *_inexact(value))
         case dict():
             for key, item in value.items():
                 check_plain(key, field, depth + 1)
@@ -157,7 +160,10 @@ class _Reader:
             return self._map(node, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.read(item, depth + 1) for item in node.value]
-        return _scalar(node)
+        value = _scalar(node)
+        if _is_inexact(value):
+            raise self._problem(node, *_inexact(node.value))
+        return value
 
     def _map(self, node: yaml.MappingNode, depth: int) -> dict[str, Any]:
         result: dict[str, Any] = {}
@@ -185,6 +191,18 @@ def _scalar(node: Any) -> Any:
     return float(text) if _NUMBER.fullmatch(text) else text
 
 
+def _is_inexact(value: Any) -> bool:
+    """Tell whether a whole number is so large that JSON, and with it the contract, may carry another one."""
+    if isinstance(value, float):
+        return value.is_integer() and abs(value) > _LARGEST_EXACT
+    return isinstance(value, int) and abs(value) > _LARGEST_EXACT
+
+
+def _inexact(value: Any) -> tuple[str, str, str]:
+    message = f"{str(value)[:40]} is too large for a number that stays the same everywhere"
+    return "NUMBER_INEXACT", message, f"Write it as text, in quotes; numbers go up to {_LARGEST_EXACT:,}."
+
+
 def _too_deep(field: str) -> Invalid:
     return invalid(field, "SOURCE_TOO_DEEP", f"the document is nested deeper than {DEEPEST} levels", "Flatten it.")
 
@@ -194,4 +212,6 @@ def _syntax(error: Exception, field: str) -> Invalid:
     said = getattr(error, "problem", None) or "it cannot be read"
     place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
     hint = "Quote texts that contain `: `, ` #`, or begin with {, [, &, * or @."
+    if "flow" in str(getattr(error, "context", "")):
+        hint = "Inside { } and [ ], quote a value with , : [ ] { or } in it; or write one key a line, without braces."
     return Invalid(Violation(field, "SOURCE_SYNTAX", f"{place}this is not YAML: {said}", hint))

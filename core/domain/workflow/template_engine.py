@@ -6,13 +6,14 @@ the sizes it works on, and what has cost too much is stopped. No timer is involv
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
 from typing import Any, cast
 
-from liquid import Environment, RenderContext, escape
+from liquid import Environment, RenderContext, Undefined, escape
 from liquid.ast import BlockNode, Node
 from liquid.builtin.content import ContentNode
 from liquid.builtin.expressions import FilteredExpression, Path, logical
@@ -89,10 +90,12 @@ def extent(value: Any) -> int:
 class Context(RenderContext):
     """The state of one rendering, and what it has cost so far."""
 
-    __slots__ = ("_held", "_sizes", "_work")
+    __slots__ = ("_held", "_sizes", "_work", "gaps")
 
     def __init__(self, template: BoundTemplate, values: Mapping[str, object]):
         super().__init__(template, globals=values)
+        self.gaps: dict[str, None] = {}
+        """Names of values that were to be written and came to nothing, in order."""
         self._work = 0
         self._held = 0
         self._sizes: dict[str, int] = {}
@@ -213,6 +216,25 @@ class _Weighed(Expression):
         return [self._inner]
 
 
+class _Written(_Weighed):
+    """What is written into the text; where it comes to nothing, the text has a gap."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, inner: Expression):
+        super().__init__(inner)
+        left = inner.left if isinstance(inner, FilteredExpression) else None
+        named = itertools.takewhile(lambda part: isinstance(part, str), left.path if isinstance(left, Path) else ())
+        self._name = ".".join(map(str, named))
+
+    def evaluate(self, context: RenderContext) -> object:
+        """Return the value, and remember its name where there is none."""
+        value = super().evaluate(context)
+        if self._name and (value is None or value == "" or isinstance(value, Undefined)):
+            cast(Context, context).gaps[self._name] = None
+        return value
+
+
 class _Near(Expression):
     """The end of a range, no further from its beginning than a loop may go."""
 
@@ -250,7 +272,7 @@ def guard(nodes: list[Node]) -> None:
         for expression in node.expressions():
             _guard_expression(expression)
         if isinstance(node, OutputNode):
-            node.expression = _Weighed(node.expression)
+            node.expression = _Written(node.expression)
         elif isinstance(node, CycleNode):
             node.args = [_Weighed(argument) for argument in node.args]
         elif isinstance(node, MultiExpressionBlockNode):

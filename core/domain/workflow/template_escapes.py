@@ -7,6 +7,7 @@ filters and where it is really written: not inside `capture`, whose result is a 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import cast
 from urllib.parse import quote
@@ -21,6 +22,9 @@ from liquid.stringify import to_liquid_string
 
 from core.domain.workflow.escapes import VALUE_BEGINS, VALUE_ENDS
 
+_BREAKS = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON leaves as it is, and some take for the end of a line."""
+
 _NO_CONTEXT = cast(RenderContext, None)  # only nodes that load other templates would look at it
 
 
@@ -28,11 +32,15 @@ def _json(text: str) -> str:
     return VALUE_BEGINS + json.dumps(text, ensure_ascii=False)[1:-1] + VALUE_ENDS
 
 
+def _quoted(text: str) -> str:
+    return _BREAKS.sub(lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(text, ensure_ascii=False))
+
+
 def _url(text: str) -> str:
     return quote(text, safe="", errors="ignore")
 
 
-_ESCAPES: Mapping[str, Callable[[str], str]] = {"json": _json, "url": _url}
+_ESCAPES: Mapping[str, Callable[[str], str]] = {"json": _json, "quoted": _quoted, "url": _url}
 
 
 class _Escaped(Expression):

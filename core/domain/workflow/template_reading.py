@@ -48,16 +48,17 @@ class Compiled:
         """Return a text that only puts values between others; None when one of them must be rendered."""
         return join(parts, values, autoescape=self.autoescape)
 
-    def render(self, values: Mapping[str, Any]) -> tuple[str | None, str]:
-        """Return the text, or None and why there is none, as a clause."""
+    def render(self, values: Mapping[str, Any]) -> tuple[str | None, str, tuple[str, ...]]:
+        """Return the text, or None and why there is none, as a clause; and the values that came to nothing in it."""
+        context = Context(self.template, values)
         try:
-            return render(self.template.nodes, Context(self.template, values)), ""
+            return render(self.template.nodes, context), "", tuple(context.gaps)
         except (TooLarge, LoopIterationLimitError):
-            return None, f"it grows over {LARGEST_OUTPUT:,} characters or {MOST_ITERATIONS:,} loops"
+            return None, f"it grows over {LARGEST_OUTPUT:,} characters or {MOST_ITERATIONS:,} loops", ()
         except InvalidOperation:
-            return None, "it computes with a text that is not a number"
+            return None, "it computes with a text that is not a number", ()
         except _FAILURES as error:
-            return None, str(getattr(error, "message", error)).split("\n")[0][:200]
+            return None, str(getattr(error, "message", error)).split("\n")[0][:200], ()
 
 
 @frozen

@@ -6,7 +6,7 @@ A template reads nothing but the values it is given: no files, no clock, no othe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -34,12 +34,9 @@ class Rendered:
     error: str = ""
     """Why it could not, as a clause."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
-    """Each value it looked at, by path; None where it was not known and nothing was written for it."""
-
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """Return the paths that were not known."""
-        return tuple(path for path, value in self.inputs.items() if value is None)
+    """Each value it looked at, by path; None where it was not known."""
+    missing: tuple[str, ...] = ()
+    """The paths that were not known and should have been written: the text has a gap there, and no default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +72,23 @@ class Template:
         if self._parts is not None:
             joined = self._compiled.join(self._parts, inputs)
             if joined is not None:
-                return Rendered(storable_text(joined), "", inputs)
+                return Rendered(storable_text(joined), "", inputs, _unknown(inputs, inputs))
         nested: dict[str, Any] = {}
         for variable, names in self._reads:
             _plant(nested, names, given[variable])
-        text, error = self._compiled.render(nested)
-        return Rendered(None if text is None else storable_text(text), storable_text(error), inputs)
+        text, error, empty = self._compiled.render(nested)
+        gaps = _unknown(empty, inputs)
+        return Rendered(None if text is None else storable_text(text), storable_text(error), inputs, gaps)
 
     def render_line(self, values: Mapping[str, Any]) -> Rendered:
         """Return the text as one line, such as a subject, which must not smuggle in another header."""
         rendered = self.render(values)
         return rendered if rendered.text is None else replace(rendered, text=one_line(rendered.text))
+
+
+def _unknown(paths: Iterable[str], inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the paths whose value is not known; an empty text is one that somebody gave."""
+    return tuple(path for path in paths if inputs.get(path) is None)
 
 
 def one_line(text: str) -> str:

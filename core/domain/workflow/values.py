@@ -67,6 +67,8 @@ class Value:
         match self.written:
             case Expression():
                 result = self.written.evaluate(values)
+                if result.broke:
+                    return Computed(None, (), (result.unknown,), result.inputs)
                 gaps: tuple[str, ...] = (result.unknown,) if result.unknown else ()
                 if result.value is None and not gaps:  # null because what it reads is not there
                     gaps = tuple(f"{path} is not known" for path, value in result.inputs.items() if value is None)

@@ -39,6 +39,11 @@ _ABOUT: Mapping[str, Kind] = {
     "workflow.version": "integer",
 }
 
+ALWAYS_KNOWN = frozenset({"now", "contact.id", "workflow.id", "workflow.version"}) | {
+    f"enrollment.{name}" for name in ("id", "actor", "entered_at")
+}
+"""What has a value for every enrollment."""
+
 Custom = Mapping[str, Mapping[str, Kind]]
 """Record type to its defined own fields; what nobody defined is in `custom`, a map of anything."""
 

@@ -87,6 +87,8 @@ class Node:
     """Exit to the next step's id, or `end`; every exit the step can take is here, and `error` for `on_error: goto`."""
     retry: Retry | None = None
     on_error: OnError = "fail"
+    led: frozenset[str] = frozenset()
+    """The exits that the author led somewhere on purpose, themselves or by the exit whose way they take."""
 
     @property
     def name(self) -> str:
@@ -127,3 +129,5 @@ class Version:
     """What its decisions read beyond contact and lead: `company`, `lists`, `sent`."""
     own: OwnKinds = own_kinds.NONE
     """The kinds of the own fields that it mentions, as they were when it was published."""
+    begins: Mapping[str, bool] = field(default_factory=dict)
+    """Steps of which an enrollment remembers when it came into them; true where it does so also once it has left."""

@@ -64,6 +64,19 @@ class TriggerLook:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedLook:
+    """What a schedule or a pool would do about the contact."""
+
+    position: int
+    """Which trigger it is, from 0."""
+    takes: bool
+    """It takes the contact, as things stand."""
+    sentence: str
+    """Why and when, as a clause."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Reason:
     """One thing that speaks for or against the contact being in the workflow."""
 
@@ -97,6 +110,7 @@ def why_not(
     enrollments: Sequence[Enrollment] = (),
     refusals: Sequence[PastRefusal] = (),
     looks: Sequence[TriggerLook] = (),
+    timed: Sequence[TimedLook] = (),
 ) -> WhyNot:
     """Return why a contact is not in a workflow, or that it is.
 
@@ -107,7 +121,7 @@ def why_not(
         *(_enrolled(one) for one in enrollments),
         *_closed(state),
         *rules,
-        *_triggered(version, looks),
+        *_triggered(version, looks, timed),
         *(_refused(one) for one in refusals),
     )
     running = next((one for one in enrollments if not one.state.over), None)
@@ -119,7 +133,7 @@ def why_not(
         return WhyNot("not_open", f"Nobody enters: the workflow is {state}.", reasons)
     if against:
         return WhyNot("kept_out", against[0].sentence, reasons)
-    return WhyNot("may_enter", _missing(version, looks), reasons)
+    return WhyNot("may_enter", _missing(version, looks, timed), reasons)
 
 
 def _rules_now(
@@ -153,15 +167,19 @@ def _closed(state: str) -> Iterator[Reason]:
         yield Reason("workflow", False, sentence, {"workflow.state": state})
 
 
-def _triggered(version: Version, looks: Sequence[TriggerLook]) -> Iterator[Reason]:
+def _triggered(version: Version, looks: Sequence[TriggerLook], timed: Sequence[TimedLook]) -> Iterator[Reason]:
+    told_of = {one.position for one in timed}
+    listening = [trigger for position, trigger in enumerate(version.triggers) if position not in told_of]
     if not version.triggers:
         yield Reason("trigger", False, "The workflow has no triggers: a call has to enroll the contact.")
-    elif not looks:
-        listens = "; ".join(dict.fromkeys(spoken(trigger) for trigger in version.triggers))
+    elif listening and not looks:
+        listens = "; ".join(dict.fromkeys(map(spoken, listening)))
         yield Reason("trigger", False, f"Nothing that starts the workflow has happened lately. It starts {listens}.")
     for one in looks:
         sentence = f"{_at(one.event.received_at)}: {one.look.sentence}."
         yield Reason("trigger", one.look.fires, sentence, one.look.inputs, one.event.received_at)
+    for by_time in timed:
+        yield Reason("trigger", by_time.takes, f"{by_time.sentence[0].upper()}{by_time.sentence[1:]}.", by_time.inputs)
 
 
 def _refused(refusal: PastRefusal) -> Reason:
@@ -170,14 +188,19 @@ def _refused(refusal: PastRefusal) -> Reason:
     return Reason("attempt", False, sentence, refusal.inputs, refusal.at)
 
 
-def _missing(version: Version, looks: Sequence[TriggerLook]) -> str:
+def _missing(version: Version, looks: Sequence[TriggerLook], timed: Sequence[TimedLook]) -> str:
     if not version.triggers:
         return "It may enter; the workflow has no triggers, so a call has to enroll it."
     fired = [one for one in looks if one.look.fires]
     if fired:
         return f"It may enter, and {fired[0].look.sentence}; the refusals and enrollments say what became of that."
+    taking = [one for one in timed if one.takes]
+    if taking:
+        return f"It may enter, and {taking[0].sentence}."
     if looks:
         return f"It may enter, but no trigger fired: {looks[0].look.sentence}."
+    if timed:
+        return f"It may enter, but {timed[0].sentence}."
     return "It may enter, but nothing that starts the workflow has happened lately."
 
 

@@ -71,7 +71,7 @@ def written_exits(item: Mapping[str, Any], scope: Scope, path: str) -> dict[str,
 def exits_of(step: base.Step, written: Mapping[str, str], following: str, scope: Scope, path: str) -> dict[str, str]:
     """Return where every exit leads that the step has as configured."""
     own = step.its_exits()
-    known = (*own, *step.optional_exits)
+    known = tuple(dict.fromkeys((*own, *step.optional_exits)))
     for name in written:
         if name not in known:
             place = f"{path}.exits.{name}"

@@ -40,6 +40,7 @@ _EXPLAINING: Mapping[str, tuple[str, ...]] = {
     "WhyNotResponse": ("why",),
     "ExplainEnrollmentResponse": ("why", "next"),
     "DeadLetter": ("reason",),
+    "OutgoingMessage": ("to", "subject", "outcome"),
     "RedriveResult": ("failure",),
     "Execution": ("error",),
     "ExecutionStep": ("reason", "logs"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
@@ -14,12 +14,14 @@ from core.domain.agents import prices
 from core.domain.control.budget import KINDS
 from core.domain.control.digest import digest
 from core.domain.enrollment import State
-from core.domain.errors import AgentHeld, AlreadyExists, NotFound, invalid
+from core.domain.errors import AgentHeld, AlreadyExists, Invalid, NotFound, Violation, invalid
+from core.domain.nearest import did_you_mean
 from core.rpc.admission.permission import spender
 from core.rpc.agents.agent_templates import to_message
 from core.rpc.approvals.approval_messages import read_rule
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
+from core.rpc.enrollments import previewed
 from core.rpc.enrollments.enrolling import active_version, enter_contacts, refusal
 from core.rpc.listing import listed
 from core.store.agents import agent_templates, executions
@@ -135,7 +137,7 @@ async def execute(request: pb.ExecuteRequest, call: Call) -> pb.Execution:
     if agent.state != AgentState.ACTIVE:
         raise AgentHeld(agent_id=agent.id, state=agent.state.replace("_", " "), why=held_because(agent))
     await budgets.require(call.tx, executions.spender_of(agent.id), "cost")
-    execution = await _run(call, agent.workflow_id, agent.id, request.input)
+    execution = await _run(call, request, agent.workflow_id, agent.id)
     if agent.id != call.caller.agent_id:  # as the pipeline charges a caller: in the end, so that no two hold each other
         await budgets.charge(call.tx, executions.spender_of(agent.id), {"executions": 1})
     return execution
@@ -144,7 +146,7 @@ async def execute(request: pb.ExecuteRequest, call: Call) -> pb.Execution:
 async def execute_workflow(request: pb.ExecuteWorkflowRequest, call: Call) -> pb.Execution:
     """Run a workflow on a payload and return at once."""
     await budgets.require(call.tx, spender(call), "cost")
-    return await _run(call, request.workflow_id, "", request.input)
+    return await _run(call, request, request.workflow_id)
 
 
 async def get_execution(request: pb.GetExecutionRequest, call: Call) -> pb.Execution:
@@ -159,14 +161,18 @@ async def list_executions(request: pb.ListExecutionsRequest, call: Call) -> pb.L
     return pb.ListExecutionsResponse(executions=[_execution(row) for row in rows], next_page_token=token)
 
 
-async def _run(call: Call, workflow_id: str, agent_id: str, payload: Struct) -> pb.Execution:
+async def _run(
+    call: Call, request: pb.ExecuteRequest | pb.ExecuteWorkflowRequest, workflow_id: str, agent_id: str = ""
+) -> pb.Execution:
+    payload = request.input
     version = await active_version(call, workflow_id)
+    previewed.checked(request, version)
     execution_id = ids.mint("exe", call.now)
-    contact = _contact(from_struct(payload))
-    contact.variables.CopyFrom(payload)
+    contact = _contact(payload, version.variables)
     contact.key = execution_id
     (result,) = await enter_contacts(call, version, [contact], "", path="input")
     if result.outcome != enrollment_pb2.ENROLL_OUTCOME_ENROLLED:
+        result.field = result.field.replace("input.variables.", "input.", 1)  # where the caller wrote it
         raise refusal(result)
     row = {
         "id": execution_id,
@@ -184,12 +190,23 @@ async def _run(call: Call, workflow_id: str, agent_id: str, payload: Struct) -> 
     if agent_id:
         await usage.add(call.tx, call.caller.org_id, [Used(usage.AGENT, agent_id, "executions", 1)])
     await executions.settle(call.tx, [(call.caller.org_id, execution_id)])  # it may be over already
-    return await execution_message(call, execution_id)
+    message = await execution_message(call, execution_id)
+    message.preview_etag = previewed.etag_of(request, version) if request.validate_only else ""
+    return message
 
 
-def _contact(payload: Mapping[str, Any]) -> enrollment_pb2.ContactInput:
-    """Return the contact that a payload names; its other values are the run's variables."""
-    given: dict[str, Any] = {name: payload[name] for name in _CONTACT_FIELDS if isinstance(payload.get(name), str)}
+def _contact(payload: Struct, declared: Collection[str]) -> enrollment_pb2.ContactInput:
+    """Return the contact that a payload names, with the variables of its run: the whole payload.
+
+    Of a workflow that declares its variables, what names the contact is none, unless it is declared as well; other
+    values are refused.
+    """
+    fields = payload.fields
+    given: dict[str, Any] = {
+        name: fields[name].string_value
+        for name in _CONTACT_FIELDS
+        if name in fields and fields[name].HasField("string_value")
+    }
     if not (given.get("email") or given.get("contact_id") or given.get("lead_ref")):
         raise invalid(
             "input",
@@ -197,7 +214,24 @@ def _contact(payload: Mapping[str, Any]) -> enrollment_pb2.ContactInput:
             "the payload names no contact",
             "Give email, contact_id or lead_ref in it.",
         )
-    return enrollment_pb2.ContactInput(**given)
+    contact = enrollment_pb2.ContactInput(**given, variables=payload)
+    if declared:
+        for name in given.keys() - set(declared):
+            del contact.variables.fields[name]
+        known = [*declared, *_CONTACT_FIELDS]
+        unknown = [
+            Violation(
+                f"input.{name}",
+                "UNKNOWN_VARIABLE",
+                f"the workflow has no variable {name}",
+                did_you_mean(name, known, f"It declares {', '.join(declared)}."),
+            )
+            for name in contact.variables.fields
+            if name not in declared
+        ]
+        if unknown:
+            raise Invalid(*unknown)
+    return contact
 
 
 async def agent_row(call: Call, agent_id: str, *, lock: bool = False, at_work: bool = False) -> Row[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,16 +11,20 @@ from sqlalchemy import Row
 
 from core.domain.control import approval as rules
 from core.domain.control import approval_rule
+from core.domain.control import policy as policy_rules
 from core.domain.control.approval import Approval, ApprovalState, Electors, Party
 from core.domain.control.approval_rule import Mode, OnTimeout, Rule
 from core.domain.errors import Violation
 from core.domain.workflow import durations
+from core.rpc.admission import policy_facts
 from core.rpc.call import Call
 from core.rpc.convert import to_duration, to_struct, to_timestamp
 from core.store.control import approval_votes, electors
 from core.store.control import approvals as store
 from dripstone.v1 import approval_pb2 as pb
 from dripstone.v1 import organization_pb2, policy_pb2
+
+DECIDE = "ApprovalService.DecideApproval"
 
 STATES = {state: pb.ApprovalState.Value(f"APPROVAL_STATE_{state.name}") for state in ApprovalState}
 _MODES = {mode: policy_pb2.ApprovalMode.Value(f"APPROVAL_MODE_{mode.name}") for mode in Mode}
@@ -34,6 +39,7 @@ async def messages(call: Call, rows: Sequence[Row[Any]]) -> list[pb.Approval]:
     pending = [row for row in rows if row.state == ApprovalState.PENDING]
     known = await electors.parties(call.tx, {row.requester_id for row in pending})
     decider = await party(call) if pending else Party(call.caller.principal_id)
+    trusted = await _trusted(call, [row.id for row in pending])
     found = []
     for row in rows:
         votes = said[row.id]
@@ -42,7 +48,9 @@ async def messages(call: Call, rows: Sequence[Row[Any]]) -> list[pb.Approval]:
         message = _message(row, approval, votes)
         if row in pending:
             message.approvals_missing = rules.missing(approval, asked)
-            message.caller_may_decide = _may_decide(call, approval, decider, known[row.requester_id], asked)
+            may = replace(decider, trusted=row.id in trusted)
+            message.caller_may_decide = _may_decide(call, approval, may, known[row.requester_id], asked)
+            message.caller_may_decide_unasked = message.caller_may_decide and may.trusted
         found.append(message)
     return found
 
@@ -59,10 +67,29 @@ def _may_decide(call: Call, approval: Approval, decider: Party, requester: Party
     return not rules.may_decide(approval, decider, requester, asked, call.now)
 
 
-async def party(call: Call) -> Party:
-    """Return the caller with those behind it; its kind is that of the key it calls with."""
+async def party(call: Call, approval_id: str = "") -> Party:
+    """Return the caller with those behind it, and whether it is trusted with an approval.
+
+    Its kind is that of the key it calls with.
+    """
     caller = call.caller
-    return await electors.calling(call.tx, caller.principal_id, caller.principal_kind, caller.key_id)
+    found = await electors.calling(call.tx, caller.principal_id, caller.principal_kind, caller.key_id)
+    return replace(found, trusted=approval_id in await _trusted(call, [approval_id])) if approval_id else found
+
+
+async def _trusted(call: Call, approval_ids: Sequence[str]) -> frozenset[str]:
+    """Return those of approvals that a policy lets the caller decide without a person being asked."""
+    policies = (await call.parts.rulebook.of(call.parts.database, call.tx)).policies if approval_ids else ()
+    if not any(policy.looks_at(DECIDE) for policy in policies):
+        return frozenset()
+    wanted = policy_rules.reads(policies, DECIDE)
+    found = set()
+    for approval_id in approval_ids:
+        request = pb.DecideApprovalRequest(approval_id=approval_id)
+        facts = await policy_facts.facts(call.tx, call.caller, DECIDE, request, wanted, call)
+        if policy_rules.grants(policies, DECIDE, facts):
+            found.add(approval_id)
+    return frozenset(found)
 
 
 def _message(row: Row[Any], approval: Approval, votes: Sequence[Row[Any]]) -> pb.Approval:

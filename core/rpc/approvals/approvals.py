@@ -108,7 +108,7 @@ async def held(call: Call, approval_id: str) -> tuple[Row[Any], Approval, Party,
     approval = store.to_domain(row, (await approval_votes.of(call.tx, [row.id]))[row.id])
     known = await electors.parties(call.tx, {row.requester_id})
     asked = await electors.of(call.tx, approval)
-    return row, approval, await approval_messages.party(call), known[row.requester_id], asked
+    return row, approval, await approval_messages.party(call, row.id), known[row.requester_id], asked
 
 
 async def get(call: Call, approval_id: str, *, lock: bool = False) -> Row[Any]:

@@ -1,10 +1,11 @@
-"""Handler of AuditService: what became of a call, as it is kept under the call's idempotency key."""
+"""Handlers of AuditService: what became of a call, and what a person said before it, both by idempotency key."""
 
 from __future__ import annotations
 
 from functools import cache
 
 from google.protobuf import json_format
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.struct_pb2 import Struct
 
 from core.domain.errors import KeyLimited, NotFound, ScopeMissing
@@ -43,7 +44,14 @@ async def get_call(request: pb.GetCallRequest, call: Call) -> pb.PastCall:
         create_time=to_timestamp(row.created_at),
         expire_time=to_timestamp(row.created_at + idempotency.KEPT_FOR),
         answer=_answer(row.method, row.reply, call.caller),
+        cause=f"call:{row.call_id}",
     )
+
+
+async def note_answer(request: pb.NoteAnswerRequest, call: Call) -> Empty:
+    """Let an answer stand: it is the request that its idempotency key now means, and another one is refused."""
+    call.tx.spend("writes", 0)  # the person's, and none that the caller's budget pays for
+    return Empty()
 
 
 def _answer(name: str, reply: bytes | None, caller: Caller) -> Struct | None:

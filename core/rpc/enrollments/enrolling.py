@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from core.domain.errors import DripstoneError, Invalid, NotFound, NotPublished, Violation
@@ -13,6 +13,7 @@ from core.engine.driver import Entered, Entry
 from core.rpc.admission import shape
 from core.rpc.call import Call
 from core.rpc.convert import from_struct
+from core.rpc.enrollments import previewed
 from core.store.records import upserts
 from core.store.records.upserts import ContactCandidate, Resolved
 from core.store.workflows import workflows
@@ -61,17 +62,31 @@ async def enroll(request: pb.EnrollContactsRequest, call: Call) -> pb.EnrollCont
     if problem := _bad_timezone(request.timezone):
         raise problem
     version = await active_version(call, request.workflow_id)
-    results = await enter_contacts(call, version, request.contacts, request.timezone, path="contacts")
+    seen = previewed.checked(request, version)
+    results = await enter_contacts(
+        call, version, request.contacts, request.timezone, path="contacts", left_out=seen.left_out
+    )
     ids = [result.enrollment_id for result in results if result.outcome == pb.ENROLL_OUTCOME_ENROLLED]
-    return pb.EnrollContactsResponse(enrollment_ids=ids, created_count=len(ids), results=results)
+    answer = pb.EnrollContactsResponse(enrollment_ids=ids, created_count=len(ids), results=results)
+    if request.validate_only:
+        left_out = [one.index for one in results if one.outcome != pb.ENROLL_OUTCOME_ENROLLED]
+        answer.preview_etag = previewed.etag_of(request, version, left_out)
+    return answer
 
 
 async def enter_contacts(
-    call: Call, version: Version, contacts: Sequence[pb.ContactInput], timezone: str, *, path: str
+    call: Call,
+    version: Version,
+    contacts: Sequence[pb.ContactInput],
+    timezone: str,
+    *,
+    path: str,
+    left_out: Collection[int] = (),
 ) -> list[pb.EnrollResult]:
     """Find or make each contact, enroll those that may enter, and say of each what became of it.
 
-    `path` is where the caller wrote the contacts; what is wrong with the third is said of `path[2]`.
+    `path` is where the caller wrote the contacts; what is wrong with the third is said of `path[2]`. Those at the
+    positions `left_out` are not let in.
     """
     results = [pb.EnrollResult(index=index) for index in range(len(contacts))]
     candidates: list[tuple[int, ContactCandidate]] = []
@@ -100,6 +115,7 @@ async def enter_contacts(
             call.caller.principal_id,
             contacts[index].key,
             from_struct(contacts[index].variables),
+            left_out=index in left_out,
         )
         for index, found in known
     ]
@@ -152,6 +168,7 @@ def _bad_timezone(timezone: str) -> Invalid | None:
 def _refuse(result: pb.EnrollResult, violation: Violation) -> None:
     result.outcome = pb.ENROLL_OUTCOME_INVALID
     result.field = violation.field
+    result.nearest = violation.nearest
     result.reason = violation.reason
     result.message = f"{violation.message.rstrip('.')}. {violation.hint}".strip()
 

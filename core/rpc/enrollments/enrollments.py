@@ -20,6 +20,7 @@ from core.rpc.listing import listed
 from core.store import paging
 from core.store.agents import executions, tasks
 from core.store.control import approvals
+from core.store.messages import outgoing
 from core.store.transaction import Transaction
 from core.store.workflows import enrollments, statistics, workflows
 from dripstone.v1 import enrollment_pb2 as pb
@@ -28,6 +29,7 @@ _STATES = {state: pb.EnrollmentState.Value(f"ENROLLMENT_STATE_{state.name}") for
 _FILTERED = {name: "string" for name in ("state", "contact_id", "key", "step_id", "workflow_id")}
 _CHECKPOINT_SECONDS = 15.0
 _ENTRIES_AT_ONCE = 500
+_MOST_UNSENT = 3
 
 
 async def enroll_contacts(request: pb.EnrollContactsRequest, call: Call) -> pb.EnrollContactsResponse:
@@ -71,7 +73,11 @@ async def explain_enrollment(request: pb.ExplainEnrollmentRequest, call: Call) -
     trace = await enrollments.trace(call.tx, enrollment.id, after=max(0, enrollment.trace_count - 20), limit=20)
     version = await call.parts.versions.load(call.tx, call.caller.org_id, enrollment.workflow_id, enrollment.version)
     paused = await workflows.is_paused(call.tx, enrollment.workflow_id)
-    why, following = explanation.explain(version, enrollment, trace, paused=paused)
+    unsent = [
+        explanation.OnItsWay(row.ordinal, row.channel, row.outcome, row.attempts, row.due_at)
+        for row in await outgoing.under_way(call.tx, enrollment.id, _MOST_UNSENT)
+    ]
+    why, following = explanation.explain(version, enrollment, trace, paused=paused, on_their_way=unsent)
     return pb.ExplainEnrollmentResponse(
         enrollment=to_message(enrollment, paused=paused),
         why=why,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from core.domain.errors import Invalid, Violation, invalid
+from core.domain.errors import Invalid, PlanStale, Violation, invalid
 from core.domain.qualification import claims
 from core.domain.qualification.claims import Claim
 from core.domain.records import identity
@@ -35,7 +35,7 @@ async def qualify_lead(request: pb.QualifyLeadRequest, call: Call) -> pb.Qualify
             raise invalid("plan_id", "NOT_ALLOWED", "a preview makes a plan and takes none", hint)
         outcome = await _commit_plan(request, call)
         call.tx.answer_is_final = outcome.applied  # asked again under its key after the approval, it is carried out
-        return response(outcome, dry=request.validate_only)
+        return response(outcome, call, dry=request.validate_only)
     target = _target(request, call)
     model = await load_model(call.tx, request.model_id, request.model_version)
     if committed:
@@ -45,7 +45,7 @@ async def qualify_lead(request: pb.QualifyLeadRequest, call: Call) -> pb.Qualify
         qualification = await weigh(call, model, target, person)
         plan = None if request.validate_only else await committing.keep(call, qualification, target)
         outcome = Outcome(qualification, plan, person, applied=False)
-    return response(outcome, dry=request.validate_only)
+    return response(outcome, call, dry=request.validate_only)
 
 
 async def _commit_plan(request: pb.QualifyLeadRequest, call: Call) -> Outcome:
@@ -53,7 +53,11 @@ async def _commit_plan(request: pb.QualifyLeadRequest, call: Call) -> Outcome:
     _check_same(request, row.body["effect"], stored_target(row), call.now)
     if request.etag:
         await find(call.tx, replace(stored_target(row), etag=request.etag), lock=True)
-    return await committing.commit_plan(call, row)
+    try:
+        return await committing.commit_plan(call, row)
+    except PlanStale as stale:  # the lead is what the caller previews again
+        why, lead_id = stale.variables["why"], row.body["effect"]["lead_id"] or ""
+        raise PlanStale(plan_id=row.id, why=why, lead_id=lead_id) from None
 
 
 def _same_claims(given: Sequence[Claim], planned: Sequence[Claim]) -> bool:

@@ -8,6 +8,8 @@ from core.domain.qualification.claims import Claim
 from core.domain.qualification.counterfactuals import Counterfactual
 from core.domain.qualification.facts import Fact
 from core.domain.qualification.score import Contribution
+from core.rpc.approvals import plan_kinds
+from core.rpc.call import Call
 from core.rpc.convert import to_timestamp, to_value
 from core.rpc.qualification.committing import Outcome
 from core.rpc.qualification.qualifying import Person, Qualification
@@ -17,7 +19,7 @@ from dripstone.v1 import routing_pb2
 DECISIONS = {name.removeprefix("DECISION_").lower(): number for name, number in pb.Decision.items()}
 
 
-def response(outcome: Outcome, *, dry: bool) -> pb.QualifyLeadResponse:
+def response(outcome: Outcome, call: Call, *, dry: bool) -> pb.QualifyLeadResponse:
     """Return the answer; a dry run has applied nothing and kept no plan."""
     qualification = outcome.qualification
     result = qualification.result
@@ -55,6 +57,8 @@ def response(outcome: Outcome, *, dry: bool) -> pb.QualifyLeadResponse:
     if outcome.plan is not None and not dry:
         response.plan_id = outcome.plan.id
         response.plan_expire_time.FromDatetime(outcome.plan.expires_at)
+    if response.applied:
+        response.cause = plan_kinds.cause(outcome.plan.id) if outcome.plan is not None else call.cause
     return response
 
 

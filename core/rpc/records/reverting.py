@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from core.rpc.admission.reach import Reach
 from core.rpc.approvals import plan_kinds
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp, to_value
+from core.rpc.records.caused import meant
 from core.rpc.records.deleting import end_enrollments
 from core.rpc.records.records import cause_of, change_message
 from core.store.merging.merging import lock_work
@@ -30,14 +32,14 @@ _MANY = 100
 
 
 async def list_change_events(request: pb.ListChangeEventsRequest, call: Call) -> pb.ListChangeEventsResponse:
-    """Return the changes after a place, oldest first. Raises Invalid for a token of another list."""
+    """Return the changes after a place, oldest first. Raises NoSuchCall, and Invalid for a token of another list."""
     rows, token = await change_feed.page(
         call.tx,
         request.page_size,
         request.page_token,
         record_type=request.record_type,
         record_id=request.record_id,
-        cause=request.cause,
+        cause=await meant(call, request.cause),
     )
     return pb.ListChangeEventsResponse(changes=[change_message(row) for row in rows], next_page_token=token)
 
@@ -53,7 +55,7 @@ async def revert_changes(request: pb.RevertChangesRequest, call: Call) -> pb.Rev
         raise invalid("change_ids", "REQUIRED", "exactly one of change_ids, cause and plan_id must be given", hint)
     if request.plan_id:
         return await _carry_out(request, call)
-    named = Named(frozenset(request.change_ids), request.cause)
+    named = Named(frozenset(request.change_ids), await meant(call, request.cause))
     record_ids = await _records(call, named)
     if request.preview and len(record_ids) > MOST_RECORDS:
         raise TooMuchToRevert(limit=f"{MOST_RECORDS:,} records", cause=request.cause or "these changes")
@@ -61,12 +63,12 @@ async def revert_changes(request: pb.RevertChangesRequest, call: Call) -> pb.Rev
         weighed = await _weighed(call, named, record_ids)
         body = {"change_ids": sorted(named.change_ids), "cause": named.cause, "reason": request.reason}
         row = await plan_kinds.keep(call, "revert", weighed, body)
-        return _answer(weighed.found, [], plan_id=row.id)
+        return _answer(call, weighed.found, plan_id=row.id)
     await _hold_work(call, record_ids[:MOST_RECORDS])
     found = await reverting.look(call.tx, named, record_ids[:MOST_RECORDS])
     done = await _write(call, found, cause_of(call, request.reason))
     more = len(record_ids) > MOST_RECORDS and bool(done)
-    return _answer(found, done, applied=True, more=more, call=call, cause=cause_of(call, request.reason))
+    return _answer(call, found, done, applied=True, more=more, cause=cause_of(call, request.reason))
 
 
 async def _records(call: Call, named: Named) -> list[str]:
@@ -84,12 +86,12 @@ async def _carry_out(request: pb.RevertChangesRequest, call: Call) -> pb.RevertC
     cause = plan_kinds.cause(row.id)
     written: list[Written] = done.result or []
     return _answer(
+        call,
         done.weighed.found,
         written,
         plan_id=row.id,
         applied=done.applied,
         approval_id=done.approval_id,
-        call=call,
         cause=cause,
     )
 
@@ -137,7 +139,7 @@ async def _reach(call: Call, request: pb.RevertChangesRequest) -> Reach | None:
     """Return what of a cause, or of single changes, would be taken back now."""
     if request.plan_id:
         return None
-    named = Named(frozenset(request.change_ids), request.cause)
+    named = Named(frozenset(request.change_ids), await meant(call, request.cause))
     return Reach.of([await reverting.extent(call.tx, named)], len(await reverting.records_of(call.tx, named)))
 
 
@@ -154,18 +156,18 @@ async def _write(call: Call, found: Sequence[Reverting], cause: str) -> list[Wri
 
 
 def _answer(
+    call: Call,
     found: Sequence[Reverting],
-    done: Sequence[Written],
+    done: Sequence[Written] = (),
     *,
     plan_id: str = "",
     applied: bool = False,
     more: bool = False,
     approval_id: str = "",
-    call: Call | None = None,
     cause: str = "",
 ) -> pb.RevertChangesResponse:
     """Return what was taken back, or what would be."""
-    changes = _done(done, call, cause) if applied and call is not None else _planned(found)
+    changes = _done(done, call, cause) if applied else _planned(found)
     stays = reverting.conflicts_of(found)
     conflicts = [
         pb.RevertConflict(**{**one, "current_value": to_value(one["current_value"])}) for one in stays[:_SHOWN]
@@ -179,7 +181,15 @@ def _answer(
         conflict_count=len(stays),
         more=more,
         approval_id=approval_id,
+        authors=_authors(call, found),
     )
+
+
+def _authors(call: Call, found: Sequence[Reverting]) -> list[pb.ChangeAuthor]:
+    """Return whose changes are taken back: nobody should take back another's work without knowing."""
+    counts = Counter(change.actor for one in found for change in one.taken_back)
+    me = call.caller.principal_id
+    return [pb.ChangeAuthor(actor=who, change_count=count, is_caller=who == me) for who, count in counts.most_common()]
 
 
 def _done(done: Sequence[Written], call: Call, cause: str) -> list[pb.RecordChange]:

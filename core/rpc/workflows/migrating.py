@@ -11,7 +11,7 @@ from sqlalchemy import Row
 
 from core.domain.control.digest import digest
 from core.domain.control.plan import Risk, Weighed
-from core.domain.enrollment import Cancelled, Migrated
+from core.domain.enrollment import Cancelled, Enrollment, Migrated, WaitPolicy
 from core.domain.errors import NotFound, NotPublished, PlanStale, invalid
 from core.domain.nearest import did_you_mean
 from core.domain.workflow import migration
@@ -29,6 +29,20 @@ KIND = "migration"
 _AT_ONCE = 500
 _MOVED_ON = "enrollments have moved, entered or ended since it was made"
 _SHOWN = 10
+_WAITS: Mapping[WaitPolicy, pb.WaitPolicy.ValueType] = {
+    "keep": pb.WAIT_POLICY_KEEP,
+    "recompute": pb.WAIT_POLICY_RECOMPUTE,
+    "restart": pb.WAIT_POLICY_RESTART,
+}
+
+
+@dataclass(slots=True)
+class _Times:
+    """When waits that go on end, as facts are now."""
+
+    at_once: int = 0
+    failing: int = 0
+    due: list[datetime] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -42,6 +56,8 @@ class _Planned:
     revs: dict[str, int] = field(default_factory=dict)
     """The rev of each enrollment as it was looked at."""
     hash: str = ""
+    times: dict[tuple[int, str, Destination], _Times] = field(default_factory=dict)
+    """What waits come to, of those that go on; what is made again is foreseen for plans alone."""
 
     def moving(self) -> list[tuple[tuple[int, str, Destination], list[str]]]:
         """Return who goes somewhere."""
@@ -64,12 +80,26 @@ async def plan_migration(request: pb.PlanMigrationRequest, call: Call) -> pb.Mig
         "from_version": request.from_version,
         "to_version": request.to_version or row.published_version,
         "steps": dict(request.steps),
+        "waits": _asked(request),
     }
     planned = await _plan(call, wanted)
+    for key, enrollment_ids in planned.moving():
+        if key[2].wait == "recompute":
+            planned.times[key] = await _foreseen(call, planned, key[2], enrollment_ids)
     if request.validate_only:
         return _message(planned, "", None)  # nothing is kept, so there is nothing to apply
     kept = await plan_kinds.keep(call, KIND, _weighed(planned), wanted)
     return _message(planned, kept.id, kept.expires_at)
+
+
+def _asked(request: pb.PlanMigrationRequest) -> dict[str, WaitPolicy]:
+    """Return what is asked for waits, by step."""
+    policies = {number: policy for policy, number in _WAITS.items()}
+    for step, number in request.waits.items():
+        if number not in (pb.WAIT_POLICY_UNSPECIFIED, *policies):
+            hint = "Say keep, recompute or restart."
+            raise invalid(f"waits.{step}", "UNKNOWN_VALUE", f"there is no policy {number}", hint)
+    return {step: policies[number] for step, number in sorted(request.waits.items()) if number}
 
 
 async def apply_migration(request: pb.ApplyMigrationRequest, call: Call) -> pb.MigrationPlan:
@@ -120,13 +150,16 @@ async def _move(call: Call, planned: _Planned, where: Destination, enrollment_id
     held = await claims.claim_by_id(call.tx, [(call.caller.org_id, one) for one in enrollment_ids])
     if len(held) != len(enrollment_ids) or any(one.rev != planned.revs[one.id] for one in held):
         raise PlanStale(plan_id=plan_id, why=_MOVED_ON)  # while the plan was checked
-    actor = call.caller.principal_id
     if where.step_id == EXIT:
-        ended = Cancelled(actor, f"migration {plan_id} to version {target.number} ends it")
+        ended = Cancelled(call.caller.principal_id, f"migration {plan_id} to version {target.number} ends it")
         await call.parts.engine.move(call.tx, [Move(enrollment, ended) for enrollment in held])
         return
-    moved = Migrated(where.step_id, where.keeps_waiting, actor, plan_id)
-    await call.parts.engine.move(call.tx, [Move(enrollment, moved, version=target.number) for enrollment in held])
+    await call.parts.engine.move(call.tx, [_migrated(call, target, where, one, plan_id) for one in held])
+
+
+def _migrated(call: Call, target: Version, where: Destination, enrollment: Enrollment, plan_id: str = "") -> Move:
+    moved = Migrated(where.step_id, where.wait or "restart", call.caller.principal_id, plan_id)
+    return Move(enrollment, moved, version=target.number)
 
 
 async def _plan(call: Call, wanted: Mapping[str, Any]) -> _Planned:
@@ -143,28 +176,56 @@ async def _plan(call: Call, wanted: Mapping[str, Any]) -> _Planned:
         message = f"more than {migrating.MOST:,} enrollments would move"
         raise invalid("from_version", "TOO_MANY", message, "Move them version by version, the smallest first.")
     planned = _Planned(workflow_id, target)
+    waits: Mapping[str, WaitPolicy] = wanted["waits"]
     for one in found:
         old = await call.parts.versions.load(call.tx, org, workflow_id, one.version)
-        where = migration.destination(old, target, one.step_id, one.waiting, steps)
-        planned.groups.setdefault((one.version, one.step_id, where), []).append(one.id)
+        where = migration.destination(old, target, one.step_id, one.waiting, steps, waits)
+        key = (one.version, one.step_id, where)
+        planned.groups.setdefault(key, []).append(one.id)
         planned.revs[one.id] = one.rev
+        if where.wait == "keep" and one.due_at is not None:
+            _tell(planned.times.setdefault(key, _Times()), one.due_at, call.now)
     planned.hash = digest([dict(wanted), [[one.id, one.rev] for one in found]])
     return planned
 
 
+async def _foreseen(call: Call, planned: _Planned, where: Destination, enrollment_ids: list[str]) -> _Times:
+    """Return what waits would come to that are made again: the machine itself says so, and nothing is written."""
+    times = _Times()
+    for start in range(0, len(enrollment_ids), _AT_ONCE):
+        some = await migrating.whole(call.tx, enrollment_ids[start : start + _AT_ONCE])
+        moves = [_migrated(call, planned.target, where, one) for one in some]
+        for transition in await call.parts.engine.foresee(call.tx, moves):
+            after = transition.enrollment
+            if any(entry.outcome == "failed" for entry in transition.trace):
+                times.failing += 1
+            elif after.state.over or after.step_id != where.step_id:
+                times.at_once += 1
+            elif after.due_at is not None:
+                _tell(times, after.due_at, call.now)
+    return times
+
+
+def _tell(times: _Times, due_at: datetime, now: datetime) -> None:
+    if due_at <= now:
+        times.at_once += 1
+    else:
+        times.due.append(due_at)
+
+
 async def _check_mapped(call: Call, workflow_id: str, wanted: Mapping[str, Any]) -> None:
-    """Refuse a map that names steps which none of the versions to leave has."""
-    org, steps = call.caller.org_id, wanted["steps"]
+    """Refuse maps that name steps which none of the versions to leave has."""
+    org, named = call.caller.org_id, {field: wanted[field] for field in ("steps", "waits")}
     row = await workflows.get(call.tx, workflow_id)
     newest = row.published_version if row is not None else 0
     numbers = [wanted["from_version"]] if wanted["from_version"] else range(1, newest + 1)
     known: set[str] = set()
-    for number in numbers if steps else ():
+    for number in numbers if any(named.values()) else ():
         known |= set((await call.parts.versions.load(call.tx, org, workflow_id, number)).steps)
-    for name in steps:
+    for field_name, name in ((field_name, name) for field_name, steps in named.items() for name in steps):
         if name not in known:
             hint = did_you_mean(name, sorted(known)) or f"The steps are {', '.join(sorted(known))}."
-            raise invalid(f"steps.{name}", "UNKNOWN_STEP", f"no version to leave has a step {name[:60]}", hint)
+            raise invalid(f"{field_name}.{name}", "UNKNOWN_STEP", f"no version to leave has a step {name[:60]}", hint)
 
 
 def _message(
@@ -178,20 +239,24 @@ def _message(
         hash=planned.hash,
         workflow_id=planned.workflow_id,
         to_version=planned.target.number,
-        moves=[_group(*one) for one in moving],
-        stays=[_group(*one) for one in staying],
+        moves=[_group(*one, planned.times.get(one[0], _Times())) for one in moving],
+        stays=[_group(*one, _Times()) for one in staying],
         moving_count=sum(len(some) for _, some in moving),
         staying_count=sum(len(some) for _, some in staying),
     )
 
 
-def _group(key: tuple[int, str, Destination], enrollment_ids: list[str]) -> pb.MigrationMove:
+def _group(key: tuple[int, str, Destination], enrollment_ids: list[str], times: _Times) -> pb.MigrationMove:
     version, step_id, where = key
     return pb.MigrationMove(
         from_version=version,
         from_step_id=step_id,
         to_step_id=where.step_id,
-        keeps_waiting=where.keeps_waiting,
+        wait=_WAITS[where.wait] if where.wait else pb.WAIT_POLICY_UNSPECIFIED,
+        at_once_count=times.at_once,
+        failing_count=times.failing,
+        earliest_due_time=to_timestamp(min(times.due, default=None)),
+        latest_due_time=to_timestamp(max(times.due, default=None)),
         count=len(enrollment_ids),
         reason=where.reason,
         enrollment_ids=enrollment_ids[:_SHOWN],

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from core.domain.errors import Code, DripstoneError, Invalid, NotFound, ScopeMissing, Violation
-from core.domain.workflow.compile import Compiled, compile_document
+from core.domain.workflow.compile import Compiled
 from core.domain.workflow.document import parse_source
 from core.domain.workflow.version import Version
 from core.rpc.admission.narrowing import simulates_stored
@@ -26,7 +26,7 @@ from core.simulation.spans import read_length
 from core.simulation.subjects import Subject, read_subjects
 from core.store.organizations import organizations
 from core.store.transaction import Transaction
-from core.store.workflows import workflows
+from core.store.workflows import compiling, workflows
 from dripstone.v1 import workflow_pb2 as pb
 
 MOST_CONTACTS = 10_000
@@ -91,10 +91,18 @@ async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> 
 
 
 def _check_scopes(request: pb.SimulateWorkflowRequest, call: Call) -> None:
-    needed = ("records:read", "events:read")[: 1 + bool(request.recorded)] if simulates_stored(request) else ()
+    needed = ["records:read", "events:read"][: 1 + bool(request.recorded)] if simulates_stored(request) else []
     for scope in needed:
         if scope not in call.caller.scopes:
             raise ScopeMissing(scope=scope, method="WorkflowService.SimulateWorkflow over what is stored")
+    if needed and _looks_at_standing(request) and "enrollments:read" not in call.caller.scopes:
+        told = "WorkflowService.SimulateWorkflow, unless it is `fresh`, of contacts that may be in the workflow already"
+        raise ScopeMissing(scope="enrollments:read", method=told)
+
+
+def _looks_at_standing(request: pb.SimulateWorkflowRequest) -> bool:
+    """Tell whether it counts that stored contacts are in the workflow already, or have been."""
+    return bool(request.workflow_id) and not request.fresh
 
 
 async def _run(
@@ -119,14 +127,20 @@ async def _run(
 
 async def _compiled(tx: Transaction, request: pb.SimulateWorkflowRequest, call: Call) -> Compiled:
     if request.source:
-        return compile_document(parse_source(request.source), await lookups(tx), workflow_id=request.workflow_id)
+        return await _checked(parse_source(request.source), tx, call, request.workflow_id)
     row = await workflows.get(tx, request.workflow_id)
     if row is None:
         raise NotFound(kind="workflow", id=request.workflow_id)
     if request.version:
         version = await call.parts.versions.load(tx, call.caller.org_id, row.id, request.version)
         return Compiled(version, ())
-    return compile_document(row.draft_document, await lookups(tx), workflow_id=row.id)
+    return await _checked(row.draft_document, tx, call, row.id)
+
+
+async def _checked(document: Mapping[str, Any], tx: Transaction, call: Call, workflow_id: str) -> Compiled:
+    known = await lookups(tx)
+    async with call.parts.checking:
+        return await compiling.compiled(document, known, workflow_id=workflow_id)
 
 
 async def _against(tx: Transaction, request: pb.SimulateWorkflowRequest, call: Call) -> Version | None:
@@ -137,6 +151,7 @@ async def _against(tx: Transaction, request: pb.SimulateWorkflowRequest, call: C
 
 async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tuple[Subject, ...]:
     wanted = request.contacts
+    workflow_id = request.workflow_id if _looks_at_standing(request) else ""
     chosen = [bool(wanted.contact_ids), bool(wanted.filter), bool(wanted.records), bool(wanted.made_up)]
     if sum(chosen) > 1:
         hint = "Send contact_ids, filter, records or made_up."
@@ -147,7 +162,7 @@ async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tup
             hint = "Take fewer; the command line simulates more."
             raise Invalid(Violation(f"contacts.{field}", "OUT_OF_RANGE", message, hint))
     if wanted.contact_ids:
-        found = await stored.by_id(tx, wanted.contact_ids)
+        found = await stored.by_id(tx, wanted.contact_ids, workflow_id)
         known = {subject.contact.id for subject in found}
         missing = [
             Violation(f"contacts.contact_ids[{index}]", "UNKNOWN_CONTACT", f"there is no contact {one[:63]}")
@@ -161,7 +176,7 @@ async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tup
         return read_subjects([from_struct(one) for one in wanted.records], "contacts.records")
     if wanted.made_up:
         return made_up(wanted.made_up, request.seed)
-    found = await stored.sample(tx, wanted.filter, wanted.sample_size or _USUAL_SAMPLE)
+    found = await stored.sample(tx, wanted.filter, wanted.sample_size or _USUAL_SAMPLE, workflow_id)
     return found or (() if wanted.filter else made_up(_USUAL_SAMPLE, request.seed))
 
 
@@ -197,6 +212,7 @@ def _message(found: Simulation) -> pb.SimulateWorkflowResponse:
         warnings=[*found.warnings, *map(_refused_reentry, found.refused_reentries)],
         start_time=to_timestamp(found.start),
         end_time=to_timestamp(found.end),
+        entering=found.entering,
     )
 
 

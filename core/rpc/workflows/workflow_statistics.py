@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
@@ -11,7 +11,18 @@ from core.domain.intervals import difference, wilson
 from core.domain.workflow.version import Node, Version
 from core.rpc.call import Call
 from core.store.workflows import statistics, workflows
-from core.store.workflows.statistics import CONVERTED, GOAL, STANDING, STATE, Figure
+from core.store.workflows.statistics import (
+    CONVERTED,
+    DRAWN,
+    GAPS,
+    GOAL,
+    SENT,
+    STANDING,
+    STATE,
+    UNDELIVERED,
+    UNSENT,
+    Figure,
+)
 from dripstone.v1 import workflow_pb2 as pb
 
 _FINAL = ("ok", "skipped", "failed", "ended")
@@ -72,11 +83,21 @@ def _step(step_id: str, figures: Sequence[Figure], version: Version | None) -> p
             if figure.exit:
                 exits[figure.exit] += figure.count
     total = sum(outcomes.values())
+    messages = {
+        what: count for what in (SENT, UNDELIVERED, UNSENT) if (count := sum(_sum(figures, what, step_id).values()))
+    }
+    # The step was ok when it wrote the message; what became of it is known by now.
+    for what, outcome in ((UNDELIVERED, "failed"), (UNSENT, "skipped")):
+        late = min(messages.get(what, 0), outcomes["ok"])
+        outcomes["ok"] -= late
+        outcomes[outcome] += late
     return pb.StepStatistics(
         step_id=step_id,
         kind=node.step.kind if node is not None else "",
         outcome_count=total,
-        outcomes=outcomes,
+        outcomes={outcome: count for outcome, count in outcomes.items() if count},
+        messages=messages,
+        gaps_count=sum(_sum(figures, GAPS, step_id).values()),
         exits=exits,
         held_count=sum(_sum(figures, "held", step_id).values()),
         standing_count=sum(_sum(figures, STANDING, step_id).values()),
@@ -86,7 +107,7 @@ def _step(step_id: str, figures: Sequence[Figure], version: Version | None) -> p
 
 
 def _split(step_id: str, ways: Sequence[str], figures: Sequence[Figure]) -> pb.SplitStatistics:
-    entered: defaultdict[str, int] = defaultdict(int, _sum(figures, "ok", step_id))
+    entered = _sum(figures, DRAWN, step_id)
     converted = _sum(figures, CONVERTED, step_id)
     shares = {way: wilson(min(converted[way], entered[way]), entered[way]) for way in ways}
     answers = []

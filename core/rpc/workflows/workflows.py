@@ -24,7 +24,8 @@ from core.domain.errors import (
 from core.domain.steps.shapes import Lookups
 from core.domain.webhooks import own_types
 from core.domain.workflow import launch_gate
-from core.domain.workflow.compile import Compiled, compile_document
+from core.domain.workflow.advice import advise
+from core.domain.workflow.compile import Compiled
 from core.domain.workflow.document import from_wire, parse_source, render_source, to_wire
 from core.domain.workflow.source import check_plain
 from core.domain.workflow.source_lines import SourceLines
@@ -32,6 +33,7 @@ from core.domain.workflow.version import Version
 from core.rpc.call import Call
 from core.rpc.convert import from_struct, to_struct, to_timestamp
 from core.rpc.listing import listed
+from core.rpc.workflows import unheard_channels
 from core.store.events import sources
 from core.store.organizations import members, organizations, projects
 from core.store.qualification import qualification, routings
@@ -39,7 +41,7 @@ from core.store.records import record_schema
 from core.store.transaction import Transaction
 from core.store.webhooks import deliveries, endpoints, event_types
 from core.store.webhooks.deliveries import Emission
-from core.store.workflows import workflows
+from core.store.workflows import compiling, drafts, workflows
 from core.store.workflows.workflows import WorkflowState
 from dripstone.v1 import workflow_pb2 as pb
 
@@ -72,6 +74,7 @@ async def create_workflow(request: pb.CreateWorkflowRequest, call: Call) -> pb.W
         title=written.title,
         source=written.source,
         document=written.document,
+        author=call.caller.principal_id,
         project_id=await _project(request.project_id, call),
     )
     if row is None:
@@ -84,7 +87,12 @@ async def update_workflow(request: pb.UpdateWorkflowRequest, call: Call) -> pb.W
     written = _written(request)
     row = await _get(call, request.workflow_id, request.etag)
     row = await workflows.update_draft(
-        call.tx, row.id, title=written.title, source=written.source, document=written.document
+        call.tx,
+        row,
+        title=written.title,
+        source=written.source,
+        document=written.document,
+        author=call.caller.principal_id,
     )
     return to_message(row)
 
@@ -92,10 +100,21 @@ async def update_workflow(request: pb.UpdateWorkflowRequest, call: Call) -> pb.W
 async def validate_workflow(request: pb.ValidateWorkflowRequest, call: Call) -> pb.ValidateWorkflowResponse:
     """Compile a document and answer with every problem."""
     try:
-        problems = (await _compiled(_written(request).document, call)).problems
+        document = _written(request).document
+        async with call.parts.checking:
+            compiled = await _compiled(document, call)
     except Invalid as error:
-        problems = error.violations
-    return pb.ValidateWorkflowResponse(valid=not problems, problems=problem_messages(request.source, problems))
+        compiled = Compiled(None, error.violations)
+    return pb.ValidateWorkflowResponse(
+        valid=not compiled.problems,
+        problems=problem_messages(request.source, compiled.problems),
+        warnings=problem_messages(request.source, await _warnings(compiled, call)),
+    )
+
+
+async def _warnings(compiled: Compiled, call: Call) -> list[Violation]:
+    version = compiled.version
+    return [] if version is None else [*advise(version), *await unheard_channels.advise(call.tx, version)]
 
 
 def problem_messages(text: str, problems: Iterable[Violation]) -> list[pb.Problem]:
@@ -115,16 +134,36 @@ async def publish_workflow(request: pb.PublishWorkflowRequest, call: Call) -> pb
 
 
 async def get_workflow(request: pb.GetWorkflowRequest, call: Call) -> pb.Workflow:
-    """Return a workflow with its draft, or with one published version."""
+    """Return a workflow with its draft, with one published version, or with a draft that was replaced."""
     row = await workflows.get(call.tx, request.workflow_id)
     if row is None:
         raise NotFound(kind="workflow", id=request.workflow_id)
+    if request.version and request.draft_etag:
+        hint = "Send version or draft_etag, or neither for the draft."
+        raise invalid("draft_etag", "CONFLICT", "names a draft, and version a published version", hint)
+    if request.draft_etag and request.draft_etag != _etag(row):
+        return await _replaced(row, request.draft_etag, call)
     if not request.version:
         return to_message(row)
     version = await workflows.get_version(call.tx, call.caller.org_id, row.id, request.version)
     if version is None:
         raise NotFound(kind="workflow version", id=f"{row.id} version {request.version}")
-    return _message(row, version.document, version.source, version.version)
+    message = _message(row, version.document, version.source, version.version)
+    message.publish_author = version.published_by
+    message.publish_time.FromDatetime(version.created_at)
+    return message
+
+
+async def _replaced(row: Row[Any], etag: str, call: Call) -> pb.Workflow:
+    """Return a workflow with the draft that was replaced at a version of it. Raises NotFound."""
+    rev = etag.strip('"')
+    draft = await drafts.get(call.tx, row.id, int(rev)) if rev.isascii() and rev.isdigit() and len(rev) < 10 else None
+    if draft is None:
+        raise NotFound(kind="replaced draft", id=f"{row.id} at {etag}")
+    message = _message(row, draft.document, draft.source, 0)
+    message.draft_author, message.draft_unpublished = draft.author, True
+    message.draft_time.FromDatetime(draft.written_at)
+    return message
 
 
 async def list_workflows(request: pb.ListWorkflowsRequest, call: Call) -> pb.ListWorkflowsResponse:
@@ -221,7 +260,7 @@ async def _project(project_id: str, call: Call) -> str | None:
 
 
 async def _compiled(document: Mapping[str, Any], call: Call, workflow_id: str = "", number: int = 0) -> Compiled:
-    return compile_document(document, await lookups(call.tx), workflow_id=workflow_id, number=number)
+    return await compiling.compiled(document, await lookups(call.tx), workflow_id=workflow_id, number=number)
 
 
 async def lookups(tx: Transaction) -> Lookups:
@@ -268,9 +307,12 @@ async def _publish(row: Row[Any], call: Call) -> pb.Workflow:
         version = await _faultless(document, call, row.id, number)
     row = await workflows.publish(call.tx, row, version, call.caller.principal_id, source=source)
     data = {"workflow_id": row.id, "version": number, "title": row.title, "actor": call.caller.principal_id}
-    message = names.derive("msg", call.now, call.caller.org_id, row.id, number, "published")
-    await deliveries.emit(call.tx, [Emission(call.caller.org_id, Emit(message, "workflow.published", data))])
-    return _message(row, document, source, number)
+    message_id = names.derive("msg", call.now, call.caller.org_id, row.id, number, "published")
+    await deliveries.emit(call.tx, [Emission(call.caller.org_id, Emit(message_id, "workflow.published", data))])
+    message = _message(row, document, source, number)
+    message.publish_author = call.caller.principal_id
+    message.publish_time.FromDatetime(call.now)
+    return message
 
 
 def _etag(row: Row[Any]) -> str:
@@ -289,6 +331,9 @@ def _summary(row: Row[Any]) -> pb.Workflow:
         pause_time=to_timestamp(row.paused_at),
         pause_reason=row.pause_reason,
         project_id=row.project_id or "",
+        draft_author=row.draft_author,
+        draft_time=to_timestamp(row.draft_at),
+        draft_unpublished=not row.published_version or row.draft_version != row.published_version,
     )
 
 

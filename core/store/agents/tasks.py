@@ -14,8 +14,9 @@ from sqlalchemy import Column, ColumnElement, Index, Row, Select, Table, and_, o
 from core.domain import names
 from core.domain.effects import CreateTask, Emit
 from core.domain.enrollment import Enrollment, TaskAnswered
-from core.domain.errors import Invalid, NotFound, Violation, WrongState, invalid
+from core.domain.errors import Invalid, NotFound, WrongState, invalid
 from core.domain.workflow import json_schemas
+from core.domain.workflow.schema_complaints import complaints
 from core.domain.workflow.storable import storable
 from core.store.keys import these
 from core.store.metadata import Instant, Json, Name, dump_json, metadata, org_id
@@ -251,11 +252,8 @@ def _fitting(written: Mapping[str, Any], output: Any) -> Any:
     schema, problems = json_schemas.read(written, "output_schema")
     if schema is None:  # limits became narrower since the workflow was published
         raise Invalid(*problems)
-    misfit = schema.misfit(output)
-    if misfit:
-        place, separator, why = misfit.partition(": ")
-        path, message = (f"output.{place}", why) if separator and " " not in place else ("output", misfit)
-        raise Invalid(Violation(path, "SCHEMA_VIOLATION", message, "Make the answer fit the task's output_schema."))
+    if wrong := complaints(schema, output, "output", "Make the answer fit the task's output_schema."):
+        raise Invalid(*wrong)
     return output
 
 
@@ -271,6 +269,13 @@ async def cancel(tx: Transaction, ids: Sequence[tuple[str, str]]) -> int:
     await _close(tx, [row for row in rows if row.id in expired], TaskState.EXPIRED)
     await _close(tx, [row for row in rows if row.id not in expired], TaskState.CANCELLED)
     return len(rows)
+
+
+async def reschedule(tx: Transaction, which: Sequence[tuple[str, str, datetime | None]]) -> None:
+    """Let tasks `(organization, id, last moment)` that nobody has answered be answered until another time."""
+    for org, task_id, until in which:
+        open_ones = (these(agent_tasks, [(org, task_id)]), agent_tasks.c.state.in_((TaskState.OPEN, TaskState.CLAIMED)))
+        await tx.run(update(agent_tasks).where(*open_ones).values(expires_at=until))
 
 
 # Nobody is late while a workflow is paused: resuming says what becomes of them.

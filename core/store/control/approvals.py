@@ -303,6 +303,13 @@ async def escalate(tx: Transaction, which: Sequence[tuple[str, str, datetime]]) 
             await deliveries.emit(tx, [_asked_of_others(row, tx.now)])
 
 
+async def reschedule(tx: Transaction, which: Sequence[tuple[str, str, datetime | None]]) -> None:
+    """Let requests `(organization, id, last moment)` that are still open be decided until another time."""
+    pending = approvals.c.state == ApprovalState.PENDING.value
+    for org, approval_id, until in which:
+        await tx.run(update(approvals).where(these(approvals, [(org, approval_id)]), pending).values(expires_at=until))
+
+
 # Nobody is late while a workflow is paused: resuming says what becomes of them.
 _GOES_ON = text(
     "(subject_kind <> 'step' OR NOT EXISTS (SELECT 1 FROM workflows w WHERE w.org_id = approvals.org_id "

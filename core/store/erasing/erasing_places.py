@@ -116,7 +116,8 @@ PLACES: tuple[Place, ...] = (
     _place(
         "outgoing_messages",
         {"contact_id": "contact"},
-        {"recipient": "", "subject": "", "text": "", "html": "", "provider_id": ""},
+        {"recipient": "", "subject": "", "text": "", "html": "", "provider_id": "", "outcome": ERASED},
+        "outcome",
         "recipient",
         "subject",
         "text",
@@ -173,6 +174,7 @@ NOTHING: Mapping[str, str] = {
     "workflows": "documents",
     "credentials": "what signs in to other systems, sealed",
     "syncs": "positions and counts",
+    "workflow_drafts": "documents",
     "workflow_versions": "documents",
     "workflow_listeners": "names of events",
     "workflow_schedules": "instants and contact ids",

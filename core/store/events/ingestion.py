@@ -190,6 +190,8 @@ async def _open_leads(
     for index, event in fresh.items():
         if event.event_type == "lead" and index in people and people[index].contact_id and not event.history:
             wanted.setdefault(people[index].contact_id, index)
+    if not wanted:
+        return
     standing = await records.leads_of(tx, wanted)
     is_open = {lead.contact_id for lead in standing if lead.fields.get("status") not in CLOSED_LEAD_STATUSES}
     missing = [(contact_id, index) for contact_id, index in wanted.items() if contact_id not in is_open]

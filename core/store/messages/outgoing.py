@@ -31,7 +31,7 @@ from sqlalchemy import (
 from core.domain.effects import SendMessage, WithdrawMessages
 from core.domain.enrollment import Enrollment, MessageEnded, Sent
 from core.domain.trace import Transition
-from core.store.metadata import Instant, Name, dump_json, from_micros, metadata, org_id, to_micros
+from core.store.metadata import Instant, Json, Name, dump_json, from_micros, metadata, org_id, to_micros
 from core.store.transaction import Transaction, values_by_column
 
 
@@ -74,6 +74,8 @@ outgoing_messages = Table(
     # Which message on its channel in its enrollment, from 1.
     Column("ordinal", Integer, nullable=False),
     Column("awaited", Boolean, nullable=False),
+    # When it may leave, whenever it is tried; see core.domain.messaging.terms.
+    Column("terms", Json, nullable=False),
     Column("state", Name, nullable=False),
     Column("attempts", Integer, nullable=False),
     # When to send; while it is being sent, when the lease ends. NULL while its workflow is paused, once that was met.
@@ -90,22 +92,24 @@ outgoing_messages = Table(
     Index("outgoing_enrollment", "org_id", "enrollment_id", "id"),
     # Other systems tell what became of a message under their own id of it.
     Index("outgoing_provider", "org_id", "provider_id", sqlite_where=text(ELSEWHERE), postgresql_where=text(ELSEWHERE)),
+    Index("outgoing_workflow", "org_id", "workflow_id", "id"),
     # Resuming a workflow brings its own back.
     Index("outgoing_parked", "org_id", "workflow_id", sqlite_where=text(PARKED), postgresql_where=text(PARKED)),
 )
 
 _NEW_COLUMNS = (
     "org_id id enrollment_id workflow_id step_id contact_id channel purpose recipient subject text html ordinal "
-    "awaited state attempts due_at outcome created_at"
+    "awaited terms state attempts due_at outcome created_at"
 ).split()
 _SENT = "m.created_at >= $2 AND m.state IN ('pending', 'sending', 'sent')"
+_COUNTED = "m.org_id, m.contact_id, m.channel, coalesce(m.ended_at, m.created_at), m.workflow_id"
 _LATELY_SQLITE = (
-    "SELECT m.org_id, m.contact_id, m.channel, m.created_at, m.workflow_id FROM json_each($1) w "  # noqa: S608
+    f"SELECT {_COUNTED} FROM json_each($1) w "  # noqa: S608
     f"CROSS JOIN outgoing_messages m ON m.org_id = (w.value ->> 0) AND m.contact_id = (w.value ->> 1) AND {_SENT} "
     "ORDER BY m.created_at, m.id"
 )
 _LATELY_POSTGRESQL = (
-    "SELECT m.org_id, m.contact_id, m.channel, m.created_at, m.workflow_id "  # noqa: S608
+    f"SELECT {_COUNTED} "  # noqa: S608
     "FROM unnest($1::text[], $3::text[]) AS w(org_id, contact_id) "
     f"JOIN outgoing_messages m ON m.org_id = w.org_id AND m.contact_id = w.contact_id AND {_SENT} "
     "ORDER BY m.created_at, m.id"
@@ -127,9 +131,9 @@ class NewMessage:
 
     @classmethod
     def of(cls, transition: Transition, effect: SendMessage) -> NewMessage:
-        """Return the message of a decision; the trace tells which step sends it."""
+        """Return the message of a decision."""
         enrollment = transition.enrollment
-        step_id = next((entry.step_id for entry in transition.trace if effect.id in entry.effects), enrollment.step_id)
+        step_id = effect.step_id or enrollment.step_id
         return cls(enrollment.org_id, enrollment.id, enrollment.workflow_id, step_id, effect)
 
 
@@ -151,6 +155,8 @@ class ClaimedMessage:
     html: str
     ordinal: int
     awaited: bool
+    terms: Mapping[str, Any]
+    """When it may leave; empty for at any time."""
     attempts: int
     """Made before this one."""
     outcome: str
@@ -188,7 +194,10 @@ class Completion:
     @property
     def stimulus(self) -> MessageEnded:
         """Return it as the enrollment is told."""
-        return MessageEnded(self.message.id, self.state is MessageState.SENT, self.outcome)
+        message = self.message
+        told = f"message {message.ordinal} on {message.channel} to {message.recipient}"
+        tries = message.attempts + int(self.tried)
+        return MessageEnded(message.id, self.state is MessageState.SENT, self.outcome, message.step_id, told, tries)
 
 
 async def create_many(tx: Transaction, new: Sequence[NewMessage]) -> None:
@@ -197,7 +206,8 @@ async def create_many(tx: Transaction, new: Sequence[NewMessage]) -> None:
         (
             *(one.org_id, one.effect.id, one.enrollment_id, one.workflow_id, one.step_id, one.effect.contact_id),
             *(one.effect.channel, one.effect.purpose, one.effect.to, one.effect.subject, one.effect.text),
-            *(one.effect.html, one.effect.ordinal, one.effect.awaited, MessageState.PENDING.value, 0, tx.now, ""),
+            *(one.effect.html, one.effect.ordinal, one.effect.awaited, one.effect.terms),
+            *(MessageState.PENDING.value, 0, tx.now, ""),
             tx.now,
         )
         for one in new
@@ -212,16 +222,21 @@ WITHDRAWN = "skipped: "
 
 
 async def withdraw(tx: Transaction, unsent: Sequence[tuple[Enrollment, WithdrawMessages]]) -> None:
-    """Take back what was written for enrollments, of any organizations, and has not left.
+    """Take back what was written for enrollments, of any organizations, and has not left: all of it, or one message.
 
     What is being sent this moment cannot be called back. What a paused workflow holds is looked at when it goes on.
     """
-    because: dict[str, list[ContactKey]] = {}
+    because: dict[str, list[tuple[str, str, str]]] = {}
     for enrollment, effect in unsent:
-        because.setdefault(effect.reason, []).append((enrollment.org_id, enrollment.id))
+        because.setdefault(effect.reason, []).append((enrollment.org_id, enrollment.id, effect.message_id))
     c = outgoing_messages.c
     for reason, keys in sorted(because.items()):
-        theirs = or_(*(and_(c.org_id == org, c.enrollment_id == enrollment) for org, enrollment in sorted(keys)))
+        theirs = or_(
+            *(
+                and_(c.org_id == org, c.enrollment_id == enrollment, *([c.id == message] if message else []))
+                for org, enrollment, message in sorted(keys)
+            )
+        )
         due = case((c.due_at.is_(None), null()), else_=literal(tx.now, Instant()))
         values = {"due_at": due, "outcome": f"{WITHDRAWN}{reason}"}
         await tx.run(update(outgoing_messages).where(theirs, c.state == MessageState.PENDING.value).values(values))
@@ -300,7 +315,10 @@ async def _give_back(tx: Transaction, which: Any) -> int:
 async def sent_lately(
     tx: Transaction, contacts: Iterable[ContactKey], since: datetime
 ) -> dict[ContactKey, tuple[Sent, ...]]:
-    """Return what each of these contacts was sent since an instant, oldest first; what is on its way counts."""
+    """Return what each of these contacts was sent since an instant, oldest first; what is on its way counts.
+
+    It counts for when it left, which may be long after it was written.
+    """
     wanted = sorted(set(contacts))
     if not wanted:
         return {}
@@ -310,9 +328,9 @@ async def sent_lately(
     else:
         rows = await tx.fetch(_LATELY_SQLITE, dump_json(wanted), to_micros(since))
     found: Mapping[ContactKey, list[Sent]] = defaultdict(list)
-    for org, contact, channel, created_at, workflow_id in rows:
-        found[org, contact].append(Sent(channel, from_micros(created_at), workflow_id))
-    return {key: tuple(found[key]) for key in wanted}
+    for org, contact, channel, at, workflow_id in rows:
+        found[org, contact].append(Sent(channel, from_micros(at), workflow_id))
+    return {key: tuple(sorted(found[key], key=lambda one: one.at)) for key in wanted}
 
 
 async def about(tx: Transaction, message_id: str) -> Row[Any] | None:
@@ -328,9 +346,41 @@ async def about(tx: Transaction, message_id: str) -> Row[Any] | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def listing(*, enrollment_id: str = "", contact_id: str = "") -> Select[Any]:
-    """Return the query of messages, of one enrollment or one contact where it is named."""
+async def send_again(tx: Transaction, message_ids: Iterable[str]) -> set[str]:
+    """Let messages that failed go out once more, as they were written, and return which; the others are not there.
+
+    The transaction names the organization.
+    """
+    c = outgoing_messages.c
+    values = {"state": MessageState.PENDING.value, "attempts": 0, "due_at": tx.now, "outcome": "", "ended_at": None}
+    here = (c.id.in_(sorted(message_ids)), c.state == MessageState.FAILED.value, c.recipient != "")
+    rows = await tx.all(update(outgoing_messages).where(*here).values(values).returning(c.id))
+    if rows:
+        tx.wake("mailer")
+    return {row.id for row in rows}
+
+
+async def under_way(tx: Transaction, enrollment_id: str, at_most: int) -> Sequence[Row[Any]]:
+    """Return what was written for an enrollment and has no outcome yet, oldest first."""
+    statement = listing(enrollment_id=enrollment_id).where(text(UNDER_WAY))
+    return await tx.all(statement.order_by(outgoing_messages.c.id).limit(at_most))
+
+
+async def lost(tx: Transaction, enrollment_id: str, at_most: int) -> Sequence[Row[Any]]:
+    """Return the newest messages of an enrollment that failed or were skipped, oldest first."""
+    c = outgoing_messages.c
+    unsent = c.state.in_((MessageState.FAILED.value, MessageState.SKIPPED.value))
+    statement = listing(enrollment_id=enrollment_id).where(unsent).order_by(c.id.desc()).limit(at_most)
+    return list(reversed(await tx.all(statement)))
+
+
+def listing(**named: str) -> Select[Any]:
+    """Return the query of messages, of one enrollment, contact or workflow where `enrollment_id` or the like is given.
+
+    Raises KeyError for a column that there is not.
+    """
     statement = select(outgoing_messages)
-    if enrollment_id:
-        statement = statement.where(outgoing_messages.c.enrollment_id == enrollment_id)
-    return statement.where(outgoing_messages.c.contact_id == contact_id) if contact_id else statement
+    for column, value in named.items():
+        if value:
+            statement = statement.where(outgoing_messages.c[column] == value)
+    return statement

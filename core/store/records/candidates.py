@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from core.domain.records.changes import Change
 from core.domain.records.identity import Conflict, Identifier
 from core.store.records import identifiers
 from core.store.records.late_fields import SetAt
+from core.store.records.named_records import hold_named
 from core.store.records.record_rows import Record, hold
 from core.store.transaction import Transaction
 
@@ -95,10 +96,19 @@ class Batch:
         record = self.held.get(record_id)
         return self.new.get(record_id) if record is None else record.fields.get("email")
 
+    async def meet(self, wanted: Collection[Identifier], record_ids: Collection[str]) -> None:
+        """Learn whose these identifiers are, and lock and know their owners and these records."""
+        self.seen, found = await hold_named(self.tx, self.record_type, wanted, record_ids)
+        self.known = dict(self.seen)
+        self._know(found)
+
     async def hold(self, record_ids: Iterable[str]) -> None:
         """Lock records until the transaction ends, and know them."""
         found = await hold(self.tx, [(self.tx.org_id, record_id) for record_id in record_ids])
-        self.held.update({record.id: record for record in found.values() if record.type == self.record_type})
+        self._know(found.values())
+
+    def _know(self, found: Iterable[Record]) -> None:
+        self.held.update({record.id: record for record in found if record.type == self.record_type})
 
     async def owners(self, wanted: Iterable[Identifier]) -> dict[Identifier, str]:
         """Return whose these identifiers are at this moment."""

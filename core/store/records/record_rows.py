@@ -115,8 +115,9 @@ record_changes = Table(
 
 COPIED = ("contact_id", "company_id", "owner_id", "status", "tier")
 """Fields that are columns too."""
-_READ_COLUMNS = ("org_id", "id", "type", "fields", "rev", "created_at", "updated_at")
-_RECORD_COLUMNS = (*_READ_COLUMNS, *COPIED)
+READ_COLUMNS = ("org_id", "id", "type", "fields", "rev", "created_at", "updated_at")
+"""What is read of a record."""
+_RECORD_COLUMNS = (*READ_COLUMNS, *COPIED)
 _PLACES = (
     "SELECT w.value, (SELECT coalesce(max(c.place), 0) + 1 FROM record_changes c WHERE c.org_id = w.value) "
     "FROM json_each($1) w"
@@ -140,7 +141,7 @@ _UPDATES = {
     for dialect in ("sqlite", "postgresql")
     for copied in (False, True)
 }
-_COLUMNS_OF_R = ", ".join(f"r.{name}" for name in _READ_COLUMNS)
+_COLUMNS_OF_R = ", ".join(f"r.{name}" for name in READ_COLUMNS)
 _GET = f"SELECT {_COLUMNS_OF_R} FROM records r WHERE r.org_id = $1 AND r.id = $2 AND r.deleted_at IS NULL"  # noqa: S608
 _HOLD_SQLITE = (
     f"SELECT {_COLUMNS_OF_R} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608 -- names are ours
@@ -231,7 +232,7 @@ def to_record(row: Row[Any]) -> Record:
 async def get(tx: Transaction, record_id: str) -> Record | None:
     """Return a record of the transaction's organization, or None."""
     rows = await tx.fetch(_GET, tx.org_id, record_id)
-    return _from_driver(rows[0]) if rows else None
+    return from_driver(rows[0]) if rows else None
 
 
 async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Record]:
@@ -243,10 +244,11 @@ async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[s
         rows = await tx.fetch(_HOLD_POSTGRESQL, *values_by_column(wanted))
     else:
         rows = await tx.fetch(_HOLD_SQLITE, write_json(wanted))
-    return {(row[0], row[1]): _from_driver(row) for row in rows}
+    return {(row[0], row[1]): from_driver(row) for row in rows}
 
 
-def _from_driver(row: Sequence[Any]) -> Record:
+def from_driver(row: Sequence[Any]) -> Record:
+    """Return a row of `READ_COLUMNS`, as the driver brings it, as a record."""
     fields = read_json(row[3]) if isinstance(row[3], str) else row[3]
     return Record(row[0], row[1], row[2], fields, row[4], from_micros(row[5]), from_micros(row[6]))
 

@@ -20,7 +20,7 @@ from core.domain.frozen import frozen
 from core.domain.records.changes import Change
 from core.domain.records.lateness import HISTORY
 from core.domain.workflow import firing
-from core.domain.workflow.firing import LISTS, RECORD, RECORD_EVENTS, ChangedRecord
+from core.domain.workflow.record_changes import LISTS, RECORD, RECORD_EVENTS, ChangedRecord
 from core.store.events import events
 from core.store.events.events import NewEvent
 from core.store.metadata import dump_json

@@ -43,6 +43,12 @@ class Reverting:
     way: Way
     history: Sequence[Past] = field(default_factory=list)
 
+    @property
+    def taken_back(self) -> list[Past]:
+        """Return the changes that go."""
+        ids = {one for taken in self.way.taken_back.values() for one in taken}
+        return [one for one in self.history if one.id in ids]
+
 
 @dataclass(frozen=True, slots=True)
 class Named:

@@ -98,11 +98,9 @@ async def resolve(
     batch = Batch(tx, record_type)
     plans = [_Plan(one, _identifiers(record_type, one), fields=one.fields) for one in candidates]
     wanted = {identifier for plan in plans for identifier in plan.identifiers}
-    batch.seen = await batch.owners(wanted)
-    if record_type == "contact" and await automatic_merges.join(tx, _told(batch, plans, cause), actor):
-        batch.seen = await batch.owners(wanted)
-    batch.known = dict(batch.seen)
-    await batch.hold({*batch.known.values(), *(plan.candidate.contact_id for plan in plans)})
+    if record_type == "contact":
+        await _join(batch, plans, actor, cause)
+    await batch.meet(wanted, {plan.candidate.contact_id for plan in plans} - {""})
     await _confirm(batch, plans)
     if record_type == "contact":
         batch.erased = await erased_people.among(tx, wanted - set(batch.known))
@@ -123,13 +121,15 @@ async def resolve(
     return [_final(answer, written) for answer in answers]
 
 
-def _told(batch: Batch, plans: Sequence[_Plan], cause: str) -> list[automatic_merges.Told]:
-    """Return whom the events among the candidates name."""
-    return [
-        ({one: batch.seen[one] for one in plan.identifiers if one in batch.seen}, plan.candidate.cause or cause)
-        for plan in plans
-        if plan.candidate.observed
+async def _join(batch: Batch, plans: Sequence[_Plan], actor: str, cause: str) -> None:
+    """Merge those who are one by what an event tells; only one that names somebody twice can tell of two."""
+    doubly = [plan for plan in plans if plan.candidate.observed and len(plan.identifiers) > 1]
+    owners = await batch.owners({identifier for plan in doubly for identifier in plan.identifiers})
+    told = [
+        ({one: owners[one] for one in plan.identifiers if one in owners}, plan.candidate.cause or cause)
+        for plan in doubly
     ]
+    await automatic_merges.join(batch.tx, told, actor)
 
 
 def _seen(batch: Batch, plan: _Plan, answer: Resolved, cause: str) -> list[Seen]:

@@ -33,6 +33,12 @@ class Subscriber:
         return self.id == only if only else not self.event_types or event_type in self.event_types
 
 
+async def anybody_wants(tx: Transaction, event_type: str) -> bool:
+    """Tell whether an endpoint of the transaction's organization is told of a type, as things are; it holds none."""
+    rows = await tx.all(select(endpoints.c.event_types).where(endpoints.c.state != EndpointState.DISABLED))
+    return any(not row.event_types or event_type in row.event_types for row in rows)
+
+
 async def of(tx: Transaction, org_ids: Iterable[str]) -> dict[str, list[Subscriber]]:
     """Return each organization's endpoints in every state, in one query.
 

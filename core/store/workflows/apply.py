@@ -13,7 +13,7 @@ from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.frozen import frozen
 from core.domain.trace import Transition
 from core.store.metadata import day_of, to_micros, write_json
-from core.store.transaction import StaleEnrollment, Transaction, as_json, inserting, rows_of_json
+from core.store.transaction import StaleEnrollment, Transaction, as_json, inserting, insertion, rows_of_json
 from core.store.workflows import statistics
 from core.store.workflows.carrying_out import carry_out
 from core.store.workflows.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
@@ -101,7 +101,8 @@ def _look(tx: Transaction, transition: Transition, paused: frozenset[str]) -> _L
 
     On PostgreSQL an event may be matched between the beginning of a wait, or of an enrollment, and its commit, by a
     process that cannot see it yet. So the engine looks once after the commit, crash or not, and only then sleeps until
-    the enrollment is due. SQLite has one writer: nothing can come between.
+    the enrollment is due. SQLite has one writer: nothing can come between. Who listens since an earlier instant is
+    looked at once as well, for what came in since then.
     """
     enrollment = transition.enrollment
     waiting = enrollment.waiting
@@ -109,7 +110,7 @@ def _look(tx: Transaction, transition: Transition, paused: frozenset[str]) -> _L
     if not enrollment.state.over:
         begins = waiting is not None and waiting.kind == "event" and waiting.since == enrollment.moved_at
         listens = begins or transition.listens
-        if enrollment.held or (listens and tx.dialect == "postgresql"):
+        if enrollment.held or enrollment.catches_up or (listens and tx.dialect == "postgresql"):
             at = enrollment.moved_at
     if enrollment.id in paused and not enrollment.state.over:
         return _Look(enrollment, None, HELD) if at is not None and at <= tx.now else _Look(enrollment, at, None)
@@ -147,7 +148,7 @@ def _moving_values(look: _Look) -> tuple[Any, ...]:
 
 
 async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence[Transition]) -> None:
-    """Write where enrollments stand now, how they came there, and the counts: on PostgreSQL all in one trip."""
+    """Write where enrollments stand now, how they came there, and the counts, all in one trip."""
     if not written:
         return
     rows = [_moving_values(look) for look in moved]
@@ -157,11 +158,12 @@ async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence
         given = (rows, as_json(trace_entries, _TRACE_COLUMNS, traced), counted)
         _nobody_went_ahead(rows, (await tx.fetch(_WRITE_POSTGRESQL, *map(write_json, given), len(rows)))[0][0])
         return
-    if rows:
-        values = [(*row[:_DATA], write_json(row[_DATA]), *row[_DATA + 1 :]) for row in rows]
-        _nobody_went_ahead(rows, (await (await tx.driver()).executemany(_UPDATE_SQLITE, values)).rowcount)
-    await tx.bulk_insert(trace_entries, _TRACE_COLUMNS, traced)
-    await tx.bulk_insert(statistics.step_outcomes, statistics.OUTCOME_COLUMNS, counted)
+    touched = await tx.write_each(
+        (_UPDATE_SQLITE, [(*row[:_DATA], write_json(row[_DATA]), *row[_DATA + 1 :]) for row in rows]),
+        insertion(trace_entries, _TRACE_COLUMNS, traced),
+        insertion(statistics.step_outcomes, statistics.OUTCOME_COLUMNS, counted),
+    )
+    _nobody_went_ahead(rows, touched[0])
 
 
 def _nobody_went_ahead(rows: Sequence[tuple[Any, ...]], written: int) -> None:

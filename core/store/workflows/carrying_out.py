@@ -20,6 +20,7 @@ from core.domain.effects import (
     EscalateApproval,
     KeepDeadLetter,
     RequestApproval,
+    Reschedule,
     SendMessage,
     UpdateRecord,
     WithdrawMessages,
@@ -49,6 +50,7 @@ class _Sorted:
     requested: list[approvals.NewApproval] = field(default_factory=list)
     withdrawn: list[tuple[str, str]] = field(default_factory=list)
     escalated: list[tuple[str, str, datetime]] = field(default_factory=list)
+    new_limits: list[tuple[str, str, datetime | None]] = field(default_factory=list)
     emissions: list[Emission] = field(default_factory=list)
     awaited: dict[str, Enrollment] = field(default_factory=dict)
     messages: list[outgoing.NewMessage] = field(default_factory=list)
@@ -76,6 +78,8 @@ class _Sorted:
                 self.withdrawn.append((enrollment.org_id, effect.id))
             case EscalateApproval():
                 self.escalated.append((enrollment.org_id, effect.id, effect.expires_at))
+            case Reschedule():
+                self.new_limits.append((enrollment.org_id, effect.id, effect.expires_at))
             case Emit():
                 self.emissions.append(Emission(enrollment.org_id, effect, enrollment.id))
                 if effect.awaited:
@@ -115,6 +119,8 @@ _WRITERS: tuple[tuple[str, Callable[[Transaction, Any], Awaitable[object]]], ...
     ("requested", approvals.create_many),
     ("withdrawn", approvals.cancel),
     ("escalated", approvals.escalate),
+    ("new_limits", approvals.reschedule),
+    ("new_limits", tasks.reschedule),
     ("messages", outgoing.create_many),
     ("unsent", outgoing.withdraw),
     ("new_tasks", tasks.create_many),

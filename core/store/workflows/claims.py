@@ -41,13 +41,25 @@ _DUE_POSTGRESQL = (
     "(SELECT * FROM enrollments WHERE org_id = o.org_id AND due_at >= o.since AND due_at <= $3 "
     "ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) e"
 )
-_WAITING_SQLITE = (
-    f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
-    "ON e.org_id = json_extract(w.value, '$[0]') AND e.wait_key = json_extract(w.value, '$[1]') "
-    "AND e.wait_kind = 'event' ORDER BY e.id"
+_LEAD = (
+    "(SELECT r.{column} FROM records r WHERE r.org_id = h.org_id AND r.contact_id = h.contact_id "
+    "AND r.type = 'lead' AND r.deleted_at IS NULL ORDER BY r.id DESC LIMIT 1)"
 )
-_WAITING_POSTGRESQL = (
-    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, wait_key) "  # noqa: S608
+# A look at each, not joins: none of the tables is to be read from end to end, whatever is known of them.
+_WITH_PEOPLE = (
+    "WITH held AS MATERIALIZED ({held}) SELECT h.*, "  # noqa: S608
+    "(SELECT s.rev FROM enrollments s WHERE s.org_id = h.org_id AND s.id = h.id), "
+    "(SELECT r.fields FROM records r WHERE r.org_id = h.org_id AND r.id = h.contact_id "
+    "AND r.type = 'contact' AND r.deleted_at IS NULL), "
+    f"{_LEAD.format(column='id')}, {_LEAD.format(column='fields')} FROM held h ORDER BY h.id"
+)
+_WAITING_SQLITE = _WITH_PEOPLE.format(
+    held=f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
+    "ON e.org_id = json_extract(w.value, '$[0]') AND e.wait_key = json_extract(w.value, '$[1]') "
+    "AND e.wait_kind = 'event'"
+)
+_WAITING_POSTGRESQL = _WITH_PEOPLE.format(
+    held=f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, wait_key) "  # noqa: S608
     "JOIN enrollments e USING (org_id, wait_key) WHERE e.wait_kind = 'event' ORDER BY e.id FOR UPDATE OF e"
 )
 _RUNNING_SQLITE = (
@@ -175,9 +187,48 @@ async def put_off(tx: Transaction, enrollment: Enrollment, until: datetime) -> N
     await tx.fetch(sql, enrollment.org_id, enrollment.id, to_micros(until))
 
 
-async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) -> list[Enrollment]:
-    """Claim the enrollments that wait for events under these `(organization, wait key)`."""
-    return [_enrollment(row) for row in await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, keys)]
+@frozen
+class People:
+    """Contacts, by `(organization, id)`, and the newest lead of each."""
+
+    asked: Collection[tuple[str, str]]
+    """Of whom it tells; who is not among the contacts is not there."""
+    contacts: Mapping[tuple[str, str], RecordFacts]
+    leads: Mapping[tuple[str, str], RecordFacts]
+
+
+NOBODY = People((), {}, {})
+
+
+@frozen
+class Waiting:
+    """Enrollments that wait for events, held to the end of the transaction, and what is known of their contacts."""
+
+    enrollments: Sequence[Enrollment]
+    people: People
+
+
+async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) -> Waiting:
+    """Claim the enrollments that wait for events under these `(organization, wait key)`.
+
+    What is told of people was so when the statement began. Who moved an enrollment that it then waited for may have
+    changed them, and they are left out.
+    """
+    rows = await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, keys)
+    held = [_enrollment(row[:-4]) for row in rows]
+    contacts: dict[tuple[str, str], RecordFacts] = {}
+    leads: dict[tuple[str, str], RecordFacts] = {}
+    changed: set[tuple[str, str]] = set()
+    for enrollment, (*_, seen, contact, lead_id, lead) in zip(held, rows, strict=True):
+        key = (enrollment.org_id, enrollment.contact_id)
+        if enrollment.rev != seen:
+            changed.add(key)
+        if contact is not None and key not in contacts:
+            contacts[key] = RecordFacts(enrollment.contact_id, "contact", _json(contact))
+        if lead is not None and key not in leads:
+            leads[key] = RecordFacts(lead_id, "lead", _json(lead))
+    asked = {(one.org_id, one.contact_id) for one in held} - changed
+    return Waiting(held, People(asked, contacts, leads))
 
 
 async def claim_active_of_contacts(tx: Transaction, wanted: Iterable[tuple[str, str, str]]) -> list[Enrollment]:
@@ -190,15 +241,21 @@ async def claim_by_id(tx: Transaction, ids: Iterable[tuple[str, str]]) -> list[E
     return [_enrollment(row) for row in await _fetch_rows(tx, _BY_ID_SQLITE, _BY_ID_POSTGRESQL, ids)]
 
 
-async def contacts_and_leads(
-    tx: Transaction, contacts: Iterable[tuple[str, str]]
-) -> tuple[dict[tuple[str, str], RecordFacts], dict[tuple[str, str], RecordFacts]]:
-    """Return the contacts with these `(organization, id)`, and the newest lead of each, by the same key."""
-    rows = await _fetch_rows(tx, _PEOPLE_SQLITE, _PEOPLE_POSTGRESQL, contacts)
-    return (
-        {(row[0], row[1]): _record(row) for row in rows if row[2] == "contact"},
-        {(row[0], row[3]): _record(row) for row in rows if row[2] == "lead"},  # ordered by id: the newest stays
-    )
+async def contacts_and_leads(tx: Transaction, contacts: Collection[tuple[str, str]], known: People) -> People:
+    """Return the contacts with these `(organization, id)`, and the newest lead of each, by the same key.
+
+    What is known of some of them already is not asked again.
+    """
+    missing = [key for key in contacts if key not in known.asked]
+    rows = await _fetch_rows(tx, _PEOPLE_SQLITE, _PEOPLE_POSTGRESQL, missing)
+    found = {(row[0], row[1]): _record(row) for row in rows if row[2] == "contact"}
+    leads = {(row[0], row[3]): _record(row) for row in rows if row[2] == "lead"}  # ordered by id: the newest stays
+    for key in known.asked:
+        if key in known.contacts:
+            found[key] = known.contacts[key]
+        if key in known.leads:
+            leads[key] = known.leads[key]
+    return People(contacts, found, leads)
 
 
 async def companies(tx: Transaction, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], RecordFacts]:

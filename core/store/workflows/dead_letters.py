@@ -20,7 +20,7 @@ class LetterState(StrEnum):
     OPEN = "open"
     REDRIVEN = "redriven"
     PASSED = "passed"
-    """`on_error` let the enrollment go on: there is nothing to try again."""
+    """`on_error` let the enrollment go on: the step can be carried out again, and nothing after it."""
 
 
 dead_letters = Table(
@@ -36,6 +36,8 @@ dead_letters = Table(
     Column("kind", Name, nullable=False),
     Column("failure", Name, nullable=False),
     Column("reason", Name, nullable=False),
+    # The message that was not sent; empty where a step failed.
+    Column("message_id", Name, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("state", Name, nullable=False),
     Column("created_at", Instant, nullable=False),
@@ -46,8 +48,8 @@ dead_letters = Table(
 )
 
 _COLUMNS = (
-    "org_id id enrollment_id workflow_id version contact_id step_id kind failure reason attempts state created_at "
-    "redriven_at redriven_by"
+    "org_id id enrollment_id workflow_id version contact_id step_id kind failure reason message_id attempts state "
+    "created_at redriven_at redriven_by"
 ).split()
 
 
@@ -56,8 +58,8 @@ async def keep(tx: Transaction, letters: Sequence[tuple[Enrollment, KeepDeadLett
     rows = [
         (
             e.org_id, letter.id, e.id, e.workflow_id, e.version, e.contact_id, letter.step_id, letter.kind,
-            letter.failure, letter.reason, letter.attempts, LetterState.OPEN if letter.ended else LetterState.PASSED,
-            tx.now, None, "",
+            letter.failure, letter.reason, letter.message_id, letter.attempts,
+            LetterState.OPEN if letter.ended or letter.message_id else LetterState.PASSED, tx.now, None, "",
         )
         for e, letter in letters
     ]  # fmt: skip
@@ -78,12 +80,13 @@ async def by_id(tx: Transaction, letter_ids: Collection[str]) -> dict[str, Row[A
     return {row.id: row for row in await tx.all(statement.with_for_update())}
 
 
-async def open_of(tx: Transaction, enrollment_ids: Collection[str]) -> dict[str, Row[Any]]:
-    """Return the open letter of each of these enrollments that has one; an enrollment ends by one failure only."""
+async def of_steps(tx: Transaction, enrollment_ids: Collection[str]) -> Sequence[Row[Any]]:
+    """Return the letters of steps, not of messages, that these enrollments have left and nobody has redriven."""
     if not enrollment_ids:
-        return {}
-    here = (dead_letters.c.enrollment_id.in_(sorted(enrollment_ids)), dead_letters.c.state == LetterState.OPEN)
-    return {row.enrollment_id: row for row in await tx.all(select(dead_letters).where(*here))}
+        return []
+    c = dead_letters.c
+    here = (c.enrollment_id.in_(sorted(enrollment_ids)), c.state != LetterState.REDRIVEN, c.message_id == "")
+    return await tx.all(select(dead_letters).where(*here))
 
 
 async def redriven(tx: Transaction, letter_ids: Collection[str], by: str) -> None:
@@ -93,8 +96,7 @@ async def redriven(tx: Transaction, letter_ids: Collection[str], by: str) -> Non
         await tx.run(update(dead_letters).where(dead_letters.c.id.in_(sorted(letter_ids))).values(values))
 
 
-async def count_open(tx: Transaction, statement: Select[Any]) -> int:
-    """Return how many open letters a query of letters finds."""
-    open_ones = statement.where(dead_letters.c.state == LetterState.OPEN)
-    row = await tx.first(open_ones.with_only_columns(func.count(), maintain_column_froms=True))
+async def count(tx: Transaction, statement: Select[Any]) -> int:
+    """Return how many letters a query of letters finds."""
+    row = await tx.first(statement.with_only_columns(func.count(), maintain_column_froms=True))
     return 0 if row is None else int(row[0])

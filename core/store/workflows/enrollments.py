@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import (
@@ -22,7 +22,7 @@ from sqlalchemy import (
 from core.domain import stimuli
 from core.domain.enrollment import Enrollment, State, Waiting, WaitKind
 from core.domain.trace import TraceEntry
-from core.store.metadata import Instant, Json, Name, metadata, org_id
+from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, to_micros
 from core.store.transaction import Transaction
 
 enrollments = Table(
@@ -116,6 +116,10 @@ trace_entries = Table(
 HELD, SKIP = "held", "skip"
 """What `parked` says."""
 
+_AS_THEY_ARE = ("attempts", "hops", "converted", "messages", "again")
+"""Fields of an enrollment that are kept as JSON as they are."""
+_MICROSECOND = timedelta(microseconds=1)
+
 
 def waiting_of(kind: str | None, subject: str | None, since: datetime | None, key: str | None) -> Waiting | None:
     """Return what a row waits for."""
@@ -129,10 +133,16 @@ def data_of(enrollment: Enrollment) -> dict[str, Any]:
         "event": enrollment.event,
         "outputs": enrollment.outputs,
     }
-    for name in ("attempts", "hops", "converted", "messages"):
+    for name in _AS_THEY_ARE:
         value = getattr(enrollment, name)
         if value:
             data[name] = value
+    if enrollment.begun:
+        data["begun"] = {step: to_micros(at) for step, at in enrollment.begun.items()}
+    if enrollment.began_at is not None:
+        data["began_at"] = to_micros(enrollment.began_at)
+    if enrollment.shifted:
+        data["shifted"] = enrollment.shifted // _MICROSECOND
     if enrollment.held:
         data["held"] = [stimuli.to_data(stimulus) for stimulus in enrollment.held]
     return data
@@ -145,9 +155,15 @@ def from_data(data: Mapping[str, Any]) -> dict[str, Any]:
         "event": data.get("event"),
         "outputs": data.get("outputs", {}),
     }
-    for name in ("attempts", "hops", "converted", "messages"):
+    for name in _AS_THEY_ARE:
         if name in data:
             found[name] = data[name]
+    if "begun" in data:
+        found["begun"] = {step: from_micros(at) for step, at in data["begun"].items()}
+    if "began_at" in data:
+        found["began_at"] = from_micros(data["began_at"])
+    if "shifted" in data:
+        found["shifted"] = data["shifted"] * _MICROSECOND
     if "held" in data:
         found["held"] = tuple(stimuli.from_data(item) for item in data["held"])
     return found
@@ -243,6 +259,17 @@ async def standing(
             .order_by(enrollments.c.occurrence)
         )
         found.update({(row.contact_id, row.key): row for row in rows})
+    return found
+
+
+async def been(tx: Transaction, org: str, workflow_id: str, contact_ids: Collection[str]) -> set[str]:
+    """Return which contacts have been in a workflow, under whichever key."""
+    table, found = enrollments, set[str]()
+    wanted = sorted(contact_ids)
+    for start in range(0, len(wanted), 500):
+        there = (table.c.workflow_id == workflow_id, table.c.contact_id.in_(wanted[start : start + 500]))
+        rows = await tx.all(select(table.c.contact_id).where(table.c.org_id == org, *there).distinct())
+        found |= {row.contact_id for row in rows}
     return found
 
 

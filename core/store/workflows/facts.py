@@ -15,6 +15,7 @@ from core.store.metadata import write_json
 from core.store.records import lists
 from core.store.transaction import Transaction
 from core.store.workflows import claims
+from core.store.workflows.claims import NOBODY, People
 
 Contact = tuple[str, str]
 """Organization and contact."""
@@ -57,15 +58,19 @@ async def surroundings(tx: Transaction, orgs: Iterable[str]) -> Surroundings:
 
 
 async def gather(
-    tx: Transaction, wanted: Mapping[Contact, frozenset[str]], timezones: Mapping[str, str]
+    tx: Transaction,
+    wanted: Mapping[Contact, frozenset[str]],
+    timezones: Mapping[str, str],
+    known: People = NOBODY,
 ) -> dict[Contact, Facts]:
     """Return what is known of contacts; each maps to what its workflows need beyond contact and lead."""
-    people, leads = await claims.contacts_and_leads(tx, wanted)
+    found = await claims.contacts_and_leads(tx, wanted, known)
+    people, leads = found.contacts, found.leads
     companies: Mapping[Contact, RecordFacts] = {}
     if with_company := _needing(wanted, "company"):
         named = {key: str(people[key].fields.get("company_id") or "") for key in with_company if key in people}
-        found = await claims.companies(tx, {(org, named[org, who]) for org, who in named if named[org, who]})
-        companies = {key: found[key[0], company] for key, company in named.items() if (key[0], company) in found}
+        there = await claims.companies(tx, {(org, named[org, who]) for org, who in named if named[org, who]})
+        companies = {key: there[key[0], company] for key, company in named.items() if (key[0], company) in there}
     on_lists = await lists.of_contacts(tx, listed) if (listed := _needing(wanted, "lists")) else {}
     sent = {}
     if capped := _needing(wanted, "sent"):

@@ -72,7 +72,7 @@ async def publish(tx: Transaction, version: Version) -> None:
     rows += [
         (firing.source_event(source), TRIGGER) for source in await _source_ids(tx, firing.trigger_sources(version))
     ]
-    rows += [(name, RULE) for name in firing.rule_events(version)]
+    rows += [(name, RULE) for name in firing.moving_events(version)]
     rows += [(name, f"{WAIT}{field}") for name, field in firing.correlated_waits(version)]
     about: dict[str, Any] = {"workflow_id": version.workflow_id, "version": version.number}
     await tx.insert(workflow_listeners, [{"event_name": name, "role": role, **about} for name, role in rows])

@@ -67,6 +67,16 @@ _STANDING = (
     "GROUP BY step_id ORDER BY step_id"
 )
 _HELD = {"sqlite": "json_extract(data, '$.held') IS NOT NULL", "postgresql": "data ? 'held'"}
+# Something happened to them, or events that came since their wait began have yet to be looked at.
+_LOOKED_AT = {
+    "sqlite": "(json_extract(data, '$.held') IS NOT NULL OR json_extract(data, '$.began_at') IS NOT NULL)",
+    "postgresql": "data ?| ARRAY['held', 'began_at']",
+}
+_TIMERS = (
+    "SELECT version, step_id, count(*) FROM enrollments WHERE org_id = $1 AND workflow_id = $2 "
+    "AND state IN ('active', 'awaiting_approval') AND deadline IS NOT NULL AND wait_kind = 'timer' "
+    "GROUP BY version, step_id"
+)
 
 
 async def standing(tx: Transaction, row: Any, now: datetime) -> list[Standing]:
@@ -76,12 +86,22 @@ async def standing(tx: Transaction, row: Any, now: datetime) -> list[Standing]:
     return [Standing(step, *map(int, counts)) for step, *counts in rows]
 
 
+async def timers(tx: Transaction, row: Any) -> Mapping[tuple[int, str], int]:
+    """Return how many a timer holds in a workflow, by version and step."""
+    found = await tx.fetch(_TIMERS, row.org_id, row.id)
+    return {(version, step): int(count) for version, step, count in found}
+
+
 _SHIFT = (
-    "UPDATE enrollments SET deadline = deadline + $3, "
+    "UPDATE enrollments SET deadline = deadline + $3, data = {moved}, "
     "due_at = CASE WHEN due_at = deadline THEN due_at + $3 ELSE due_at END "
     "WHERE org_id = $1 AND workflow_id = $2 AND state IN ('active', 'awaiting_approval') AND deadline IS NOT NULL "
     "AND wait_kind IS NOT NULL"
 )
+_MOVED = {
+    "sqlite": "json_set(data, '$.shifted', coalesce(data ->> '$.shifted', 0) + $3)",
+    "postgresql": "jsonb_set(data, '{shifted}', to_jsonb(coalesce((data ->> 'shifted')::bigint, 0) + $3))",
+}
 # Who waits for an approval or an agent has its time limit there as well.
 _SHIFT_ASKED = (
     "UPDATE {table} SET expires_at = expires_at + $3 "
@@ -101,7 +121,7 @@ _RUN = (
     "UPDATE enrollments SET parked = NULL WHERE org_id = $1 AND workflow_id = $2 AND due_at <= $3 AND parked = 'skip'"
 )
 _RELEASE = (
-    "UPDATE enrollments SET due_at = CASE WHEN {held} THEN $3 ELSE deadline END, parked = {parked} "
+    "UPDATE enrollments SET due_at = CASE WHEN {looked_at} THEN $3 ELSE deadline END, parked = {parked} "
     "WHERE org_id = $1 AND workflow_id = $2 AND parked = 'held'"
 )
 
@@ -117,7 +137,7 @@ async def resume(tx: Transaction, row: Any, policy: ResumePolicy) -> Mapping[str
     length = to_micros(tx.now) - to_micros(row.paused_at)
     shifted = 0
     if policy == "shift":
-        shifted = await _count(tx, _SHIFT, org, workflow_id, length)
+        shifted = await _count(tx, _SHIFT.format(moved=_MOVED[tx.dialect]), org, workflow_id, length)
         await tx.fetch(_SHIFT_APPROVALS, org, workflow_id, length)
         await tx.fetch(_SHIFT_TASKS, org, workflow_id, length)
     held = _HELD[tx.dialect]
@@ -125,7 +145,8 @@ async def resume(tx: Transaction, row: Any, policy: ResumePolicy) -> Mapping[str
     overdue = f"deadline <= $3 AND wait_kind IS NOT NULL AND NOT ({held})"
     parked = f"CASE WHEN {overdue} THEN 'skip' END" if skips else "NULL"
     await tx.fetch(_SKIP if skips else _RUN, org, workflow_id, to_micros(tx.now))
-    released = await _count(tx, _RELEASE.format(held=held, parked=parked), org, workflow_id, to_micros(tx.now))
+    release = _RELEASE.format(looked_at=_LOOKED_AT[tx.dialect], parked=parked)
+    released = await _count(tx, release, org, workflow_id, to_micros(tx.now))
     await outgoing_due.unpark(tx, org, workflow_id)
     table = workflows
     values = {
@@ -169,7 +190,7 @@ async def release_forgotten(tx: Transaction) -> int:
     up; this round of upkeep costs such an enrollment a minute at most.
     """
     forgotten = await tx.fetch(_FORGOTTEN_POSTGRESQL if tx.dialect == "postgresql" else _FORGOTTEN_SQLITE)
-    release = _RELEASE.format(held=_HELD[tx.dialect], parked="NULL")
+    release = _RELEASE.format(looked_at=_LOOKED_AT[tx.dialect], parked="NULL")
     released = 0
     for org, workflow_id in forgotten:
         released += await _count(tx, release, org, workflow_id, to_micros(tx.now))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Index, Integer, Table, delete, select, update
+from sqlalchemy import Column, Index, Integer, Row, Table, delete, select, update
 
 from core.domain.workflow.trigger_kinds import PoolTrigger, ScheduleTrigger, Timed
 from core.domain.workflow.version import Version
@@ -30,7 +30,8 @@ workflow_schedules = Table(
     Column("digest", Name, nullable=False),
     # When the engine looks at it next: now, while a firing is under way.
     Column("next_at", Instant, nullable=False),
-    # `firing` while contacts of one firing are still to be enrolled; `empty` once a pool had nobody left.
+    # `firing` while contacts of one firing are still to be enrolled; `empty` once a pool had nobody left; `missed` what
+    # came round in a pause; `last` what it did last.
     Column("state", Json, nullable=False),
     Index("workflow_schedules_due", "next_at"),
 )
@@ -41,6 +42,8 @@ _DUE = (
     "JOIN organizations o ON o.org_id = s.org_id WHERE s.next_at <= $1 "
     "ORDER BY s.next_at, s.org_id, s.workflow_id, s.position LIMIT 1"
 )
+
+_STATE = "SELECT state FROM workflows WHERE org_id = $1 AND id = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,30 @@ class Firing:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """How often a schedule came round while its workflow was paused."""
+
+    count: int
+    first: datetime
+    last: datetime
+
+    def again(self, at: datetime) -> Missed:
+        """Return it with one more time."""
+        return Missed(self.count + 1, self.first, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What a schedule did when it came round last."""
+
+    at: datetime
+    taken: int = 0
+    """Contacts enrolled."""
+    left_out: int = 0
+    """How often it had come round in a pause, which the resumption left out; 0 where it fired."""
+
+
+@dataclass(frozen=True, slots=True)
 class DueSchedule:
     """A schedule whose time has come, held by the transaction."""
 
@@ -65,10 +92,40 @@ class DueSchedule:
     version: int
     workflow_state: str
     organization_timezone: str
+    at: datetime
+    """When it was to be looked at."""
     firing: Firing | None
     """What is under way; None when it comes round now."""
     empty: bool
     """Its pool had nobody left when it was last looked at."""
+    missed: Missed | None = None
+    """What a pause that is not over has kept of it."""
+    last: Last | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a schedule stands."""
+
+    next_at: datetime
+    firing: Firing | None
+    """What is under way."""
+    missed: Missed | None = None
+    """What came round during a pause that is not over."""
+    last: Last | None = None
+    """What it did last; None before that."""
+
+
+async def standing(tx: Transaction, workflow_id: str) -> dict[int, Standing]:
+    """Return how the schedules of a workflow stand, by the position of the trigger."""
+    table = workflow_schedules
+    rows = await tx.all(select(table).where(table.c.workflow_id == workflow_id))
+    return {row.position: standing_of(row) for row in rows}
+
+
+def standing_of(row: Row[Any]) -> Standing:
+    """Return how the schedule of a row stands."""
+    return Standing(row.next_at, _firing(row.state), _missed(row.state), _last(row.state))
 
 
 def timed(version: Version) -> dict[int, Timed]:
@@ -129,21 +186,55 @@ async def claim_due(tx: Transaction, now: datetime) -> DueSchedule | None:
     rows = await tx.fetch(_DUE + (" FOR UPDATE OF s SKIP LOCKED" if tx.dialect == "postgresql" else ""), to_micros(now))
     if not rows:
         return None
-    org, workflow_id, position, version, _next_at, state, workflow_state, timezone = rows[0]
+    org, workflow_id, position, version, next_at, state, workflow_state, timezone = rows[0]
     told: Mapping[str, Any] = json.loads(state) if isinstance(state, str) else state
     return DueSchedule(
-        org, workflow_id, position, version, workflow_state, timezone, _firing(told), told.get("empty") is True
+        org,
+        workflow_id,
+        position,
+        version,
+        workflow_state,
+        timezone,
+        from_micros(next_at),
+        _firing(told),
+        told.get("empty") is True,
+        _missed(told),
+        _last(told),
     )
 
 
+async def is_paused(tx: Transaction, due: DueSchedule) -> bool:
+    """Tell whether the workflow of a claimed schedule is paused by now: it may have gone on before the claim."""
+    rows = await tx.fetch(_STATE, due.org_id, due.workflow_id)
+    return bool(rows) and rows[0][0] == "paused"
+
+
 async def keep(
-    tx: Transaction, due: DueSchedule, next_at: datetime, firing: Firing | None = None, *, empty: bool = False
+    tx: Transaction,
+    due: DueSchedule,
+    next_at: datetime,
+    firing: Firing | None = None,
+    *,
+    empty: bool = False,
+    missed: Missed | None = None,
+    last: Last | None = None,
 ) -> None:
     """Write when a schedule is looked at next, and how far it has come."""
+    await _update(tx, due, {"next_at": next_at, "state": state_of(firing, empty, missed, last or due.last)})
+
+
+def state_of(
+    firing: Firing | None = None, empty: bool = False, missed: Missed | None = None, last: Last | None = None
+) -> dict[str, Any]:
+    """Return what is kept of a schedule."""
     state: dict[str, Any] = {"empty": True} if empty else {}
     if firing is not None:
         state["firing"] = {"at": to_micros(firing.at), "after": firing.after, "taken": firing.taken}
-    await _update(tx, due, {"next_at": next_at, "state": state})
+    if missed is not None:
+        state["missed"] = [missed.count, to_micros(missed.first), to_micros(missed.last)]
+    if last is not None:
+        state["last"] = [to_micros(last.at), last.taken, last.left_out]
+    return state
 
 
 async def put_off(tx: Transaction, due: DueSchedule, until: datetime) -> None:
@@ -165,6 +256,16 @@ async def _update(tx: Transaction, due: DueSchedule, values: Mapping[str, Any]) 
 def _firing(state: Mapping[str, Any]) -> Firing | None:
     told = state.get("firing")
     return None if told is None else Firing(from_micros(told["at"]), told["after"], told["taken"])
+
+
+def _missed(state: Mapping[str, Any]) -> Missed | None:
+    told = state.get("missed")
+    return None if told is None else Missed(told[0], from_micros(told[1]), from_micros(told[2]))
+
+
+def _last(state: Mapping[str, Any]) -> Last | None:
+    told = state.get("last")
+    return None if told is None else Last(from_micros(told[0]), *told[1:])
 
 
 def _digest(version: Version, position: int) -> str:

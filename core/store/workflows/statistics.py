@@ -16,8 +16,9 @@ from sqlalchemy import BigInteger, Column, Index, Integer, Table
 
 from core import ids
 from core.domain import names
+from core.domain.effects import SendMessage
 from core.domain.enrollment import Enrollment
-from core.domain.trace import Transition
+from core.domain.trace import OUTCOME, Transition
 from core.store.metadata import Name, day_of, from_micros, metadata, org_id
 from core.store.transaction import Transaction
 
@@ -52,8 +53,15 @@ step_statistics = Table(
     Column("stood", BigInteger, nullable=False),
 )
 
-STANDING, STATE, CONVERTED, GOAL = "standing", "state", "converted", "goal"
-"""What is counted beside outcomes: enrollments in a step now, by state, conversions of a split's way, goals."""
+STANDING, STATE, DRAWN, CONVERTED, GOAL = "standing", "state", "drawn", "converted", "goal"
+"""What is counted beside outcomes: enrollments in a step now, by state, those whom a split sent one way, how many of
+these converted, goals."""
+
+SENT, UNDELIVERED, UNSENT, GAPS = "sent", "undelivered", "unsent", "gaps"
+"""What became of messages that a step wrote and did not wait for: sent, failed, or not sent on purpose. The step was
+`ok` when it wrote them. And how many were written with something left empty."""
+
+LATE = {"ok": SENT, "failed": UNDELIVERED, "skipped": UNSENT}
 
 KEPT_UNFOLDED = 4_000
 """Rows of a workflow that stay as they are: the circuit breaker reads the last outcomes from them."""
@@ -101,11 +109,18 @@ def _count_one(transition: Transition, counts: dict[_Key, int], stood: dict[_Key
     after, before = transition.enrollment, transition.before
     org, workflow, version = after.org_id, after.workflow_id, after.version
     for entry in transition.trace:
-        if entry.outcome != "waiting" and entry.kind not in _ABOUT_ENROLLMENT:
+        if entry.kind == OUTCOME:
+            counts[org, workflow, version, entry.step_id, LATE[entry.outcome], ""] += 1
+        elif entry.outcome != "waiting" and entry.kind not in _ABOUT_ENROLLMENT:
             key = (org, workflow, version, entry.step_id, entry.outcome, entry.exit)
             counts[key] += 1
             if entry.stood:
                 stood[key] += entry.stood
+    for effect in transition.effects:
+        if isinstance(effect, SendMessage) and effect.gaps:
+            counts[org, workflow, version, effect.step_id, GAPS, ""] += 1
+    for draw in transition.draws:
+        counts[org, workflow, version, draw.step_id, DRAWN, draw.exit] += 1
     for conversion in transition.conversions:
         outcome = CONVERTED if conversion.step_id else GOAL
         counts[org, workflow, version, conversion.step_id, outcome, conversion.exit] += 1
@@ -150,7 +165,7 @@ async def figures(tx: Transaction, org: str, workflow_id: str) -> list[Figure]:
 
 _RECENT = (
     "SELECT id, outcome, count FROM step_outcomes WHERE org_id = $1 AND workflow_id = $2 "
-    "AND outcome IN ('ok', 'skipped', 'failed', 'ended') AND id >= $4 ORDER BY id DESC LIMIT $3"
+    "AND outcome IN ('ok', 'skipped', 'failed', 'ended', 'undelivered') AND id >= $4 ORDER BY id DESC LIMIT $3"
 )
 _RESUMED = "SELECT resumed_at FROM workflows WHERE org_id = $1 AND id = $2"
 
@@ -158,13 +173,14 @@ _RESUMED = "SELECT resumed_at FROM workflows WHERE org_id = $1 AND id = $2"
 async def recent(tx: Transaction, org: str, workflow_id: str, at_most: int) -> list[tuple[bool, int]]:
     """Return the newest outcomes of a workflow as `(failed, how many)`, the newest first, failures before others.
 
+    A message that failed long after its step was `ok` counts as one failure more.
     What was before its last resumption has been seen to. What one transaction counted happened at once; in which order
     its rows lie means nothing.
     """
     resumed = await tx.fetch(_RESUMED, org, workflow_id)
     since = names.compose("out", from_micros(resumed[0][0]), 0) if resumed and resumed[0][0] is not None else ""
     rows = [
-        (names.minted_at(row_id), outcome == "failed", int(number))
+        (names.minted_at(row_id), outcome in ("failed", UNDELIVERED), int(number))
         for row_id, outcome, number in await tx.fetch(_RECENT, org, workflow_id, at_most, since)
     ]
     return [(failed, number) for _, failed, number in sorted(rows, reverse=True)]

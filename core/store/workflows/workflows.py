@@ -12,11 +12,10 @@ from sqlalchemy import Column, Index, Integer, Row, Select, Table, select, text,
 from core.domain.errors import NotFound
 from core.domain.steps.shapes import Lookups
 from core.domain.workflow import own_kinds
-from core.domain.workflow.compile import compile_document
 from core.domain.workflow.version import Version
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
-from core.store.workflows import listeners, schedules
+from core.store.workflows import compiling, drafts, listeners, schedules
 
 
 class WorkflowState(StrEnum):
@@ -37,6 +36,10 @@ workflows = Table(
     Column("state", Name, nullable=False),
     Column("draft_source", Name, nullable=False),
     Column("draft_document", Json, nullable=False),
+    Column("draft_author", Name, nullable=False),
+    Column("draft_at", Instant, nullable=False),
+    # The published version that the draft is the text of; 0 for none.
+    Column("draft_version", Integer, nullable=False),
     # Newest version; 0 for none.
     Column("published_version", Integer, nullable=False),
     Column("rev", Integer, nullable=False),
@@ -88,6 +91,7 @@ async def create(
     title: str,
     source: str,
     document: Mapping[str, Any],
+    author: str = "",
     project_id: str | None = None,
 ) -> Row[Any] | None:
     """Insert a draft and return it; None when the id is taken."""
@@ -97,6 +101,9 @@ async def create(
         "state": WorkflowState.DRAFT,
         "draft_source": source,
         "draft_document": document,
+        "draft_author": author,
+        "draft_at": tx.now,
+        "draft_version": 0,
         "published_version": 0,
         "rev": 1,
         "created_at": tx.now,
@@ -143,10 +150,16 @@ def listing() -> Select[Any]:
 
 
 async def update_draft(
-    tx: Transaction, workflow_id: str, *, title: str, source: str, document: Mapping[str, Any]
+    tx: Transaction, was: Row[Any], *, title: str, source: str, document: Mapping[str, Any], author: str = ""
 ) -> Row[Any]:
-    """Replace the draft and return the workflow."""
-    return await _change(tx, workflow_id, {"title": title, "draft_source": source, "draft_document": document})
+    """Replace the draft of a workflow that is held, keep the old one, and return the workflow."""
+    if source == was.draft_source:  # written again, it is still whose it was
+        return await _change(tx, was.id, {"title": title})
+    await drafts.keep(tx, was)
+    draft = {"draft_source": source, "draft_document": document, "draft_author": author, "draft_at": tx.now}
+    published = await get_version(tx, tx.org_id, was.id, was.published_version)
+    version = was.published_version if published is not None and published.source == source else 0
+    return await _change(tx, was.id, {"title": title, **draft, "draft_version": version})
 
 
 async def publish(
@@ -169,7 +182,8 @@ async def publish(
     await listeners.publish(tx, version)
     await schedules.publish(tx, version)
     state = WorkflowState.PAUSED if draft.state == WorkflowState.PAUSED else WorkflowState.ACTIVE
-    return await _change(tx, draft.id, {"state": state, "published_version": version.number, "title": version.title})
+    numbers = {"published_version": version.number, "draft_version": version.number}
+    return await _change(tx, draft.id, {"state": state, **numbers, "title": version.title})
 
 
 async def archive(tx: Transaction, workflow_id: str) -> Row[Any]:
@@ -221,7 +235,7 @@ class VersionCache:
             if row is None:
                 raise NotFound(kind="workflow version", id=f"{workflow_id} version {number}")
             lookups = Lookups(published_with=own_kinds.from_json(row.own_kinds))
-            compiled = compile_document(row.document, lookups, workflow_id=workflow_id, number=number)
+            compiled = await compiling.compiled(row.document, lookups, workflow_id=workflow_id, number=number)
             if compiled.version is None:
                 reasons = [f"{one.field} {one.reason}" for one in compiled.problems[:3]]
                 raise VersionUnusable(f"{workflow_id} version {number} no longer compiles: {', '.join(reasons)}")

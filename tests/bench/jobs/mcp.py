@@ -27,7 +27,7 @@ from mcp_server.app import Endpoint
 from mcp_server.server import served_tools
 from tests.bench import workload
 from tests.bench.child import tell
-from tests.running import running
+from tests.running import RunningCore, running
 
 _LANES = 16
 _MOUNTS = {"json": "", "stream": "/interactive"}
@@ -37,10 +37,11 @@ _FIELDS = {"email": "ada@example.com", "first_name": "Ada"}
 async def run(spec: dict[str, Any]) -> dict[str, Any]:
     """Load the server that `serve` names; return, by mount, calls a second, p50 and p99 in ms, and us of CPU a call.
 
-    `core` is a core on the empty database at `url`, `alone` our MCP server before a core that answers at once, and
-    `echo` the bare SDK with a tool that returns its argument.
+    `core` is a core on the empty database at `url` as `dripstone serve` runs it, `wire` the same with the MCP server
+    calling it over gRPC's wire, `alone` our MCP server before a core that answers at once, and `echo` the bare SDK with
+    a tool that returns its argument.
     """
-    serving = {"core": _core, "alone": _alone, "echo": _echo}[spec["serve"]]
+    serving = {"core": _core, "wire": _wire, "alone": _alone, "echo": _echo}[spec["serve"]]
     found: dict[str, Any] = {}
     async with serving(spec) as (bases, call):
         for number, (mount, url) in enumerate(bases.items(), 1):
@@ -58,12 +59,25 @@ _Serving = tuple[dict[str, str], dict[str, Any]]
 
 @asynccontextmanager
 async def _core(spec: dict[str, Any]) -> AsyncIterator[_Serving]:
+    async with _running(spec) as (core, record_id):
+        yield _mounts(core.mcp_url), _get_record(record_id, core.agent_key)
+
+
+@asynccontextmanager
+async def _wire(spec: dict[str, Any]) -> AsyncIterator[_Serving]:
+    async with _running(spec) as (core, record_id), _served(Endpoint(core.grpc_target)) as mounts:
+        yield mounts, _get_record(record_id, core.agent_key)
+
+
+@asynccontextmanager
+async def _running(spec: dict[str, Any]) -> AsyncIterator[tuple[RunningCore, str]]:
+    """Run a core with one contact; yields the contact's id too."""
     clock = ManualClock(workload.START)
     async with running(spec["url"], Path(spec["folder"]), clock, requests_per_second=1e9) as core:
         async with core.client() as client:
             request = record_pb2.UpsertRecordRequest(type="contact", fields=_FIELDS)
             record = (await client.records.UpsertRecord(request)).record
-        yield _mounts(core.mcp_url), _get_record(record.id, core.agent_key)
+        yield core, record.id
 
 
 @asynccontextmanager
@@ -71,9 +85,15 @@ async def _alone(_spec: dict[str, Any]) -> AsyncIterator[_Serving]:
     endpoint = Endpoint("127.0.0.1:1")
     at_once: Any = _AtOnce("127.0.0.1:1", None)
     endpoint._client = at_once
+    async with _served(endpoint) as mounts:
+        yield mounts, _get_record("cnt_1", "dripstone_live_anybody")
+
+
+@asynccontextmanager
+async def _served(endpoint: Endpoint) -> AsyncIterator[dict[str, str]]:
     app = Starlette(routes=[Route("/mcp", endpoint), Route("/mcp/{view:path}", endpoint)])
     async with endpoint.running(), _listening(app) as base:
-        yield _mounts(f"{base}/mcp"), _get_record("cnt_1", "dripstone_live_anybody")
+        yield _mounts(f"{base}/mcp")
 
 
 @asynccontextmanager

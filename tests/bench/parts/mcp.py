@@ -1,4 +1,4 @@
-"""What a tool call costs, MCP to gRPC to a small read, against a tool that only echoes on the protocol's bare SDK."""
+"""What a tool call costs, from MCP through the core to a small read, against an echo on the protocol's bare SDK."""
 
 from __future__ import annotations
 
@@ -15,26 +15,31 @@ _Samples = list[dict[str, Any]]
 
 
 async def measure(session: Session) -> None:
-    """Measure every database; echo, the MCP server alone and the core take turns."""
+    """Measure every database; echo, the MCP server alone, the core, and it over a wire take turns."""
     calls = 800 if session.options.quick else 2_000
     echo: _Samples = []
     alone: _Samples = []
     for kind in session.options.databases:
         reads: _Samples = []
+        wired: _Samples = []
         for _ in range(session.options.rounds):
             echo.append(await session.run("MCP: echo on the bare SDK", "mcp", serve="echo", calls=calls))
             alone.append(await session.run("MCP: our server alone", "mcp", serve="alone", calls=calls))
-            url = await session.new_database(kind)
-            place = {"url": url, "folder": str(session.storage.new_folder("data"))}
-            reads.append(await session.run(f"{LABELS[kind]}: MCP", "mcp", serve="core", calls=calls, **place))
-            await session.drop(url)
+            for serve, samples in (("core", reads), ("wire", wired)):
+                url = await session.new_database(kind)
+                place = {"url": url, "folder": str(session.storage.new_folder("data"))}
+                samples.append(await session.run(f"{LABELS[kind]}: MCP", "mcp", serve=serve, calls=calls, **place))
+                await session.drop(url)
         for mount in _MOUNTS:
             session.add(*_figures("get-record", LABELS[kind], mount, reads, echo))
+            session.add(*_figures("get-record over gRPC's wire", LABELS[kind], mount, wired, echo, aim=None))
     for mount in _MOUNTS:
         session.add(*_figures("the MCP server alone", "", mount, alone, echo))
 
 
-def _figures(what: str, database: str, mount: str, samples: _Samples, echoes: _Samples) -> list[Figure]:
+def _figures(
+    what: str, database: str, mount: str, samples: _Samples, echoes: _Samples, aim: Aim | None = _AIM
+) -> list[Figure]:
     def figure(of: str, key: str, unit: str, aim: Aim | None = None) -> Figure:
         found = tuple(one[mount][key] for one in samples)
         floor = median(one[mount][key] for one in echoes)
@@ -42,7 +47,7 @@ def _figures(what: str, database: str, mount: str, samples: _Samples, echoes: _S
         return Figure("mcp", name, database, median(found), unit, f"{unit}, echo on the bare SDK", floor, aim, found)
 
     return [
-        figure("p50", "p50", "ms", _AIM),
+        figure("p50", "p50", "ms", aim),
         figure("p99", "p99", "ms"),
         figure("calls", "per_second", "calls/s"),
         figure("CPU", "cpu", "us/call"),

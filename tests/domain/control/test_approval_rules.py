@@ -22,7 +22,7 @@ from core.domain.control.approval import (
     withdraw,
 )
 from core.domain.control.approval_rule import Mode, OnTimeout, from_plain
-from core.domain.errors import ApprovalMismatch, DripstoneError, PermissionDenied, WrongState
+from core.domain.errors import ApprovalMismatch, DripstoneError, PermissionDenied, PersonRequired, WrongState
 
 NOW = datetime(2026, 3, 2, 9, tzinfo=UTC)
 ASKED = Approval("apr_1", "plan", "pln_1", "sha256:a", "key_agent", NOW, NOW + timedelta(days=3))
@@ -99,11 +99,25 @@ AGENT = Party("key_agent", "agent", frozenset({"agt_1", "mem_boss"}))
 )
 def test_whoever_acts_for_the_requester_is_the_requester(decider: Party, requester: Party, may: bool) -> None:
     asked = replace(ASKED, requester_id=requester.id)
+    decider = replace(decider, trusted=True)
     if may:
         assert approve(asked, by=decider, requester=requester).state is ApprovalState.APPROVED
     else:
         with pytest.raises(PermissionDenied):
             approve(asked, by=decider, requester=requester)
+
+
+@pytest.mark.parametrize("kind", ["agent", "service"])
+def test_a_key_without_a_person_decides_only_where_it_is_trusted_and_nobody_is_named(kind: str) -> None:
+    key = Party("key_foreign", kind, frozenset({"mem_else"}))
+    trusted = replace(key, trusted=True)
+    with pytest.raises(PersonRequired, match=r"apr_1 is a person's, and key_foreign is the key of a"):
+        approve(ASKED, by=key)
+    with pytest.raises(PersonRequired):
+        delegate(ASKED, key, Party("mem_3"), now=NOW)
+    assert approve(ASKED, by=trusted).state is ApprovalState.APPROVED
+    with pytest.raises(PermissionDenied, match="others were asked"):
+        approve(replace(ASKED, rule=TWO), by=trusted, electors=NAMED)
 
 
 def test_a_quorum_needs_so_many_of_those_who_are_named() -> None:
@@ -130,9 +144,10 @@ def test_a_quorum_needs_so_many_of_those_who_are_named() -> None:
 )
 def test_one_person_is_no_quorum(voters: tuple[Party, Party], first: int) -> None:
     asked = replace(ASKED, rule=Rule(Mode.QUORUM, 2))
-    once = approve(asked, by=voters[first])
+    one, other = (replace(voter, trusted=True) for voter in (voters[first], voters[1 - first]))
+    once = approve(asked, by=one)
     with pytest.raises(PermissionDenied, match="count as one"):
-        approve(once, by=voters[1 - first])
+        approve(once, by=other)
     assert approve(once, by="mem_3").state is ApprovalState.APPROVED
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from core.domain.effects import KeepDeadLetter
 from core.domain.enrollment import State
 from core.domain.trace import Conversion
 from tests.domain.machine_cases import compiled, entered, known, settled, told
@@ -42,6 +43,25 @@ def test_what_cannot_be_told_does_not_hold_and_the_reason_says_why() -> None:
     version = compiled("steps: [{id: big, kind: filter, when: contact.employees > 100}]")
     reason = "Filtered out: contact.employees > 100 could not be told: contact.employees is not known."
     assert settled(entered(version)) == (State.EXITED, reason)
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        ("kind: filter, when: %s", "%s"),
+        ("kind: filter, when: %s, exits: {otherwise: end}", "%s"),
+        ("kind: branch, cases: [{name: none, when: contact.employees > 3}, {name: soon, when: %s}]", "Case soon"),
+    ],
+)
+def test_a_condition_that_breaks_is_a_failure_and_not_a_no(step: str, told: str) -> None:
+    text = "moment(contact.first_name) > now"
+    why = "it could not be evaluated ('29.02.2028' is not a date)"
+    said = f"{told % text if '%' in told else told} could not be told: {why}."
+    version = compiled(f"steps: [{{id: a, {step % text}}}]")
+    transition = entered(version, known(first_name="29.02.2028"))
+    assert settled(transition) == (State.FAILED, said)
+    (letter,) = [one for one in transition.effects if isinstance(one, KeepDeadLetter)]
+    assert letter.failure == "CONDITION_FAILED"
 
 
 @pytest.mark.parametrize(("tier", "exit"), [("A", "next"), ("B", "otherwise"), (None, "otherwise")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,13 +10,16 @@ from typing import Any
 import pytest
 
 from core.domain import machine
-from core.domain.effects import SendMessage
+from core.domain.effects import KeepDeadLetter, SendMessage, WithdrawMessages
 from core.domain.enrollment import Facts, MessageEnded, Sent, TimerFired
 from core.domain.messaging import addresses
+from core.domain.messaging import terms as sending_terms
 from core.domain.messaging.consent import Answer, Cause, Consent, Suppression
+from core.domain.messaging.terms import Terms
 from core.domain.trace import Transition
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.version import Version
+from core.domain.workflow.zones import Zone
 from tests.domain.machine_cases import DAY, HOUR, START, compiled, entered, known, moved, told
 
 MAIL = {"subject": "Hello {{ contact.first_name }}", "text": "Dear {{ contact.first_name }},\n\nhello."}
@@ -222,10 +226,91 @@ def test_an_awaited_message_goes_on_with_its_own_outcome_alone() -> None:
     assert failed.enrollment.outputs["mail"]["outcome"] == "550 no such user"
 
 
-@pytest.mark.parametrize("stimulus", [MessageEnded("msg_other", True), TimerFired()])
-def test_another_stimulus_does_not_move_an_awaited_message(stimulus: Any) -> None:
+def test_time_alone_does_not_move_an_awaited_message() -> None:
     version = version_of({**MAIL, "await": True, "exits": {"sent": "done", "failed": "end"}})
-    assert machine.advance(version, entered(version).enrollment, stimulus, known(), START + DAY) is None
+    assert machine.advance(version, entered(version).enrollment, TimerFired(), known(), START + DAY) is None
+
+
+RETRY = {"retry": {"attempts": 2, "delay": "1h"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "outcome", "entry", "way", "letters"),
+    [
+        ({}, "550 no", ("failed", ""), ["mail"], ["NOT_SENT"]),
+        ({"on_error": "continue"}, "550 no", ("failed", "failed"), ["mail", "done", "sorry"], ["NOT_SENT"]),
+        ({"on_error": "sorry"}, "550 no", ("failed", "error"), ["mail", "sorry"], ["NOT_SENT"]),
+        ({"exits": {"failed": "sorry"}}, "550 no", ("failed", "failed"), ["mail", "sorry"], []),
+        (RETRY, "550 no", ("failed", ""), ["mail"], []),
+        ({**RETRY, "exits": {"failed": "sorry"}}, "550 no", ("failed", ""), ["mail"], []),
+        ({}, "skipped: the contact was deleted", ("skipped", "failed"), ["mail", "done", "sorry"], []),
+        ({"exits": {"skipped": "sorry"}}, "skipped: deleted", ("skipped", "skipped"), ["mail", "sorry"], []),
+        ({"timeout": "2h"}, "", ("failed", ""), ["mail"], ["TIMEOUT"]),
+        ({"timeout": "2h", "exits": {"failed": "sorry"}}, "", ("failed", "timeout"), ["mail", "sorry"], []),
+    ],
+)
+def test_an_awaited_message_that_was_not_sent_is_tried_again_led_on_or_failed_as_its_author_says(
+    more: dict[str, Any], outcome: str, entry: tuple[str, str], way: list[str], letters: list[str]
+) -> None:
+    logs = [{"id": name, "kind": "log", "message": name} for name in ("done", "sorry")]
+    compiled = compile_document({"steps": [{"id": "mail", "kind": "message", **MAIL, "await": True, **more}, *logs]})
+    assert compiled.version is not None, compiled.problems
+    waits = entered(compiled.version)
+    (message,) = sent_by(waits)
+    stimulus = MessageEnded(message.id, False, outcome) if outcome else TimerFired()
+    ended = moved(compiled.version, waits.enrollment, stimulus, START + 2 * HOUR)
+    assert (ended.trace[0].outcome, ended.trace[0].exit) == entry
+    assert list(dict.fromkeys(one.step_id for one in ended.trace)) == way
+    assert [effect.failure for effect in ended.effects if isinstance(effect, KeepDeadLetter)] == letters
+    assert (ended.enrollment.waiting is not None) == ("retry" in more)
+    assert ended.enrollment.outputs.get("mail", {}).get("sent", False) is False
+    taken_back = [effect.message_id for effect in ended.effects if isinstance(effect, WithdrawMessages)]
+    assert taken_back == ([] if outcome else [message.id])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told_as", "letters"),
+    [
+        (MessageEnded("msg_1", True, "250 ok", "mail", "message 1 on email to a@x.y"), "ok", 0),
+        (MessageEnded("msg_1", False, "554 no", "mail", "message 1 on email to a@x.y", 3), "failed", 1),
+        (MessageEnded("msg_1", False, "skipped: deleted", "mail", "message 1 on email to a@x.y"), "skipped", 0),
+    ],
+)
+def test_what_became_of_a_message_that_nobody_waited_for_is_one_line_more_even_after_the_end(
+    outcome: MessageEnded, told_as: str, letters: int
+) -> None:
+    over = entered(version_of(MAIL)).enrollment
+    after = moved(version_of(MAIL), over, outcome, START + HOUR)
+    (line,) = after.trace
+    assert (line.seq, line.step_id, line.kind, line.outcome, line.exit) == (5, "mail", "outcome", told_as, "")
+    assert line.reason.startswith("Message 1 on email to a@x.y was ")
+    assert after.enrollment == replace(over, rev=over.rev + 1, trace_count=5)
+    assert [effect.message_id for effect in after.effects if isinstance(effect, KeepDeadLetter)] == ["msg_1"] * letters
+    assert (after.ends, after.kind) == (False, "moved")
+
+
+@pytest.mark.parametrize(
+    ("when_empty", "outcome", "messages"), [("send", "ok", 1), ("skip", "skipped", 0), ("fail", "failed", 0)]
+)
+def test_a_message_with_gaps_is_sent_skipped_or_fails_as_its_author_says(
+    when_empty: str, outcome: str, messages: int
+) -> None:
+    transition = entered(version_of({**MAIL, "when_empty": when_empty}), known(first_name=None))
+    (line,) = [entry for entry in transition.trace if entry.step_id == "mail" and entry.kind == "message"]
+    assert (line.outcome, len(sent_by(transition))) == (outcome, messages)
+    assert "contact.first_name is not known" in line.reason
+    whole = entered(version_of({**MAIL, "when_empty": when_empty}), known(first_name="Ada"))
+    assert len(sent_by(whole)) == 1
+
+
+def test_a_message_takes_with_it_when_it_may_leave() -> None:
+    caps = [{"at_most": 2, "per": "day"}, {"at_most": 1, "per": "7d", "channel": "dm"}]
+    version = version_of(MAIL, quiet_hours="21:00-08:00", frequency_caps=caps)
+    (message,) = sent_by(entered(version, known(timezone="Europe/Berlin")))
+    terms = sending_terms.from_data(json.loads(json.dumps(message.terms)))
+    assert terms == Terms(Zone("Europe/Berlin", "contact"), version.quiet_hours, version.frequency_caps[:1])
+    (free,) = sent_by(entered(version_of({**MAIL, "ignore_quiet_hours": True}, quiet_hours="21:00-08:00")))
+    assert free.terms == {}
 
 
 @pytest.mark.parametrize(

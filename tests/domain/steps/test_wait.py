@@ -120,13 +120,13 @@ BERLIN = known(timezone="Europe/Berlin", custom={"renewal": "2026-04-01", "call"
             "Waits for tokyo to be open, until 2026-03-03 09:00 (Asia/Tokyo, the calendar's zone).",
         ),
         (
-            'until: "{{ contact.custom.renewal }}", offset: -7d, at: 09:00',
+            'until: "{{ contact.custom.renewal }}", offset: -7d, at: 09:00, exits: {missing: end, past: end}',
             "2026-03-25T08:00",
             "Waits for 7 days before contact.custom.renewal, then for 09:00, until 2026-03-25 09:00"
             " (Europe/Berlin, the contact's zone).",
         ),
         (
-            "until: {cel: contact.custom.call}, offset: 30m",
+            "until: {cel: contact.custom.call}, offset: 30m, exits: {missing: end}",
             "2026-03-05T16:00",
             "Waits for 30 minutes after contact.custom.call, until 2026-03-05 17:00"
             " (Europe/Berlin, the contact's zone).",
@@ -169,21 +169,26 @@ def test_a_wait_knows_when_it_ends_and_says_why(config: str, due: str, reason: s
         ("until: 2026-02-01", "ok", "next", "Does not wait for 2026-02-01: 2026-02-01 00:00 (ZONE) is past."),
         ("until: 2026-02-01, exits: {past: end}", "ok", "past",
          "Does not wait for 2026-02-01: 2026-02-01 00:00 (ZONE) is past."),
-        ('until: "{{ contact.custom.renewal }}", offset: -60d, at: 09:00', "ok", "next",
+        ('until: "{{ contact.custom.renewal }}", offset: -60d, at: 09:00, exits: {missing: end, past: end}', "ok",
+         "past",
          "Does not wait for 60 days before contact.custom.renewal, then for 09:00: 2026-01-31 09:00 (ZONE) is past."),
         ("until: {cel: now}", "ok", "next", "Does not wait for now: 2026-03-02 10:00 (ZONE) is past."),
-        ('until: "{{ contact.custom.trial }}"', "skipped", "next",
+        ('until: "{{ contact.custom.trial }}T09:00", exits: {missing: end}', "skipped", "missing",
          "Does not wait for contact.custom.trial: contact.custom.trial is not known."),
         ("until: {cel: contact.custom.trial}, exits: {missing: end}", "skipped", "missing",
          "Does not wait for contact.custom.trial: contact.custom.trial is not known."),
-        ('until: "{{ contact.email }}"', "skipped", "next",
-         "Does not wait for contact.email: 'ada@example.com' is not a date."),
-        ('until: "{{ contact.custom.renewal }}0"', "skipped", "next",
-         "Does not wait for contact.custom.renewal: '2026-04-010' is not a date."),
-        ("until: {cel: '\" \"'}", "skipped", "next", "Does not wait for \" \": \" \" is empty."),
+        ("until: {cel: moment(contact.custom.trial)}, exits: {missing: end}", "skipped", "missing",
+         "Does not wait for moment(contact.custom.trial): contact.custom.trial is not known."),
+        ('until: "{{ contact.email }}", exits: {missing: end}', "failed", "",
+         "The date could not be made: 'ada@example.com' is not a date."),
+        ('until: "{{ contact.custom.renewal }}0", exits: {missing: end}', "failed", "",
+         "The date could not be made: '2026-04-010' is not a date."),
+        ("until: {cel: moment(contact.email)}, exits: {missing: end}", "failed", "",
+         "The date could not be made: it could not be evaluated ('ada@example.com' is not a date)."),
+        ("until: {cel: '\" \"'}", "failed", "", "Does not wait for \" \": \" \" is empty."),
     ],
 )  # fmt: skip
-def test_a_wait_that_has_nothing_to_wait_for_goes_on_and_says_why(
+def test_a_wait_that_has_nothing_to_wait_for_does_not_go_on_as_if_it_were_over_and_says_why(
     config: str, outcome: str, exit: str, reason: str
 ) -> None:
     entry = begun(config, facts=BERLIN)
@@ -236,7 +241,7 @@ def test_the_trace_says_which_zone_counted(head: str, facts: Facts, zone: str, i
 
 
 def test_the_trace_carries_the_date_that_was_looked_at() -> None:
-    entry = begun('until: "{{ contact.custom.renewal }}"', facts=BERLIN)
+    entry = begun('until: "{{ contact.custom.renewal }}", exits: {missing: end}', facts=BERLIN)
     assert entry.inputs == {"contact.custom.renewal": "2026-04-01", "contact.timezone": "Europe/Berlin"}
 
 
@@ -294,11 +299,16 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def due_of(config: dict[str, Any], now: datetime, zone: str) -> datetime:
-    """Return when a wait ends; now when it does not wait."""
+    """Return when a wait ends; now when it does not wait. When that has come, it is over."""
     text = render({"steps": [{"id": "pause", "kind": "wait", **config}]})
-    transition = entered(compiled(CALENDARS + text), known(timezone=zone), now=now)
-    assert transition.enrollment.state in (State.ACTIVE, State.COMPLETED)
-    return transition.enrollment.due_at or now
+    version = compiled(CALENDARS + text)
+    enrollment = entered(version, known(timezone=zone), now=now).enrollment
+    if enrollment.due_at is None:
+        assert enrollment.state is State.COMPLETED
+        return now
+    over = moved(version, enrollment, TimerFired(), enrollment.due_at, known(timezone=zone)).enrollment
+    assert over.state is State.COMPLETED
+    return enrollment.due_at
 
 
 @given(configs(), INSTANTS, st.sampled_from(ZONES))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import pytest
 
 from core.domain import machine
 from core.domain.effects import KeepDeadLetter
-from core.domain.enrollment import EventArrived, State, TimerFired, Waiting
+from core.domain.enrollment import EventArrived, Migrated, State, TimerFired, Waiting
+from core.domain.workflow.compile import compile_document
 from core.domain.workflow.correlation import event_keys
+from core.domain.workflow.source import parse
 from tests.domain.machine_cases import DAY, HOUR, START, compiled, entered, happened, known, moved, settled, told
 
 SEVERAL = """
@@ -152,3 +155,102 @@ steps:
     after = moved(version, entered(version).enrollment, EventArrived(ping), START + HOUR)
     assert after.enrollment.step_id == "second"
     assert machine.advance(version, after.enrollment, EventArrived(ping), known(), START + HOUR) is None
+
+
+GAP = """
+timezone: UTC
+quiet_hours: 20:00-08:00
+steps:
+  - {id: pause, kind: wait, for: 12h}
+  - {id: nudge, kind: message, subject: Use it, text: Please}
+  - {id: note, kind: log, message: nudged}
+  - {id: used, kind: wait_for_event, event: used, timeout: 2d%s, exits: {matched: yes, timeout: no}}
+  - {id: yes, kind: exit, reason: yes}
+  - {id: no, kind: exit, reason: no}
+"""
+HELD = START + 12 * HOUR
+"""21:00: the message is held until 08:00."""
+SENT = START + 23 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("since", "counts_from"),
+    [
+        ("", HELD),  # right after a message, what is passed through at once left out: since that began
+        (", since: nudge", HELD),
+        (", since: pause", START),
+        (", since: entry", START),
+        (", since: note", SENT),
+        (", since: no", SENT),  # a step that it never came to
+    ],
+)
+def test_a_wait_counts_what_came_in_since_the_message_before_it_or_the_step_it_names(
+    since: str, counts_from: datetime
+) -> None:
+    version = compiled(GAP % since)
+    held = moved(version, entered(version).enrollment, TimerFired(), HELD)
+    assert held.enrollment.due_at == SENT
+    begun = moved(version, held.enrollment, TimerFired(), SENT)
+    waiting = begun.enrollment.waiting
+    assert waiting == Waiting("event", "used", counts_from, "cnt_1")
+    assert begun.enrollment.due_at == SENT + 2 * DAY  # its time begins now all the same
+    assert begun.enrollment.catches_up is (counts_from < SENT)
+    back = f", counting what has come in since {counts_from:%Y-%m-%d %H:%M} UTC" if counts_from < SENT else ""
+    assert begun.trace[-1].reason == f"Waits for used for 2 days at most{back}."
+    later = moved(version, begun.enrollment, TimerFired(), SENT + 2 * DAY)
+    assert later.trace[0].stood == 2 * DAY
+    for at in (START + HOUR, HELD + HOUR, SENT + HOUR):
+        after = machine.advance(version, begun.enrollment, EventArrived(happened("used", at)), known(), SENT + HOUR)
+        assert (after is not None) is (at > counts_from)
+
+
+def test_a_wait_that_counts_from_earlier_is_made_again_in_another_version_from_when_it_began() -> None:
+    version = compiled(GAP % "")
+    held = moved(version, entered(version).enrollment, TimerFired(), HELD).enrollment
+    begun = moved(version, held, TimerFired(), SENT).enrollment
+    longer = compiled((GAP % "").replace("timeout: 2d", "timeout: 5d"))
+    after = moved(longer, begun, Migrated("used", "recompute", "key_1"), SENT + HOUR).enrollment
+    assert (after.waiting, after.due_at) == (begun.waiting, SENT + 5 * DAY)
+    again = moved(longer, after, Migrated("used", "recompute", "key_1"), SENT + 2 * HOUR).enrollment
+    assert (again.waiting, again.due_at, again.waits_since) == (begun.waiting, SENT + 5 * DAY, SENT)
+
+
+def test_what_is_remembered_of_steps_is_no_more_than_waits_ask_for() -> None:
+    version = compiled(GAP % "")
+    held = moved(version, entered(version).enrollment, TimerFired(), HELD).enrollment
+    assert held.begun == {"nudge": HELD}
+    assert moved(version, held, TimerFired(), SENT).enrollment.begun == {}
+    named = compiled(GAP % ", since: pause")
+    assert entered(named).enrollment.begun == {"pause": START}
+    assert compiled(ORDER).begins == {}
+
+
+def test_the_event_that_led_to_where_a_wait_counts_from_does_not_end_it_but_one_that_ended_a_wait_since_does() -> None:
+    version = compiled("""
+steps:
+  - {id: first, kind: wait_for_event, event: ping, timeout: 1d}
+  - {id: pause, kind: wait, for: 1h}
+  - {id: again, kind: wait_for_event, event: ping, since: entry, timeout: 1d}
+""")
+    came = happened("ping", START)
+    first = entered(version, event=came).enrollment
+    ping = happened("ping", START + HOUR)
+    pausing = moved(version, first, EventArrived(ping), START + HOUR).enrollment
+    again = moved(version, pausing, TimerFired(), START + 2 * HOUR).enrollment
+    assert machine.advance(version, again, EventArrived(came), known(), START + 2 * HOUR) is None
+    assert moved(version, again, EventArrived(ping), START + 2 * HOUR).enrollment.state is State.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("since", "problem"),
+    [
+        ("entry", None),
+        ("later", None),
+        ("latr", ("steps[0].since", "UNKNOWN_STEP", "Did you mean later?")),
+        ("[entry]", ("steps[0].since", "WRONG_TYPE", "Write entry, or the id of a step that comes before.")),
+    ],
+)
+def test_since_names_the_entry_or_a_step(since: str, problem: tuple[str, str, str] | None) -> None:
+    text = f"steps: [{{id: a, kind: wait_for_event, event: x, since: {since}}}, {{id: later, kind: log, message: x}}]"
+    problems = compile_document(parse(text)).problems
+    assert [(one.field, one.reason, one.hint) for one in problems] == ([problem] if problem else [])

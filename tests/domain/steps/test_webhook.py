@@ -124,3 +124,28 @@ def test_an_answer_nested_too_deeply_is_not_kept() -> None:
     after = moved(version, enrollment, DeliveryEnded(message, True, "delivered", 200, answer), START + HOUR)
     assert "nested deeper than 32" in after.trace[0].reason
     assert "answer" not in after.enrollment.outputs["ask"]
+
+
+@pytest.mark.parametrize(
+    ("more", "stimulus", "exit", "state", "letters"),
+    [
+        ("", "failed", "", State.FAILED, ["NOT_DELIVERED"]),
+        ("", "timeout", "", State.FAILED, ["TIMEOUT"]),
+        ("on_error: continue", "failed", "failed", State.COMPLETED, ["NOT_DELIVERED"]),
+        ("exits: {failed: end}", "failed", "failed", State.COMPLETED, []),
+        ("exits: {failed: end}", "timeout", "timeout", State.COMPLETED, []),
+        ("exits: {timeout: end}", "failed", "", State.FAILED, ["NOT_DELIVERED"]),
+        ("retry: {attempts: 2, delay: 5m}", "failed", "", State.ACTIVE, []),
+        ("retry: {attempts: 2, delay: 5m}", "timeout", "", State.FAILED, ["TIMEOUT"]),
+    ],
+)
+def test_what_was_not_delivered_failed_and_is_tried_again_or_led_on_as_its_author_says(
+    more: str, stimulus: str, exit: str, state: State, letters: list[str]
+) -> None:
+    step = f"id: ask\n    kind: webhook\n    event_type: a.b\n    await: true\n    timeout: 2h\n    {more}"
+    version = compiled(f"steps:\n  - {step}\n")
+    enrollment, message = asked(version)
+    happens = TimerFired() if stimulus == "timeout" else DeliveryEnded(message, False, "gone", 410)
+    after = moved(version, enrollment, happens, START + 2 * HOUR)
+    assert (after.trace[0].outcome, after.trace[0].exit, after.enrollment.state) == ("failed", exit, state)
+    assert [effect.failure for effect in after.effects if isinstance(effect, KeepDeadLetter)] == letters

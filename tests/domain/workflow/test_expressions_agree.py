@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from core.domain.workflow.expression_functions import moment
 from core.domain.workflow.expressions import Environment, Kind
 
 VARIABLES: dict[str, Kind] = {
@@ -33,6 +34,7 @@ HALVES = st.integers(-9, 9).map(lambda number: number / 2)
 INSTANTS = st.sampled_from(
     [f'timestamp("{day}T{time}Z")' for day in ("2026-01-31", "2024-02-29") for time in ("00:00:00", "23:30:00")]
 )
+MOMENTS = st.sampled_from(["2026-01-31", "2024-02-29T23:30:00", "2024-02-29T23:30:00+01:00"]).map('moment("{}")'.format)
 DURATIONS = st.sampled_from(['duration("1h")', 'duration("-90m")', 'duration("24h")', 'duration("0s")'])
 PARTS = st.sampled_from(
     ["getFullYear", "getMonth", "getDate", "getDayOfWeek", "getDayOfYear", "getHours", "getMinutes"]
@@ -70,7 +72,8 @@ def _typed(depth: int, local: str = "") -> dict[str, st.SearchStrategy[str]]:
     decisions |= st.one_of(*(_form("({} {} {})", one, order, one) for one in (text, integer, number)))
     counted, measured = st.sampled_from(["contact.employees", "contact.score"]), st.just("contact.revenue")
     decisions |= _form("({} {} {})", counted, order, measured | HALVES.map(str))
-    instants = INSTANTS | _form("({} {} {})", INSTANTS, st.sampled_from("+-"), DURATIONS)
+    instants = INSTANTS | MOMENTS | _form("moment({})", INSTANTS)
+    instants |= _form("({} {} {})", INSTANTS, st.sampled_from("+-"), DURATIONS)
     integers |= _form("({}).{}()", instants, PARTS)
     decisions |= _form("({} {} {})", instants, order, instants) | _form("({} {} {})", DURATIONS, order, DURATIONS)
     decisions |= _form("({}).matches({})", text, st.sampled_from(['"^a"', '"[ab]+@"', '"b$"', '"^(a|B){1,3}$"']))
@@ -121,7 +124,8 @@ def theirs(text: str, values: dict[str, Any]) -> Any:
     """Return what the second engine says; it takes nested maps, and an unknown value is one that is null."""
     contact = {name.partition(".")[2]: values.get(name) for name in VARIABLES if name.startswith("contact.")}
     try:
-        value = second.evaluate(text, {"contact": contact, "event": {"fields": values.get("event.fields", {})}})
+        given = {"contact": contact, "event": {"fields": values.get("event.fields", {})}}
+        value = second.evaluate(text, second.Context(given, {"moment": moment}))
     except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError):
         return NO_VALUE
     return NO_VALUE if value is None else value

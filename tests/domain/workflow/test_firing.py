@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from core.domain.enrollment import EventFacts, Facts, RecordFacts
 from core.domain.records.changes import Change
 from core.domain.steps.shapes import Scope
-from core.domain.workflow.firing import RECORD, RECORD_EVENTS, ChangedRecord, Look, look
+from core.domain.workflow.firing import Look, look
+from core.domain.workflow.record_changes import RECORD, RECORD_EVENTS, ChangedRecord
 from core.domain.workflow.triggers import read_triggers
 from core.domain.workflow.variables import trigger_environment
 

@@ -81,6 +81,17 @@ def test_a_schema_that_cannot_be_held_to_is_refused(raw: Any, field: str, reason
     assert all(one.hint for one in problems)
 
 
+def test_everything_wrong_with_a_schema_is_told_with_the_nearest_type() -> None:
+    raw = {"type": "objct", "required": "a", "properties": {"a": {"type": ["strng", "null"]}}}
+    problems = read(raw, "answer")[1]
+    assert [(one.field, one.message) for one in problems] == [
+        ("answer.required", "'a' is not of type 'array'"),
+        ("answer.type", "there is no type objct"),
+        ("answer.properties.a.type", "there is no type strng"),
+    ]
+    assert [one.hint for one in problems][1:] == ["Did you mean object?", "Did you mean string?"]
+
+
 def test_a_schema_nested_too_deeply_is_refused() -> None:
     raw: dict[str, Any] = {}
     for _ in range(30):

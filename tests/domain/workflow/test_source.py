@@ -69,6 +69,9 @@ def test_json_is_read_too() -> None:
         ('{"a": "\\ud800"}', "SOURCE_SYNTAX", "a text has characters that are none"),
         ("a: 1e999", "SOURCE_SYNTAX", "a number is too large"),
         ('{"a": 1e999}', "SOURCE_SYNTAX", "a number is too large"),
+        ("a: 1\nb: [9007199254740993]", "NUMBER_INEXACT", "line 2: 9007199254740993 is too large for a number"),
+        ("a: 123456789012345678901234567890", "NUMBER_INEXACT", "line 1: 123456789012345678901234567890 is too large"),
+        ('{"a": -9007199254740993}', "NUMBER_INEXACT", "-9007199254740993 is too large for a number"),
         ("---\na: 1\n---\nb: 2", "SOURCE_SYNTAX", "line 3, column 1: this is not YAML: but found another document"),
     ],
 )
@@ -79,6 +82,26 @@ def test_a_text_that_cannot_be_read_is_refused_with_its_line(text: str, reason: 
     assert violation.field == "source"
     assert violation.reason == reason
     assert violation.message.startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: {when: lead.tier in ['A', 'B']}",
+        "steps:\n  - {text: Hi {{ contact.first_name }}}",
+        "a: [Hi {{ x }}, b: c: d]",
+    ],
+)
+def test_braces_that_go_wrong_say_what_to_quote_in_them(text: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        source.parse(text)
+    assert [one.hint[:36] for one in caught.value.violations] == ["Inside { } and [ ], quote a value wi"]
+
+
+def test_whole_numbers_stay_as_they_are_as_far_as_every_client_keeps_them() -> None:
+    assert source.parse("a: 9007199254740991\nb: '9007199254740993'\nc: 0.1") == {
+        "a": 2**53 - 1, "b": "9007199254740993", "c": 0.1,
+    }  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None)

@@ -59,8 +59,23 @@ def test_what_is_not_known_is_empty_and_reported() -> None:
         "ada@example.com: , ",
         "",
         {"contact.email": "ada@example.com", "contact.first_name": None, "event.fields.size_of_team": None},
+        ("contact.first_name", "event.fields.size_of_team"),
     )
-    assert rendered.missing == ("contact.first_name", "event.fields.size_of_team")
+
+
+@pytest.mark.parametrize(
+    ("text", "gaps"),
+    [
+        ("Hi {{ contact.first_name | default: 'you' }}", ()),
+        ("Hi {{ contact.first_name | capitalize }}", ("contact.first_name",)),
+        ("{% if contact.first_name %}Hi {{ contact.first_name }}{% endif %}", ()),
+        ("{% unless contact.first_name %}Hi {{ contact.first_name }}{% endunless %}", ("contact.first_name",)),
+        ("{% assign who = contact.first_name %}Hi {{ who }}", ("who",)),
+        ("{{ contact.email }}", ()),
+    ],
+)
+def test_only_what_should_have_been_written_and_has_no_default_leaves_a_gap(text: str, gaps: tuple[str, ...]) -> None:
+    assert _template(text).render(VALUES).missing == gaps
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def read(raw: Any, sources: frozenset[str] | None = None) -> tuple[tuple[Trigger
 
 
 def version_of(text: str) -> Version:
-    compiled = compile_document(parse(text + "\nsteps: [{id: pause, kind: wait, for: 2d}]"), workflow_id="w", number=1)
+    steps = "" if "steps:" in text else "\nsteps: [{id: pause, kind: wait, for: 2d}]"
+    compiled = compile_document(parse(text + steps), workflow_id="w", number=1)
     assert compiled.version is not None, compiled.problems
     return compiled.version
 
@@ -159,7 +160,21 @@ exit_on: [{name: gone, when: contact.unsubscribed == true}]
     )
     assert firing.trigger_events(version) == ("trial.started", "$record.company", "$record.contact", "$record.lead")
     assert firing.trigger_sources(version) == ("Web form",)
-    assert firing.rule_events(version) == ("order.paid", "$record.contact")
+    assert firing.moving_events(version) == ("order.paid", "$record.contact")
+
+
+def test_a_wait_for_a_date_of_a_record_is_looked_at_when_that_record_changes() -> None:
+    version = version_of(
+        """
+steps:
+  - {id: a, kind: wait, for: 3d, at: "09:00"}
+  - {id: b, kind: wait, until: "2027-01-01"}
+  - {id: c, kind: wait, until: "{{ event.fields.day }}", exits: {missing: end}}
+  - {id: d, kind: wait, until: {cel: "moment(company.custom.day)"}, exits: {missing: end}}
+  - {id: e, kind: wait, until: "{{ lead.custom.day }}", exits: {missing: end}}
+"""
+    )
+    assert firing.moving_events(version) == ("$record.contact", "$record.company", "$record.lead")
 
 
 def test_schedules_and_pools_come_round_on_their_own_clocks() -> None:

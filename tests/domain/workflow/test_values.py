@@ -40,6 +40,13 @@ def test_a_tree_of_values_gathers_what_its_parts_read_and_lack() -> None:
     )
 
 
+def test_an_expression_that_breaks_is_an_error_and_one_that_lacks_something_a_gap() -> None:
+    broken = _value({"a": {"cel": "moment(contact.email)"}}).compute(KNOWN)
+    assert (broken.errors, broken.gaps) == (("it could not be evaluated ('a@x.com' is not a date)",), ())
+    lacking = _value({"a": {"cel": "moment(vars.day)"}}).compute(KNOWN)
+    assert (lacking.errors, lacking.gaps) == ((), ("vars.day is not known",))
+
+
 def test_a_value_says_what_must_be_loaded_for_it() -> None:
     value = _value({"a": ["{{ company.name }}", {"cel": "contact.lists.size()"}], "b": {"cel": "vars.n"}, "c": 1})
     assert value.roots == {"company", "lists", "vars"}

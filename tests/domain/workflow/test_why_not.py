@@ -6,10 +6,15 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from core.domain.enrollment import EventFacts, State
 from core.domain.workflow.firing import look
+from core.domain.workflow.timed_looks import InLine, timed_look
+from core.domain.workflow.trigger_kinds import PoolTrigger, ScheduleTrigger
 from core.domain.workflow.version import Version
-from core.domain.workflow.why_not import PastRefusal, TriggerLook, WhyNot, why_not
+from core.domain.workflow.why_not import PastRefusal, TimedLook, TriggerLook, WhyNot, why_not
+from core.domain.workflow.zones import Zone
 from tests.domain.machine_cases import DAY, START, WAIT, compiled, entered, happened, known
 
 TRIGGERED = f"triggers: [{{event: trial.started, when: 'event.fields.plan == \"pro\"'}}]\n{WAIT}"
@@ -80,6 +85,63 @@ def test_without_an_event_it_says_what_would_start_the_workflow() -> None:
         "Nothing that starts the workflow has happened lately. "
         'It starts when trial.started comes in and event.fields.plan == "pro" holds.'
     )
+
+
+TIMED = """triggers:
+  - {schedule: {cron: '0 9 * * mon', timezone: Europe/Berlin}, audience: {list: club, filter: 'country = DE'}}
+  - {pool: {per_day: 2, at: '10:00'}, audience: {filter: 'country = DE'}}
+"""
+MONDAY = START.replace(hour=8) + 7 * DAY
+
+
+@pytest.mark.parametrize(
+    ("position", "lists", "line", "takes", "told"),
+    [
+        (0, ["club"], {}, True,
+         "the schedule 0 9 * * mon takes it on Monday 2026-03-09 09:00 (Europe/Berlin): it is on the list club and "
+         "country = DE holds (contact.country is DE)"),
+        (0, [], {"before": None}, False,
+         "the schedule 0 9 * * mon, which comes round next on Monday 2026-03-09 09:00 (Europe/Berlin), does not take "
+         "it: it is not on the list club"),
+        (0, ["club"], {"before": None}, False,
+         "the schedule 0 9 * * mon, which comes round next on Monday 2026-03-09 09:00 (Europe/Berlin), does not take "
+         "it: country = DE does not hold (contact.country is DE)"),
+        (0, [], {"next_at": None}, False, "the schedule 0 9 * * mon comes round no more"),
+        (1, [], {"before": 0}, True,
+         "the pool of 2 a day has it in line: it is the next, and its turn is on Monday 2026-03-09 09:00 "
+         "(Europe/Berlin) at the latest; country = DE holds (contact.country is DE)"),
+        (1, [], {"before": 3, "taken": 1}, True,
+         "the pool of 2 a day has it in line: 3 contacts are before it, and its turn is on Tuesday 2026-03-10 10:00 "
+         "(Europe/Berlin) at the latest; country = DE holds (contact.country is DE)"),
+        (1, [], {"before": 20_000, "at_least": True}, True,
+         "the pool of 2 a day has it in line: at least 20,000 contacts are before it; "
+         "country = DE holds (contact.country is DE)"),
+        (1, [], {"was_in": True}, False,
+         "the pool of 2 a day takes nobody who has been in the workflow, and it has"),
+    ],
+)  # fmt: skip
+def test_schedules_and_pools_say_whom_they_take_and_when(
+    position: int, lists: list[str], line: dict[str, Any], takes: bool, told: str
+) -> None:
+    trigger = compiled(f"{TIMED}{WAIT}").triggers[position]
+    assert isinstance(trigger, ScheduleTrigger | PoolTrigger)
+    facts = replace(known(country="DE"), lists=frozenset(lists))
+    given = InLine(**{"next_at": MONDAY, "zone": Zone("Europe/Berlin", "workflow"), **line})
+    look = timed_look(position, trigger, facts, given)
+    assert (look.takes, look.sentence) == (takes, told)
+
+
+def test_what_fires_by_time_is_part_of_the_answer() -> None:
+    version = compiled(f"{TIMED.rstrip()}\n  - {{event: a}}\n{WAIT}")
+    out, taken = TimedLook(0, False, "the schedule does not take it"), TimedLook(1, True, "the pool takes it")
+    answer = asked(version, timed=[out, taken])
+    assert answer.summary == "It may enter, and the pool takes it."
+    assert [(one.sentence, one.holds) for one in answer.reasons] == [
+        ("Nothing that starts the workflow has happened lately. It starts when a comes in.", False),
+        ("The schedule does not take it.", False),
+        ("The pool takes it.", True),
+    ]
+    assert asked(version, timed=[out]).summary == "It may enter, but the schedule does not take it."
 
 
 def test_a_closed_workflow_lets_nobody_in() -> None:

@@ -58,6 +58,7 @@ def upgrade() -> None:
         sa.Column("key", Name, nullable=False),
         sa.Column("method", Name, nullable=False),
         sa.Column("request_hash", Name, nullable=False),
+        sa.Column("call_id", Name, nullable=False),
         sa.Column("reply", sa.LargeBinary()),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "principal_id", "key"),

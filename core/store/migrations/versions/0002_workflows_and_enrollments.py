@@ -23,11 +23,25 @@ def upgrade() -> None:
         sa.Column("state", Name, nullable=False),
         sa.Column("draft_source", Name, nullable=False),
         sa.Column("draft_document", Json(), nullable=False),
+        sa.Column("draft_author", Name, nullable=False),
+        sa.Column("draft_at", Instant(), nullable=False),
+        sa.Column("draft_version", sa.Integer(), nullable=False),
         sa.Column("published_version", sa.Integer(), nullable=False),
         sa.Column("rev", sa.Integer(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("org_id", "id"),
+    )
+    op.create_table(
+        "workflow_drafts",
+        sa.Column("org_id", Name, nullable=False),
+        sa.Column("workflow_id", Name, nullable=False),
+        sa.Column("rev", sa.Integer(), nullable=False),
+        sa.Column("source", Name, nullable=False),
+        sa.Column("document", Json(), nullable=False),
+        sa.Column("author", Name, nullable=False),
+        sa.Column("written_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("org_id", "workflow_id", "rev"),
     )
     op.create_table(
         "workflow_versions",
@@ -198,4 +212,5 @@ def downgrade() -> None:
     op.drop_table("enrollments")
     op.drop_table("workflow_triggers")
     op.drop_table("workflow_versions")
+    op.drop_table("workflow_drafts")
     op.drop_table("workflows")

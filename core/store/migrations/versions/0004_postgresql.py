@@ -15,7 +15,8 @@ _PARTITIONED = ("trace_entries", "messages", "deliveries", "delivery_attempts", 
 _TABLES = (
     "agents api_keys approvals deliveries delivery_attempts endpoints enrollments event_dedup events executions "
     "idempotency_keys members messages organizations plans record_changes record_identifiers records routing_cursors "
-    "scoring_model_versions scoring_models sources trace_entries workflow_triggers workflow_versions workflows"
+    "scoring_model_versions scoring_models sources trace_entries workflow_drafts workflow_triggers workflow_versions "
+    "workflows"
 ).split()
 
 

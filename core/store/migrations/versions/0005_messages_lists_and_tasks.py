@@ -71,6 +71,7 @@ def upgrade() -> None:
         sa.Column("html", Name, nullable=False),
         sa.Column("ordinal", sa.Integer(), nullable=False),
         sa.Column("awaited", sa.Boolean(), nullable=False),
+        sa.Column("terms", Json(), nullable=False),
         sa.Column("state", Name, nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("due_at", Instant()),
@@ -86,6 +87,7 @@ def upgrade() -> None:
     )
     op.create_index("outgoing_contact", "outgoing_messages", ["org_id", "contact_id", "created_at"])
     op.create_index("outgoing_enrollment", "outgoing_messages", ["org_id", "enrollment_id", "id"])
+    op.create_index("outgoing_workflow", "outgoing_messages", ["org_id", "workflow_id", "id"])
     if op.get_bind().dialect.name != "postgresql":
         return
     for table in _TABLES:

@@ -111,6 +111,7 @@ def upgrade() -> None:
         sa.Column("kind", Name, nullable=False),
         sa.Column("failure", Name, nullable=False),
         sa.Column("reason", Name, nullable=False),
+        sa.Column("message_id", Name, nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("state", Name, nullable=False),
         sa.Column("created_at", Instant(), nullable=False),

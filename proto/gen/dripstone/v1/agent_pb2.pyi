@@ -213,6 +213,7 @@ class Execution(_message.Message):
     TOKENS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     PRINCIPAL_ID_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `exe_…`."""
     agent_id: _builtins.str
@@ -235,6 +236,8 @@ class Execution(_message.Message):
     """Tokens reported."""
     principal_id: _builtins.str
     """Who executed it."""
+    preview_etag: _builtins.str
+    """Of a preview: what the call that carries it out sends."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """The payload."""
@@ -274,10 +277,11 @@ class Execution(_message.Message):
         tokens: _builtins.int = ...,
         steps: _abc.Iterable[Global___ExecutionStep] | None = ...,
         principal_id: _builtins.str = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "input", b"input", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "contact_id", b"contact_id", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "enrollment_id", b"enrollment_id", "error", b"error", "id", b"id", "input", b"input", "principal_id", b"principal_id", "result", b"result", "state", b"state", "steps", b"steps", "tokens", b"tokens", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "contact_id", b"contact_id", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "enrollment_id", b"enrollment_id", "error", b"error", "id", b"id", "input", b"input", "preview_etag", b"preview_etag", "principal_id", b"principal_id", "result", b"result", "state", b"state", "steps", b"steps", "tokens", b"tokens", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -412,6 +416,7 @@ class ExecuteRequest(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """The agent."""
     type: _builtins.str
@@ -420,9 +425,13 @@ class ExecuteRequest(_message.Message):
     """Idempotency key: the same one returns the stored execution."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    preview_etag: _builtins.str
+    """Of a preview of this very call; another version of the workflow, or another payload, is PREVIEW_STALE."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
-        """The payload: names its contact by `contact_id`, `email` or `lead_ref`; all of it is `vars` to the steps."""
+        """The payload: names its contact by `contact_id`, `email` or `lead_ref`; all of it is `vars` to the steps. Where
+        the workflow declares its variables, what names the contact is none of them unless it is declared.
+        """
 
     def __init__(
         self,
@@ -432,10 +441,11 @@ class ExecuteRequest(_message.Message):
         input: _struct_pb2.Struct | None = ...,
         idempotency_key: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "idempotency_key", b"idempotency_key", "input", b"input", "type", b"type", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "idempotency_key", b"idempotency_key", "input", b"input", "preview_etag", b"preview_etag", "type", b"type", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -451,12 +461,15 @@ class ExecuteWorkflowRequest(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """The workflow."""
     request_id: _builtins.str
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    preview_etag: _builtins.str
+    """Of a preview of this very call; another version of the workflow, or another payload, is PREVIEW_STALE."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """The payload, as for `Execute`."""
@@ -468,10 +481,11 @@ class ExecuteWorkflowRequest(_message.Message):
         input: _struct_pb2.Struct | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "preview_etag", b"preview_etag", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

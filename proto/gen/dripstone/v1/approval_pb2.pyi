@@ -112,6 +112,7 @@ class Approval(_message.Message):
     ESCALATE_TIME_FIELD_NUMBER: _builtins.int
     CALLER_MAY_DECIDE_FIELD_NUMBER: _builtins.int
     POLICY_ID_FIELD_NUMBER: _builtins.int
+    CALLER_MAY_DECIDE_UNASKED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `apr_…`."""
     subject_kind: _builtins.str
@@ -136,6 +137,8 @@ class Approval(_message.Message):
     """Whether the caller may decide it now."""
     policy_id: _builtins.str
     """The policy that asked for it; empty for none."""
+    caller_may_decide_unasked: _builtins.bool
+    """Whether a policy lets the caller decide it without a person being asked each time."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """What a person needs to decide."""
@@ -191,10 +194,11 @@ class Approval(_message.Message):
         escalate_time: _timestamp_pb2.Timestamp | None = ...,
         caller_may_decide: _builtins.bool = ...,
         policy_id: _builtins.str = ...,
+        caller_may_decide_unasked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "details", b"details", "escalate_time", b"escalate_time", "expire_time", b"expire_time", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_missing", b"approvals_missing", "caller_may_decide", b"caller_may_decide", "comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decider_id", b"decider_id", "delegate_ids", b"delegate_ids", "details", b"details", "escalate_time", b"escalate_time", "expire_time", b"expire_time", "id", b"id", "policy_id", b"policy_id", "requester_id", b"requester_id", "rule", b"rule", "state", b"state", "subject_hash", b"subject_hash", "subject_id", b"subject_id", "subject_kind", b"subject_kind", "title", b"title", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_missing", b"approvals_missing", "caller_may_decide", b"caller_may_decide", "caller_may_decide_unasked", b"caller_may_decide_unasked", "comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decider_id", b"decider_id", "delegate_ids", b"delegate_ids", "details", b"details", "escalate_time", b"escalate_time", "expire_time", b"expire_time", "id", b"id", "policy_id", b"policy_id", "requester_id", b"requester_id", "rule", b"rule", "state", b"state", "subject_hash", b"subject_hash", "subject_id", b"subject_id", "subject_kind", b"subject_kind", "title", b"title", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -149,7 +149,8 @@ class ApprovalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DecideApproval(self, request, context):
-        """Approves or rejects. The principal that asked is refused, and so is a second decision.
+        """Approves or rejects. The principal that asked is refused, and so is a second decision; keys of agents and services
+        are, unless a policy that names this method allows it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,9 @@ class ApprovalServiceStub:
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_approval_pb2.ListApprovalsRequest, _approval_pb2.ListApprovalsResponse]
     """Lists approvals, newest first."""
     DecideApproval: _grpc.UnaryUnaryMultiCallable[_approval_pb2.DecideApprovalRequest, _approval_pb2.Approval]
-    """Approves or rejects. The principal that asked is refused, and so is a second decision."""
+    """Approves or rejects. The principal that asked is refused, and so is a second decision; keys of agents and services
+    are, unless a policy that names this method allows it.
+    """
     GetPlan: _grpc.UnaryUnaryMultiCallable[_plan_pb2.GetPlanRequest, _plan_pb2.Plan]
     """Returns a plan."""
     ListPlans: _grpc.UnaryUnaryMultiCallable[_plan_pb2.ListPlansRequest, _plan_pb2.ListPlansResponse]
@@ -83,7 +85,9 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     ListApprovals: _aio.UnaryUnaryMultiCallable[_approval_pb2.ListApprovalsRequest, _approval_pb2.ListApprovalsResponse]  # type: ignore[assignment]
     """Lists approvals, newest first."""
     DecideApproval: _aio.UnaryUnaryMultiCallable[_approval_pb2.DecideApprovalRequest, _approval_pb2.Approval]  # type: ignore[assignment]
-    """Approves or rejects. The principal that asked is refused, and so is a second decision."""
+    """Approves or rejects. The principal that asked is refused, and so is a second decision; keys of agents and services
+    are, unless a policy that names this method allows it.
+    """
     GetPlan: _aio.UnaryUnaryMultiCallable[_plan_pb2.GetPlanRequest, _plan_pb2.Plan]  # type: ignore[assignment]
     """Returns a plan."""
     ListPlans: _aio.UnaryUnaryMultiCallable[_plan_pb2.ListPlansRequest, _plan_pb2.ListPlansResponse]  # type: ignore[assignment]
@@ -140,7 +144,9 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _approval_pb2.DecideApprovalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_approval_pb2.Approval, _abc.Awaitable[_approval_pb2.Approval]]:
-        """Approves or rejects. The principal that asked is refused, and so is a second decision."""
+        """Approves or rejects. The principal that asked is refused, and so is a second decision; keys of agents and services
+        are, unless a policy that names this method allows it.
+        """
 
     @_abc_1.abstractmethod
     def GetPlan(

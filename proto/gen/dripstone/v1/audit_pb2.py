@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from dripstone.v1 import options_pb2 as dripstone_dot_v1_dot_options__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ripstone/v1/audit.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"W\n\x17ListAuditEntriesRequest\x12\x15\n\x06\x66ilter\x18\x01 \x01(\tB\x05\xd8\xb5\x18\xe8\x07\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\".\n\x14GetAuditEntryRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x15\n\x13GetAuditHeadRequest\",\n\x12\x45xportAuditRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\"4\n\x1bGetAuditVerificationRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\"s\n\x0fGetUsageRequest\x12\x16\n\x08group_by\x18\x01 \x01(\tB\x04\xd8\xb5\x18(\x12\x18\n\nsubject_id\x18\x02 \x01(\tB\x04\xd8\xb5\x18\x64\x12\x17\n\tstart_day\x18\x03 \x01(\tB\x04\xd8\xb5\x18\n\x12\x15\n\x07\x65nd_day\x18\x04 \x01(\tB\x04\xd8\xb5\x18\n\"D\n\x0eGetCallRequest\x12\x16\n\x03key\x18\x01 \x01(\tB\t\xe2\x41\x01\x02\xd8\xb5\x18\xc8\x01\x12\x1a\n\x0cprincipal_id\x18\x02 \x01(\tB\x04\xd8\xb5\x18\x64\"\xde\x01\n\x08PastCall\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x14\n\x0crequest_hash\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x61nswer\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xf3\x02\n\nAuditEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x14\n\x0cprincipal_id\x18\x03 \x01(\t\x12\x16\n\x0eprincipal_kind\x18\x04 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0f\n\x07surface\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12\x0f\n\x07summary\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x16\n\x0erequest_digest\x18\x0c \x01(\t\x12\x15\n\rbefore_digest\x18\r \x01(\t\x12\x14\n\x0c\x61\x66ter_digest\x18\x0e \x01(\t\x12\x15\n\rprevious_hash\x18\x0f \x01(\t\x12\x0c\n\x04hash\x18\x10 \x01(\t\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x18ListAuditEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.dripstone.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\tAuditHead\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04hash\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eunsealed_count\x18\x04 \x01(\x03\"N\n\x13\x45xportAuditResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\"{\n\x11\x41uditVerification\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x15\n\rchecked_count\x18\x02 \x01(\x03\x12\x17\n\x0f\x62roken_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x15\n\rnext_sequence\x18\x05 \x01(\x03\"y\n\tUsageLine\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\'\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04\x63ost\x18\x05 \x01(\x01\"Z\n\x10GetUsageResponse\x12&\n\x05lines\x18\x01 \x03(\x0b\x32\x17.dripstone.v1.UsageLine\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x01\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t2\xae\x07\n\x0c\x41uditService\x12\x92\x01\n\x10ListAuditEntries\x12%.dripstone.v1.ListAuditEntriesRequest\x1a&.dripstone.v1.ListAuditEntriesResponse\"/\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/audit/entries\x12\x89\x01\n\rGetAuditEntry\x12\".dripstone.v1.GetAuditEntryRequest\x1a\x18.dripstone.v1.AuditEntry\":\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\"\x12 /api/v1/audit/entries/{entry_id}\x12x\n\x0cGetAuditHead\x12!.dripstone.v1.GetAuditHeadRequest\x1a\x17.dripstone.v1.AuditHead\",\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/audit/head\x12\x8d\x01\n\x0b\x45xportAudit\x12 .dripstone.v1.ExportAuditRequest\x1a!.dripstone.v1.ExportAuditResponse\"7\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x14/api/v1/audit/exportb\x07\x63ontent0\x01\x12\x92\x01\n\x14GetAuditVerification\x12).dripstone.v1.GetAuditVerificationRequest\x1a\x1f.dripstone.v1.AuditVerification\".\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/audit/verify\x12j\n\x07GetCall\x12\x1c.dripstone.v1.GetCallRequest\x1a\x16.dripstone.v1.PastCall\")\x8a\xb5\x18\x06\x63\x61ller\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/calls/{key}\x12r\n\x08GetUsage\x12\x1d.dripstone.v1.GetUsageRequest\x1a\x1e.dripstone.v1.GetUsageResponse\"\'\x8a\xb5\x18\nusage:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/usageb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ripstone/v1/audit.proto\x12\x0c\x64ripstone.v1\x1a\x1a\x64ripstone/v1/options.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"W\n\x17ListAuditEntriesRequest\x12\x15\n\x06\x66ilter\x18\x01 \x01(\tB\x05\xd8\xb5\x18\xe8\x07\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\".\n\x14GetAuditEntryRequest\x12\x16\n\x08\x65ntry_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x15\n\x13GetAuditHeadRequest\",\n\x12\x45xportAuditRequest\x12\x16\n\x0e\x61\x66ter_sequence\x18\x01 \x01(\x03\"4\n\x1bGetAuditVerificationRequest\x12\x15\n\rfrom_sequence\x18\x01 \x01(\x03\"s\n\x0fGetUsageRequest\x12\x16\n\x08group_by\x18\x01 \x01(\tB\x04\xd8\xb5\x18(\x12\x18\n\nsubject_id\x18\x02 \x01(\tB\x04\xd8\xb5\x18\x64\x12\x17\n\tstart_day\x18\x03 \x01(\tB\x04\xd8\xb5\x18\n\x12\x15\n\x07\x65nd_day\x18\x04 \x01(\tB\x04\xd8\xb5\x18\n\"D\n\x0eGetCallRequest\x12\x16\n\x03key\x18\x01 \x01(\tB\t\xe2\x41\x01\x02\xd8\xb5\x18\xc8\x01\x12\x1a\n\x0cprincipal_id\x18\x02 \x01(\tB\x04\xd8\xb5\x18\x64\"y\n\x11NoteAnswerRequest\x12\x1b\n\x08question\x18\x01 \x01(\tB\t\xe2\x41\x01\x02\xd8\xb5\x18\xc8\x01\x12\x11\n\tconfirmed\x18\x02 \x01(\x08\x12\x1d\n\nrequest_id\x18\x03 \x01(\tB\t\xe2\x41\x01\x02\xd8\xb5\x18\xc8\x01\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\"\xed\x01\n\x08PastCall\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x14\n\x0cprincipal_id\x18\x02 \x01(\t\x12\x0e\n\x06method\x18\x03 \x01(\t\x12\x14\n\x0crequest_hash\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x06\x61nswer\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\r\n\x05\x63\x61use\x18\x08 \x01(\t\"\xf3\x02\n\nAuditEntry\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x14\n\x0cprincipal_id\x18\x03 \x01(\t\x12\x16\n\x0eprincipal_kind\x18\x04 \x01(\t\x12\x14\n\x0con_behalf_of\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x0f\n\x07surface\x18\x07 \x01(\t\x12\x12\n\nrequest_id\x18\x08 \x01(\t\x12\x12\n\nsubject_id\x18\t \x01(\t\x12\x0f\n\x07summary\x18\n \x01(\t\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x16\n\x0erequest_digest\x18\x0c \x01(\t\x12\x15\n\rbefore_digest\x18\r \x01(\t\x12\x14\n\x0c\x61\x66ter_digest\x18\x0e \x01(\t\x12\x15\n\rprevious_hash\x18\x0f \x01(\t\x12\x0c\n\x04hash\x18\x10 \x01(\t\x12/\n\x0b\x63reate_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"^\n\x18ListAuditEntriesResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.dripstone.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"t\n\tAuditHead\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x0c\n\x04hash\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0eunsealed_count\x18\x04 \x01(\x03\"N\n\x13\x45xportAuditResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12\x14\n\x0c\x63ontent_type\x18\x03 \x01(\t\"{\n\x11\x41uditVerification\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x15\n\rchecked_count\x18\x02 \x01(\x03\x12\x17\n\x0f\x62roken_sequence\x18\x03 \x01(\x03\x12\x0f\n\x07problem\x18\x04 \x01(\t\x12\x15\n\rnext_sequence\x18\x05 \x01(\x03\"y\n\tUsageLine\x12\x0b\n\x03\x64\x61y\x18\x01 \x01(\t\x12\x12\n\nsubject_id\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\'\n\x06\x63ounts\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0c\n\x04\x63ost\x18\x05 \x01(\x01\"Z\n\x10GetUsageResponse\x12&\n\x05lines\x18\x01 \x03(\x0b\x32\x17.dripstone.v1.UsageLine\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x01\x12\x10\n\x08\x63urrency\x18\x03 \x01(\t2\x9f\x08\n\x0c\x41uditService\x12\x92\x01\n\x10ListAuditEntries\x12%.dripstone.v1.ListAuditEntriesRequest\x1a&.dripstone.v1.ListAuditEntriesResponse\"/\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/audit/entries\x12\x89\x01\n\rGetAuditEntry\x12\".dripstone.v1.GetAuditEntryRequest\x1a\x18.dripstone.v1.AuditEntry\":\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\"\x12 /api/v1/audit/entries/{entry_id}\x12x\n\x0cGetAuditHead\x12!.dripstone.v1.GetAuditHeadRequest\x1a\x17.dripstone.v1.AuditHead\",\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/audit/head\x12\x8d\x01\n\x0b\x45xportAudit\x12 .dripstone.v1.ExportAuditRequest\x1a!.dripstone.v1.ExportAuditResponse\"7\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x1f\x12\x14/api/v1/audit/exportb\x07\x63ontent0\x01\x12\x92\x01\n\x14GetAuditVerification\x12).dripstone.v1.GetAuditVerificationRequest\x1a\x1f.dripstone.v1.AuditVerification\".\x8a\xb5\x18\naudit:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x16\x12\x14/api/v1/audit/verify\x12j\n\x07GetCall\x12\x1c.dripstone.v1.GetCallRequest\x1a\x16.dripstone.v1.PastCall\")\x8a\xb5\x18\x06\x63\x61ller\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x15\x12\x13/api/v1/calls/{key}\x12o\n\nNoteAnswer\x12\x1f.dripstone.v1.NoteAnswerRequest\x1a\x16.google.protobuf.Empty\"(\x8a\xb5\x18\x06\x63\x61ller\x90\xb5\x18\x02\x82\xd3\xe4\x93\x02\x14\"\x0f/api/v1/answers:\x01*\x12r\n\x08GetUsage\x12\x1d.dripstone.v1.GetUsageRequest\x1a\x1e.dripstone.v1.GetUsageResponse\"\'\x8a\xb5\x18\nusage:read\x90\xb5\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/api/v1/usageb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +53,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCALLREQUEST'].fields_by_name['key']._serialized_options = b'\342A\001\002\330\265\030\310\001'
   _globals['_GETCALLREQUEST'].fields_by_name['principal_id']._loaded_options = None
   _globals['_GETCALLREQUEST'].fields_by_name['principal_id']._serialized_options = b'\330\265\030d'
+  _globals['_NOTEANSWERREQUEST'].fields_by_name['question']._loaded_options = None
+  _globals['_NOTEANSWERREQUEST'].fields_by_name['question']._serialized_options = b'\342A\001\002\330\265\030\310\001'
+  _globals['_NOTEANSWERREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_NOTEANSWERREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002\330\265\030\310\001'
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['ListAuditEntries']._serialized_options = b'\212\265\030\naudit:read\220\265\030\001\202\323\344\223\002\027\022\025/api/v1/audit/entries'
   _globals['_AUDITSERVICE'].methods_by_name['GetAuditEntry']._loaded_options = None
@@ -64,38 +69,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['GetAuditVerification']._serialized_options = b'\212\265\030\naudit:read\220\265\030\001\202\323\344\223\002\026\022\024/api/v1/audit/verify'
   _globals['_AUDITSERVICE'].methods_by_name['GetCall']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['GetCall']._serialized_options = b'\212\265\030\006caller\220\265\030\001\202\323\344\223\002\025\022\023/api/v1/calls/{key}'
+  _globals['_AUDITSERVICE'].methods_by_name['NoteAnswer']._loaded_options = None
+  _globals['_AUDITSERVICE'].methods_by_name['NoteAnswer']._serialized_options = b'\212\265\030\006caller\220\265\030\002\202\323\344\223\002\024\"\017/api/v1/answers:\001*'
   _globals['_AUDITSERVICE'].methods_by_name['GetUsage']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['GetUsage']._serialized_options = b'\212\265\030\nusage:read\220\265\030\001\202\323\344\223\002\017\022\r/api/v1/usage'
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=196
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=283
-  _globals['_GETAUDITENTRYREQUEST']._serialized_start=285
-  _globals['_GETAUDITENTRYREQUEST']._serialized_end=331
-  _globals['_GETAUDITHEADREQUEST']._serialized_start=333
-  _globals['_GETAUDITHEADREQUEST']._serialized_end=354
-  _globals['_EXPORTAUDITREQUEST']._serialized_start=356
-  _globals['_EXPORTAUDITREQUEST']._serialized_end=400
-  _globals['_GETAUDITVERIFICATIONREQUEST']._serialized_start=402
-  _globals['_GETAUDITVERIFICATIONREQUEST']._serialized_end=454
-  _globals['_GETUSAGEREQUEST']._serialized_start=456
-  _globals['_GETUSAGEREQUEST']._serialized_end=571
-  _globals['_GETCALLREQUEST']._serialized_start=573
-  _globals['_GETCALLREQUEST']._serialized_end=641
-  _globals['_PASTCALL']._serialized_start=644
-  _globals['_PASTCALL']._serialized_end=866
-  _globals['_AUDITENTRY']._serialized_start=869
-  _globals['_AUDITENTRY']._serialized_end=1240
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=1242
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=1336
-  _globals['_AUDITHEAD']._serialized_start=1338
-  _globals['_AUDITHEAD']._serialized_end=1454
-  _globals['_EXPORTAUDITRESPONSE']._serialized_start=1456
-  _globals['_EXPORTAUDITRESPONSE']._serialized_end=1534
-  _globals['_AUDITVERIFICATION']._serialized_start=1536
-  _globals['_AUDITVERIFICATION']._serialized_end=1659
-  _globals['_USAGELINE']._serialized_start=1661
-  _globals['_USAGELINE']._serialized_end=1782
-  _globals['_GETUSAGERESPONSE']._serialized_start=1784
-  _globals['_GETUSAGERESPONSE']._serialized_end=1874
-  _globals['_AUDITSERVICE']._serialized_start=1877
-  _globals['_AUDITSERVICE']._serialized_end=2819
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=225
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=312
+  _globals['_GETAUDITENTRYREQUEST']._serialized_start=314
+  _globals['_GETAUDITENTRYREQUEST']._serialized_end=360
+  _globals['_GETAUDITHEADREQUEST']._serialized_start=362
+  _globals['_GETAUDITHEADREQUEST']._serialized_end=383
+  _globals['_EXPORTAUDITREQUEST']._serialized_start=385
+  _globals['_EXPORTAUDITREQUEST']._serialized_end=429
+  _globals['_GETAUDITVERIFICATIONREQUEST']._serialized_start=431
+  _globals['_GETAUDITVERIFICATIONREQUEST']._serialized_end=483
+  _globals['_GETUSAGEREQUEST']._serialized_start=485
+  _globals['_GETUSAGEREQUEST']._serialized_end=600
+  _globals['_GETCALLREQUEST']._serialized_start=602
+  _globals['_GETCALLREQUEST']._serialized_end=670
+  _globals['_NOTEANSWERREQUEST']._serialized_start=672
+  _globals['_NOTEANSWERREQUEST']._serialized_end=793
+  _globals['_PASTCALL']._serialized_start=796
+  _globals['_PASTCALL']._serialized_end=1033
+  _globals['_AUDITENTRY']._serialized_start=1036
+  _globals['_AUDITENTRY']._serialized_end=1407
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=1409
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=1503
+  _globals['_AUDITHEAD']._serialized_start=1505
+  _globals['_AUDITHEAD']._serialized_end=1621
+  _globals['_EXPORTAUDITRESPONSE']._serialized_start=1623
+  _globals['_EXPORTAUDITRESPONSE']._serialized_end=1701
+  _globals['_AUDITVERIFICATION']._serialized_start=1703
+  _globals['_AUDITVERIFICATION']._serialized_end=1826
+  _globals['_USAGELINE']._serialized_start=1828
+  _globals['_USAGELINE']._serialized_end=1949
+  _globals['_GETUSAGERESPONSE']._serialized_start=1951
+  _globals['_GETUSAGERESPONSE']._serialized_end=2041
+  _globals['_AUDITSERVICE']._serialized_start=2044
+  _globals['_AUDITSERVICE']._serialized_end=3099
 # @@protoc_insertion_point(module_scope)

@@ -194,6 +194,40 @@ class GetCallRequest(_message.Message):
 Global___GetCallRequest: _TypeAlias = GetCallRequest  # noqa: Y015
 
 @_typing.final
+class NoteAnswerRequest(_message.Message):
+    """Notes what a person answered to the question before a call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_FIELD_NUMBER: _builtins.int
+    CONFIRMED_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    question: _builtins.str
+    """What was asked about, such as the name of a tool."""
+    confirmed: _builtins.bool
+    """Whether the person wants it done."""
+    request_id: _builtins.str
+    """Idempotency key of this call: what stands for the question."""
+    validate_only: _builtins.bool
+    """Checks and answers without changing anything."""
+    def __init__(
+        self,
+        *,
+        question: _builtins.str = ...,
+        confirmed: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirmed", b"confirmed", "question", b"question", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NoteAnswerRequest: _TypeAlias = NoteAnswerRequest  # noqa: Y015
+
+@_typing.final
 class PastCall(_message.Message):
     """A call that was carried out."""
 
@@ -206,6 +240,7 @@ class PastCall(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Its idempotency key."""
     principal_id: _builtins.str
@@ -214,6 +249,8 @@ class PastCall(_message.Message):
     """What was called, such as `RecordService.UpdateRecord`."""
     request_hash: _builtins.str
     """Hash of its request, without the key; the refusal of other words under the same key quotes how it begins."""
+    cause: _builtins.str
+    """What its changes of records carry as their cause, `call:req_…`; `RevertChanges` takes it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was carried out."""
@@ -236,10 +273,11 @@ class PastCall(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         answer: _struct_pb2.Struct | None = ...,
+        cause: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "create_time", b"create_time", "expire_time", b"expire_time", "key", b"key", "method", b"method", "principal_id", b"principal_id", "request_hash", b"request_hash"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "cause", b"cause", "create_time", b"create_time", "expire_time", b"expire_time", "key", b"key", "method", b"method", "principal_id", b"principal_id", "request_hash", b"request_hash"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

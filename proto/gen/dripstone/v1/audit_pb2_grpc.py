@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from dripstone.v1 import audit_pb2 as dripstone_dot_v1_dot_audit__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -65,6 +66,11 @@ class AuditServiceStub:
                 request_serializer=dripstone_dot_v1_dot_audit__pb2.GetCallRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_audit__pb2.PastCall.FromString,
                 _registered_method=True)
+        self.NoteAnswer = channel.unary_unary(
+                '/dripstone.v1.AuditService/NoteAnswer',
+                request_serializer=dripstone_dot_v1_dot_audit__pb2.NoteAnswerRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
         self.GetUsage = channel.unary_unary(
                 '/dripstone.v1.AuditService/GetUsage',
                 request_serializer=dripstone_dot_v1_dot_audit__pb2.GetUsageRequest.SerializeToString,
@@ -118,6 +124,14 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NoteAnswer(self, request, context):
+        """Notes what a person answered to the question before a call. The first answer under a key stands: another one is
+        refused with IDEMPOTENCY_CONFLICT, so that a no cannot be turned into a yes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetUsage(self, request, context):
         """Returns what was done and cost, by day and by who or what did it.
         """
@@ -157,6 +171,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.GetCall,
                     request_deserializer=dripstone_dot_v1_dot_audit__pb2.GetCallRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_audit__pb2.PastCall.SerializeToString,
+            ),
+            'NoteAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.NoteAnswer,
+                    request_deserializer=dripstone_dot_v1_dot_audit__pb2.NoteAnswerRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
             'GetUsage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUsage,
@@ -327,6 +346,33 @@ class AuditService:
             '/dripstone.v1.AuditService/GetCall',
             dripstone_dot_v1_dot_audit__pb2.GetCallRequest.SerializeToString,
             dripstone_dot_v1_dot_audit__pb2.PastCall.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NoteAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.AuditService/NoteAnswer',
+            dripstone_dot_v1_dot_audit__pb2.NoteAnswerRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ The tamper-evident log of everything that was changed, and what was done and cos
 
 from collections import abc as _abc
 from dripstone.v1 import audit_pb2 as _audit_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -45,6 +46,10 @@ class AuditServiceStub:
     """Checks the stored chain."""
     GetCall: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetCallRequest, _audit_pb2.PastCall]
     """Tells whether a call was carried out, and what it was answered; NOT_FOUND where nothing was done under its key."""
+    NoteAnswer: _grpc.UnaryUnaryMultiCallable[_audit_pb2.NoteAnswerRequest, _empty_pb2.Empty]
+    """Notes what a person answered to the question before a call. The first answer under a key stands: another one is
+    refused with IDEMPOTENCY_CONFLICT, so that a no cannot be turned into a yes.
+    """
     GetUsage: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetUsageRequest, _audit_pb2.GetUsageResponse]
     """Returns what was done and cost, by day and by who or what did it."""
 
@@ -65,6 +70,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Checks the stored chain."""
     GetCall: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetCallRequest, _audit_pb2.PastCall]  # type: ignore[assignment]
     """Tells whether a call was carried out, and what it was answered; NOT_FOUND where nothing was done under its key."""
+    NoteAnswer: _aio.UnaryUnaryMultiCallable[_audit_pb2.NoteAnswerRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Notes what a person answered to the question before a call. The first answer under a key stands: another one is
+    refused with IDEMPOTENCY_CONFLICT, so that a no cannot be turned into a yes.
+    """
     GetUsage: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetUsageRequest, _audit_pb2.GetUsageResponse]  # type: ignore[assignment]
     """Returns what was done and cost, by day and by who or what did it."""
 
@@ -118,6 +127,16 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_pb2.PastCall, _abc.Awaitable[_audit_pb2.PastCall]]:
         """Tells whether a call was carried out, and what it was answered; NOT_FOUND where nothing was done under its key."""
+
+    @_abc_1.abstractmethod
+    def NoteAnswer(
+        self,
+        request: _audit_pb2.NoteAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Notes what a person answered to the question before a call. The first answer under a key stands: another one is
+        refused with IDEMPOTENCY_CONFLICT, so that a no cannot be turned into a yes.
+        """
 
     @_abc_1.abstractmethod
     def GetUsage(

@@ -78,7 +78,7 @@ class Client:
 
     def __init__(
         self,
-        target: str,
+        target: str | grpc.aio.Channel,
         api_key: str | None,
         *,
         tls: bool | bytes | None = None,
@@ -87,16 +87,19 @@ class Client:
     ) -> None:
         """Describe the connection; entering the context opens it.
 
+        `target` is an address, or a channel that is open already and that whoever opened it closes.
         `tls` is None for plaintext (loopback only, unless DRIPSTONE_INSECURE=1), True for the system's root
         certificates, or root certificates as PEM. `deadline` is in seconds. `metadata` goes with every call, such as
         `(("x-on-behalf-of", "mem_…"),)` for the audit log. Raises ValueError for plaintext beyond.
         """
-        if not tls and not is_loopback(target) and os.environ.get("DRIPSTONE_INSECURE") != "1":
+        self._given = None if isinstance(target, str) else target
+        self.target = target if isinstance(target, str) else "a given channel"
+        leaves = self._given is None and not is_loopback(self.target)
+        if leaves and not tls and os.environ.get("DRIPSTONE_INSECURE") != "1":
             raise ValueError(
-                f"{target} is not a loopback address: pass tls=True or root certificates, "
+                f"{self.target} is not a loopback address: pass tls=True or root certificates, "
                 "or set DRIPSTONE_INSECURE=1 to send the API key unencrypted"
             )
-        self.target = target
         self.deadline = deadline
         self._api_key = api_key
         self._metadata = tuple(metadata)
@@ -108,6 +111,9 @@ class Client:
         return f"Client({self.target!r}, api_key={'<redacted>' if self._api_key else None}, deadline={self.deadline})"
 
     async def __aenter__(self) -> Self:
+        if self._given is not None:
+            self._channel = self._given
+            return self
         options = (
             ("grpc.service_config", service_config()),
             ("grpc.enable_retries", 1),
@@ -126,14 +132,14 @@ class Client:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._channel is not None:
-            await self._channel.close(grace=1.0)
-            self._channel = None
+        channel, self._channel = self._channel, None
+        if channel is not None and channel is not self._given:
+            await channel.close(grace=1.0)
 
     def with_key(self, api_key: str | None) -> Client:
         """Return a client that speaks for another key over this one's channel, which this one keeps and closes."""
         other = Client.__new__(Client)
-        other.target, other.deadline, other._tls = self.target, self.deadline, self._tls
+        other.target, other.deadline, other._tls, other._given = self.target, self.deadline, self._tls, self._given
         other._api_key, other._channel, other._metadata = api_key, self._opened, self._metadata
         other._reads_only = self._reads_only
         return other

@@ -185,6 +185,7 @@ class EnrollContactsRequest(_message.Message):
     TIMEZONE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """The workflow; its newest version takes them."""
     timezone: _builtins.str
@@ -193,6 +194,10 @@ class EnrollContactsRequest(_message.Message):
     """Idempotency key of this call; the HTTP header `Idempotency-Key` fills it."""
     validate_only: _builtins.bool
     """Answers what would happen without changing anything."""
+    preview_etag: _builtins.str
+    """Of a preview of this very call: does nothing that it did not show. Another version of the workflow, or other contacts,
+    is PREVIEW_STALE; who was left out stays out.
+    """
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactInput]:
         """The contacts, 1 to 1,000."""
@@ -205,10 +210,11 @@ class EnrollContactsRequest(_message.Message):
         timezone: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "request_id", b"request_id", "timezone", b"timezone", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "preview_etag", b"preview_etag", "request_id", b"request_id", "timezone", b"timezone", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +233,7 @@ class EnrollResult(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FIELD_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    NEAREST_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in the call."""
     outcome: Global___EnrollOutcome.ValueType
@@ -241,6 +248,8 @@ class EnrollResult(_message.Message):
     """The field at fault, such as `contacts[3].email`."""
     message: _builtins.str
     """What was wrong and the way out."""
+    nearest: _builtins.str
+    """The name, or the value, that was probably meant; empty where none is near."""
     def __init__(
         self,
         *,
@@ -251,10 +260,11 @@ class EnrollResult(_message.Message):
         reason: _builtins.str = ...,
         field: _builtins.str = ...,
         message: _builtins.str = ...,
+        nearest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "enrollment_id", b"enrollment_id", "field", b"field", "index", b"index", "message", b"message", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "enrollment_id", b"enrollment_id", "field", b"field", "index", b"index", "message", b"message", "nearest", b"nearest", "outcome", b"outcome", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,8 +279,11 @@ class EnrollContactsResponse(_message.Message):
     ENROLLMENT_IDS_FIELD_NUMBER: _builtins.int
     CREATED_COUNT_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     created_count: _builtins.int
     """How many were enrolled."""
+    preview_etag: _builtins.str
+    """Of a preview: what the call that carries it out sends."""
     @_builtins.property
     def enrollment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The new enrollments, in order."""
@@ -285,10 +298,11 @@ class EnrollContactsResponse(_message.Message):
         enrollment_ids: _abc.Iterable[_builtins.str] | None = ...,
         created_count: _builtins.int = ...,
         results: _abc.Iterable[Global___EnrollResult] | None = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_count", b"created_count", "enrollment_ids", b"enrollment_ids", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_count", b"created_count", "enrollment_ids", b"enrollment_ids", "preview_etag", b"preview_etag", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -739,7 +753,7 @@ class EntryReason(_message.Message):
     TIME_FIELD_NUMBER: _builtins.int
     rule: _builtins.str
     """The rule: `workflow`, `enrollment`, `variables`, `suppression`, `entry`, `goal`, `exit_rule`, `reentry`, `trigger`,
-    `attempt`.
+    `attempt`; and `message` for a message of its enrollment that was not sent.
     """
     holds: _builtins.bool
     """False where it keeps the contact out."""
@@ -811,6 +825,164 @@ class WhyNotResponse(_message.Message):
 Global___WhyNotResponse: _TypeAlias = WhyNotResponse  # noqa: Y015
 
 @_typing.final
+class OutgoingMessage(_message.Message):
+    """A message to a contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ID_FIELD_NUMBER: _builtins.int
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    ORDINAL_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    PROVIDER_ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Id, `msg_…`; it never changes, whatever is tried."""
+    enrollment_id: _builtins.str
+    """The enrollment."""
+    workflow_id: _builtins.str
+    """The workflow."""
+    step_id: _builtins.str
+    """The step that wrote it."""
+    contact_id: _builtins.str
+    """The contact."""
+    channel: _builtins.str
+    """`email`, `dm`, `sms`, or a channel of the organization's own."""
+    purpose: _builtins.str
+    """Purpose, such as `marketing`."""
+    to: _builtins.str
+    """Address on the channel."""
+    subject: _builtins.str
+    """Subject, of e-mail."""
+    ordinal: _builtins.int
+    """Which message on its channel in its enrollment, from 1."""
+    state: _builtins.str
+    """`pending`, `sending`, `sent`, `failed` or `skipped`."""
+    outcome: _builtins.str
+    """What was answered last, or why it is held or was skipped."""
+    attempts: _builtins.int
+    """Tries so far."""
+    provider_id: _builtins.str
+    """What the channel's own system calls it."""
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried next; unset once it has ended, and while its workflow is paused."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was written."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was sent, failed or was skipped."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        enrollment_id: _builtins.str = ...,
+        workflow_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        contact_id: _builtins.str = ...,
+        channel: _builtins.str = ...,
+        purpose: _builtins.str = ...,
+        to: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        ordinal: _builtins.int = ...,
+        state: _builtins.str = ...,
+        outcome: _builtins.str = ...,
+        attempts: _builtins.int = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        provider_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "due_time", b"due_time", "end_time", b"end_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "channel", b"channel", "contact_id", b"contact_id", "create_time", b"create_time", "due_time", b"due_time", "end_time", b"end_time", "enrollment_id", b"enrollment_id", "id", b"id", "ordinal", b"ordinal", "outcome", b"outcome", "provider_id", b"provider_id", "purpose", b"purpose", "state", b"state", "step_id", b"step_id", "subject", b"subject", "to", b"to", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutgoingMessage: _TypeAlias = OutgoingMessage  # noqa: Y015
+
+@_typing.final
+class ListOutgoingMessagesRequest(_message.Message):
+    """Asks for messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    ENROLLMENT_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    """The workflow; empty for all."""
+    enrollment_id: _builtins.str
+    """The enrollment; empty for all."""
+    filter: _builtins.str
+    """AIP-160 filter on `state`, `contact_id`, `step_id`, `channel`, `purpose`, `enrollment_id`, `workflow_id`."""
+    page_size: _builtins.int
+    """Messages per page; 0 for 50, at most 500."""
+    page_token: _builtins.str
+    """Token from the previous page."""
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        enrollment_id: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment_id", b"enrollment_id", "filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOutgoingMessagesRequest: _TypeAlias = ListOutgoingMessagesRequest  # noqa: Y015
+
+@_typing.final
+class ListOutgoingMessagesResponse(_message.Message):
+    """A page of messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page; empty at the end."""
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutgoingMessage]:
+        """The messages."""
+
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___OutgoingMessage] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListOutgoingMessagesResponse: _TypeAlias = ListOutgoingMessagesResponse  # noqa: Y015
+
+@_typing.final
 class DeadLetter(_message.Message):
     """Something that failed for good."""
 
@@ -829,6 +1001,7 @@ class DeadLetter(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REDRIVE_TIME_FIELD_NUMBER: _builtins.int
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `dl_…`."""
     enrollment_id: _builtins.str
@@ -850,7 +1023,11 @@ class DeadLetter(_message.Message):
     attempts: _builtins.int
     """Tries so far."""
     state: _builtins.str
-    """`open`, `redriven`, or `passed` where `on_error` let the enrollment go on."""
+    """`open`, `redriven`, or `passed` where `on_error` let the enrollment go on: redriven, its step is carried out again
+    and nothing after it.
+    """
+    message_id: _builtins.str
+    """The message that was not sent, where that is what failed; redriven, it goes out once more as it was written."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it failed."""
@@ -875,10 +1052,11 @@ class DeadLetter(_message.Message):
         state: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         redrive_time: _timestamp_pb2.Timestamp | None = ...,
+        message_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "redrive_time", b"redrive_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "contact_id", b"contact_id", "create_time", b"create_time", "enrollment_id", b"enrollment_id", "failure", b"failure", "id", b"id", "kind", b"kind", "reason", b"reason", "redrive_time", b"redrive_time", "state", b"state", "step_id", b"step_id", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "contact_id", b"contact_id", "create_time", b"create_time", "enrollment_id", b"enrollment_id", "failure", b"failure", "id", b"id", "kind", b"kind", "message_id", b"message_id", "reason", b"reason", "redrive_time", b"redrive_time", "state", b"state", "step_id", b"step_id", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -960,7 +1138,9 @@ class RedriveDeadLettersRequest(_message.Message):
     workflow_id: _builtins.str
     """The workflow whose open letters are redriven."""
     filter: _builtins.str
-    """AIP-160 filter as in `ListDeadLetters`; with it the oldest 1,000 open letters it finds are redriven."""
+    """AIP-160 filter as in `ListDeadLetters`; with it the oldest 1,000 open letters it finds are redriven, and those that
+    `on_error` passed where it asks for their `state`.
+    """
     request_id: _builtins.str
     """Idempotency key of this call."""
     validate_only: _builtins.bool
@@ -1006,7 +1186,10 @@ class RedriveResult(_message.Message):
     redriven: _builtins.bool
     """True when its step was tried again."""
     reason: _builtins.str
-    """Machine reason where it was not."""
+    """Machine reason where it was not: `NOT_FOUND`, `ALREADY_REDRIVEN`, `ENROLLMENT_DELETED`, `ENROLLMENT_CANCELLED`,
+    `ENROLLMENT_WENT_ON`, `ENTERED_AGAIN`, `WORKFLOW_PAUSED` and `STEP_WAITS` for a step that would be carried out alone,
+    `MESSAGE_GONE`.
+    """
     state: Global___EnrollmentState.ValueType
     """State of the enrollment after it."""
     new_dead_letter_id: _builtins.str

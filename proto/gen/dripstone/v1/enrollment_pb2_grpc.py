@@ -66,6 +66,11 @@ class EnrollmentServiceStub:
                 request_serializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotRequest.SerializeToString,
                 response_deserializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotResponse.FromString,
                 _registered_method=True)
+        self.ListOutgoingMessages = channel.unary_unary(
+                '/dripstone.v1.EnrollmentService/ListOutgoingMessages',
+                request_serializer=dripstone_dot_v1_dot_enrollment__pb2.ListOutgoingMessagesRequest.SerializeToString,
+                response_deserializer=dripstone_dot_v1_dot_enrollment__pb2.ListOutgoingMessagesResponse.FromString,
+                _registered_method=True)
         self.ListDeadLetters = channel.unary_unary(
                 '/dripstone.v1.EnrollmentService/ListDeadLetters',
                 request_serializer=dripstone_dot_v1_dot_enrollment__pb2.ListDeadLettersRequest.SerializeToString,
@@ -139,6 +144,13 @@ class EnrollmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListOutgoingMessages(self, request, context):
+        """Lists messages to contacts and what became of each, newest first: sent, failed, held until when, and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDeadLetters(self, request, context):
         """Lists what failed for good, newest first.
         """
@@ -206,6 +218,11 @@ def add_EnrollmentServiceServicer_to_server(servicer, server):
                     servicer.WhyNot,
                     request_deserializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotRequest.FromString,
                     response_serializer=dripstone_dot_v1_dot_enrollment__pb2.WhyNotResponse.SerializeToString,
+            ),
+            'ListOutgoingMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListOutgoingMessages,
+                    request_deserializer=dripstone_dot_v1_dot_enrollment__pb2.ListOutgoingMessagesRequest.FromString,
+                    response_serializer=dripstone_dot_v1_dot_enrollment__pb2.ListOutgoingMessagesResponse.SerializeToString,
             ),
             'ListDeadLetters': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDeadLetters,
@@ -396,6 +413,33 @@ class EnrollmentService:
             '/dripstone.v1.EnrollmentService/WhyNot',
             dripstone_dot_v1_dot_enrollment__pb2.WhyNotRequest.SerializeToString,
             dripstone_dot_v1_dot_enrollment__pb2.WhyNotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListOutgoingMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dripstone.v1.EnrollmentService/ListOutgoingMessages',
+            dripstone_dot_v1_dot_enrollment__pb2.ListOutgoingMessagesRequest.SerializeToString,
+            dripstone_dot_v1_dot_enrollment__pb2.ListOutgoingMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

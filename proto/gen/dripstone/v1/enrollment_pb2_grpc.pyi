@@ -46,6 +46,8 @@ class EnrollmentServiceStub:
     """Tells why the contact is where it is and what will happen next, from stored facts only."""
     WhyNot: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.WhyNotRequest, _enrollment_pb2.WhyNotResponse]
     """Tells why a contact is not in a workflow, rule by rule, from stored facts only."""
+    ListOutgoingMessages: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ListOutgoingMessagesRequest, _enrollment_pb2.ListOutgoingMessagesResponse]
+    """Lists messages to contacts and what became of each, newest first: sent, failed, held until when, and why."""
     ListDeadLetters: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.ListDeadLettersRequest, _enrollment_pb2.ListDeadLettersResponse]
     """Lists what failed for good, newest first."""
     RedriveDeadLetters: _grpc.UnaryUnaryMultiCallable[_enrollment_pb2.RedriveDeadLettersRequest, _enrollment_pb2.RedriveDeadLettersResponse]
@@ -74,6 +76,8 @@ class EnrollmentServiceAsyncStub(EnrollmentServiceStub):
     """Tells why the contact is where it is and what will happen next, from stored facts only."""
     WhyNot: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.WhyNotRequest, _enrollment_pb2.WhyNotResponse]  # type: ignore[assignment]
     """Tells why a contact is not in a workflow, rule by rule, from stored facts only."""
+    ListOutgoingMessages: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ListOutgoingMessagesRequest, _enrollment_pb2.ListOutgoingMessagesResponse]  # type: ignore[assignment]
+    """Lists messages to contacts and what became of each, newest first: sent, failed, held until when, and why."""
     ListDeadLetters: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.ListDeadLettersRequest, _enrollment_pb2.ListDeadLettersResponse]  # type: ignore[assignment]
     """Lists what failed for good, newest first."""
     RedriveDeadLetters: _aio.UnaryUnaryMultiCallable[_enrollment_pb2.RedriveDeadLettersRequest, _enrollment_pb2.RedriveDeadLettersResponse]  # type: ignore[assignment]
@@ -135,6 +139,14 @@ class EnrollmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrollment_pb2.WhyNotResponse, _abc.Awaitable[_enrollment_pb2.WhyNotResponse]]:
         """Tells why a contact is not in a workflow, rule by rule, from stored facts only."""
+
+    @_abc_1.abstractmethod
+    def ListOutgoingMessages(
+        self,
+        request: _enrollment_pb2.ListOutgoingMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrollment_pb2.ListOutgoingMessagesResponse, _abc.Awaitable[_enrollment_pb2.ListOutgoingMessagesResponse]]:
+        """Lists messages to contacts and what became of each, newest first: sent, failed, held until when, and why."""
 
     @_abc_1.abstractmethod
     def ListDeadLetters(

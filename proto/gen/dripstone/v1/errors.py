@@ -16,6 +16,8 @@ class FieldViolation:
     field: str
     reason: str
     message: str
+    nearest: str = ""
+    """The name, or the value, that was probably meant; empty where none is near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,14 @@ class ApiError:
             if detail.Unpack(info):
                 continue
             if detail.Unpack(bad_request):
-                violations = [FieldViolation(v.field, v.reason, v.description) for v in bad_request.field_violations]
+                violations = [(v.field, v.reason, v.description) for v in bad_request.field_violations]
             elif detail.Unpack(retry):
                 retry_after = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
         variables = dict(info.metadata)
         hint = variables.pop("hint", "")
         message = status.message or error.details() or ""
-        return cls(code, info.reason or code, message, hint, tuple(violations), retry_after, variables)
+        told = tuple(
+            FieldViolation(*one, nearest=variables.pop(f"nearest_{number}", ""))
+            for number, one in enumerate(violations)
+        )
+        return cls(code, info.reason or code, message, hint, told, retry_after, variables)

@@ -442,6 +442,7 @@ class QualifyLeadResponse(_message.Message):
     PLANNED_EFFECTS_FIELD_NUMBER: _builtins.int
     USED_CLAIMS_FIELD_NUMBER: _builtins.int
     IGNORED_CLAIMS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     lead_id: _builtins.str
     """The lead."""
     contact_id: _builtins.str
@@ -474,6 +475,8 @@ class QualifyLeadResponse(_message.Message):
     """Its version."""
     pending_decision: Global___Decision.ValueType
     """The decision that applies once approved, when `decision` is NEEDS_APPROVAL."""
+    cause: _builtins.str
+    """What the applied changes carry as their cause; `RevertChanges` takes it."""
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
         """Why: every rule that gave points."""
@@ -543,10 +546,11 @@ class QualifyLeadResponse(_message.Message):
         planned_effects: _abc.Iterable[Global___PlannedEffect] | None = ...,
         used_claims: _abc.Iterable[Global___Evidence] | None = ...,
         ignored_claims: _abc.Iterable[Global___Evidence] | None = ...,
+        cause: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["owner", b"owner", "plan_expire_time", b"plan_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "approval_reason", b"approval_reason", "confidence", b"confidence", "contact_id", b"contact_id", "contributions", b"contributions", "counterfactuals", b"counterfactuals", "decision", b"decision", "disqualifiers", b"disqualifiers", "engagement", b"engagement", "fit", b"fit", "ignored_claims", b"ignored_claims", "lead_id", b"lead_id", "missing", b"missing", "model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "pending_decision", b"pending_decision", "plan_expire_time", b"plan_expire_time", "plan_hash", b"plan_hash", "plan_id", b"plan_id", "planned_changes", b"planned_changes", "planned_effects", b"planned_effects", "score", b"score", "tier", b"tier", "used_claims", b"used_claims"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "approval_reason", b"approval_reason", "cause", b"cause", "confidence", b"confidence", "contact_id", b"contact_id", "contributions", b"contributions", "counterfactuals", b"counterfactuals", "decision", b"decision", "disqualifiers", b"disqualifiers", "engagement", b"engagement", "fit", b"fit", "ignored_claims", b"ignored_claims", "lead_id", b"lead_id", "missing", b"missing", "model_id", b"model_id", "model_version", b"model_version", "owner", b"owner", "pending_decision", b"pending_decision", "plan_expire_time", b"plan_expire_time", "plan_hash", b"plan_hash", "plan_id", b"plan_id", "planned_changes", b"planned_changes", "planned_effects", b"planned_effects", "score", b"score", "tier", b"tier", "used_claims", b"used_claims"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

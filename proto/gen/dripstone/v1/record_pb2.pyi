@@ -162,7 +162,7 @@ class RecordChange(_message.Message):
     actor: _builtins.str
     """Principal, enrollment or system part that did it."""
     cause: _builtins.str
-    """What caused it: a call's request id, an enrollment's step, a plan."""
+    """What caused it: `call:req_…` (a call's own id), `enrollment:enr_…/step`, `plan:pln_…`; a reason may stand behind it."""
     record_type: _builtins.str
     """The record's type."""
     reverted_by: _builtins.str
@@ -1610,7 +1610,7 @@ class ListChangeEventsRequest(_message.Message):
     record_id: _builtins.str
     """Only of this record."""
     cause: _builtins.str
-    """Only of this cause."""
+    """Only of this cause; `call:` with an idempotency key is the caller's own call under it, as long as the key is kept."""
     page_size: _builtins.int
     """Changes per page; 0 for 50, at most 500."""
     page_token: _builtins.str
@@ -1646,7 +1646,9 @@ class RevertChangesRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     cause: _builtins.str
-    """Or all changes of this cause, such as `call:import-7`, `plan:pln_…`, `import:imp_…` or `enrollment:enr_…`."""
+    """Or all changes of this cause, as changes name it: `call:req_…`, `plan:pln_…`, `import:imp_…` or `enrollment:enr_…`.
+    `call:` with an idempotency key is the caller's own call under it, as long as the key is kept.
+    """
     preview: _builtins.bool
     """Tells what would happen and keeps it as a plan."""
     plan_id: _builtins.str
@@ -1888,6 +1890,7 @@ class RevertChangesResponse(_message.Message):
     CONFLICT_COUNT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    AUTHORS_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     """The plan of a preview."""
     applied: _builtins.bool
@@ -1908,6 +1911,10 @@ class RevertChangesResponse(_message.Message):
     def conflicts(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevertConflict]:
         """What stays, and why."""
 
+    @_builtins.property
+    def authors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChangeAuthor]:
+        """Whose changes are taken back, the most first."""
+
     def __init__(
         self,
         *,
@@ -1919,14 +1926,45 @@ class RevertChangesResponse(_message.Message):
         conflict_count: _builtins.int = ...,
         more: _builtins.bool = ...,
         approval_id: _builtins.str = ...,
+        authors: _abc.Iterable[Global___ChangeAuthor] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "change_count", b"change_count", "changes", b"changes", "conflict_count", b"conflict_count", "conflicts", b"conflicts", "more", b"more", "plan_id", b"plan_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "approval_id", b"approval_id", "authors", b"authors", "change_count", b"change_count", "changes", b"changes", "conflict_count", b"conflict_count", "conflicts", b"conflicts", "more", b"more", "plan_id", b"plan_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevertChangesResponse: _TypeAlias = RevertChangesResponse  # noqa: Y015
+
+@_typing.final
+class ChangeAuthor(_message.Message):
+    """Who made changes that are taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    IS_CALLER_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """Principal, enrollment or system part that made them."""
+    change_count: _builtins.int
+    """How many of them."""
+    is_caller: _builtins.bool
+    """True for the caller."""
+    def __init__(
+        self,
+        *,
+        actor: _builtins.str = ...,
+        change_count: _builtins.int = ...,
+        is_caller: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "change_count", b"change_count", "is_caller", b"is_caller"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangeAuthor: _TypeAlias = ChangeAuthor  # noqa: Y015
 
 @_typing.final
 class RevertConflict(_message.Message):

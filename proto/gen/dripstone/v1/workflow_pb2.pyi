@@ -81,6 +81,34 @@ RESUME_POLICY_SKIP_OVERDUE: ResumePolicy.ValueType  # 3
 """What fell due goes on, but passes over messages, webhooks and other outward steps up to its next wait."""
 Global___ResumePolicy: _TypeAlias = ResumePolicy  # noqa: Y015
 
+class _WaitPolicy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WaitPolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitPolicy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WAIT_POLICY_UNSPECIFIED: _WaitPolicy.ValueType  # 0
+    """`keep` where the wait is made of the same in both versions, else `recompute`."""
+    WAIT_POLICY_KEEP: _WaitPolicy.ValueType  # 1
+    """It goes on as it was begun: until the same time, for the same event."""
+    WAIT_POLICY_RECOMPUTE: _WaitPolicy.ValueType  # 2
+    """It is what it would be had the new version begun it when it began; events that came meanwhile count."""
+    WAIT_POLICY_RESTART: _WaitPolicy.ValueType  # 3
+    """The step begins anew: what was asked of people or agents is withdrawn and asked again."""
+
+class WaitPolicy(_WaitPolicy, metaclass=_WaitPolicyEnumTypeWrapper):
+    """What becomes of a wait that goes on in another version."""
+
+WAIT_POLICY_UNSPECIFIED: WaitPolicy.ValueType  # 0
+"""`keep` where the wait is made of the same in both versions, else `recompute`."""
+WAIT_POLICY_KEEP: WaitPolicy.ValueType  # 1
+"""It goes on as it was begun: until the same time, for the same event."""
+WAIT_POLICY_RECOMPUTE: WaitPolicy.ValueType  # 2
+"""It is what it would be had the new version begun it when it began; events that came meanwhile count."""
+WAIT_POLICY_RESTART: WaitPolicy.ValueType  # 3
+"""The step begins anew: what was asked of people or agents is withdrawn and asked again."""
+Global___WaitPolicy: _TypeAlias = WaitPolicy  # noqa: Y015
+
 @_typing.final
 class Step(_message.Message):
     """One step of a graph."""
@@ -242,6 +270,11 @@ class Workflow(_message.Message):
     PAUSE_TIME_FIELD_NUMBER: _builtins.int
     PAUSE_REASON_FIELD_NUMBER: _builtins.int
     PROJECT_ID_FIELD_NUMBER: _builtins.int
+    DRAFT_AUTHOR_FIELD_NUMBER: _builtins.int
+    DRAFT_TIME_FIELD_NUMBER: _builtins.int
+    DRAFT_UNPUBLISHED_FIELD_NUMBER: _builtins.int
+    PUBLISH_AUTHOR_FIELD_NUMBER: _builtins.int
+    PUBLISH_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, chosen at creation or `wfl_…`."""
     state: Global___WorkflowState.ValueType
@@ -260,6 +293,12 @@ class Workflow(_message.Message):
     """Why it was paused, and by whom."""
     project_id: _builtins.str
     """The project it belongs to; empty for none."""
+    draft_author: _builtins.str
+    """Who wrote the draft."""
+    draft_unpublished: _builtins.bool
+    """True while the draft says what the newest version does not: publishing would change something."""
+    publish_author: _builtins.str
+    """Who published the version that `document` shows; empty for a draft, and in lists."""
     @_builtins.property
     def document(self) -> Global___WorkflowDocument:
         """The draft; or the version asked for. Empty in lists."""
@@ -275,6 +314,14 @@ class Workflow(_message.Message):
     @_builtins.property
     def pause_time(self) -> _timestamp_pb2.Timestamp:
         """When it was paused; unset while it runs."""
+
+    @_builtins.property
+    def draft_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def publish_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
 
     def __init__(
         self,
@@ -292,10 +339,15 @@ class Workflow(_message.Message):
         pause_time: _timestamp_pb2.Timestamp | None = ...,
         pause_reason: _builtins.str = ...,
         project_id: _builtins.str = ...,
+        draft_author: _builtins.str = ...,
+        draft_time: _timestamp_pb2.Timestamp | None = ...,
+        draft_unpublished: _builtins.bool = ...,
+        publish_author: _builtins.str = ...,
+        publish_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "pause_time", b"pause_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "draft_time", b"draft_time", "pause_time", b"pause_time", "publish_time", b"publish_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "etag", b"etag", "id", b"id", "pause_reason", b"pause_reason", "pause_time", b"pause_time", "project_id", b"project_id", "published_version", b"published_version", "source", b"source", "state", b"state", "title", b"title", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "document", b"document", "draft_author", b"draft_author", "draft_time", b"draft_time", "draft_unpublished", b"draft_unpublished", "etag", b"etag", "id", b"id", "pause_reason", b"pause_reason", "pause_time", b"pause_time", "project_id", b"project_id", "publish_author", b"publish_author", "publish_time", b"publish_time", "published_version", b"published_version", "source", b"source", "state", b"state", "title", b"title", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -471,21 +523,27 @@ class ValidateWorkflowResponse(_message.Message):
 
     VALID_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """True when it can be published."""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
         """Every problem, in document order."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Problem]:
+        """What may not do as it is meant, and stops nothing."""
+
     def __init__(
         self,
         *,
         valid: _builtins.bool = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
+        warnings: _abc.Iterable[Global___Problem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problems", b"problems", "valid", b"valid", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,19 +591,23 @@ class GetWorkflowRequest(_message.Message):
 
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DRAFT_ETAG_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """The workflow."""
     version: _builtins.int
     """A published version; 0 for the draft."""
+    draft_etag: _builtins.str
+    """Instead: the draft that was replaced at this etag of the workflow. The last 20 are kept."""
     def __init__(
         self,
         *,
         workflow_id: _builtins.str = ...,
         version: _builtins.int = ...,
+        draft_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_etag", b"draft_etag", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -756,12 +818,18 @@ class ResumeWorkflowResponse(_message.Message):
     RELEASED_COUNT_FIELD_NUMBER: _builtins.int
     SHIFTED_COUNT_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    SLOTTED_COUNT_FIELD_NUMBER: _builtins.int
+    MISSED_FIRINGS_FIELD_NUMBER: _builtins.int
     paused_seconds: _builtins.int
     """How long it was paused, in seconds."""
     released_count: _builtins.int
     """Enrollments that move at once."""
     shifted_count: _builtins.int
     """Enrollments whose timer was moved."""
+    slotted_count: _builtins.int
+    """Of those whose timer is moved, how many wait for a time of day, a weekday or an open calendar: they go on at the next
+    one at or after the moved time.
+    """
     @_builtins.property
     def workflow(self) -> Global___Workflow:
         """The workflow."""
@@ -769,6 +837,10 @@ class ResumeWorkflowResponse(_message.Message):
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PausedStep]:
         """Step by step."""
+
+    @_builtins.property
+    def missed_firings(self) -> _containers.RepeatedCompositeFieldContainer[Global___MissedFiring]:
+        """Schedules and pools that came round meanwhile, and what becomes of that."""
 
     def __init__(
         self,
@@ -778,14 +850,68 @@ class ResumeWorkflowResponse(_message.Message):
         released_count: _builtins.int = ...,
         shifted_count: _builtins.int = ...,
         steps: _abc.Iterable[Global___PausedStep] | None = ...,
+        slotted_count: _builtins.int = ...,
+        missed_firings: _abc.Iterable[Global___MissedFiring] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["paused_seconds", b"paused_seconds", "released_count", b"released_count", "shifted_count", b"shifted_count", "steps", b"steps", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["missed_firings", b"missed_firings", "paused_seconds", b"paused_seconds", "released_count", b"released_count", "shifted_count", b"shifted_count", "slotted_count", b"slotted_count", "steps", b"steps", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeWorkflowResponse: _TypeAlias = ResumeWorkflowResponse  # noqa: Y015
+
+@_typing.final
+class MissedFiring(_message.Message):
+    """A schedule or a pool that came round while its workflow was paused. However often it did, it fires once at most."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    NEXT_TIME_FIELD_NUMBER: _builtins.int
+    CONTACT_COUNT_FIELD_NUMBER: _builtins.int
+    trigger: _builtins.int
+    """Which trigger of the document it is, from 0."""
+    kind: _builtins.str
+    """`schedule` or `pool`."""
+    count: _builtins.int
+    """How often it came round."""
+    contact_count: _builtins.int
+    """Contacts of its audience as it is now, of a pool at most as many as it takes a day; at most 10,000 are counted."""
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp:
+        """The first time."""
+
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp:
+        """The last time."""
+
+    @_builtins.property
+    def next_time(self) -> _timestamp_pb2.Timestamp:
+        """When it fires next under the policy: now, at the moved time, or when it comes round again."""
+
+    def __init__(
+        self,
+        *,
+        trigger: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        count: _builtins.int = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+        next_time: _timestamp_pb2.Timestamp | None = ...,
+        contact_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time", "next_time", b"next_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_count", b"contact_count", "count", b"count", "first_time", b"first_time", "kind", b"kind", "last_time", b"last_time", "next_time", b"next_time", "trigger", b"trigger"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MissedFiring: _TypeAlias = MissedFiring  # noqa: Y015
 
 @_typing.final
 class PlanMigrationRequest(_message.Message):
@@ -813,12 +939,33 @@ class PlanMigrationRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WaitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: Global___WaitPolicy.ValueType
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___WaitPolicy.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     FROM_VERSION_FIELD_NUMBER: _builtins.int
     TO_VERSION_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """The workflow."""
     from_version: _builtins.int
@@ -833,6 +980,10 @@ class PlanMigrationRequest(_message.Message):
     def steps(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Old step id to new step id, where it is not the same; `exit` as a target cancels."""
 
+    @_builtins.property
+    def waits(self) -> _containers.ScalarMap[_builtins.str, Global___WaitPolicy.ValueType]:
+        """Step id, in the version they leave, to what becomes of waits there, where it is not the usual."""
+
     def __init__(
         self,
         *,
@@ -842,10 +993,11 @@ class PlanMigrationRequest(_message.Message):
         steps: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        waits: _abc.Mapping[_builtins.str, Global___WaitPolicy.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_version", b"from_version", "request_id", b"request_id", "steps", b"steps", "to_version", b"to_version", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_version", b"from_version", "request_id", b"request_id", "steps", b"steps", "to_version", b"to_version", "validate_only", b"validate_only", "waits", b"waits", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -860,25 +1012,43 @@ class MigrationMove(_message.Message):
     FROM_VERSION_FIELD_NUMBER: _builtins.int
     FROM_STEP_ID_FIELD_NUMBER: _builtins.int
     TO_STEP_ID_FIELD_NUMBER: _builtins.int
-    KEEPS_WAITING_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     ENROLLMENT_IDS_FIELD_NUMBER: _builtins.int
+    WAIT_FIELD_NUMBER: _builtins.int
+    AT_ONCE_COUNT_FIELD_NUMBER: _builtins.int
+    FAILING_COUNT_FIELD_NUMBER: _builtins.int
+    EARLIEST_DUE_TIME_FIELD_NUMBER: _builtins.int
+    LATEST_DUE_TIME_FIELD_NUMBER: _builtins.int
     from_version: _builtins.int
     """Version they leave."""
     from_step_id: _builtins.str
     """Step they stand in."""
     to_step_id: _builtins.str
     """Step they go to; empty where they cannot go."""
-    keeps_waiting: _builtins.bool
-    """True when they go on waiting as they do; false when they begin the step anew."""
     count: _builtins.int
     """How many."""
     reason: _builtins.str
     """Why they cannot go, or what changes for them."""
+    wait: Global___WaitPolicy.ValueType
+    """What becomes of their wait; `restart` where they begin the step, not set where they end or cannot go."""
+    at_once_count: _builtins.int
+    """Of those whose wait goes on, how many are due at once, or go on by themselves, as facts are now. This and what follows
+    is foreseen for a plan; a wait that was made again is not told of once the plan is carried out.
+    """
+    failing_count: _builtins.int
+    """Of those whose wait goes on, how many fail, because it cannot be made."""
     @_builtins.property
     def enrollment_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Some of them."""
+
+    @_builtins.property
+    def earliest_due_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of the others is due; not set where none is due by itself."""
+
+    @_builtins.property
+    def latest_due_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last of the others is due."""
 
     def __init__(
         self,
@@ -886,14 +1056,18 @@ class MigrationMove(_message.Message):
         from_version: _builtins.int = ...,
         from_step_id: _builtins.str = ...,
         to_step_id: _builtins.str = ...,
-        keeps_waiting: _builtins.bool = ...,
         count: _builtins.int = ...,
         reason: _builtins.str = ...,
         enrollment_ids: _abc.Iterable[_builtins.str] | None = ...,
+        wait: Global___WaitPolicy.ValueType = ...,
+        at_once_count: _builtins.int = ...,
+        failing_count: _builtins.int = ...,
+        earliest_due_time: _timestamp_pb2.Timestamp | None = ...,
+        latest_due_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["earliest_due_time", b"earliest_due_time", "latest_due_time", b"latest_due_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "enrollment_ids", b"enrollment_ids", "from_step_id", b"from_step_id", "from_version", b"from_version", "keeps_waiting", b"keeps_waiting", "reason", b"reason", "to_step_id", b"to_step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_once_count", b"at_once_count", "count", b"count", "earliest_due_time", b"earliest_due_time", "enrollment_ids", b"enrollment_ids", "failing_count", b"failing_count", "from_step_id", b"from_step_id", "from_version", b"from_version", "latest_due_time", b"latest_due_time", "reason", b"reason", "to_step_id", b"to_step_id", "wait", b"wait"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1107,6 +1281,7 @@ class SimulateWorkflowRequest(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     TIMELINES_FIELD_NUMBER: _builtins.int
     AGAINST_VERSION_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """The workflow; empty when a document is sent."""
     version: _builtins.int
@@ -1123,6 +1298,10 @@ class SimulateWorkflowRequest(_message.Message):
     """Timelines to return, of the first contacts; 0 for 10, at most 200."""
     against_version: _builtins.int
     """Another version to compare with; 0 for none."""
+    fresh: _builtins.bool
+    """Stored contacts begin as if they had never been in the workflow. Without it, entry rules know how they stand in it,
+    and the key needs `enrollments:read` as well.
+    """
     @_builtins.property
     def contacts(self) -> Global___SimulatedContacts:
         """With whom."""
@@ -1154,10 +1333,11 @@ class SimulateWorkflowRequest(_message.Message):
         seed: _builtins.int = ...,
         timelines: _builtins.int = ...,
         against_version: _builtins.int = ...,
+        fresh: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assumptions", b"assumptions", "contacts", b"contacts", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_version", b"against_version", "assumptions", b"assumptions", "contacts", b"contacts", "events", b"events", "horizon", b"horizon", "recorded", b"recorded", "seed", b"seed", "source", b"source", "start_time", b"start_time", "timelines", b"timelines", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["against_version", b"against_version", "assumptions", b"assumptions", "contacts", b"contacts", "events", b"events", "fresh", b"fresh", "horizon", b"horizon", "recorded", b"recorded", "seed", b"seed", "source", b"source", "start_time", b"start_time", "timelines", b"timelines", "version", b"version", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1510,8 +1690,11 @@ class SimulateWorkflowResponse(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
+    ENTERING_FIELD_NUMBER: _builtins.int
     entered_count: _builtins.int
     """Contacts that entered."""
+    entering: _builtins.str
+    """How contacts came in: all at the `start`, or as `triggers` fired."""
     @_builtins.property
     def states(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """How they ended, or `active`."""
@@ -1566,10 +1749,11 @@ class SimulateWorkflowResponse(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         problems: _abc.Iterable[Global___Problem] | None = ...,
+        entering: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "entered_count", b"entered_count", "exclusions", b"exclusions", "messages", b"messages", "problems", b"problems", "start_time", b"start_time", "states", b"states", "steps", b"steps", "timelines", b"timelines", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "end_time", b"end_time", "entered_count", b"entered_count", "entering", b"entering", "exclusions", b"exclusions", "messages", b"messages", "problems", b"problems", "start_time", b"start_time", "states", b"states", "steps", b"steps", "timelines", b"timelines", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1647,6 +1831,26 @@ class StepStatistics(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class MessagesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STEP_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     OUTCOME_COUNT_FIELD_NUMBER: _builtins.int
@@ -1656,6 +1860,8 @@ class StepStatistics(_message.Message):
     STANDING_COUNT_FIELD_NUMBER: _builtins.int
     FAILURE_RATE_FIELD_NUMBER: _builtins.int
     MEAN_SECONDS_FIELD_NUMBER: _builtins.int
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    GAPS_COUNT_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     kind: _builtins.str
@@ -1670,6 +1876,8 @@ class StepStatistics(_message.Message):
     """Share of outcomes that failed, 0 to 1."""
     mean_seconds: _builtins.float
     """Mean time in the step, in seconds; 0 where it holds nobody."""
+    gaps_count: _builtins.int
+    """Messages that it wrote with something left empty."""
     @_builtins.property
     def outcomes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """By outcome: `ok`, `skipped`, `failed`, `ended`."""
@@ -1677,6 +1885,12 @@ class StepStatistics(_message.Message):
     @_builtins.property
     def exits(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """By exit."""
+
+    @_builtins.property
+    def messages(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """What became of messages whose outcome it did not wait for: `sent`, `undelivered`, or `unsent` on purpose. The latter
+        two are `failed` and `skipped` among its outcomes, too.
+        """
 
     def __init__(
         self,
@@ -1690,10 +1904,12 @@ class StepStatistics(_message.Message):
         standing_count: _builtins.int = ...,
         failure_rate: _builtins.float = ...,
         mean_seconds: _builtins.float = ...,
+        messages: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        gaps_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["exits", b"exits", "failure_rate", b"failure_rate", "held_count", b"held_count", "kind", b"kind", "mean_seconds", b"mean_seconds", "outcome_count", b"outcome_count", "outcomes", b"outcomes", "standing_count", b"standing_count", "step_id", b"step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exits", b"exits", "failure_rate", b"failure_rate", "gaps_count", b"gaps_count", "held_count", b"held_count", "kind", b"kind", "mean_seconds", b"mean_seconds", "messages", b"messages", "outcome_count", b"outcome_count", "outcomes", b"outcomes", "standing_count", b"standing_count", "step_id", b"step_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1718,9 +1934,9 @@ class WayStatistics(_message.Message):
     way: _builtins.str
     """The way."""
     entered_count: _builtins.int
-    """How many it took."""
+    """How many it took, each once; of a split that draws by contact, contacts by their first enrollment."""
     converted_count: _builtins.int
-    """How many of them reached a goal."""
+    """How many of these reached a goal."""
     rate: _builtins.float
     """Their share, 0 to 1."""
     rate_low: _builtins.float
