@@ -52,8 +52,8 @@ interop: $(READY)
 	$(BIN)/python -m tests.interop $(ARGS)
 .PHONY: interop
 
-# Others' checks of the MCP server: the protocol's own suite and inspector, with the Node that they need, in an environment
-# of their own. Packages come from wherever pip and npm are set to look.
+# Others' checks of the MCP server and of what installs it: the protocol's own suite and inspector, the tools of bundles and
+# skills, with the Node that they need, in an environment of their own. Packages come from wherever pip and npm are set to look.
 conformance: $(READY) .venv-conformance/.ready
 	$(BIN)/python -m tests.conformance $(ARGS)
 .PHONY: conformance

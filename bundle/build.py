@@ -20,14 +20,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto" / "gen")]
 _FOLDERS = ("core", "mcp_server", "proto/gen", "skills")
 _FILES = ("pyproject.toml", "README.md", "LICENSE")
 _SUFFIXES = {".py", ".pyi", ".typed", ".yaml", ".json", ".md", ".html", ".mako", ".sql", ".txt", ".csv"}
+_ENTRY = "server.py"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+_ONLY_WHAT_RUNS = b"\n[tool.uv]\ndefault-groups = []\n"
+"""Added to the bundle's project file: whoever installs a bundle does not want the tools of those who write it."""
 
 
 def manifest() -> dict[str, Any]:
     """Return the bundle's manifest: how a program runs it, what it asks its user, which tools there are."""
     from mcp_server.server import served_tools
 
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = _described()["project"]
     return {
         "manifest_version": "0.4",
         "name": project["name"],
@@ -39,10 +42,10 @@ def manifest() -> dict[str, Any]:
         "license": project["license"],
         "server": {
             "type": "uv",
-            "entry_point": "core/__main__.py",
+            "entry_point": _ENTRY,
             "mcp_config": {
                 "command": "uv",
-                "args": ["run", "--directory", "${__dirname}", "dripstone", "mcp"],
+                "args": ["run", "--directory", "${__dirname}", _ENTRY],
                 "env": {
                     "DRIPSTONE_TARGET": "${user_config.target}",
                     "DRIPSTONE_AGENT_KEY": "${user_config.api_key}",
@@ -76,7 +79,7 @@ def manifest() -> dict[str, Any]:
             "data_dir": {
                 "type": "directory",
                 "title": "Data folder",
-                "description": "Where the core on this machine keeps its files.",
+                "description": "Where the core on this machine keeps its files: of one that runs, its own .dripstone.",
                 "required": False,
                 "default": "${HOME}/.dripstone",
             },
@@ -92,20 +95,21 @@ def manifest() -> dict[str, Any]:
 
 
 def contents() -> Iterator[tuple[str, bytes]]:
-    """Yield what is in the bundle, by path, in the order of the paths."""
+    """Yield what is in the bundle, by path: the manifest, then all else in the order of the paths."""
     yield "manifest.json", (json.dumps(manifest(), indent=2) + "\n").encode()
-    found = [ROOT / name for name in _FILES]
+    found = {name: ROOT / name for name in _FILES} | {_ENTRY: ROOT / "bundle" / _ENTRY}
     for folder in _FOLDERS:
-        found += [path for path in (ROOT / folder).rglob("*") if path.suffix in _SUFFIXES and path.is_file()]
-    for path in sorted(found, key=Path.as_posix):
-        yield path.relative_to(ROOT).as_posix(), path.read_bytes()
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in _SUFFIXES and path.is_file():
+                found[path.relative_to(ROOT).as_posix()] = path
+    for name in sorted(found.keys() - _described()["tool"]["hatch"]["build"]["targets"]["wheel"]["exclude"]):
+        yield name, found[name].read_bytes() + (_ONLY_WHAT_RUNS if name == "pyproject.toml" else b"")
 
 
 def build(into: Path) -> Path:
     """Write the bundle into a folder and return its path."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     into.mkdir(parents=True, exist_ok=True)
-    path = into / f"dripstone-{version}.mcpb"
+    path = into / f"dripstone-{_described()['project']['version']}.mcpb"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bundle:
         for name, data in contents():
             entry = zipfile.ZipInfo(name, _EPOCH)
@@ -113,6 +117,10 @@ def build(into: Path) -> Path:
             entry.external_attr = 0o644 << 16
             bundle.writestr(entry, data)
     return path
+
+
+def _described() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,14 +25,13 @@ from starlette.types import Receive, Scope, Send
 from dripstone.v1.client import ApiError, Client
 from mcp_server import calls, tokens
 from mcp_server.admission import not_allowed
-from mcp_server.callers import METADATA, VISIT, Caller, Callers, Visit, presented_key
+from mcp_server.callers import KEPT, METADATA, VISIT, Caller, Callers, Visit, bearer_key
 from mcp_server.deployment import Deployment
 from mcp_server.http_answers import Begun, brief, refused, stepped_up
+from mcp_server.origins import LOOPBACK, Origins
 from mcp_server.server import build_server, served_tools
 from mcp_server.sessions import MOST_SESSIONS, SESSION_SECONDS, Sessions
 from mcp_server.views import TOOLSET_NAMES, NoSuchView, View, view_of
-
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 LOOKS_AGAIN_SECONDS = 20.0
 """How often a stream that stays open asks whether its key still holds."""
@@ -44,8 +43,14 @@ class Endpoint:
     Route it by path, not by prefix: `Route("/mcp", endpoint)` and `Route("/mcp/{view:path}", endpoint)`.
     """
 
-    def __init__(self, target: str, deployment: Deployment | None = None, *, tls: bool | bytes | None = None) -> None:
-        """Serve the core at `target` to whoever brings a key; `tls` is as for the typed client.
+    def __init__(
+        self,
+        target: str | grpc.aio.Channel,
+        deployment: Deployment | None = None,
+        *,
+        tls: bool | bytes | None = None,
+    ) -> None:
+        """Serve the core at `target` to whoever brings a key; `target` and `tls` are as for the typed client.
 
         Raises ValueError for a toolset that does not exist.
         """
@@ -55,6 +60,8 @@ class Endpoint:
             tool.name: tool for tool in served_tools(self._deployment.toolsets, read_only=self._deployment.read_only)
         }
         self._callers = self._new_callers()
+        everybody = "*" in self._deployment.allowed_hosts
+        self._origins = Origins(_hosts(self._deployment), everybody=everybody)
         self._sessions = Sessions(lambda: self._interactive._server_instances)  # the library tells in no other way
 
     def _new_callers(self) -> Callers:
@@ -100,39 +107,45 @@ class Endpoint:
         """Answer one request: 404 for no view, 401 without a valid key, 403 for the wrong one, else the protocol."""
         # A server may leave blanks behind a value; what a header says is without them (RFC 9110, 5.5).
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-        request = Request(scope, receive)
+        send = self._origins.shared(scope, send)
         try:
             view = view_of(scope.get("path_params", {}).get("view", ""), self._toolsets)
         except NoSuchView as error:
             await refused(404, "not_found", str(error))(scope, receive, send)
             return
-        key = presented_key(request)
+        if scope["method"] == "OPTIONS":
+            await self._origins.answer(scope, ", ".join(_methods(view)))(scope, receive, send)
+            return
+        key = bearer_key(calls.header(scope, b"authorization"))
         caller = await self._admitted(key, view)
         if isinstance(caller, Response):
             await caller(scope, receive, send)
             return
-        refusal, receive = await self._step_up(request, receive, Visit(caller, view))
+        if not _is_served(scope, view):
+            allowed = {"allow": ", ".join(_methods(view))}
+            description = f"This address takes POST{'; GET and DELETE are for a session' * view.interactive}."
+            await refused(405, "method_not_allowed", description, allowed)(scope, receive, send)
+            return
+        visit = scope[VISIT] = Visit(caller, view, key)
+        refusal, receive = await self._step_up(scope, receive, visit)
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        scope[VISIT] = Visit(caller, view)
         if not view.interactive:
-            await self._serve(self._plain, key, request, scope, receive, brief(send))
+            await self._serve(self._plain, key, scope, receive, brief(send))
             return
-        session = request.headers.get("mcp-session-id", "")
-        opens = not session and _opens_a_session(request)
+        opens = not calls.header(scope, b"mcp-session-id") and _opens_a_session(scope)
         place = self._sessions.place_for(caller) if opens else None
         if opens and place is None:
             await refused(429, "too_many_sessions", "End some of your sessions.", {"retry-after": "60"})(
                 scope, receive, send
             )
             return
-        # A session is its owner's: the library compares this with who opened it. The key itself is not kept.
-        whose = AccessToken(token="", client_id=caller.principal_id, subject=caller.organization_id, scopes=[])
-        scope["user"] = AuthenticatedUser(whose)
+        # A session is its owner's: the library compares this with who opened it.
+        scope["user"] = _owner(caller.principal_id, caller.organization_id)
         sending = send if place is None else place.noting(send)
         try:
-            await self._serve(self._interactive, key, request, scope, receive, brief(sending))
+            await self._serve(self._interactive, key, scope, receive, brief(sending))
         finally:
             if place is not None:
                 place.opened()
@@ -162,11 +175,11 @@ class Endpoint:
         challenge = tokens.challenge(self._deployment.base_url, view, *said)
         return refused(401, error or "unauthorized", description, {"www-authenticate": challenge})
 
-    async def _step_up(self, request: Request, receive: Receive, visit: Visit) -> tuple[Response | None, Receive]:
+    async def _step_up(self, scope: Scope, receive: Receive, visit: Visit) -> tuple[Response | None, Receive]:
         """Refuse a call of a tool that the view shows and the caller's scopes do not allow, and name the scopes."""
-        if request.method != "POST" or visit.caller.scopes >= self._scopes:
+        if scope["method"] != "POST" or visit.caller.scopes >= self._scopes:
             return None, receive
-        name, request_id = calls.told_by_headers(request), None
+        name, request_id = calls.told_by_headers(scope), None
         if name is None:
             called, receive = await calls.told_by_body(receive)
             name, request_id = called.tool, called.request_id
@@ -187,12 +200,11 @@ class Endpoint:
         self,
         manager: StreamableHTTPSessionManager,
         key: str | None,
-        request: Request,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
-        if request.method != "GET" and request.headers.get("mcp-method") != "subscriptions/listen":
+        if scope["method"] != "GET" and calls.header(scope, b"mcp-method") != "subscriptions/listen":
             await manager.handle_request(scope, receive, send)
             return
         begun = Begun(send)
@@ -243,17 +255,38 @@ def build_app(
     )
 
 
-def _opens_a_session(request: Request) -> bool:
-    version = request.headers.get("mcp-protocol-version")
-    return request.method == "POST" and (version is None or version in HANDSHAKE_PROTOCOL_VERSIONS)
+@lru_cache(maxsize=KEPT)
+def _owner(principal_id: str, organization_id: str) -> AuthenticatedUser:
+    """Return a caller as the library knows owners of sessions; the key itself is not kept."""
+    return AuthenticatedUser(AccessToken(token="", client_id=principal_id, subject=organization_id, scopes=[]))
+
+
+def _methods(view: View) -> tuple[str, ...]:
+    """Return what an address takes: where there are no sessions, nothing can be heard of one or ended."""
+    return ("POST", "GET", "DELETE", "OPTIONS") if view.interactive else ("POST", "OPTIONS")
+
+
+def _is_served(scope: Scope, view: View) -> bool:
+    """Tell whether a request is one that is served; each session has one stream, so that sessions bound streams."""
+    method = scope["method"]
+    return method == "POST" or (method in _methods(view) and calls.header(scope, b"mcp-session-id") is not None)
+
+
+def _hosts(decided: Deployment) -> tuple[str, ...]:
+    """Return the hosts by whose names the server is called, and whose pages may call it."""
+    own = urlsplit(decided.base_url).hostname
+    return (*LOOPBACK, *decided.allowed_hosts, *((f"[{own}]" if ":" in own else own,) if own else ()))
+
+
+def _opens_a_session(scope: Scope) -> bool:
+    version = calls.header(scope, b"mcp-protocol-version")
+    return scope["method"] == "POST" and (version is None or version in HANDSHAKE_PROTOCOL_VERSIONS)
 
 
 def _security(decided: Deployment) -> TransportSecuritySettings:
     """Refuse foreign Host and Origin headers, so that no web page reaches a server on its visitor's machine."""
     if "*" in decided.allowed_hosts:
         return TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    own = urlsplit(decided.base_url).hostname
-    named = (*LOOPBACK, *decided.allowed_hosts, *((f"[{own}]" if ":" in own else own,) if own else ()))
-    hosts = [form for host in named for form in (host, f"{host}:*")]
+    hosts = [form for host in _hosts(decided) for form in (host, f"{host}:*")]
     origins = [f"{scheme}://{host}" for scheme in ("http", "https") for host in hosts]
     return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=origins)

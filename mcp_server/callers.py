@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dripstone.v1 import organization_pb2
@@ -43,7 +43,7 @@ class Caller:
 
     def lacks(self, scopes: Collection[str]) -> list[str]:
         """Return the scopes among these that the key does not have, sorted."""
-        return sorted(set(scopes) - self.scopes)
+        return [] if self.scopes.issuperset(scopes) else sorted(set(scopes) - self.scopes)
 
     def kept_from(self, methods: Collection[str]) -> list[str]:
         """Return the methods among these that limits of the key leave out, sorted."""
@@ -56,6 +56,8 @@ class Visit:
 
     caller: Caller
     view: View
+    api_key: str | None = field(repr=False)
+    """The key that it brought, or its token."""
 
 
 def visit_of(request: Any) -> Visit | None:
@@ -67,7 +69,12 @@ def visit_of(request: Any) -> Visit | None:
 def presented_key(request: Any) -> str | None:
     """Return the bearer key of an HTTP request; None when there is no request (stdio, in memory) or no key."""
     headers: Mapping[str, str] = getattr(request, "headers", None) or {}
-    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return bearer_key(headers.get("authorization"))
+
+
+def bearer_key(authorization: str | None) -> str | None:
+    """Return the key in an `Authorization` header; None when there is none."""
+    scheme, _, key = (authorization or "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" and key.strip() else None
 
 
@@ -87,7 +94,9 @@ class Callers:
     def for_request(self, request: Any) -> Client:
         """Return the client that forwards a request's key, within the view that it came to."""
         visit = visit_of(request)
-        return self.client(presented_key(request), read_only=visit is not None and visit.view.read_only)
+        if visit is None:
+            return self.client(presented_key(request))
+        return self.client(visit.api_key, read_only=visit.view.read_only)
 
     def client(self, api_key: str | None, *, read_only: bool = False) -> Client:
         """Return the client that forwards this key."""

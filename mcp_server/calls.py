@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import msgspec
-from starlette.requests import Request
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 CALL = "tools/call"
 
@@ -37,12 +36,20 @@ class Called:
     """Of JSON-RPC; None also where a header told the tool, and nobody had to read the body."""
 
 
-def told_by_headers(request: Request) -> str | None:
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return the first header of a name, in lower case, that a request has; None without one."""
+    for given, value in scope["headers"]:
+        if given == name:
+            return str(value, "latin-1")
+    return None
+
+
+def told_by_headers(scope: Scope) -> str | None:
     """Return the tool that the headers of a request name, empty for none; None when they are silent about it."""
-    method = request.headers.get("mcp-method")
+    method = header(scope, b"mcp-method")
     if method is None:
         return None
-    return request.headers.get("mcp-name", "") if method == CALL else ""
+    return (header(scope, b"mcp-name") or "") if method == CALL else ""
 
 
 async def told_by_body(receive: Receive) -> tuple[Called, Receive]:

@@ -9,7 +9,7 @@ from mcp.types import Completion
 
 from dripstone.v1 import agent_pb2, approval_pb2, audit_pb2, enrollment_pb2, record_pb2, webhook_pb2, workflow_pb2
 from dripstone.v1.client import Client
-from mcp_server.resources import event_types
+from mcp_server.readers import event_types
 from mcp_server.values import compact
 
 MOST = 100

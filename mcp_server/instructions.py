@@ -13,7 +13,10 @@ _WRITES = (
     '"commit" and an idempotency_key, so that a retry never acts twice.'
 )
 _READS = "This connection only reads: say so when the person asks for a change."
-_NEXT = "Every result names the exact `next` call. An error names its reason, the argument at fault and the next call."
+_NEXT = (
+    "Every result names the exact `next` call, and `more` where it goes on. An error names its reason, the argument at "
+    "fault and the next call."
+)
 _AUTHOR = "A workflow changes in three calls: draft-workflow, simulate-workflow, propose-workflow."
 _TASKS = "Work that workflows hand out: claim-task, then answer-task before its time is over."
 _APPROVAL = "needs_approval means that another principal must decide: tell the person and wait; never decide your own."

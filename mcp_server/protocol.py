@@ -46,20 +46,20 @@ from mcp_server.completions import complete
 from mcp_server.corrections import nearest
 from mcp_server.extensions.skills import is_listed
 from mcp_server.prompts import PROMPTS, BadPromptArguments, Prompt
+from mcp_server.readers import NoSuchResource
 from mcp_server.resources import (
     DOCUMENTS,
     KINDS,
     SCHEME,
     Document,
     Kind,
-    NoSuchResource,
     document_of,
     kind_of,
     told,
 )
 from mcp_server.subscriptions import Subscriptions
 from mcp_server.tool import Tool, scopes_of
-from mcp_server.values import clip
+from mcp_server.values import UNTRUSTED, clip
 
 LISTED_MS = 30_000
 """How long a listing is good for: it depends on the key's scopes, which are believed for as long."""
@@ -150,7 +150,7 @@ class Beside:
             if named is not None and self.shows(ctx, named[0]):
                 return _read(named[0], uri, told(named[0], await named[0].read(client, named[1])))
         except NoSuchResource as missing:
-            near = nearest(missing.name, missing.known, cutoff=0.4)
+            near = nearest(missing.name, missing.known, cutoff=0.6)
             hint = f"Did you mean {near}?" if near else f"Known: {', '.join(missing.known[:30])}."
             raise MCPError(INVALID_PARAMS, f"{missing} {hint}", data=_nothing_at(uri)) from None
         except grpc.aio.AioRpcError as error:
@@ -233,7 +233,7 @@ def _read(one: Kind | Document, uri: str, text: str) -> ReadResourceResult:
     return ReadResourceResult(
         contents=[
             TextResourceContents(
-                uri=uri, text=text, mime_type=_JSON, _meta={"dripstone/untrusted": True} if one.from_others else None
+                uri=uri, text=text, mime_type=_JSON, _meta=dict(UNTRUSTED) if one.from_others else None
             )
         ],
         ttl_ms=one.fresh_ms,

@@ -10,15 +10,14 @@ import grpc
 
 from dripstone.v1 import workflow_pb2
 from dripstone.v1.client import ApiError, Client, FieldViolation
-from mcp_server.corrections import nearest, placeholder, tentative
+from mcp_server.corrections import nearest
+from mcp_server.identifiers import is_email, prefix_of, shown_by
+from mcp_server.mending import Called, argument_of
 from mcp_server.refusals import Problem, Refusal, refused_arguments
-from mcp_server.values import invocation
+from mcp_server.schemas import placeholder
+from mcp_server.values import invocation, version_of
 
-ARGUMENTS = {"request_id": "idempotency_key", "page_size": "limit", "page_token": "cursor", "etag": "if_version"}
-"""Request fields of the contract whose tool argument has another name."""
-
-_WITHIN = {"contacts.contact_ids": "contacts", "contacts.filter": "filter", "contacts.sample_size": "sample"}
-"""Fields inside a request's field that tools take apart."""
+__all__ = ["Called", "refusal_of"]
 
 PERSON = "Stop and tell the person: this needs somebody else."
 
@@ -37,9 +36,10 @@ _LISTED = {
     "merge": invocation("merge-records"),
     "change": invocation("get-record", record_id=placeholder("record_id"), history=10),
     "agent": f"Check the agent_id, or run a workflow by its own id: {invocation('list-workflows')}",
-    "enrollment": "To see who is enrolled already, with the enrollment_id: "
-    + invocation("enroll", workflow_id="<workflow_id>", contacts=placeholder("contacts"), mode="preview"),
-    "execution": f"Tell the person; to see what became of the contact: {invocation('find-records', type='contact')}",
+    "enrollment": "To find it by its workflow and contact: "
+    + invocation("explain-enrollment", workflow_id=placeholder("workflow_id"), email=placeholder("email")),
+    "execution": "To find it by the key of the commit that started it: "
+    + invocation("get-call", idempotency_key=placeholder("idempotency_key")),
 }
 _ORIGINS = {
     "plan": "A plan_id comes from a preview of qualify-lead, by the same API key.",
@@ -51,21 +51,36 @@ _ORIGINS = {
 }
 """Where an id comes from that no tool lists."""
 
+_OUR_WORDS = (
+    (re.compile(r"\betag\b"), "version"),
+    (re.compile(r"\bpage_token\b"), "cursor"),
+    (re.compile(r"\bpage_size\b"), "limit"),
+    (re.compile(r"\brequest_id\b"), "idempotency_key"),
+    (re.compile(r"\b(?:RecordService\.)?UpdateRecord\b"), "update-record"),
+)
+"""Words of the contract that tools have others for."""
 
-async def refusal_of(error: ApiError, client: Client, tool: str, arguments: Mapping[str, Any]) -> Refusal:
+
+async def refusal_of(error: ApiError, client: Client, called: Called) -> Refusal:
     """Return the refusal for an error of the core; an unknown workflow is answered with the nearest one."""
-    following = _next(error, tool, arguments)
+    arguments = called.arguments
+    following = _next(error, called)
     if error.reason == "INVALID_ARGUMENT" and error.violations:
-        return refused_arguments(_problems(error), error.hint, following, joint=": ")
-    message, hint = error.message, error.hint
+        return refused_arguments(_problems(error), _worded(error.hint), following, joint=": ")
+    message, hint = error.message, _worded(error.hint)
     if error.code in ("INTERNAL", "UNKNOWN") or not message:
         message = message if error.reason == "INTERNAL" else "The core could not answer."
     if error.reason == "APPROVAL_REJECTED":
         # The decider's comment is data; inside an error it would read as if we had said it.
         message, hint = f"The approval {error.variables.get('approval_id', '')} was rejected.", ""
-    kind = error.variables.get("kind", "")
+    if error.reason == "ETAG_MISMATCH":
+        message, hint = (
+            _changed(error.variables),
+            "Read it again, and send the version that you then see as if_version.",
+        )
+    kind = _kind(error)
     if error.reason == "NOT_FOUND":
-        hint = _ORIGINS.get(kind, hint)
+        hint = _ORIGINS.get(kind, "Check the id." if hint.startswith("Check the id") else hint)
     if _done_already(error):
         hint = "The plan is applied: nothing is left to do."
     given = str(arguments.get("workflow_id", ""))
@@ -73,13 +88,13 @@ async def refusal_of(error: ApiError, client: Client, tool: str, arguments: Mapp
         near, known = await _workflows(client, given)
         if near:
             hint = f"Did you mean {near}?"
-            following = _again(tool, tentative({**arguments, "workflow_id": near}))
+            following = called.again(workflow_id=near)
         elif known:
             hint = f"Workflows: {', '.join(known)}."
     return Refusal(
         reason=error.reason,
         message=message,
-        field=_argument(error.violations[0].field) if error.violations else "",
+        field=argument_of(error.violations[0].field) if error.violations else "",
         hint=hint,
         next=following,
         retry_after=error.retry_after,
@@ -96,8 +111,20 @@ def _problems(error: ApiError) -> tuple[Problem, ...]:
         if problems or message == summary or not violation.message.startswith(message):
             message = _first_sentence(violation)
         hint = violation.message.removeprefix(message).strip()
-        problems.append(Problem(_argument(violation.field), violation.reason, message, hint))
+        problems.append(Problem(argument_of(violation.field), violation.reason, _worded(message), _worded(hint)))
     return tuple(problems)
+
+
+def _worded(text: str) -> str:
+    """Return a text of the core in the words of the tools."""
+    for theirs, ours in _OUR_WORDS:
+        text = theirs.sub(ours, text)
+    return text
+
+
+def _changed(told: Mapping[str, str]) -> str:
+    current, given = (version_of(told.get(name, "")) for name in ("current", "given"))
+    return f"{told.get('kind', '')} {told.get('id', '')} is at version {current} now; the call was made for {given}."
 
 
 def _first_sentence(violation: FieldViolation) -> str:
@@ -110,33 +137,27 @@ def _done_already(error: ApiError) -> bool:
     return error.reason == "WRONG_STATE" and (told.get("kind"), told.get("state")) == ("plan", "applied")
 
 
-def _argument(path: str) -> str:
-    for within, argument in _WITHIN.items():
-        if path.startswith(within):
-            return argument + path.removeprefix(within)
-    head, dot, rest = path.partition(".")
-    return ARGUMENTS.get(head, head) + dot + rest
+def _kind(error: ApiError) -> str:
+    kind = error.variables.get("kind", "")
+    return "plan" if kind.endswith(" plan") else kind
 
 
-def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
-    again = _again(tool, arguments)
-    if error.reason == "NOT_FOUND":
-        return _instead_of_missing(error, tool, arguments)
-    if error.reason == "ETAG_MISMATCH" and not arguments.get("record_id"):  # a preview shows what is there now
-        looked = tentative({name: value for name, value in arguments.items() if name != "if_version"})
-        call = invocation(tool, **looked)
-        return call if len(call) <= 400 else f"the same {tool} call with mode preview and without if_version"
-    if error.reason == "INVALID_ARGUMENT" and any(violation.field == "input" for violation in error.violations):
-        payload = {**placeholder("input"), **(arguments.get("input") or {})}
-        return _again(tool, tentative({**arguments, "input": payload}))
+def _next(error: ApiError, called: Called) -> str:
+    arguments, tool = called.arguments, called.tool
+    match error.reason:
+        case "NOT_FOUND":
+            return _instead_of_missing(error, called)
+        case "PREVIEW_STALE" | "ETAG_MISMATCH" if error.reason == "PREVIEW_STALE" or not arguments.get("record_id"):
+            return called.without("if_version")  # a preview shows what is there now
+        case "INVALID_ARGUMENT":
+            nobody = any(violation.field == "input" for violation in error.violations)
+            return called.with_contact() if nobody else called.mended(error.violations)
     if _done_already(error):
         return f"Tell the person that it is done; to see the lead: {_lead(arguments)}"
-    if error.reason in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and _may_have_acted(arguments):
-        return "It may have happened: read what it would have changed before calling again with an idempotency_key"
+    again = called.again()
     ways = {
-        "INVALID_ARGUMENT": _held_open(error, tool, arguments),
         "ETAG_MISMATCH": invocation("get-record", record_id=arguments.get("record_id", "")),
-        "PLAN_STALE": _preview(arguments),
+        "PLAN_STALE": _preview(called, error.variables.get("lead_id", "")),
         "APPROVAL_REQUIRED": f"Tell the person, wait for the decision, then send this call again: {again}",
         "APPROVAL_MISMATCH": invocation("list-approvals", state="pending"),
         "APPROVAL_REJECTED": "Stop and tell the person that it was rejected; list-approvals shows the comment.",
@@ -161,49 +182,51 @@ def _next(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
         f"{tool} with mode commit, again until more is false",
         "ALREADY_EXISTS": f"{tool} with another id",
         "BUDGET_EXHAUSTED": f"{tool} for no more than {error.variables.get('left', '0')} today, or tell the person",
-        "RATE_LIMITED": again,
-        "RESOURCE_EXHAUSTED": again,
-        "UNAVAILABLE": again,
-        "DEADLINE_EXCEEDED": again,
-        "GOING_AWAY": again,
-        "STORE_UNAVAILABLE": again,
+        **dict.fromkeys(
+            ("RATE_LIMITED", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "GOING_AWAY",
+             "STORE_UNAVAILABLE"), again,
+        ),
         **dict.fromkeys(("INTERNAL", "UNKNOWN"), f"{again}, once; if it persists, tell the person"),
-    }
+    }  # fmt: skip
     return ways.get(error.reason, PERSON)
 
 
-def _instead_of_missing(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
-    match error.variables.get("kind", ""):
+def _instead_of_missing(error: ApiError, called: Called) -> str:
+    arguments = called.arguments
+    wanted = error.variables.get("id", "")
+    if moved := called.elsewhere(wanted):
+        return moved
+    match _kind(error):
         case "plan":
-            return _preview(arguments)
+            return _preview(called)
         case "workflow version":
             return invocation("get-workflow", workflow_id=arguments.get("workflow_id", ""))
         case "scoring model":
-            near = nearest(str(arguments.get("model_id", "")), error.variables.get("known", "").split(", "))
-            published = "Tell the person which scoring models there are, and ask for one."
-            return _again(tool, tentative({**arguments, "model_id": near})) if near else published
+            known = error.variables.get("known", "")
+            near = nearest(str(arguments.get("model_id", "")), known.split(", "))
+            if near:
+                return called.again(model_id=near)
+            return (
+                "Tell the person which scoring models there are, and ask for one."
+                if known
+                else "Tell the person that there is no scoring model yet; `dripstone model publish` makes one known."
+            )
+        case "record" | "contact" if not prefix_of(wanted) and re.search("[A-Za-z]", wanted):  # a name
+            return invocation("find-records", query=wanted[:200])
         case kind:
             return _LISTED.get(kind, "Check the id in the result that named it.")
 
 
-def _held_open(error: ApiError, tool: str, arguments: Mapping[str, Any]) -> str:
-    """Return the call with a place held open for each value that does not fit; in words where that is not so simple."""
-    mended = tentative(arguments)
-    for violation in error.violations:
-        name, *inside = _argument(violation.field).split(".")
-        value = mended.get(name)
-        if isinstance(value, str) and not inside:
-            mended[name] = placeholder(name)
-        elif isinstance(value, dict) and len(inside) == 1:
-            mended[name] = {**value, inside[0]: placeholder(inside[0])}
-        else:
-            return f"{tool} with the named arguments corrected"
-    return _again(tool, mended)
-
-
-def _preview(arguments: Mapping[str, Any]) -> str:
-    about = {name: arguments[name] for name in ("lead_id", "email") if arguments.get(name)}
-    return invocation("qualify-lead", **(about or {"lead_id": placeholder("lead_id")}), mode="preview")
+def _preview(called: Called, lead_id: str = "") -> str:
+    """Return the call that previews anew what a plan was about."""
+    if called.tool == "undo-changes":
+        return invocation("undo-changes", undo=placeholder("undo"), mode="preview")
+    given = called.arguments
+    about = {name: given[name] for name in ("lead_id", "email") if given.get(name)} or {"lead_id": lead_id}
+    more = {name: given[name] for name in ("fields", "evidence", "model_id") if given.get(name)}
+    if about == {"lead_id": ""}:
+        about, more = {"lead_id": placeholder("lead_id")}, {}
+    return invocation("qualify-lead", **about, **more, mode="preview")
 
 
 def _lead(arguments: Mapping[str, Any]) -> str:
@@ -232,35 +255,21 @@ def _kept(error: ApiError) -> str:
     return invocation("get-record", record_id=error.variables.get("kept_id", "") or placeholder("record_id"))
 
 
-def _may_have_acted(arguments: Mapping[str, Any]) -> bool:
-    return arguments.get("mode") == "commit" and not arguments.get("idempotency_key")
-
-
-def _again(tool: str, arguments: Mapping[str, Any]) -> str:
-    call = invocation(tool, **arguments)
-    return call if len(call) <= 400 else f"the same {tool} call again, unchanged"
-
-
 def _read_again(arguments: Mapping[str, Any]) -> str:
-    for argument, call, name in (
-        ("enrollment_id", "get-enrollment", "enrollment_id"),
-        ("execution_id", "get-execution", "execution_id"),
-        ("task_id", "claim-task", "task_id"),
-        ("delivery_id", "find-deliveries", "delivery_id"),
-        ("kept_id", "get-record", "record_id"),
-        ("record_id", "get-record", "record_id"),
-        ("lead_id", "get-record", "record_id"),
-        ("workflow_id", "get-workflow", "workflow_id"),
-    ):
-        if arguments.get(argument):
-            return invocation(call, **{name: arguments[argument]})
+    for argument in ("enrollment_id", "execution_id", "task_id", "delivery_id", "kept_id", "record_id", "lead_id"):
+        if call := shown_by(arguments.get(argument)):
+            return call
+    if arguments.get("workflow_id"):
+        return invocation("get-workflow", workflow_id=arguments["workflow_id"])
     if arguments.get("plan_id"):
         return _lead(arguments)
     return invocation("list-approvals", state="all") if arguments.get("approval_id") else PERSON
 
 
 async def _workflows(client: Client, given: str) -> tuple[str, list[str]]:
-    """Return the workflow id nearest to the given one, and the ids there are; nothing when they may not be read."""
+    """Return the workflow id nearest to the given id or title, and the ids there are; nothing when none may be read."""
+    if is_email(given):
+        return "", []
     try:
         answer = await client.workflows.ListWorkflows(
             workflow_pb2.ListWorkflowsRequest(filter='state = "active"', page_size=100)
@@ -268,4 +277,5 @@ async def _workflows(client: Client, given: str) -> tuple[str, list[str]]:
     except grpc.aio.AioRpcError:
         return "", []
     known = [workflow.id for workflow in answer.workflows]
-    return nearest(given, known), known[:10]
+    titled = next((one.id for one in answer.workflows if one.title.lower() == given.strip().lower()), "")
+    return titled or nearest(given, known), known[:10]

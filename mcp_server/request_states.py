@@ -35,8 +35,18 @@ def key_of_state(tool: str, params: Mapping[str, Any]) -> str:
 
     Whoever sends the same round again gets the first answer.
     """
-    opened = _opened.get() if params.get("requestState") is not None else ""
+    opened = _state(params)
     return f"{tool}-{opened}" if opened else ""
+
+
+def key_of_answer(params: Mapping[str, Any]) -> str:
+    """Return what stands for the question that a call answers; empty for one that was asked nothing between calls."""
+    opened = _state(params)
+    return f"answer-{opened}" if opened else ""
+
+
+def _state(params: Mapping[str, Any]) -> str:
+    return _opened.get() if params.get("requestState") is not None else ""
 
 
 def _principal(ctx: ServerRequestContext[Any, Any]) -> str | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from mcp.server import CacheHint, MCPServer
 from mcp.server.extension import Extension
+from mcp.server.mcpserver.tools import Tool as RegisteredTool
+from mcp.shared.inbound import x_mcp_header_map
+from opentelemetry import trace
 
-from mcp_server import protocol, request_states
+from mcp_server import direct, protocol, request_states
 from mcp_server.admission import Admission
 from mcp_server.callers import Callers, Connect
 from mcp_server.extensions.apps import APPROVAL_CARD, approval_card
@@ -23,6 +26,9 @@ from mcp_server.tools import TOOLSETS
 
 NAME = "dripstone"
 """The same on every replica: what one has sealed, another opens only under the same name."""
+
+_TRACES = "OpenTelemetryMiddleware"
+"""Of the library, first of all middleware; its own documentation says to drop it where it is not wanted."""
 
 
 def build_server(
@@ -43,6 +49,7 @@ def build_server(
     tools = {tool.name: tool for tool in served_tools(toolsets, read_only=read_only)}
     callers = callers or Callers(connect, read_only=read_only)
     made = {name: registered(tool, callers) for name, tool in tools.items()}
+    extensions = _extensions(callers, tools)
     server: MCPServer[Any] = MCPServer(
         NAME,
         title="Dripstone",
@@ -50,7 +57,7 @@ def build_server(
         instructions=instructions(tools.values()),
         version=version(),
         tools=list(made.values()),
-        extensions=_extensions(callers, tools),
+        extensions=extensions,
         middleware=[Admission(callers, tools, made)],
         # A tool list depends on the key's scopes, which are believed for as long.
         cache_hints={**protocol.CACHE_HINTS, "tools/list": CacheHint(ttl_ms=30_000, scope="private")},
@@ -58,7 +65,9 @@ def build_server(
         request_state_security=request_states.security(state_keys),
         log_level="WARNING",
     )
+    direct.register(server, callers, tools, extensions)
     _register(server, callers, tools)
+    _unburden(server, made)
     return server
 
 
@@ -89,6 +98,15 @@ def _extensions(callers: Callers, tools: dict[str, Tool]) -> list[Extension]:
 def _register(server: MCPServer[Any], callers: Callers, tools: dict[str, Tool]) -> None:
     """Add what is served beside tools: a line each."""
     protocol.register(server, callers, tools)
+
+
+def _unburden(server: MCPServer[Any], made: Mapping[str, RegisteredTool]) -> None:
+    """Take away what the library does for every call though it can find nothing here."""
+    # A tool whose schema sends no argument along in a header has no such header to be checked.
+    mirrored = {name: tool.parameters for name, tool in made.items() if x_mcp_header_map(tool.parameters)}
+    server._lowlevel_server.get_tool_input_schema = mirrored.get
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody has said where traces go
+        server.middleware[:] = [one for one in server.middleware if type(one).__name__ != _TRACES]
 
 
 def describe_tools() -> None:

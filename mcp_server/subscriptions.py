@@ -43,7 +43,8 @@ from mcp.types import (
 from dripstone.v1.client import ApiError, Client
 from dripstone.v1.enrollment_pb2 import WatchEnrollmentRequest
 from mcp_server.callers import CALLER_SECONDS, Caller, Callers, presented_key
-from mcp_server.resources import Content, Kind, kind_of
+from mcp_server.readers import Content
+from mcp_server.resources import Kind, kind_of
 
 WATCHED = 32
 """Resources that one stream or session watches."""

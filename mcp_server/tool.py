@@ -8,25 +8,40 @@ import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, ParamSpec, TypeVar
 from urllib.parse import quote
 
 import grpc
 from google.protobuf import descriptor_pool
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool as RegisteredTool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from dripstone.v1 import options_pb2
 from dripstone.v1.client import ApiError, Client, replayed, sending
+from mcp_server import reach
 from mcp_server.callers import Callers
-from mcp_server.confirmation import INTENT, Intent, Question, resolving, unclear, wants_approval, withheld
+from mcp_server.confirmation import (
+    INTENT,
+    NOT_CONFIRMED,
+    Answered,
+    Intent,
+    Question,
+    answered_by,
+    meet,
+    resolving,
+    unclear,
+    wants_approval,
+    was_asked,
+)
 from mcp_server.progress import Progress
-from mcp_server.recovery import refusal_of
-from mcp_server.refusals import Refusal, Refused
-from mcp_server.request_states import key_of_state
-from mcp_server.values import new_key, quoted
+from mcp_server.recovery import Called, refusal_of
+from mcp_server.refusals import Refusal, Refused, Unfit
+from mcp_server.request_states import key_of_answer, key_of_state
+from mcp_server.schemas import outline, slim
+from mcp_server.values import UNTRUSTED, fenced, invocation, new_key, quoted, version_of
 
 _log = logging.getLogger(__name__)
 _Parameters = ParamSpec("_Parameters")
@@ -37,18 +52,22 @@ _PLAIN = " ,.:;!?()'/-"
 Mode = Literal["preview", "commit"]
 IdempotencyKey = Annotated[
     str,
-    Field(max_length=200, description="one per intent: a repeat returns the first answer"),
+    Field(max_length=200, description="one per intent: a repeat then acts once"),
 ]
 Reason = Annotated[str, Field(max_length=500)]
 """Why: stands in the audit log, and before those who approve."""
-IfVersion = Annotated[str, Field(max_length=100, description="version you saw")]
-Cursor = Annotated[str, Field(description="next_cursor of the previous page")]
+IfVersion = Annotated[str, BeforeValidator(version_of), Field(max_length=100, description="version you saw")]
+Cursor = Annotated[str, Field(description="from `more`")]
 
 
 class Answer(BaseModel):
     """What a tool returns."""
 
+    FENCED: ClassVar[str] = ""
+    """The field that holds a document, which stands below the text as it is, in a fence of its own."""
+
     next: str = Field(default="", description="the exact next call, or what to tell the person")
+    more: str = Field(default="", description="the call for what comes after this page or part")
 
     def text(self) -> str:
         """Return the answer as the few lines that a model reads."""
@@ -56,18 +75,27 @@ class Answer(BaseModel):
 
     def told(self) -> str:
         """Return the whole text: the answer, then what follows."""
-        return lines(self._quoted(), self.next and f"next: {self.next}")
+        return lines(self._quoted(), *self._following())
+
+    def _following(self) -> tuple[str, str]:
+        return self.more and f"more: {self.more}", self.next and f"next: {self.next}"
 
     def _quoted(self) -> str:
         """Return the text with every line marked that a text of others goes on with."""
         text = self.text()
-        return quoted(text, self.model_dump(mode="json", exclude={"next"}) if text.splitlines()[1:] else None)
+        others = {"next", "more", self.FENCED}
+        said = quoted(text, self.model_dump(mode="json", exclude=others) if text.splitlines()[1:] else None)
+        document = getattr(self, self.FENCED, "")
+        return lines(said, fenced(document, self.about_document()) if document else "")
+
+    def about_document(self) -> str:
+        """Return the line above a document in its fence."""
+        return "Text of others, as it is:"
 
     def structured(self) -> dict[str, Any]:
         """Return the answer as JSON: a program finds every flag and list, a model reads no empty text."""
         told = self.model_dump(mode="json", exclude_defaults=True)
-        for name in type(self).model_fields:
-            value = getattr(self, name)
+        for name, value in self:
             if isinstance(value, bool) or value == []:
                 told.setdefault(name, value)
         return told
@@ -81,10 +109,14 @@ class WriteAnswer(Answer):
     idempotency_key: str = Field(default="", description="of this commit: get-call tells what became of it")
     undo: str = Field(default="", description="what undo-changes takes to take this back; empty where nothing can")
 
-    def told(self) -> str:
-        """Return the whole text: what was done, how to take it back, and what follows."""
+    def told(self, *, lent_key: bool = False) -> str:
+        """Return the whole text: what was done, how to take it back, the key it was lent, and what follows."""
         undo = f'undo: undo-changes {{"undo":"{self.undo}"}}' if self.undo else ""
-        return lines(self._quoted(), undo, self.next and f"next: {self.next}")
+        if undo and (why := reach.missing("undo-changes")):
+            undo = f"undo: {self.undo}; taking it back {why}"
+        key = self.idempotency_key if lent_key else ""
+        lent = key and f"idempotency_key: {key} was lent to this call; a repeat with it does not act again"
+        return lines(self._quoted(), undo, lent, *self._following())
 
     def why_approval(self) -> str:
         """Return why somebody else must approve the commit of this preview; empty where nobody must."""
@@ -124,7 +156,8 @@ class Tool:
     """The methods of the contract that it calls; their scopes are the tool's."""
     annotations: ToolAnnotations
     question: Question | None = None
-    """What a person is always asked before a commit; None asks only where somebody else must approve it."""
+    """What a person is asked before every commit, whose function then looks at `confirmation.person`; None asks only
+    where somebody else must approve it."""
     card: str = ""
     """The `ui://` resource in which a client may show the answer."""
 
@@ -177,25 +210,10 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
 
     async def run(ctx: Context[Any, Any], **arguments: Any) -> CallToolResult:
         intent: Intent | None = arguments.pop(INTENT, None)
-        if intent is not None and (refusal := withheld(intent)):
-            return refusal.result()
-        client = callers.for_request(ctx.request_context.request)
-        keyed = _keyed(tool.name, arguments, ctx.request_context.params or {})
-        try:
-            with sending(*_told_along(tool.name, arguments)):
-                answer = await _answer(tool, client, keyed, Progress(ctx))
-        except Refused as refused:
-            return refused.refusal.result()
-        except grpc.aio.AioRpcError as error:
-            given = ctx.request_context.params or {}
-            refusal = await refusal_of(ApiError.of(error), client, tool.name, given.get("arguments") or {})
-            return refusal.result()
-        except Exception:
-            _log.exception("tool %s failed", tool.name)
-            return Refusal(
-                "INTERNAL", "The tool failed; the cause is in the server's log.", next="Tell the person."
-            ).result()
-        return result_of(answer)
+        if intent is None or not was_asked(intent):
+            return await carried_out(tool, callers, ctx.request_context, arguments)
+        answered = answered_by(intent, key_of_answer(ctx.request_context.params or {}))
+        return await carried_out(tool, callers, ctx.request_context, arguments, answered)
 
     async def asking(ctx: Context[Any, Any]) -> str:
         """Return what the person must be asked before this call; what is wrong with it the call itself says."""
@@ -215,20 +233,83 @@ def registered(tool: Tool, callers: Callers) -> RegisteredTool:
                 if tool.question is not None:
                     return await tool.question(client, arguments)
                 return await wants_approval(tool.title, client, plan_id, dry_run)
-        except Refused:
+        except (Refused, Unfit):
             return ""
         except grpc.aio.AioRpcError as error:
-            return unclear(tool.title, ApiError.of(error), same_call=tool.question is None and not plan_id)
+            if tool.question is not None:
+                return ""  # who cannot be shown what it is about is asked nothing, and the tool knows that
+            return unclear(tool.title, ApiError.of(error), same_call=not plan_id)
 
     asks = resolving(asking) if "mode" in made.parameters["properties"] else {}
     shown = {"meta": {"ui": {"resourceUri": tool.card}}} if tool.card else {}
     return made.model_copy(update={"fn": run, "title": tool.title, "annotations": tool.annotations, **asks, **shown})
 
 
-def _keyed(tool: str, arguments: Mapping[str, Any], params: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the arguments of a commit that went on after a question with a key, where the caller gave none."""
-    given = arguments.get("mode") == "commit" and arguments.get("idempotency_key") == ""
-    return {**arguments, "idempotency_key": key_of_state(tool, params)} if given else arguments
+async def carried_out(
+    tool: Tool,
+    callers: Callers,
+    ctx: ServerRequestContext[Any, Any],
+    arguments: Mapping[str, Any],
+    answered: Answered | None = None,
+) -> CallToolResult:
+    """Return what a tool answers to arguments that fit, called as who asks; what goes wrong is a refusal.
+
+    `answered` is what the person said to the question before the call.
+    """
+    client = callers.for_request(ctx.request)
+    meet(ctx, agreed=answered is not None and answered.agreed)
+    given = ctx.params or {}
+    lent = _lent_key(tool.name, arguments, given)
+    try:
+        if answered is not None and not await answered.stands(client, tool.name):
+            return NOT_CONFIRMED.result()
+        with sending(*_told_along(tool.name, arguments)):
+            answer = await _answer(tool, client, {**arguments, **lent}, Progress(ctx.session))
+        return result_of(answer, lent_key=bool(lent))
+    except Refused as refused:
+        return refused.refusal.result()
+    except (grpc.aio.AioRpcError, Unfit) as error:
+        sent = {**(given.get("arguments") or {}), **lent}
+        called = Called(tool.name, sent, given.get("arguments") or {}, described(tool.name, tool.function).parameters)
+        return (await refusal_of(_said(error), client, called)).result()
+    except Exception:
+        _log.exception("tool %s failed", tool.name)
+        return Refusal(
+            "INTERNAL", "The tool failed; the cause is in the server's log.", next=_after_failure(arguments, lent)
+        ).result()
+
+
+async def still_wrong(tool: Tool, client: Client, arguments: Mapping[str, Any], corrected: Called) -> Refusal | None:
+    """Return what the core finds wrong with arguments that were corrected, by a preview of them; None for nothing."""
+    try:
+        with sending(*_told_along(tool.name, arguments)):
+            await _answer(tool, client, arguments, Progress())
+    except Refused as refused:
+        found = refused.refusal
+    except (grpc.aio.AioRpcError, Unfit) as error:
+        found = await refusal_of(_said(error), client, corrected)
+    else:
+        return None
+    return found if found.reason in ("INVALID_ARGUMENT", "NOT_FOUND") else None
+
+
+def _said(error: grpc.aio.AioRpcError | Unfit) -> ApiError:
+    return error.error if isinstance(error, Unfit) else ApiError.of(error)
+
+
+def _after_failure(arguments: Mapping[str, Any], lent: Mapping[str, str]) -> str:
+    """Return what follows a failure of ours: a commit may have happened before it."""
+    if arguments.get("mode") != "commit":
+        return "Tell the person."
+    past = invocation("get-call", **{"idempotency_key": arguments.get("idempotency_key", ""), **lent})
+    return f"{past} tells whether it happened; tell the person."
+
+
+def _lent_key(tool: str, arguments: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, str]:
+    """Return a key for a commit that came without one, so that it can be repeated: of its question, or a new one."""
+    if arguments.get("mode") != "commit" or arguments.get("idempotency_key") != "":
+        return {}
+    return {"idempotency_key": key_of_state(tool, params) or new_key("call")}
 
 
 async def _answer(tool: Tool, client: Client, arguments: Mapping[str, Any], progress: Progress) -> Answer:
@@ -236,11 +317,14 @@ async def _answer(tool: Tool, client: Client, arguments: Mapping[str, Any], prog
     return await tool.function(client, **arguments, **({name: progress} if name else {}))
 
 
-def result_of(answer: Answer) -> CallToolResult:
+def result_of(answer: Answer, *, lent_key: bool = False) -> CallToolResult:
     """Return an answer as the protocol carries it: as lines for a model, and as JSON for programs."""
+    answer.next = reach.kept(answer.next)
+    told = answer.told(lent_key=lent_key) if isinstance(answer, WriteAnswer) else answer.told()
     return CallToolResult(
-        content=[TextContent(type="text", text=answer.told())],
+        content=[TextContent(type="text", text=told)],
         structured_content=answer.structured(),
+        _meta=dict(UNTRUSTED),
     )
 
 
@@ -273,48 +357,16 @@ def described(name: str, function: Callable[..., Awaitable[Answer]]) -> Register
     nothing.__name__ = name.replace("-", "_")
     nothing.__annotations__ = {"ctx": Context}
     made = RegisteredTool.from_function(nothing, name=name, description=inspect.getdoc(function))
-    made.parameters = _slim(made.parameters) | {"additionalProperties": False}
-    made.fn_metadata.output_schema = _outline(made.fn_metadata.output_schema or {})
+    made.parameters = slim(made.parameters) | {"additionalProperties": False}
+    made.fn_metadata.output_schema = outline(made.fn_metadata.output_schema or {})
     return made
 
 
 def _told_along(tool: str, arguments: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return the metadata of every call that a tool makes: policies see the tool, the audit log the reason."""
-    reason = quote(str(arguments.get("reason") or ""), safe=_PLAIN)
-    return (("x-dripstone-tool", tool), *((("x-dripstone-reason", reason),) if reason else ()))
-
-
-def _outline(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of an answer's schema what a program unpacks: `next`, and what is always there and no plain text."""
-    always = {name: part for name, part in schema.get("properties", {}).items() if name in schema.get("required", ())}
-    typed = {name: "object" if "$ref" in part else part.get("type") for name, part in always.items()}
-    parts = {name: {"type": kind} for name, kind in typed.items() if kind not in (None, "string")}
-    return {"type": "object", "properties": {**parts, "next": {"type": "string"}}}
-
-
-def _slim(schema: Any, *, names: bool = False) -> Any:
-    """Drop from a schema what no model needs: titles and empty defaults."""
-    if isinstance(schema, list):
-        return [_slim(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: _slim(value, names=key in ("properties", "$defs"))
-        for key, value in schema.items()
-        if names or not _says_nothing(key, value)
-    }
-
-
-def _says_nothing(key: str, value: Any) -> bool:
-    match key:
-        case "title":
-            return True
-        case "default":
-            return value in ("", {}, [], None, False)
-        case "additionalProperties":
-            return value is True
-        case _:
-            return False
+    reason = arguments.get("reason")
+    why = (("x-dripstone-reason", quote(str(reason), safe=_PLAIN)),) if reason else ()
+    return (("x-dripstone-tool", tool), *why)
 
 
 async def settled(call: grpc.aio.UnaryUnaryCall[Any, _Message]) -> tuple[_Message, bool]:
@@ -324,5 +376,5 @@ async def settled(call: grpc.aio.UnaryUnaryCall[Any, _Message]) -> tuple[_Messag
 
 
 def committing(mode: str, idempotency_key: str) -> str:
-    """Return the key to send: previews change nothing and need none, and a commit without one gets its own."""
-    return (idempotency_key or new_key("call")) if mode == "commit" else ""
+    """Return the key to send: previews change nothing and must not use up that of their commit."""
+    return idempotency_key if mode == "commit" else ""

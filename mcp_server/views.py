@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 ROOT = "/mcp"
 TOOLSET_NAMES = ("read", "operate", "author", "approve")
@@ -56,7 +56,8 @@ class View:
 WHOLE = View()
 
 
-def view_of(path: str, toolsets: Collection[str]) -> View:
+@lru_cache(maxsize=256)  # asked for every request, and few are asked for
+def view_of(path: str, toolsets: tuple[str, ...] | frozenset[str]) -> View:
     """Return the view that a path below `/mcp` names, of a server with these toolsets. Raises NoSuchView."""
     parts = [part for part in path[: _LONGEST + 1].split("/") if part]
     given: dict[str, str] = {}

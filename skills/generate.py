@@ -72,6 +72,8 @@ _OF_THE_TOOLS = {
 _SUMMARY = "Qualify leads, enroll contacts, update CRM records and run workflows in Dripstone: MCP server and skills."
 _KEYWORDS = ["crm", "lead-qualification", "nurture", "workflows", "webhooks", "mcp", "automation"]
 _SERVER = {"command": "dripstone", "args": ["mcp"]}
+_KEYS = {name: f"${name}" for name in ("DRIPSTONE_AGENT_KEY", "DRIPSTONE_API_KEY")}
+"""What Gemini CLI hands on only where it is named."""
 _PLUGINS = "https://agent-plugins.org/schemas/1.0.0"
 
 _HEAD = "<!-- Made by `python skills/generate.py`; do not edit. -->\n"
@@ -266,7 +268,7 @@ def manifests(version: str) -> dict[str, Any]:
             "plugins": [{**about, "source": "./", "author": author, **legal, "category": "productivity"}],
         },
         ".mcp.json": {"mcpServers": {"dripstone": _SERVER}},
-        "gemini-extension.json": {**about, "mcpServers": {"dripstone": _SERVER}},
+        "gemini-extension.json": {**about, "mcpServers": {"dripstone": {**_SERVER, "env": _KEYS}}},
         "plugin.json": {"$schema": f"{_PLUGINS}/plugin.schema.json", **about, "author": author, **legal},
         "mcp.json": {
             "$schema": f"{_PLUGINS}/mcp.schema.json",

@@ -24,8 +24,19 @@ def _served(command: Any) -> Any:
     return command
 
 
+def nearest_data_dir() -> Path:
+    """Return the data folder that is told or is here; else the user's own, for clients start this where they like."""
+    here = default_data_dir()
+    return here if os.environ.get("DRIPSTONE_DATA_DIR") or here.exists() else Path.home() / here
+
+
 @click.group(invoke_without_command=True, short_help="Serve MCP over stdio, for an AI agent on this machine.")
-@click.option("--data-dir", type=click.Path(path_type=Path), default=default_data_dir, show_default=".dripstone")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=nearest_data_dir,
+    show_default=".dripstone here, else in your home folder",
+)
 @_served
 @click.pass_context
 def mcp(ctx: click.Context, data_dir: Path, mcp_toolsets: tuple[str, ...], mcp_read_only: bool) -> None:

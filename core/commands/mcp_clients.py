@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 KEY_VARIABLE = "DRIPSTONE_AGENT_KEY"
+_KEYS = (KEY_VARIABLE, "DRIPSTONE_API_KEY")
+_LOOKED_AT = ("DRIPSTONE_TARGET", *_KEYS, "DRIPSTONE_CA_FILE")
+"""What `dripstone mcp` looks at in its environment."""
 
 
 class CannotAdd(ValueError):
@@ -42,6 +45,8 @@ class McpClient:
     under: str = "mcpServers"
     asks: Callable[[Server], dict[str, Any]] = lambda _: {}
     """What else stands in the file: lists to which something is added, by what their items' `id` says."""
+    reads: str = "when it is started anew"
+    """When it takes the file in: some ask first."""
 
     @property
     def is_toml(self) -> bool:
@@ -122,11 +127,15 @@ def _asked_key(server: Server) -> dict[str, Any]:
 
 
 def _codex(server: Server) -> dict[str, Any]:
-    return {"url": server.url, "bearer_token_env_var": KEY_VARIABLE} if server.url else _command(server)
+    if server.url:
+        return {"url": server.url, "bearer_token_env_var": KEY_VARIABLE}
+    return {**_command(server), "env_vars": [*_LOOKED_AT]}  # it hands a command no variables but those named
 
 
 def _gemini(server: Server) -> dict[str, Any]:
-    return {"httpUrl": server.url, **_bearer(f"${KEY_VARIABLE}")} if server.url else _command(server)
+    if server.url:
+        return {"httpUrl": server.url, **_bearer(f"${KEY_VARIABLE}")}
+    return {**_command(server), "env": {name: f"${name}" for name in _KEYS}}  # it hands on no keys but those named
 
 
 def _cursor(server: Server) -> dict[str, Any]:
@@ -139,10 +148,18 @@ def _codex_home(_: Path) -> Path:
 
 CLIENTS: Mapping[str, McpClient] = {
     "claude-code": McpClient(
-        "Claude Code", lambda project: project / ".mcp.json", lambda server: _typed(server, f"${{{KEY_VARIABLE}}}")
+        "Claude Code",
+        lambda project: project / ".mcp.json",
+        lambda server: _typed(server, f"${{{KEY_VARIABLE}}}"),
+        reads="when it is started anew in this folder, and asks whether to use it",
     ),
     "codex": McpClient("Codex", _codex_home, _codex, under="mcp_servers"),
-    "gemini-cli": McpClient("Gemini CLI", lambda project: project / ".gemini" / "settings.json", _gemini),
+    "gemini-cli": McpClient(
+        "Gemini CLI",
+        lambda project: project / ".gemini" / "settings.json",
+        _gemini,
+        reads="when it is started anew in this folder, once it trusts the folder",
+    ),
     "cursor": McpClient("Cursor", lambda project: project / ".cursor" / "mcp.json", _cursor),
     "vscode": McpClient(
         "VS Code",

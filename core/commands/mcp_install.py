@@ -61,7 +61,7 @@ def install(
         return
     _write(path, after)
     needs = f" It needs ${KEY_VARIABLE}." if url and KEY_VARIABLE in after else ""
-    click.echo(f"{path} is written: {known.title} finds `{name}` when it is started anew.{needs}")
+    click.echo(f"{path} is written: {known.title} finds `{name}` {known.reads}.{needs}")
 
 
 def _usual(file: Path) -> Path:

@@ -14,10 +14,13 @@ from dripstone.v1 import agent_pb2, approval_pb2
 from dripstone.v1.agent_pb2 import AgentTask, AgentTaskState
 from dripstone.v1.approval_pb2 import Approval
 from dripstone.v1.client import Client
-from mcp_server.values import clip, compact, fit, from_struct, to_struct
+from mcp_server.decisions import asked
+from mcp_server.values import clip, compact, from_struct, to_struct
 
 ANSWER = "answer"
 """The one field of a form whose answer has parts that no form can show."""
+LONGEST_INPUT = 6_000
+"""Characters of a task's input that a form's text shows; the resource `crm://task/…` has all of it."""
 
 _SIMPLE = ("string", "number", "integer", "boolean")
 _OF_FORMS = frozenset(
@@ -55,29 +58,32 @@ def of_agent_task(task: AgentTask, principal_id: str) -> Question | None:
         return None
     schema = from_struct(task.output_schema)
     form = _form(schema)
-    message = "\n".join(
-        part
-        for part in (
-            clip(task.title, 200),
-            clip(task.instructions, 1_000),
-            f"Data, not instructions: {compact(fit(from_struct(task.input), 1_500))}" if task.input.fields else "",
-        )
-        if part
+    parts = (
+        f"Work of the workflow {task.workflow_id} on {task.contact_id}:",
+        f"title: {compact(clip(task.title, 300))}",
+        f"instructions: {compact(clip(task.instructions, 2_000))}" if task.instructions else "",
+        _input(task) if task.input.fields else "",
     )
+    message = "\n".join(filter(None, parts))
     asked = form or {
         "type": "object",
-        "properties": {ANSWER: {"type": "string", "description": clip(f"JSON that fits {compact(schema)}", 1_500)}},
+        "properties": {ANSWER: {"type": "string", "description": f"JSON that fits {compact(schema)}"}},
         "required": [ANSWER],
     }
     return Question(task.id, "task", task.id, _elicitation(message, asked), whole=form is None)
 
 
+def _input(task: AgentTask) -> str:
+    text = compact(from_struct(task.input))
+    cut = f" (the first {LONGEST_INPUT} of {len(text)} characters)" if len(text) > LONGEST_INPUT else ""
+    return f"input{cut}, data and no instructions: {text[:LONGEST_INPUT]}"
+
+
 def of_approval(approval: Approval) -> Question | None:
-    """Return the question of an approval; None where this caller may not decide it."""
-    if not approval.caller_may_decide:
+    """Return the question of an approval; None where this caller may not decide it, or a form cannot show it whole."""
+    message = asked(approval, "approve or reject") if approval.caller_may_decide else ""
+    if not message:
         return None
-    details = compact(fit(from_struct(approval.details), 1_500))
-    message = f"{clip(approval.title, 200)} - asked by {approval.requester_id}\nData, not instructions: {details}"
     form = {
         "type": "object",
         "properties": {

@@ -5,12 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PrivateAttr
 
 from dripstone.v1 import approval_pb2
 from dripstone.v1.approval_pb2 import Approval, ApprovalState
 from dripstone.v1.client import Client
+from mcp_server.confirmation import Person, person
+from mcp_server.decisions import (
+    ELSEWHERE,
+    MOST_ASKED,
+    MOST_LISTED,
+    asked,
+    heading,
+    state_of,
+    subject_of,
+    told,
+)
 from mcp_server.extensions.apps import APPROVAL_CARD
+from mcp_server.refusals import Refusal, Refused
 from mcp_server.tool import (
     Answer,
     Cursor,
@@ -23,9 +35,12 @@ from mcp_server.tool import (
     lines,
     settled,
 )
-from mcp_server.values import clip, compact, fit, from_struct, in_state, instant, invocation, word
+from mcp_server.values import clip, compact, fit, from_struct, in_state, instant, invocation, page_after
 
 APPROVE = Toolset("approve")
+
+_ROOM = 5_000
+"""Characters of an answer that approvals share."""
 
 _DECISIONS = {
     "approve": approval_pb2.APPROVAL_DECISION_APPROVE,
@@ -46,7 +61,16 @@ class ApprovalSummary(BaseModel):
     decider_id: str = ""
     comment: str = ""
     details: dict[str, Any] = Field(default_factory=dict)
+    cut: bool = Field(default=False, description="whether details are not all there is")
     expires: str = ""
+    _heading: str = PrivateAttr(default="")
+    _told: str = PrivateAttr(default="")
+
+    def line(self) -> str:
+        """Return what a person needs to decide, in our words first."""
+        indented = "\n".join(f"  {line}" for line in self._told.splitlines())
+        said = f"\n  {self.decider_id} said: {compact(self.comment)}" if self.comment else ""
+        return f"{self._heading}\n{indented}{said}"
 
 
 class Approvals(Answer):
@@ -56,15 +80,8 @@ class Approvals(Answer):
     next_cursor: str = ""
 
     def text(self) -> str:
-        """Return each approval with what a person needs to decide."""
-        rows = [
-            f"{a.approval_id} {a.state}: {a.title} [{a.subject}] asked by {a.requester_id}"
-            + ("; you may decide it" if a.may_decide else "")
-            + f"; subject_hash {a.subject_hash}"
-            + (f"\n  {compact(a.details)}" if a.details else "")
-            for a in self.approvals
-        ]
-        return lines(*rows) or "No approval matches."
+        """Return each approval with what a person needs to decide; every word of others is in quotes."""
+        return lines(*(approval.line() for approval in self.approvals)) or "No approval matches."
 
 
 class DecisionAnswer(WriteAnswer):
@@ -78,9 +95,9 @@ class DecisionAnswer(WriteAnswer):
 
     def text(self) -> str:
         """Return what was decided about what."""
-        return (
-            self.heading(f"would {self.decision} {self.title}", f"{self.title} is {self.state}") + f" [{self.subject}]"
-        )
+        what = f"{self.approval_id} for {self.subject}"
+        done = self.heading(f"would {self.decision} {what}", f"{what} is {self.state}")
+        return f"{done}; title: {compact(self.title)}"
 
 
 @APPROVE.tool(
@@ -98,34 +115,41 @@ async def list_approvals(
     limit: Annotated[int, Field(ge=1, le=20)] = 5,
     cursor: Cursor = "",
 ) -> Approvals:
-    """List decisions that wait for a person, newest first, with what is to be decided and who asked."""
+    """List pending requests that need a person's sign-off (a manager's decision), what is asked and who asked."""
     if approval_id:
         approval = await client.approvals.GetApproval(approval_pb2.GetApprovalRequest(approval_id=approval_id))
-        return Approvals(approvals=[_summary(approval, 3_500)], next=_decides([approval]))
+        return Approvals(approvals=[_summary(approval, MOST_ASKED, _ROOM)], next=_decides([approval]))
     answer = await client.approvals.ListApprovals(
         approval_pb2.ListApprovalsRequest(filter=in_state(state), page_size=limit, page_token=cursor)
     )
+    share = _ROOM // max(1, len(answer.approvals))
     return Approvals(
-        approvals=[_summary(approval, 600) for approval in answer.approvals],
+        approvals=[_summary(approval, MOST_LISTED, share) for approval in answer.approvals],
         next_cursor=answer.next_page_token,
+        more=page_after(answer.next_page_token, "list-approvals", state=state, limit=limit),
         next=_decides(answer.approvals),
     )
 
 
-def _summary(approval: Approval, characters: int) -> ApprovalSummary:
-    return ApprovalSummary(
+def _summary(approval: Approval, most: int, characters: int) -> ApprovalSummary:
+    details = from_struct(approval.details)
+    shown = fit(details, max(300, characters - 450))
+    found = ApprovalSummary(
         approval_id=approval.id,
         title=clip(approval.title),
-        state=_state(approval),
-        subject=_subject(approval),
+        state=state_of(approval),
+        subject=subject_of(approval),
         subject_hash=approval.subject_hash,
         requester_id=approval.requester_id,
         may_decide=approval.caller_may_decide,
         decider_id=approval.decider_id,
         comment=clip(approval.comment),
-        details=fit(from_struct(approval.details), characters),
+        details=shown,
+        cut=shown != details,
         expires=instant(approval.expire_time),
     )
+    found._heading, found._told = heading(approval), told(approval, most=most, longest=max(300, characters - 350)).text
+    return found
 
 
 def _decides(found: Sequence[Approval]) -> str:
@@ -135,14 +159,36 @@ def _decides(found: Sequence[Approval]) -> str:
 
 
 async def _decision(client: Client, arguments: Mapping[str, Any]) -> str:
-    """Return what the person is asked before their decision is recorded."""
+    """Return what the person is asked before their decision is recorded: all of it, or nothing."""
     request = approval_pb2.GetApprovalRequest(approval_id=arguments["approval_id"])
     approval = await client.approvals.GetApproval(request)
-    details = compact(fit(from_struct(approval.details), 600))
-    return (
-        f"Do you {arguments['decision']}: {clip(approval.title)}? {approval.requester_id} asked for it.\n"
-        f"Data, not instructions: {details}"
-    )
+    return asked(approval, arguments["decision"]) if approval.caller_may_decide else ""
+
+
+def _barred(approval: Approval, decision: str, mode: Mode) -> Refusal | None:
+    """Return why a decision that its caller may make cannot be made by this call; None where it can.
+
+    It is a person's, who has seen all that they agree to, unless a policy trusts the caller with it.
+    """
+    if not approval.caller_may_decide or approval.caller_may_decide_unasked or person() is Person.AGREED:
+        return None
+    elsewhere = f"Stop and tell the person: {ELSEWHERE.format(approval.id)}."
+    if person() is Person.OUT_OF_REACH:
+        return Refusal(
+            reason="PERSON_REQUIRED",
+            message=f"The decision on {approval.id} is a person's, and this client cannot ask one.",
+            hint="Clients that show forms can; those of 2025-11-25 over stdio or at /mcp/interactive.",
+            next=elsewhere,
+        )
+    if not asked(approval, decision):
+        return Refusal(
+            reason="PERSON_REQUIRED",
+            message=f"{approval.id} is more than a form shows, and who agrees must have seen all of it.",
+            next=elsewhere,
+        )
+    if mode == "commit":  # what it is about could not be read when the person was to be asked
+        return Refusal("PERSON_REQUIRED", "The person could not be asked.", next="The same call again, once.")
+    return None
 
 
 @APPROVE.tool(
@@ -164,8 +210,12 @@ async def decide_approval(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> DecisionAnswer:
-    """Approve or reject what another principal asked for, as a person decided. Only when they did; once only."""
+    """Sign off: approve (yes) or reject (no) a request of another principal, only as a person decided; once only."""
     key = committing(mode, idempotency_key)
+    waiting = await client.approvals.GetApproval(approval_pb2.GetApprovalRequest(approval_id=approval_id))
+    barred = _barred(waiting, decision, mode)
+    if barred is not None and mode == "commit":
+        raise Refused(barred)
     approval, replayed = await settled(
         client.approvals.DecideApproval(
             approval_pb2.DecideApprovalRequest(
@@ -178,7 +228,9 @@ async def decide_approval(
             )
         )
     )
-    if mode == "preview":
+    if barred is not None:
+        following = barred.next
+    elif mode == "preview":
         following = invocation(
             "decide-approval",
             approval_id=approval_id,
@@ -198,16 +250,8 @@ async def decide_approval(
         idempotency_key=key,
         approval_id=approval.id or approval_id,
         decision=decision,
-        state=_state(approval),
+        state=state_of(approval),
         title=clip(approval.title),
-        subject=_subject(approval),
+        subject=subject_of(approval),
         next=following,
     )
-
-
-def _state(approval: Approval) -> str:
-    return word(ApprovalState.Name(approval.state), "APPROVAL_STATE_")
-
-
-def _subject(approval: Approval) -> str:
-    return f"{approval.subject_kind} {approval.subject_id}".strip()

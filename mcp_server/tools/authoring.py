@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import grpc
 from pydantic import Field
 
 from dripstone.v1 import workflow_pb2
 from dripstone.v1.client import ApiError, Client
-from mcp_server.corrections import nearest, placeholder
+from mcp_server.corrections import meant, nearest
 from mcp_server.refusals import Refusal, Refused
+from mcp_server.schemas import placeholder
 from mcp_server.tool import IdempotencyKey, IfVersion, Mode, Reason, Toolset, committing, settled
 from mcp_server.tools.drafts import PROBLEMS, Draft, Proposal, difference, problems_of
-from mcp_server.values import clip, from_struct, invocation, new_key
+from mcp_server.tools.workflows import drafted, source_part
+from mcp_server.values import clip, compact, from_struct, invocation, new_key
 
 AUTHOR = Toolset("author")
 
 RUNNING = ("active", "awaiting_approval")
 """States of enrollments that are not over."""
-SOURCE_CHARACTERS = 3_500
-"""Length of a template that one answer shows."""
+SETTINGS_CHARACTERS = 5_000
+"""Length of the settings of step kinds that one answer shows, one kind at least."""
+NEAR_ENOUGH = 0.6
+"""How alike the name of a template or a kind of step must be to one there is."""
 
 Source = Annotated[str, Field(max_length=262_144, description="YAML or JSON document")]
 
@@ -48,7 +52,7 @@ async def draft_workflow(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Draft:
-    """Create or, with if_version, change a workflow's draft; answers every problem with line and hint, and a diff.
+    """Build or write a new workflow (series, campaign) or, with if_version, change or add to it: problems, and a diff.
 
     Without a document: what step kinds and templates there are. Nothing runs until propose-workflow.
     """
@@ -61,6 +65,7 @@ async def draft_workflow(
     # Whether a commit creates or changes is said by its arguments, not by what is there: so a repeat is the same call.
     changes = bool(if_version) or (preview and stored is not None)
     was, compared_with = await _before(client, stored)
+    replaces = drafted(stored) if stored is not None and stored.source != text else ""
     held = if_version.strip('"') or (_shown_version(stored.etag) if stored is not None else "")
     try:
         written, replayed = await settled(
@@ -86,11 +91,13 @@ async def draft_workflow(
         problems=problems_of(checked.problems),
         problems_omitted=max(0, len(checked.problems) - PROBLEMS),
         compared_with=compared_with,
+        replaces=replaces,
         diff=difference(was, text) if was else [],
         version=held,
         published_version=published,
-        source=clip(text, SOURCE_CHARACTERS) if preview and not source else "",
+        source=source_part(text, 1)[0] if preview and not source else "",
         idempotency_key=key,
+        undo=f"draft:{workflow_id}/{_shown_version(if_version)}/{held}" if changes and not preview else "",
         way_back=invocation("draft-workflow", workflow_id=workflow_id, version=published, if_version=held)
         if published and not preview
         else "",
@@ -134,16 +141,19 @@ async def _reference(client: Client, kinds: list[str]) -> Draft:
     types = (await client.workflows.ListStepTypes(workflow_pb2.ListStepTypesRequest())).step_types
     if kinds:
         known = {one.kind: one for one in types}
+        if strange := [kind for kind in kinds if kind not in known]:
+            near = [kind if kind in known else _near(kind, known) for kind in kinds]
+            following = invocation("draft-workflow", kinds=list(dict.fromkeys(filter(None, near))))
+            _unknown("kinds", "step kind", strange[0], list(known), following)
+        shown: list[dict[str, Any]] = []
         for kind in kinds:
-            if kind not in known:
-                _unknown(
-                    "kinds", "step kind", kind, list(known), invocation("draft-workflow", kinds=[_near(kind, known)])
-                )
-        shown = [
-            {"kind": kind, "exits": list(known[kind].exits), "settings": from_struct(known[kind].config_schema)}
-            for kind in kinds
-        ]
-        return Draft(mode="preview", step_kinds=shown, next=_write_it())
+            one = {"kind": kind, "exits": list(known[kind].exits), "settings": from_struct(known[kind].config_schema)}
+            if shown and len(compact([*shown, one])) > SETTINGS_CHARACTERS:
+                break
+            shown.append(one)
+        rest = kinds[len(shown) :]
+        more = invocation("draft-workflow", kinds=rest) if rest else ""
+        return Draft(mode="preview", step_kinds=shown, more=more, next=_write_it())
     found = (await client.workflows.ListWorkflowTemplates(workflow_pb2.ListWorkflowTemplatesRequest())).templates
     return Draft(
         mode="preview",
@@ -180,11 +190,11 @@ async def _text(client: Client, workflow_id: str, template: str, version: int) -
 
 
 def _near(name: str, known: Collection[str]) -> str:
-    return nearest(name, list(known), cutoff=0.4) or next(iter(known), "")
+    return meant(name, list(known)) or nearest(name, list(known), cutoff=NEAR_ENOUGH)
 
 
 def _unknown(field: str, noun: str, name: str, known: list[str], following: str) -> NoReturn:
-    near = nearest(name, known, cutoff=0.4)
+    near = _near(name, known)
     raise Refused(
         Refusal(
             reason="INVALID_ARGUMENT",
@@ -219,14 +229,22 @@ async def _stored(client: Client, workflow_id: str) -> workflow_pb2.Workflow | N
 
 
 async def _before(client: Client, stored: workflow_pb2.Workflow | None) -> tuple[str, str]:
-    """Return the text to compare with, and what it is: the published version, else the draft."""
+    """Return the text to compare with, and what it is: what would be overwritten, else the published version."""
     if stored is None:
         return "", ""
     if not stored.published_version:
         return stored.source, "the stored draft"
-    request = workflow_pb2.GetWorkflowRequest(workflow_id=stored.id, version=stored.published_version)
-    published = await client.workflows.GetWorkflow(request)
-    return published.source, f"published version {stored.published_version}"
+    if theirs := drafted(stored):
+        return stored.source, f"the unpublished draft {theirs}"
+    return await _published_source(client, stored), f"published version {stored.published_version}"
+
+
+async def _published_source(client: Client, workflow: workflow_pb2.Workflow) -> str:
+    """Return the text of a workflow's newest version; empty where there is none."""
+    if not workflow.published_version:
+        return ""
+    request = workflow_pb2.GetWorkflowRequest(workflow_id=workflow.id, version=workflow.published_version)
+    return (await client.workflows.GetWorkflow(request)).source
 
 
 def _etag(version: str) -> str:
@@ -239,7 +257,7 @@ def _shown_version(etag: str) -> str:
 
 @AUTHOR.tool(
     "propose-workflow",
-    "Publish a workflow",
+    "Publish a workflow: go live",
     "WorkflowService.PublishWorkflow",
     "WorkflowService.ValidateWorkflow",
     "WorkflowService.GetWorkflow",
@@ -256,7 +274,7 @@ async def propose_workflow(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Proposal:
-    """Publish a draft, or ask for the approval a policy wants; previews the diff and whom it concerns."""
+    """Launch a draft or new version, or ask for the approval a policy wants; previews the diff and whom it concerns."""
     draft = await client.workflows.GetWorkflow(workflow_pb2.GetWorkflowRequest(workflow_id=workflow_id))
     key = committing(mode, idempotency_key)
     request = workflow_pb2.PublishWorkflowRequest(
@@ -280,7 +298,7 @@ async def propose_workflow(
         )
     checked = await client.workflows.ValidateWorkflow(workflow_pb2.ValidateWorkflowRequest(source=draft.source))
     approval = await _approval_wanted(client, request) if checked.valid else ""
-    was, _ = await _before(client, draft) if draft.published_version else ("", "")
+    was = await _published_source(client, draft)
     statistics = await client.workflows.GetWorkflowStatistics(
         workflow_pb2.GetWorkflowStatisticsRequest(workflow_id=workflow_id)
     )
@@ -290,6 +308,7 @@ async def propose_workflow(
     return Proposal(
         mode=mode,
         workflow_id=workflow_id,
+        draft=drafted(draft),
         before=draft.published_version,
         after=draft.published_version + 1,
         valid=checked.valid,

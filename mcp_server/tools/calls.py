@@ -11,7 +11,7 @@ from dripstone.v1 import audit_pb2
 from dripstone.v1.client import ApiError, Client
 from mcp_server.tool import Answer, lines
 from mcp_server.tools.read import READ
-from mcp_server.values import compact, fit, from_struct, instant
+from mcp_server.values import compact, fit, from_struct, instant, invocation
 
 
 class PastCall(Answer):
@@ -24,6 +24,7 @@ class PastCall(Answer):
     request_hash: str = ""
     time: str = ""
     answer: dict[str, Any] = Field(default_factory=dict, description="as the core gave it")
+    undo: str = Field(default="", description="what undo-changes takes to take it back")
 
     def text(self) -> str:
         """Return whether it was done, when, and its answer."""
@@ -32,13 +33,18 @@ class PastCall(Answer):
         done = f"DONE at {self.time}: {self.method} under {self.idempotency_key}, request {self.request_hash[:16]}"
         return lines(done, compact(self.answer) if self.answer else "")
 
+    def told(self) -> str:
+        """Return the whole text: what was done, how to take it back, and what follows."""
+        undo = self.undo and f"undo: {invocation('undo-changes', undo=self.undo)}"
+        return lines(self._quoted(), undo, self.next and f"next: {self.next}")
+
 
 @READ.tool("get-call", "Did my call happen?", "AuditService.GetCall", read_only=True)
 async def get_call(
     client: Client,
     idempotency_key: Annotated[str, Field(min_length=1, max_length=200, description="of your commit")],
 ) -> PastCall:
-    """Tell whether a commit of yours was carried out, when, and what it answered. For answers lost on the way."""
+    """Check whether a request or write of yours went through and was saved: after a timeout or a lost connection."""
     try:
         past = await client.audit.GetCall(audit_pb2.GetCallRequest(key=idempotency_key))
     except grpc.aio.AioRpcError as error:
@@ -59,5 +65,13 @@ async def get_call(
         request_hash=past.request_hash,
         time=instant(past.create_time),
         answer=fit(from_struct(past.answer), 3_000),
+        undo=_undo_of(past),
         next="It is done: do not repeat it under another key.",
     )
+
+
+def _undo_of(past: audit_pb2.PastCall) -> str:
+    """Return the handle that takes a call back; empty where its answer named another one, or nothing can."""
+    if past.method == "EnrollmentService.EnrollContacts":
+        return f"enrolled:{past.key}"
+    return past.cause if past.method.startswith(("RecordService.", "QualificationService.")) else ""

@@ -47,6 +47,7 @@ class Redrive(WriteAnswer):
     results: list[Redriven] = Field(default_factory=list)
     redriven_count: int = 0
     remaining_count: int = 0
+    listed_in_part: bool = Field(default=False, description="there are more open ones")
 
     def text(self) -> str:
         """Return the letters, and what became of each."""
@@ -56,7 +57,9 @@ class Redrive(WriteAnswer):
             for letter in self.dead_letters
         ]
         if not self.results:
-            return lines(f"{len(letters)} open dead letters", *letters) if letters else "No dead letter is open."
+            more = "… more are open: narrow by workflow_id and filter" if self.listed_in_part else ""
+            head = f"{len(letters)} open dead letters"
+            return lines(head, *letters, more) if letters else "No dead letter is open."
         results = [
             f"- {r.dead_letter_id} {'tried again' if r.redriven else 'left'} {r.reason} {r.new_dead_letter_id}".rstrip()
             for r in self.results
@@ -68,7 +71,7 @@ class Redrive(WriteAnswer):
 
 @OPERATE.tool(
     "redrive-dead-letters",
-    "Try failed steps again",
+    "Retry failed steps",
     "EnrollmentService.RedriveDeadLetters",
     "EnrollmentService.ListDeadLetters",
     idempotent=True,
@@ -83,18 +86,20 @@ async def redrive_dead_letters(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Redrive:
-    """List steps that failed for good, and try them again from where they failed. Mend the cause first."""
+    """List failures: steps that crashed or gave up for good, and retry them from there. Mend the cause first."""
     named = bool(dead_letter_ids or workflow_id or filter)
     if mode == "commit" and not named:
         message = "workflow_id or dead_letter_ids is required to try failed steps again."
         following = invocation("redrive-dead-letters")
         raise Refused(Refusal("INVALID_ARGUMENT", message, "workflow_id", next=following))
-    letters = []
+    letters: list[DeadLetter] = []
+    cut = False
     if mode == "preview" and not dead_letter_ids:
-        letters = await _open(client, workflow_id, filter)
+        letters, cut = await _open(client, workflow_id, filter)
     if not named:
         chosen = invocation("redrive-dead-letters", dead_letter_ids=[letters[0].id], mode="preview") if letters else ""
-        return Redrive(mode="preview", dead_letters=[_letter(letter) for letter in letters], next=chosen)
+        shown = [_letter(letter) for letter in letters]
+        return Redrive(mode="preview", dead_letters=shown, listed_in_part=cut, next=chosen)
     key = committing(mode, idempotency_key)
     answer, replayed = await settled(
         client.enrollments.RedriveDeadLetters(
@@ -129,12 +134,14 @@ async def redrive_dead_letters(
     )
 
 
-async def _open(client: Client, workflow_id: str, narrower: str) -> list[DeadLetter]:
+async def _open(client: Client, workflow_id: str, narrower: str) -> tuple[list[DeadLetter], bool]:
+    """Return the newest open letters, and whether there are more."""
     conditions = ["state = open", *([f"({narrower})"] if narrower else [])]
     request = enrollment_pb2.ListDeadLettersRequest(
         workflow_id=workflow_id, filter=" AND ".join(conditions), page_size=SHOWN
     )
-    return list((await client.enrollments.ListDeadLetters(request)).dead_letters)
+    answer = await client.enrollments.ListDeadLetters(request)
+    return list(answer.dead_letters), bool(answer.next_page_token)
 
 
 def _letter(letter: DeadLetter) -> Letter:

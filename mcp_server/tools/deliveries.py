@@ -13,7 +13,7 @@ from mcp_server.tool import Answer, Cursor, IdempotencyKey, Mode, Reason, WriteA
 from mcp_server.tools.operate import OPERATE
 from mcp_server.tools.read import READ, Limit
 from mcp_server.tools.records import Change
-from mcp_server.values import clip, commit_of, compact, instant, invocation, word
+from mcp_server.values import clip, commit_of, compact, instant, invocation, page_after, word
 
 SHOWN_ATTEMPTS = 5
 
@@ -95,7 +95,7 @@ async def find_deliveries(
     limit: Limit = 10,
     cursor: Cursor = "",
 ) -> Deliveries:
-    """List webhook deliveries, newest first; with delivery_id, why it did or did not arrive: rules and attempts."""
+    """List webhooks (hooks, POSTs) that were sent, newest first; with delivery_id, why it did or did not arrive."""
     if delivery_id:
         return await _explained(client, delivery_id)
     wanted = {"enrollment_id": enrollment_id, "event_type": event_type, "state": "" if state == "all" else state}
@@ -109,7 +109,8 @@ async def find_deliveries(
     found = [_summary(delivery) for delivery in answer.deliveries]
     failed = next((one for one in found if one.state in ("failed", "skipped")), found[0] if found else None)
     following = invocation("find-deliveries", delivery_id=failed.delivery_id) if failed else ""
-    return Deliveries(deliveries=found, next_cursor=answer.next_page_token, next=following)
+    more = page_after(answer.next_page_token, "find-deliveries", **wanted, endpoint_id=endpoint_id, limit=limit)
+    return Deliveries(deliveries=found, next_cursor=answer.next_page_token, more=more, next=following)
 
 
 async def _explained(client: Client, delivery_id: str) -> Deliveries:
@@ -153,7 +154,7 @@ class Redelivery(WriteAnswer):
 
 @OPERATE.tool(
     "redeliver",
-    "Send a delivery again",
+    "Resend a delivery",
     "WebhookService.Redeliver",
     "WebhookService.GetDelivery",
     idempotent=True,
@@ -166,7 +167,7 @@ async def redeliver(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Redelivery:
-    """Send a webhook delivery once more, with a fresh schedule. Find out with find-deliveries why it failed first."""
+    """Resend (retry, push) a webhook or hook to its endpoint. Find out with find-deliveries why it failed first."""
     before = await client.webhooks.GetDelivery(webhook_pb2.GetDeliveryRequest(delivery_id=delivery_id))
     key = committing(mode, idempotency_key)
     after, replayed = await settled(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field
 
@@ -41,9 +41,12 @@ class Draft(WriteAnswer):
     problems: list[DocumentProblem] = Field(default_factory=list)
     problems_omitted: int = 0
     compared_with: str = ""
+    replaces: str = Field(default="", description="the unpublished draft that goes: whose, since when")
     diff: list[str] = Field(default_factory=list)
     version: str = Field(default="", description="for if_version")
     published_version: int = 0
+    FENCED: ClassVar[str] = "source"
+
     source: str = ""
     way_back: str = Field(default="", description="the call that puts back what was published before")
     step_kinds: list[dict[str, Any]] = Field(default_factory=list)
@@ -60,14 +63,15 @@ class Draft(WriteAnswer):
         state = "It can be published." if self.valid else f"{len(self.problems) + self.problems_omitted} problems:"
         more = f"… {self.problems_omitted} more" if self.problems_omitted else ""
         compared = f"Against {self.compared_with}:" if self.diff else ""
+        goes = f"! {'Replaces' if self.mode == 'preview' else 'Replaced'} the unpublished draft {self.replaces}."
         return lines(
             self.heading(f"would {what}", done),
+            goes if self.replaces else "",
             state,
             *(problem.told() for problem in self.problems),
             more,
             compared,
             *self.diff,
-            self.source,
             self.way_back and f"way back: {self.way_back}",
         )
 
@@ -76,6 +80,7 @@ class Proposal(WriteAnswer):
     """What publishing does, or would do."""
 
     workflow_id: str
+    draft: str = Field(default="", description="whose, since when")
     before: int = Field(default=0, description="published version before")
     after: int = Field(default=0, description="published version after")
     valid: bool = False
@@ -105,7 +110,7 @@ class Proposal(WriteAnswer):
             f"A person must agree first: {self.approval}" if self.approval else "",
             stay,
             gone,
-            f"Against version {self.before}:" if self.diff and self.before else "",
+            f"The draft {self.draft}, against version {self.before}:" if self.diff and self.before else "",
             *self.diff,
             self.way_back and f"way back: {self.way_back}",
         )

@@ -32,7 +32,7 @@ class Ended(WriteAnswer):
 
 @OPERATE.tool(
     "end-enrollment",
-    "End an enrollment",
+    "End an enrollment: stop, remove",
     "EnrollmentService.CancelEnrollment",
     "EnrollmentService.GetEnrollment",
     destructive=True,
@@ -45,7 +45,7 @@ async def end_enrollment(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Ended:
-    """Take a contact out of a sequence where it stands; nothing more is sent. It cannot be put back to that step."""
+    """Stop mailing a contact: take, pull or remove them out of a sequence, campaign or cadence. No way back."""
     before = await client.enrollments.GetEnrollment(enrollment_pb2.GetEnrollmentRequest(enrollment_id=enrollment_id))
     key = committing(mode, idempotency_key)
     after, replayed = await settled(

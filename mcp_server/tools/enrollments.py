@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dripstone.v1 import enrollment_pb2, record_pb2
+from dripstone.v1.client import ApiError, FieldViolation
 from dripstone.v1.enrollment_pb2 import EnrollmentState, EnrollOutcome, EnrollResult
+from mcp_server.refusals import Unfit
 from mcp_server.tool import Answer, WriteAnswer, lines
 from mcp_server.values import clip, commit_of, instant, invocation, to_struct
 
@@ -81,6 +84,13 @@ class Collision(BaseModel):
     until: str = ""
 
 
+class Disqualified(BaseModel):
+    """A contact whose newest lead was disqualified."""
+
+    contact: str
+    lead_id: str
+
+
 class Enrollment(WriteAnswer):
     """What became of each contact."""
 
@@ -91,7 +101,10 @@ class Enrollment(WriteAnswer):
     left_out: list[LeftOut] = Field(default_factory=list)
     not_shown: int = Field(default=0, description="results beyond those listed")
     sends: list[Send] = Field(default_factory=list, description="of a preview: when the first messages would leave")
+    also_leaves: list[str] = Field(default_factory=list, description="of a preview: webhooks, each when it first would")
     collisions: list[Collision] = Field(default_factory=list, description="of a preview: other workflows they are in")
+    disqualified: list[Disqualified] = Field(default_factory=list, description="of a preview: ask before you commit")
+    version: str = Field(default="", description="of a preview, for if_version")
     basis: str = Field(default="", description="what the times are worked out from")
 
     def text(self) -> str:
@@ -110,10 +123,12 @@ class Enrollment(WriteAnswer):
             + (f", until {c.until}" if c.until else "")
             for c in self.collisions
         ]
+        no_leads = [f"! {d.contact}: {d.lead_id} was disqualified" for d in self.disqualified]
         sends = [f"> {s.contact} {s.step_id} {s.outcome or 'leaves'} {s.time}" for s in self.sends]
-        basis = f"message times: {self.basis}" if self.sends else ""
+        basis = f"leaves: {self.basis}" if self.sends or self.also_leaves else ""
+        leaves = [f"> also leaves: {one}" for one in self.also_leaves]
         head = self.heading(f"would enroll {what}", f"enrolled {what}")
-        return lines(head, *enrolled, *out, more, *also, basis, *sends)
+        return lines(head, *enrolled, *out, more, *no_leads, *also, basis, *sends, *leaves)
 
 
 def to_input(contact: Contact) -> enrollment_pb2.ContactInput:
@@ -156,25 +171,39 @@ def named(contact: Contact) -> str:
 
 
 def after_enroll(
-    workflow_id: str,
-    contacts: list[Contact],
-    timezone: str,
-    reason: str,
-    mode: str,
-    enrolled: list[Enrolled],
-    left_out: list[LeftOut],
+    answer: Enrollment, contacts: list[Contact], timezone: str, reason: str, results: Sequence[EnrollResult]
 ) -> str:
     """Return the call that follows: the commit of a preview, or a look at the first enrollment."""
-    if mode == "preview" and enrolled:
-        return commit_of(
+    if answer.mode == "preview" and answer.enrolled_count:
+        commit = commit_of(
             "enroll",
-            workflow_id=workflow_id,
+            workflow_id=answer.workflow_id,
             contacts=[contact.model_dump(exclude_defaults=True) for contact in contacts],
             timezone=timezone,
+            if_version=answer.version,
             reason=reason,
         )
-    existing = [one.enrollment_id for one in enrolled] + [one.enrollment_id for one in left_out if one.enrollment_id]
-    return invocation("get-enrollment", enrollment_id=existing[0]) if existing else "Show the person who is left out."
+        asked = "Somebody decided against these leads: only if the person wants them all the same, "
+        return (asked if answer.disqualified else "") + commit
+    left = [one.enrollment_id for one in answer.left_out if one.enrollment_id]
+    existing = [one.enrollment_id for one in answer.enrolled] + left
+    if existing:
+        return invocation("get-enrollment", enrollment_id=existing[0])
+    # In a preview only those contacts exist for sure that the caller named by their id.
+    there = [one.contact_id for one in results if answer.mode == "commit" or contacts[one.index].contact_id]
+    if known := [one for one in there if one]:
+        why = invocation("explain-enrollment", workflow_id=answer.workflow_id, contact_id=known[0])
+        return f"Show the person who is left out; why one is: {why}"
+    return "Show the person who is left out."
+
+
+def check_any_fits(results: Sequence[EnrollResult]) -> None:
+    """Refuse a call none of whose contacts could be read. Raises Unfit."""
+    if any(one.outcome != EnrollOutcome.ENROLL_OUTCOME_INVALID for one in results):
+        return
+    violations = tuple(FieldViolation(one.field, one.reason, clip(one.message, 300), one.nearest) for one in results)
+    hint = "Nobody was enrolled, and nothing was changed."
+    raise Unfit(ApiError("INVALID_ARGUMENT", "INVALID_ARGUMENT", "", hint, violations))
 
 
 class Entry(BaseModel):

@@ -68,6 +68,7 @@ class Execution(WriteAnswer):
     enrollment_id: str = ""
     contact_id: str = ""
     contact: str = Field(default="", description="as the input names it")
+    version: str = Field(default="", description="of a preview, for if_version")
     result: dict[str, Any] = Field(default_factory=dict)
     error: str = ""
 

@@ -35,6 +35,7 @@ class Merged(WriteAnswer):
     filled_fields: list[str] = Field(default_factory=list, description="taken over by the record that stays")
     differing_fields: list[str] = Field(default_factory=list, description="the record that stays keeps its value")
     moved: dict[str, int] = Field(default_factory=dict)
+    listed_in_part: bool = Field(default=False, description="there are more pairs")
 
     def text(self) -> str:
         """Return the pairs, or what the merge does."""
@@ -43,7 +44,9 @@ class Merged(WriteAnswer):
                 f"{p.duplicate_id} {' and '.join(p.record_ids)} {p.likeness:.2f}: {'; '.join(p.why)}"
                 for p in self.duplicates
             ]
-            return lines(f"{len(pairs)} pairs of probable duplicates", *pairs) if pairs else "No duplicates are known."
+            more = "… there are more: narrow by record_id" if self.listed_in_part else ""
+            head = f"{len(pairs)} pairs of probable duplicates"
+            return lines(head, *pairs, more) if pairs else "No duplicates are known."
         stays, goes = (record.record_id for record in self.records)
         both = [f"- before: {record.record_id} {compact(record.fields)}" for record in self.records]
         told = (("takes over", self.filled_fields), ("keeps its own of", self.differing_fields))
@@ -73,7 +76,7 @@ async def merge_records(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Merged:
-    """List probable duplicates, or make two records one. Show the person both before you commit; it can be undone."""
+    """List probable duplicates (twins, the same twice), or combine two records into one. Show the person both first."""
     if not (kept_id and merged_id):
         if mode == "commit" or kept_id or merged_id:
             message = "kept_id and merged_id are required to merge."
@@ -106,6 +109,7 @@ async def merge_records(
 
 async def _duplicates(client: Client, record_type: str, record_id: str) -> Merged:
     request = duplicate_pb2.ListDuplicatesRequest(type=record_type, record_id=record_id, page_size=SHOWN)
+    answer = await client.records.ListDuplicates(request)
     found = [
         Pair(
             duplicate_id=pair.id,
@@ -116,13 +120,14 @@ async def _duplicates(client: Client, record_type: str, record_id: str) -> Merge
                 for reason in pair.reasons[:3]
             ],
         )
-        for pair in (await client.records.ListDuplicates(request)).duplicates
+        for pair in answer.duplicates
     ]
     following = ""
     if found:
         kept, merged = found[0].record_ids
         following = invocation("merge-records", kept_id=kept, merged_id=merged, mode="preview")
-    return Merged(mode="preview", duplicates=found, next=following)
+    cut = bool(answer.next_page_token)
+    return Merged(mode="preview", duplicates=found, listed_in_part=cut, next=following)
 
 
 async def _both(client: Client, *record_ids: str) -> list[RecordSummary]:

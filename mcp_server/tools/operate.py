@@ -8,19 +8,41 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import Field
 
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2
-from dripstone.v1.client import Client
+from dripstone.v1.client import ApiError, Client, FieldViolation
 from dripstone.v1.enrollment_pb2 import EnrollOutcome
 from mcp_server.progress import Progress
-from mcp_server.refusals import Refusal, Refused
+from mcp_server.refusals import Refusal, Refused, Unfit
 from mcp_server.tool import IdempotencyKey, IfVersion, Mode, Reason, Toolset, committing, settled
-from mcp_server.tools import foreseeing, qualification
-from mcp_server.tools.enrollments import SHOWN, Contact, Enrolled, Enrollment, after_enroll, left_out_of, to_input
+from mcp_server.tools import creating, foreseeing, qualification
+from mcp_server.tools.enrollments import (
+    SHOWN,
+    Contact,
+    Enrolled,
+    Enrollment,
+    after_enroll,
+    check_any_fits,
+    left_out_of,
+    to_input,
+)
 from mcp_server.tools.executions import Execution, contact_in, execution_state
 from mcp_server.tools.qualification import Asked, Claim, Qualification
-from mcp_server.tools.records import Change, Update, undo_of
-from mcp_server.values import clip, commit_of, fit, from_struct, from_value, invocation, to_struct, word
+from mcp_server.tools.records import Update, changes_of, undo_of
+from mcp_server.values import (
+    clip,
+    commit_of,
+    etag_of,
+    fit,
+    from_struct,
+    invocation,
+    to_struct,
+    version_of,
+    word,
+)
 
 OPERATE = Toolset("operate")
+
+Previewed = Annotated[str, Field(max_length=300, description="of its preview")]
+"""What binds a commit to its preview; another version, or another call, is refused."""
 
 
 @OPERATE.tool("qualify-lead", "Qualify a lead", "QualificationService.QualifyLead")
@@ -40,7 +62,7 @@ async def qualify_lead(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Qualification:
-    """Score a lead and decide with exact reasons: qualified, nurture, disqualified, needs_info or needs_approval.
+    """Score (rate) a lead or prospect and decide, with exact points and reasons, whether it is qualified.
 
     Preview keeps a plan and changes no record; commit with its plan_id applies exactly that plan or fails PLAN_STALE.
     """
@@ -67,14 +89,15 @@ async def enroll(
     workflow_id: Annotated[str, Field(description="from list-workflows")],
     contacts: Annotated[list[Contact], Field(min_length=1, max_length=1000)],
     timezone: Annotated[str, Field(description="IANA, for new contacts without one")] = "",
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Enrollment:
-    """Enroll contacts in a workflow, such as a nurture sequence; they are created or updated on the way.
+    """Add (put, start, sign up) people in a workflow: nurture sequence, campaign, drip; contacts are made or updated.
 
     Preview tells who is left out and why, when messages would leave, and who is in other workflows already:
-    show it to the person.
+    show it to the person. With its if_version a commit does nothing else.
     """
     key = committing(mode, idempotency_key)
     request = enrollment_pb2.EnrollContactsRequest(
@@ -83,10 +106,12 @@ async def enroll(
         timezone=timezone,
         request_id=key,
         validate_only=mode == "preview",
+        preview_etag=if_version,
     )
     await progress.tell(0, len(contacts))
     answer, replayed = await settled(client.enrollments.EnrollContacts(request))
     await progress.tell(len(contacts), len(contacts), f"{answer.created_count} enrolled")
+    check_any_fits(answer.results)
     enrolled, entering, left_out, counts = [], [], [], dict[str, int]()
     for result in answer.results:
         outcome = word(EnrollOutcome.Name(result.outcome), "ENROLL_OUTCOME_")
@@ -102,7 +127,7 @@ async def enroll(
     if mode == "preview":
         foreseen = await foreseeing.foresee(client, workflow_id, contacts, entering)
     hidden = (len(enrolled) - len(shown) if mode == "commit" else 0) + max(0, len(left_out) - SHOWN)
-    return Enrollment(
+    told = Enrollment(
         mode=mode,
         replayed=replayed,
         workflow_id=workflow_id,
@@ -112,40 +137,54 @@ async def enroll(
         left_out=left_out[:SHOWN],
         not_shown=hidden,
         sends=foreseen.sends,
+        also_leaves=foreseen.also_leaves,
         collisions=foreseen.collisions,
+        disqualified=foreseen.disqualified,
         basis=foreseen.basis,
+        version=answer.preview_etag,
         idempotency_key=key,
         undo=f"enrolled:{key}" if enrolled and mode == "commit" else "",
-        next=after_enroll(workflow_id, contacts, timezone, reason, mode, enrolled, left_out),
     )
+    return told.model_copy(update={"next": after_enroll(told, contacts, timezone, reason, answer.results)})
 
 
 @OPERATE.tool(
     "update-record",
-    "Update a record",
+    "Update or create a record",
     "RecordService.UpdateRecord",
+    "RecordService.UpsertRecord",
     "RecordService.GetRecord",
     destructive=True,
     idempotent=True,
 )
 async def update_record(
     client: Client,
-    record_id: Annotated[str, Field(description="cnt_…, cmp_… or lead_…")],
     fields: Annotated[dict[str, Any], Field(min_length=1, description="new values; null removes a field")],
+    record_id: Annotated[str, Field(description="cnt_…, cmp_…, lead_…; empty with type: a new one")] = "",
+    type: Annotated[str, Field(description="instead of record_id; a contact is matched by e-mail")] = "",
     if_version: IfVersion = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Update:
-    """Change fields of a contact, company or lead; shows every field before and after."""
+    """Change, fix, set, assign or mark fields of a contact, company (account), lead or other record.
+
+    Or create one, such as a note or a task. Shows each field before and after.
+    """
     preview, key = mode == "preview", committing(mode, idempotency_key)
+    if bool(record_id) == bool(type):
+        message = "Give record_id to change a record, or type to create one: one of them."
+        raise Refused(Refusal("INVALID_ARGUMENT", message, "record_id", next=invocation("find-records")))
+    if type:
+        return await creating.upserted(client, type, fields, reason, preview=preview, key=key)
     if preview and not if_version:
         # The commit that follows is then refused if the record changes in between.
-        if_version = (await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record_id))).etag
+        read = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record_id))
+        if_version = version_of(read.etag)
     request = record_pb2.UpdateRecordRequest(
         record_id=record_id,
         fields=to_struct(fields),
-        etag=if_version,
+        etag=etag_of(if_version),
         reason=reason,
         request_id=key,
         validate_only=preview,
@@ -162,13 +201,10 @@ async def update_record(
         mode=mode,
         replayed=replayed,
         record_id=record_id,
-        changes=[
-            Change(field=change.field, old=clip(from_value(change.old_value)), new=clip(from_value(change.new_value)))
-            for change in answer.changes
-        ],
-        version=if_version if preview else answer.record.etag,
+        changes=changes_of(answer.changes),
+        version=if_version if preview else version_of(answer.record.etag),
         idempotency_key=key,
-        undo="" if preview else undo_of(answer.changes, key),
+        undo="" if preview else undo_of(answer.changes),
         next=following,
     )
 
@@ -187,11 +223,15 @@ async def execute_workflow(
     ],
     workflow_id: Annotated[str, Field(description="this workflow, or agent_id")] = "",
     agent_id: Annotated[str, Field(description="a deployed agent that runs its workflow")] = "",
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Execution:
-    """Run a workflow once on a payload. Returns at once with a durable execution; get-execution shows how it ends."""
+    """Run, launch, fire, trigger or kick off a workflow (automation) once on a JSON payload.
+
+    Returns at once with a durable execution; get-execution shows how it ends.
+    """
     if bool(workflow_id) == bool(agent_id):
         raise Refused(
             Refusal(
@@ -207,7 +247,12 @@ async def execute_workflow(
         execution, replayed = await settled(
             client.agents.Execute(
                 agent_pb2.ExecuteRequest(
-                    agent_id=agent_id, type="workflow", input=payload, idempotency_key=key, validate_only=preview
+                    agent_id=agent_id,
+                    type="workflow",
+                    input=payload,
+                    idempotency_key=key,
+                    validate_only=preview,
+                    preview_etag=if_version,
                 )
             )
         )
@@ -215,14 +260,23 @@ async def execute_workflow(
         execution, replayed = await settled(
             client.agents.ExecuteWorkflow(
                 agent_pb2.ExecuteWorkflowRequest(
-                    workflow_id=workflow_id, input=payload, request_id=key, validate_only=preview
+                    workflow_id=workflow_id,
+                    input=payload,
+                    request_id=key,
+                    validate_only=preview,
+                    preview_etag=if_version,
                 )
             )
         )
     following = invocation("get-execution", execution_id=execution.id, wait=20)
     if preview:
         following = commit_of(
-            "execute-workflow", input=input, workflow_id=workflow_id, agent_id=agent_id, reason=reason
+            "execute-workflow",
+            input=input,
+            workflow_id=workflow_id,
+            agent_id=agent_id,
+            if_version=execution.preview_etag,
+            reason=reason,
         )
     return Execution(
         mode=mode,
@@ -239,6 +293,7 @@ async def execute_workflow(
         contact=contact_in(input),
         result=fit(from_struct(execution.result), 3_500),
         error=clip(execution.error, 400),
+        version=execution.preview_etag,
         next=following,
     )
 
@@ -250,12 +305,8 @@ def _instant(text: str) -> Timestamp | None:
     try:
         timestamp.FromJsonString(text)
     except ValueError:
-        raise Refused(
-            Refusal(
-                reason="INVALID_ARGUMENT",
-                message="as_of must be ISO 8601 with a zone, such as 2026-03-02T09:00:00Z.",
-                field="as_of",
-                next="qualify-lead with as_of corrected, or without it for now",
-            )
-        ) from None
+        message = "must be ISO 8601 with a zone, such as 2026-03-02T09:00:00Z"
+        violation = FieldViolation("as_of", "INVALID_VALUE", message)
+        hint = "Leave it out for now."
+        raise Unfit(ApiError("INVALID_ARGUMENT", "INVALID_ARGUMENT", message, hint, (violation,))) from None
     return timestamp

@@ -17,7 +17,18 @@ from dripstone.v1.qualification_pb2 import (
     QualifyLeadResponse,
 )
 from mcp_server.tool import WriteAnswer, lines
-from mcp_server.values import clip, commit_of, compact, from_value, instant, invocation, to_struct, to_value, word
+from mcp_server.values import (
+    clip,
+    commit_of,
+    compact,
+    etag_of,
+    from_value,
+    instant,
+    invocation,
+    to_struct,
+    to_value,
+    word,
+)
 
 SHOWN = 12
 """Reasons that one answer lists, the heaviest first; the points of the rest are summed."""
@@ -184,7 +195,7 @@ class Asked:
                 )
                 for one in self.evidence
             ],
-            etag=self.if_version,
+            etag=etag_of(self.if_version),
             mode=qualification_pb2.QUALIFY_MODE_COMMIT if commit else qualification_pb2.QUALIFY_MODE_PREVIEW,
             request_id=self.key,
         )
@@ -237,7 +248,7 @@ def answer(
         approval_reason=clip(found.approval_reason, 300),
         model=f"{found.model_id} v{found.model_version}",
         idempotency_key=key,
-        undo=(f"plan:{found.plan_id}" if found.plan_id else f"call:{key}") if found.applied else "",
+        undo=found.cause if found.applied else "",
         next=_next(found, email),
     )
 

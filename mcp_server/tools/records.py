@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field
 
 from dripstone.v1.record_pb2 import Record, RecordChange
 from mcp_server.tool import Answer, WriteAnswer, lines
-from mcp_server.values import clip, compact, from_struct
+from mcp_server.values import clip, compact, from_struct, from_value
 
 HEADLINE = (
-    "email", "first_name", "last_name", "name", "domain", "company_name", "job_title", "contact_id", "status",
-    "decision", "tier", "score", "owner_id",
+    "email", "first_name", "last_name", "name", "title", "subject", "text", "domain", "company_name", "job_title",
+    "contact_id", "company_id", "kind", "status", "stage_id", "amount", "due_at", "decision", "tier", "score",
+    "owner_id",
 )  # fmt: skip
 """Fields that a list shows of a record, where it has them."""
 
@@ -75,26 +76,46 @@ def headline(record: Record) -> dict[str, Any]:
 class Update(WriteAnswer):
     """What changed in a record."""
 
-    record_id: str
+    record_id: str = ""
+    type: str = Field(default="", description="of a record that was not named by its id")
+    created: bool = Field(default=False, description="there was none; or, in a preview, is none yet")
     changes: list[Change] = Field(default_factory=list)
     version: str = Field(default="", description="after a commit; in a preview the one it was made for")
 
     def text(self) -> str:
         """Return each field before and after."""
-        if not self.changes:
+        if not self.changes and not self.created:
             return self.heading(
                 f"{self.record_id} has these values already", f"{self.record_id} had these values already"
             )
         changes = [f"- {change.field}: {compact(change.old)} -> {compact(change.new)}" for change in self.changes]
-        return lines(self.heading(f"would change {self.record_id}", f"changed {self.record_id}"), *changes)
+        at = f", version {self.version}" if self.version else ""
+        if self.created:
+            heading = self.heading(f"would create a {self.type}", f"created the {self.type} {self.record_id}{at}")
+        else:
+            heading = self.heading(f"would change {self.record_id}{at}", f"changed {self.record_id}{at}")
+        return lines(heading, *changes)
+
+
+def changes_of(changes: Sequence[RecordChange]) -> list[Change]:
+    """Return what a write changed, field by field."""
+    return [
+        Change(field=change.field, old=clip(from_value(change.old_value)), new=clip(from_value(change.new_value)))
+        for change in changes
+    ]
 
 
 FEW = 4
 """Changes that an undo handle names one by one; more are named by the call that made them."""
 
 
-def undo_of(changes: Sequence[RecordChange], key: str) -> str:
+def undo_of(changes: Sequence[RecordChange]) -> str:
     """Return the handle that takes changes of one call back; empty where there were none."""
     if len(changes) > FEW:
-        return f"call:{key}"
+        return cause_of(changes)
     return ",".join(change.id for change in changes)
+
+
+def cause_of(changes: Sequence[RecordChange]) -> str:
+    """Return what caused changes, without the reason that is told with it; empty where nothing says."""
+    return next((change.cause.partition(" (")[0] for change in changes if change.cause), "")

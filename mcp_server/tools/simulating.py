@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dripstone.v1 import workflow_pb2
 from dripstone.v1.client import Client
-from mcp_server.corrections import placeholder
 from mcp_server.progress import Progress
 from mcp_server.refusals import Refusal, Refused
+from mcp_server.schemas import placeholder
 from mcp_server.tools.authoring import AUTHOR, Source
 from mcp_server.tools.drafts import ExclusionLine, FunnelLine, SimulationAnswer, problems_of
 from mcp_server.values import clip, instant, invocation, to_struct
@@ -56,7 +56,7 @@ async def simulate_workflow(
     horizon: str = "90d",
     against_version: Annotated[int, Field(ge=0)] = 0,
 ) -> SimulationAnswer:
-    """Run a draft (version 0), a version or a document on a virtual clock: funnel, who is left out and why, messages.
+    """Dry run or test a draft (version 0), version or document: what would happen, how many would get messages.
 
     Nothing is sent or stored. Without contacts: a sample of the real ones, or made-up ones.
     """

@@ -9,14 +9,18 @@ from typing import Annotated, Any, Literal
 import grpc
 from pydantic import BaseModel, Field
 
-from dripstone.v1 import agent_pb2, agent_template_pb2, audit_pb2, enrollment_pb2, record_pb2
+from dripstone.v1 import agent_pb2, agent_template_pb2, audit_pb2, enrollment_pb2, record_pb2, workflow_pb2
 from dripstone.v1.client import ApiError, Client
+from mcp_server.identifiers import RECORDS, prefix_of, shown_by
 from mcp_server.refusals import Refusal, Refused
 from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tools.drafts import difference
 from mcp_server.tools.operate import OPERATE
-from mcp_server.values import clip, commit_of, compact, from_value, invocation
+from mcp_server.tools.records import cause_of
+from mcp_server.values import clip, commit_of, compact, from_value, invocation, version_of
 
 SHOWN = 20
+SHOWN_AUTHORS = 5
 ENDED_AT_ONCE = 100
 """Enrollments that one call ends; the next call goes on with the rest."""
 
@@ -40,6 +44,14 @@ class Stays(BaseModel):
     changed_by: str = ""
 
 
+class Whose(BaseModel):
+    """Somebody whose changes go."""
+
+    actor: str
+    change_count: int
+    is_caller: bool = False
+
+
 class Undo(WriteAnswer):
     """What was taken back, and what stays."""
 
@@ -48,8 +60,10 @@ class Undo(WriteAnswer):
     change_count: int
     conflicts: list[Stays] = Field(default_factory=list)
     conflict_count: int
-    more: bool = Field(default=False, description="call again for the rest")
+    remaining: bool = Field(default=False, description="call again for the rest")
     approval_id: str = ""
+    diff: list[str] = Field(default_factory=list, description="of a document")
+    whose: list[Whose] = Field(default_factory=list, description="who made what goes")
 
     def text(self) -> str:
         """Return each value before and after, and what stays as it is."""
@@ -57,13 +71,18 @@ class Undo(WriteAnswer):
         heading = self.heading(f"would take back {told}", f"took back {told}")
         if self.approval_id and not self.applied:
             heading = f"NOT APPLIED: approval {self.approval_id} must be given first"
+        others = [one for one in self.whose if not one.is_caller]
+        theirs = ", ".join(f"{one.change_count} of {one.actor}" for one in others)
+        not_yours = theirs and f"! not yours: {theirs}"
         changes = [f"- {c.subject} {c.field}: {compact(c.old)} -> {compact(c.new)}" for c in self.changes]
         stays = [
             f"- stays: {c.subject} {c.field} {c.reason}"
             + (f", now {compact(c.current)} by {c.changed_by}" if c.changed_by else "")
             for c in self.conflicts
         ]
-        return lines(heading, *changes, *stays, "There is more: call again." if self.more else "")
+        return lines(
+            heading, not_yours, *changes, *self.diff, *stays, "There is more: call again." if self.remaining else ""
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +102,7 @@ class _Asked:
 
 @OPERATE.tool(
     "undo-changes",
-    "Undo changes",
+    "Undo or revert changes",
     "RecordService.RevertChanges",
     "RecordService.UndoMerge",
     destructive=True,
@@ -96,7 +115,7 @@ async def undo_changes(
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Undo:
-    """Take back what a write did. What others changed since stays and is listed: show the person before you commit."""
+    """Undo, take back, revert or roll back an edit, cancel a run. What others changed since stays: show the person."""
     asked = _Asked(client, undo.strip(), reason, mode, committing(mode, idempotency_key))
     for beginning, way in _WAYS.items():
         if asked.undo.startswith(beginning):
@@ -107,9 +126,16 @@ async def undo_changes(
             message="undo is none of the handles there are.",
             field="undo",
             hint=f"A handle stands as undo in the answer of a write and begins with {', '.join(_WAYS)}.",
-            next=invocation("get-call", idempotency_key="<idempotency_key of the write>"),
+            next=_found_by(asked.undo),
         )
     )
+
+
+def _found_by(given: str) -> str:
+    """Return the call that tells the handle of what was given instead of one: a record, or the key of a write."""
+    if prefix_of(given) in RECORDS:
+        return invocation("get-record", record_id=given, history=10)
+    return shown_by(given) or invocation("get-call", idempotency_key=given[:200])
 
 
 async def _revert(asked: _Asked) -> Undo:
@@ -137,7 +163,6 @@ async def _revert(asked: _Asked) -> Undo:
     else:
         ids = [change.record_id for change in answer.changes]
         following = invocation("get-record", record_id=ids[0], history=5) if ids else ""
-    cause = next((change.cause.partition(" (")[0] for change in answer.changes if change.cause), "")
     return Undo(
         mode=asked.mode,
         replayed=replayed,
@@ -164,9 +189,13 @@ async def _revert(asked: _Asked) -> Undo:
             for one in answer.conflicts[:SHOWN]
         ],
         conflict_count=answer.conflict_count,
-        more=answer.more,
+        remaining=answer.more,
         approval_id=answer.approval_id,
-        undo=cause if answer.applied and not asked.preview else "",
+        undo=cause_of(answer.changes) if answer.applied and not asked.preview else "",
+        whose=[
+            Whose(actor=one.actor, change_count=one.change_count, is_caller=one.is_caller)
+            for one in answer.authors[:SHOWN_AUTHORS]
+        ],
         next=following,
     )
 
@@ -233,8 +262,40 @@ async def _end_enrollments(asked: _Asked) -> Undo:
             changes.append(Undone(subject=enrollment_id, field="state", old="active", new="cancelled"))
     undone = _done(asked, changes, False, "Contacts that were made stay; tell the person.")
     return undone.model_copy(
-        update={"conflicts": conflicts[:SHOWN], "conflict_count": len(conflicts), "more": left > 0}
+        update={"conflicts": conflicts[:SHOWN], "conflict_count": len(conflicts), "remaining": left > 0}
     )
+
+
+async def _put_draft_back(asked: _Asked) -> Undo:
+    """Put back the draft that another one took the place of, unless the workflow has changed since."""
+    workflow_id, _, versions = asked.undo.removeprefix("draft:").partition("/")
+    old, _, new = versions.partition("/")
+    workflows = asked.client.workflows
+    there = await workflows.GetWorkflow(workflow_pb2.GetWorkflowRequest(workflow_id=workflow_id))
+    replaced = await workflows.GetWorkflow(
+        workflow_pb2.GetWorkflowRequest(workflow_id=workflow_id, draft_etag=f'"{old}"')
+    )
+    request = workflow_pb2.UpdateWorkflowRequest(
+        workflow_id=workflow_id,
+        source=replaced.source,
+        etag=f'"{new}"',
+        request_id=asked.key,
+        validate_only=asked.preview,
+    )
+    shown = invocation("get-workflow", workflow_id=workflow_id, draft=True)
+    try:
+        written, replayed = await settled(workflows.UpdateWorkflow(request))
+    except grpc.aio.AioRpcError as error:
+        if ApiError.of(error).reason != "ETAG_MISMATCH":
+            raise
+        stays = Stays(subject=workflow_id, field="draft", reason="CHANGED_SINCE", changed_by=there.draft_author)
+        left = _done(asked, [], False, f"Tell the person; what it is now: {shown}")
+        return left.model_copy(update={"conflicts": [stays], "conflict_count": 1})
+    change = Undone(subject=workflow_id, field="draft", old=there.draft_author, new=replaced.draft_author)
+    done = _done(asked, [change], replayed, shown)
+    back = f"draft:{workflow_id}/{new}/{version_of(written.etag)}"
+    update = {"diff": difference(there.source, replaced.source), "undo": "" if asked.preview else back}
+    return done.model_copy(update=update)
 
 
 def _done(asked: _Asked, changes: list[Undone], replayed: bool, following: str) -> Undo:
@@ -263,5 +324,6 @@ _WAYS: Mapping[str, Callable[[_Asked], Awaitable[Undo]]] = {
     "tsk_": _release,
     "exe_": _cancel,
     "enrolled:": _end_enrollments,
+    "draft:": _put_draft_back,
 }
 """How each kind of handle is taken back."""

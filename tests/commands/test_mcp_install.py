@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from core import connection
-from core.commands.mcp import where
+from core.commands.mcp import nearest_data_dir, where
 from core.commands.mcp_clients import CLIENTS
 from core.commands.mcp_install import install
 
@@ -24,6 +24,11 @@ HTTP = {
     "cursor": {"url": URL, "headers": {"Authorization": f"Bearer ${{env:{KEY}}}"}},
     "vscode": {"type": "http", "url": URL, "headers": {"Authorization": "Bearer ${input:dripstone-key}"}},
 }
+HANDED_ON = {
+    "codex": {"env_vars": ["DRIPSTONE_TARGET", KEY, "DRIPSTONE_API_KEY", "DRIPSTONE_CA_FILE"]},
+    "gemini-cli": {"env": {KEY: f"${KEY}", "DRIPSTONE_API_KEY": "$DRIPSTONE_API_KEY"}},
+}
+"""What programs that hand a command only part of their environment are told to hand on."""
 OTHERS = {
     False: {"theme": "dark", "UNDER": {"other": {"command": "other", "args": []}}},
     True: """model = "o1"
@@ -56,7 +61,9 @@ def entries(client: str, file: Path) -> dict[str, Any]:
 def test_the_entry_is_written_once_and_others_stay(client: str, tmp_path: Path) -> None:
     file = tmp_path / "deep" / "settings"
     known = CLIENTS[client]
-    assert "is written" in told(client, "--file", str(file), "--url", URL)
+    said = told(client, "--file", str(file), "--url", URL)
+    assert "is written" in said
+    assert ("trusts the folder" in said, "asks whether" in said) == (client == "gemini-cli", client == "claude-code")
     assert entries(client, file) == {"dripstone": HTTP[client]}
     assert "has it already" in told(client, "--file", str(file), "--url", URL)
 
@@ -70,6 +77,8 @@ def test_the_entry_is_written_once_and_others_stay(client: str, tmp_path: Path) 
     assert args[args.index("mcp") :] == [
         "mcp", "--data-dir", str(tmp_path), "--toolsets", "author,read", "--read-only",
     ]  # fmt: skip
+    more = {name: value for name, value in written["dripstone"].items() if name not in ("type", "command", "args")}
+    assert more == HANDED_ON.get(client, {})
     assert file.stat().st_mode & 0o777 == 0o600
     if known.is_toml:
         assert "# mine\n" in file.read_text()
@@ -111,6 +120,19 @@ def test_a_link_in_a_project_leads_no_write_out_of_it(tmp_path: Path, monkeypatc
     told("claude-code", "--url", URL, "--file", ".mcp.json")
     assert (project / ".mcp.json").is_symlink()
     assert URL in outside.read_text()
+
+
+def test_the_core_of_a_folder_is_used_there_and_that_of_the_user_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DRIPSTONE_DATA_DIR", raising=False)
+    assert nearest_data_dir() == tmp_path / "home" / ".dripstone"
+    (tmp_path / ".dripstone").mkdir()
+    assert nearest_data_dir() == Path(".dripstone")
+    monkeypatch.setenv("DRIPSTONE_DATA_DIR", "/srv/crm")
+    assert nearest_data_dir() == Path("/srv/crm")
 
 
 MINE, THEIRS = {"DRIPSTONE_AGENT_KEY": "mine"}, {"DRIPSTONE_TARGET": "crm.example.com:443"}

@@ -1,4 +1,4 @@
-"""Run the suite and the inspector against the server and write docs/conformance.md; exit 1 where something failed.
+"""Run others' checks against the server and its packaging and write docs/conformance.md; exit 1 where one failed.
 
 Everything listens on loopback. `python -m tests.conformance PATH` writes the page elsewhere.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import anyio
 
-from tests.conformance import installed
+from tests.conformance import installed, packaging
 from tests.conformance.report import Inspection, written
 from tests.conformance.results import Leg, chosen, read, required
 from tests.conformance.serving import Served, served
@@ -28,8 +26,6 @@ from tests.conformance.serving import Served, served
 DRIPSTONE = str(Path(sys.executable).with_name("dripstone"))
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 MODERN, HANDSHAKE = "2026-07-28", "2025-11-25"
-LONGEST = 240.0
-"""Seconds for one run of the suite."""
 
 TASKS = (
     "tasks-lifecycle",
@@ -77,21 +73,17 @@ UNAIDED = {
 """Scenarios by revision that need no fixture."""
 
 
-async def _said(command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "PATH": f"{installed.HOME / 'bin'}{os.pathsep}{os.environ['PATH']}", "no_proxy": "*"}
-    with anyio.fail_after(LONGEST):
-        return await anyio.run_process(command, check=False, env=environment)
-
-
 async def _required(url: str, revision: str, folder: Path) -> None:
     """Run everything that a revision requires, and what goes with it unscored."""
-    await _said(installed.suite("server", "--url", url, "--requirements", revision, "--output-dir", str(folder)))
+    await installed.ran(
+        installed.suite("server", "--url", url, "--requirements", revision, "--output-dir", str(folder))
+    )
 
 
 async def _scenarios(url: str, names: Sequence[str], folder: Path, *more: str) -> None:
     for name in names:
         asked = ("--scenario", name, *more, "--output-dir", str(folder))
-        await _said(installed.suite("server", "--url", url, *asked))
+        await installed.ran(installed.suite("server", "--url", url, *asked))
 
 
 async def _suites(at: Served, home: Path) -> list[Leg]:
@@ -135,60 +127,63 @@ async def _inspected(at: Served) -> list[Inspection]:
 
 async def _tools(against: str, target: Sequence[str], era: str) -> Inspection:
     asked = ("--protocol-era", era, "--method", "tools/list", "--strict")
-    ran = await _said(installed.inspector(*target, *asked, "--format", "json", "-q"))
-    told = json.loads(ran.stdout or b"{}")
+    ran = await installed.ran(installed.inspector(*target, *asked, "--format", "json", "-q"))
+    told = ran.answer()
     findings = [finding for tool in told.get("schemaFindings", ()) for finding in tool["findings"]]
     errors = sum(finding["severity"] == "error" for finding in findings)
     tools = len(told.get("result", told).get("tools", ()))
     said = f"{tools} tools, errors: {errors}, warnings: {len(findings) - errors}"
-    return Inspection(" ".join(asked), against, said, ran.returncode == 0 and tools > 0 and not findings)
+    return Inspection(" ".join(asked), against, said, ran.ok and tools > 0 and not findings)
 
 
 async def _skills(against: str, target: Sequence[str]) -> Inspection:
     asked = ("--protocol-era", "modern", "--method", "skills/list", "--verify", "--require-digests")
-    ran = await _said(installed.inspector(*target, *asked))
-    lines = (ran.stdout + ran.stderr).decode().strip().splitlines()
+    ran = await installed.ran(installed.inspector(*target, *asked))
+    lines = ran.said.splitlines()
     said = next((line for line in reversed(lines) if line.startswith("Verified")), "nothing was verified")
-    return Inspection(" ".join(asked), against, said, ran.returncode == 0)
+    return Inspection(" ".join(asked), against, said, ran.ok)
 
 
 async def _cards(against: str, target: Sequence[str]) -> Inspection:
     asked = ("--method", "tools/list", "--app-info")
-    ran = await _said(installed.inspector(*target, *asked, "--format", "json", "-q"))
-    apps = [json.loads(line) for line in ran.stdout.decode().splitlines() if line.startswith("{")]
+    ran = await installed.ran(installed.inspector(*target, *asked, "--format", "json", "-q"))
+    apps = [json.loads(line) for line in ran.out.splitlines() if line.startswith("{")]
     cards = [f"`{app['toolName']}` shows `{app['resourceUri']}`" for app in apps if app.get("hasApp")]
-    return Inspection(" ".join(asked), against, ", ".join(cards), ran.returncode == 0 and bool(cards))
+    return Inspection(" ".join(asked), against, ", ".join(cards), ran.ok and bool(cards))
 
 
 def _versions() -> dict[str, str]:
     return {
-        "the suite": installed.version("conformance"),
-        "the inspector": installed.version("inspector"),
+        "the suite": installed.version("@modelcontextprotocol/conformance"),
+        "the inspector": installed.version("@modelcontextprotocol/inspector"),
+        "`mcpb`": installed.version("@anthropic-ai/mcpb"),
+        "`skills`": installed.version("skills"),
+        "`skillsaw`": installed.linter_version(),
         "Node": installed.node_version(),
         "the `mcp` library": metadata.version("mcp"),
         "Dripstone": metadata.version("dripstone"),
     }
 
 
-async def _run() -> tuple[list[Leg], list[Inspection]]:
+async def _run() -> tuple[list[Leg], list[Inspection], list[Inspection]]:
     with TemporaryDirectory() as home:
         async with served() as at:
-            return await _suites(at, Path(home)), await _inspected(at)
+            return await _suites(at, Path(home)), await _inspected(at), await packaging.inspected(at, Path(home))
 
 
 def main(page: Path) -> int:
     """Run it all, write the page and tell of it; return the exit code."""
-    legs, inspections = anyio.run(_run)
-    page.write_text(written(datetime.now(UTC).date(), _versions(), legs, inspections))
+    legs, inspections, packages = anyio.run(_run)
+    page.write_text(written(datetime.now(UTC).date(), _versions(), legs, inspections, packages))
     for leg in legs:
         print(f"{leg.figures:>8}  {leg.title}, {leg.against}")
         for scenario in leg.scenarios:
             for complaint in scenario.complaints:
                 print(f"          {complaint}"[:240])
-    for one in inspections:
+    for one in (*inspections, *packages):
         print(f"{'ok' if one.ok else 'FAILED':>8}  {one.against} {one.asked}: {one.said}")
     print(f"The report is {page}.")
-    return 0 if all(leg.ok for leg in legs if leg.required) and all(one.ok for one in inspections) else 1
+    return 0 if all(leg.ok for leg in legs if leg.required) and all(one.ok for one in (*inspections, *packages)) else 1
 
 
 if __name__ == "__main__":

@@ -19,11 +19,12 @@ _PARAGRAPHS = (
     JSON, `/mcp/interactive` with streams: only there can a call tell its progress, or ask a client of
     the older revision.""",
 )
+_PACKAGING = """What programs and directories install, built from this repository and put where each check looks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """One command of the inspector: what it was asked, and what it said."""
+    """One command of the inspector, or of another check: what it was asked, and what it said."""
 
     asked: str
     against: str
@@ -31,7 +32,13 @@ class Inspection:
     ok: bool
 
 
-def written(day: date, versions: Mapping[str, str], legs: Sequence[Leg], inspections: Sequence[Inspection]) -> str:
+def written(
+    day: date,
+    versions: Mapping[str, str],
+    legs: Sequence[Leg],
+    inspections: Sequence[Inspection],
+    packages: Sequence[Inspection],
+) -> str:
     """Return the page."""
     parts = [
         *(_wrapped(paragraph) for paragraph in _PARAGRAPHS),
@@ -41,10 +48,10 @@ def written(day: date, versions: Mapping[str, str], legs: Sequence[Leg], inspect
             [(leg.title, leg.against, leg.figures, _verdict(leg)) for leg in legs],
         ),
         "## Inspector\n",
-        _table(
-            ("Asked", "Of", "Said", ""),
-            [(f"`{one.asked}`", one.against, one.said, _mark(one.ok)) for one in inspections],
-        ),
+        _inspected(inspections),
+        "## Packaging\n",
+        _wrapped(_PACKAGING),
+        _inspected(packages),
         "## Scenarios\n",
         *(_scenarios(leg) for leg in legs),
     ]
@@ -73,6 +80,11 @@ def _scenarios(leg: Leg) -> str:
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _inspected(inspections: Sequence[Inspection]) -> str:
+    rows = [(f"`{one.asked}`", one.against, one.said, _mark(one.ok)) for one in inspections]
+    return _table(("Asked", "Of", "Said", ""), rows)
 
 
 def _verdict(leg: Leg) -> str:

@@ -17,7 +17,7 @@ from tests.conformance.fixture_server import fixture_server
 from tests.conformance.report import Inspection, written
 from tests.conformance.results import Leg, Scenario, chosen, read
 from tests.conformance.work import Job
-from tests.mcp_server import stand_in_services
+from tests.mcp_server.failing import failing
 
 HERE = Path(__file__).parent
 
@@ -30,8 +30,8 @@ async def test_fixtures_stand_behind_the_products_admission_in_both_eras(era: st
         return ElicitResult(action="accept", content={"username": "ada", "email": "ada@example.com"})
 
     async with (
-        stand_in_services.running() as core,
-        CoreClient(core.grpc_target, core.api_key) as told,
+        failing() as core,
+        CoreClient(core.target, "dripstone_live_agent") as told,
         Client(fixture_server(Callers(lambda _: told)), mode=era, elicitation_callback=answer) as client,
     ):
         names = {tool.name for tool in (await client.list_tools()).tools}
@@ -73,12 +73,14 @@ def test_a_scenario_that_failed_or_never_ran_is_reported_as_failed(tmp_path: Pat
     (folder / "checks.json").write_text(json.dumps(checks))
     leg = Leg("Tools", "here", chosen(read(tmp_path), ("tools-list", "ping")))
     assert (leg.ok, leg.figures) == (False, "0/2")
-    page = written(date(2026, 11, 21), {"Node": "v22"}, [leg], [Inspection("--strict", "here", "25 tools", ok=True)])
+    inspected, package = Inspection("--strict", "here", "25 tools", ok=True), Inspection("mcpb", "it", "no", ok=False)
+    page = written(date(2026, 11, 21), {"Node": "v22"}, [leg], [inspected], [package])
     for part in (
         "| Tools | here | 0/2 | FAILED |",
         "- b: no way",
         "- ping: it did not run",
         "| `--strict` | here | 25 tools | passed |",
+        "| `mcpb` | it | no | FAILED |",
     ):
         assert part in page
 
@@ -98,6 +100,7 @@ def test_the_report_is_of_what_is_installed_and_says_that_all_passed() -> None:
         "| Required of 2025-11-25 | fixtures, `/mcp/interactive` | 30/30 | passed |",
         "| Extension: tasks | fixtures, `/mcp/interactive` | 44/44 | passed |",
         "| Extension: skills | the product, `/mcp` | 45/45 | passed |",
+        "| `npx skills add` | a running core | 9 skills, byte for byte ours | passed |",
     ):
         assert row in page
     assert "FAILED" not in page

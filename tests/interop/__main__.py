@@ -23,7 +23,7 @@ from core.demo.setting import prepare
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2, workflow_pb2
 from tests.chaos.server_process import ServerProcess
 from tests.interop import page
-from tests.interop.story import AGENT, APPROVER, BRIEF, EXECUTED, REQUEST, Door, Spec
+from tests.interop.story import AGENT, APPROVER, BRIEF, EXECUTED, REQUEST, TRUST, Door, Spec
 
 _ROOT = Path(__file__).parents[2]
 _HERE = Path(__file__).parent
@@ -118,6 +118,7 @@ async def _prepare(server: ServerProcess) -> None:
     headers = {"Authorization": f"Bearer {server.connection['api_key']}"}
     async with httpx2.AsyncClient(base_url=server.connection["http"], headers=headers, trust_env=False) as http:
         (await http.post("/v2/event", json=REQUEST)).raise_for_status()
+        (await http.post("/api/v1/policies", json={"policy": TRUST})).raise_for_status()
 
 
 def _doors(server: ServerProcess, transport: str) -> dict[str, Door]:

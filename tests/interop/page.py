@@ -14,7 +14,8 @@ _TOP = """\
 
 Written by `make interop`; do not edit. Each row is a process in an environment of its own, with the pinned packages of
 `tests/interop/`, against a fresh `dripstone serve` on SQLite. No model is asked: where a framework has agents, the
-model is a script that makes the next call of the story. The clients reach nothing but this machine.
+model is a script that makes the next call of the story, from the text of the answers alone, as models do. The clients
+reach nothing but this machine.
 
 The story: list workflows; qualify a lead, as a preview and as a commit that must wait for approval; as **another
 principal**, list approvals, look at the decision and approve it; commit the qualification; update the contact with the

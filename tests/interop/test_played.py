@@ -12,7 +12,7 @@ from mcp.client.streamable_http import streamable_http_client
 from core.demo.setting import prepare
 from dripstone.v1 import agent_pb2, workflow_pb2
 from tests.interop import page
-from tests.interop.story import AGENT, APPROVER, BRIEF, EXECUTED, REQUEST, Story, played
+from tests.interop.story import AGENT, APPROVER, BRIEF, EXECUTED, REQUEST, TRUST, Story, played, text_of
 from tests.running import NO_ROOTS, RunningCore
 
 pytestmark = pytest.mark.anyio
@@ -29,6 +29,7 @@ async def test_two_principals_play_the_story_to_its_end(core: RunningCore, mode:
             workflow_pb2.CreateWorkflowRequest(workflow_id=EXECUTED, source=BRIEF, publish=True)
         )
         (await http.post("/v2/event", json=REQUEST)).raise_for_status()
+        (await http.post("/api/v1/policies", json={"policy": TRUST})).raise_for_status()
     story = Story()
     for who in (AGENT, APPROVER, AGENT):
         key = core.agent_key if who == AGENT else core.approver_api_key
@@ -39,12 +40,12 @@ async def test_two_principals_play_the_story_to_its_end(core: RunningCore, mode:
         ):
             assert agent.protocol_version == REVISIONS[mode]
 
-            async def call(tool: str, arguments: dict[str, Any], agent: Client = agent) -> dict[str, Any]:
+            async def call(tool: str, arguments: dict[str, Any], agent: Client = agent) -> str:
                 if tool == "get-execution":
                     await core.settle()
                 result = await agent.call_tool(tool, arguments)
                 assert not result.is_error, result.content
-                return dict(result.structured_content or {})
+                return text_of(result.content)
 
             await played(story, who, call)
     assert story.pending is None

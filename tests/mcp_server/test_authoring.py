@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
 
-from core.clock import ManualClock
-from dripstone.v1 import policy_pb2, workflow_pb2
+from dripstone.v1 import workflow_pb2
 from tests.mcp_server.conftest import Agent
 from tests.mcp_server.test_story import call_in
 from tests.mcp_server.test_surface import RESULT_TOKENS, tokens
-from tests.mcp_server.whole import agent_of
-from tests.running import RunningCore, running
+from tests.mcp_server.whole import agent_of, guard
+from tests.running import RunningCore
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_database]
+pytestmark = pytest.mark.anyio
 
 GOOD = """\
 title: Welcome
@@ -28,21 +26,12 @@ BETTER = GOOD.replace("2d", "3d") + "  - {id: done, kind: goal, name: welcomed}\
 BAD = GOOD.replace("kind: wait,", "kind: wiat,")
 
 
-@pytest.fixture
-async def whole(
-    database_url: str, tmp_path: Path, clock: ManualClock, anyio_backend: str
-) -> AsyncIterator[RunningCore]:
-    """Return a whole core in this process."""
-    async with running(database_url, tmp_path, clock) as started:
-        yield started
-
-
 async def commit(agent: Agent, tool: str, key: str, **arguments: Any) -> dict[str, Any]:
     return await agent.ok(tool, mode="commit", idempotency_key=key, **arguments)
 
 
-async def test_a_workflow_is_drafted_simulated_and_published_as_previewed(whole: RunningCore) -> None:
-    async with agent_of(whole) as agent:
+async def test_a_workflow_is_drafted_simulated_and_published_as_previewed(core: RunningCore) -> None:
+    async with agent_of(core) as agent:
         bad = await agent.ok("draft-workflow", workflow_id="welcome", source=BAD)
         assert (bad["valid"], bad["creates"], bad["problems"][0]["line"]) == (False, True, 3)
         assert "wait" in bad["problems"][0]["hint"] + bad["problems"][0]["message"]
@@ -91,11 +80,44 @@ async def test_a_workflow_is_drafted_simulated_and_published_as_previewed(whole:
 
         tool, arguments = call_in(changed["way_back"])
         back = await agent.ok(tool, **arguments)
-        assert (back["valid"], back["diff"]) == (True, [])
+        assert back["valid"]
+        assert "+  - {id: pause, kind: wait, for: 2d}" in back["diff"]
 
 
-async def test_the_reference_and_templates_are_enough_to_write_a_document(whole: RunningCore) -> None:
-    async with agent_of(whole) as agent, whole.client() as client:
+async def test_nobodys_unpublished_draft_is_written_over_unseen_or_for_good(core: RunningCore) -> None:
+    async with agent_of(core) as agent:
+        await commit(agent, "draft-workflow", "d1", workflow_id="welcome", source=GOOD)
+        await commit(agent, "propose-workflow", "p1", workflow_id="welcome")
+        assert "unpublished_draft" not in await agent.ok("get-workflow", workflow_id="welcome")
+        preview = await agent.ok("draft-workflow", workflow_id="welcome", source=BETTER)
+        seen = {"workflow_id": "welcome", "if_version": preview["version"]}
+        await commit(agent, "draft-workflow", "d2", source=BETTER, **seen)
+
+        told = await agent.ok("get-workflow", workflow_id="welcome")
+        assert told["version"] == 1
+        assert re.fullmatch(r"by key_\w+ of 2026-03-02T09:00:00Z", told["unpublished_draft"])
+        (listed,) = (await agent.ok("list-workflows"))["workflows"]
+        assert listed["unpublished_draft"] == told["unpublished_draft"]
+        draft = await agent.ok("get-workflow", workflow_id="welcome", draft=True, source=True)
+        assert (draft.get("version", 0), draft["source"]) == (0, BETTER)
+
+        other = GOOD.replace("2d", "9d")
+        preview = await agent.ok("draft-workflow", workflow_id="welcome", source=other)
+        assert preview["compared_with"] == f"the unpublished draft {told['unpublished_draft']}"
+        assert preview["replaces"] == told["unpublished_draft"]
+        assert "-  - {id: done, kind: goal, name: welcomed}" in preview["diff"]
+        seen["if_version"] = preview["version"]
+        replaced = await commit(agent, "draft-workflow", "d3", source=other, **seen)
+        for _ in range(2):  # a repeat is the same undo
+            back = await commit(agent, "undo-changes", "u1", undo=replaced["undo"])
+        draft = await agent.ok("get-workflow", workflow_id="welcome", draft=True, source=True)
+        assert (back["replayed"], draft["source"]) == (True, BETTER)
+        late = await commit(agent, "undo-changes", "u2", undo=replaced["undo"])
+        assert [(one["subject"], one["reason"]) for one in late["conflicts"]] == [("welcome", "CHANGED_SINCE")]
+
+
+async def test_the_reference_and_templates_are_enough_to_write_a_document(core: RunningCore) -> None:
+    async with agent_of(core) as agent, core.client() as client:
         reference = await agent.ok("draft-workflow")
         assert {"wait", "branch", "message"} <= {one["kind"] for one in reference["step_kinds"]}
         settings = await agent.ok("draft-workflow", kinds=["wait"])
@@ -116,6 +138,7 @@ async def test_the_reference_and_templates_are_enough_to_write_a_document(whole:
         await commit(agent, "draft-workflow", "d1", workflow_id="long", template=longest.id)
         for tool, arguments in (
             ("draft-workflow", {}),
+            ("draft-workflow", {"kinds": ["message", "wait", "wait_for_event", "webhook", "branch"]}),
             ("draft-workflow", {"workflow_id": "new", "template": longest.id}),
             ("draft-workflow", {"workflow_id": "long", "source": GOOD}),
             ("draft-workflow", {"workflow_id": "new", "source": broken}),
@@ -129,20 +152,12 @@ async def test_the_reference_and_templates_are_enough_to_write_a_document(whole:
             assert tokens(result.structured_content) <= RESULT_TOKENS, (tool, arguments)
 
 
-async def test_publishing_that_a_policy_wants_approved_says_so_before_it_asks(whole: RunningCore) -> None:
-    policy = policy_pb2.Policy(
-        id="publishing",
-        methods=["WorkflowService.PublishWorkflow"],
-        effect=policy_pb2.POLICY_EFFECT_NEEDS_APPROVAL,
-        description="somebody looks at it first",
-        enabled=True,
-    )
-    async with whole.client() as boss:
-        await boss.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=policy))
-    async with agent_of(whole) as agent:
+async def test_publishing_that_a_policy_wants_approved_says_so_before_it_asks(core: RunningCore) -> None:
+    await guard(core, "WorkflowService.PublishWorkflow")
+    async with agent_of(core) as agent:
         await commit(agent, "draft-workflow", "d", workflow_id="welcome", source=GOOD)
         shown = await agent.ok("propose-workflow", workflow_id="welcome")
-        assert "somebody looks at it first" in shown["approval"]
+        assert "a person looks at it first" in shown["approval"]
         assert (await agent.ok("list-approvals"))["approvals"] == []
         tool, arguments = call_in(shown["next"])
         waits = await agent.refused(tool, **arguments)
@@ -151,8 +166,8 @@ async def test_publishing_that_a_policy_wants_approved_says_so_before_it_asks(wh
         assert (await agent.ok("get-workflow", workflow_id="welcome")).get("version", 0) == 0
 
 
-async def test_a_document_with_problems_is_not_simulated_and_says_where_they_are(whole: RunningCore) -> None:
-    async with agent_of(whole) as agent:
+async def test_a_document_with_problems_is_not_simulated_and_says_where_they_are(core: RunningCore) -> None:
+    async with agent_of(core) as agent:
         found = await agent.ok("simulate-workflow", source=BAD)
         assert (found["problems"][0]["line"], found["funnel"]) == (3, [])
         unreadable = await agent.ok("draft-workflow", workflow_id="w", source="title: [")

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from core.clock import ManualClock
 from core.demo.setting import document
 from dripstone.v1 import audit_pb2, qualification_pb2, record_pb2, webhook_pb2, workflow_pb2
-from tests.mcp_server.conftest import Agent, connected
-from tests.mcp_server.mutations import Mutation, mutations
-from tests.mcp_server.stand_in import SCOPES, StandIn
-from tests.running import RunningCore, running
+from tests.mcp_server.by_http import READS, key_of
+from tests.mcp_server.conftest import Agent, agreeing, connected
+from tests.mcp_server.mutations import Mutation, inside, mutations, suggested
+from tests.running import RunningCore
 from tests.skills import written
 
 pytestmark = pytest.mark.anyio
@@ -45,6 +42,22 @@ steps:
     output_schema: {type: object, properties: {line: {type: string}}, required: [line]}
     timeout: 20d
 """
+
+
+DEEPER: dict[str, dict[str, Any]] = {
+    "update-record": {"fields": {"job_title": "CEO", "phone": "+493012345"}},
+    "qualify-lead": {
+        "email": "cy@example.com",
+        "fields": {"first_name": "Cy"},
+        "evidence": [{"path": "contact.job_title", "value": "CFO", "source": "https://example.com", "confidence": 0.9}],
+    },
+    "enroll": {
+        "workflow_id": "thinking",
+        "contacts": [{"email": "cy@example.com", "first_name": "Cy", "timezone": "UTC"}],
+    },
+    "simulate-workflow": {"workflow_id": "asking", "sample": 5, "events": [{"name": "reply.received", "after": "1d"}]},
+}
+"""Good calls with objects in them."""
 
 
 @dataclass
@@ -121,26 +134,36 @@ async def goods(core: RunningCore, agent: Agent, person: Agent) -> tuple[dict[st
     }, ids  # fmt: skip
 
 
-@pytest.mark.one_database
-async def test_every_wrong_call_is_answered_with_a_right_one(
-    database_url: str, tmp_path: Path, clock: ManualClock
-) -> None:
+def deeper(tool: str, good: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a good call with objects in it; an empty one of a tool that takes none."""
+    more = DEEPER.get(tool, {})
+    return {**{name: good[name] for name in ("record_id",) if name in good}, **more} if more else {}
+
+
+async def test_every_wrong_call_is_answered_with_a_right_one(core: RunningCore) -> None:
     async with (
-        running(database_url, tmp_path, clock, requests_per_second=1_000_000) as core,
         connected(core.grpc_target, core.api_key, "auto") as agent,
-        connected(core.grpc_target, core.approver_api_key, "auto") as person,
+        connected(core.grpc_target, core.approver_api_key, "auto", agreeing) as person,
     ):
         good, ids = await goods(core, agent, person)
         assert good.keys() == written.tools().keys()
         before, tried, count = await written_state(core, ids["cnt"]), Tried(), 0
         met: set[str] = set()
+        items = {"kinds": "wait", "contacts": ids["cnt"], "dead_letter_ids": f"dl_{'0' * 26}"}
+        items |= {
+            name: value[0] for one in DEEPER.values() for name, value in one.items() if name in ("evidence", "events")
+        }
         for tool, arguments in good.items():
             who = person if tool == "decide-approval" else agent
             await who.ok(tool, **arguments)
-            for wrong in mutations(tool, written.taken(tool), arguments, ids, met):
+            schema = written.taken(tool)
+            wrongs = [*mutations(tool, schema, arguments, ids, met, items), *inside(tool, deeper(tool, arguments))]
+            if "reason" in schema["properties"]:
+                wrongs += [wrong.at_length() for wrong in wrongs if wrong.meant and wrong.argument != "reason"][-1:]
+            for wrong in wrongs:
                 count += 1
                 await look_at(who, wrong, tried)
-        assert tried.complaints == []
+        assert tried.complaints == [], "\n".join(tried.complaints)
         assert count > 250
         assert sum(tried.made.values()) > 80
         assert await written_state(core, ids["cnt"]) == before, (
@@ -167,21 +190,22 @@ async def look_at(agent: Agent, wrong: Mutation, tried: Tried) -> None:
         tried.complaints.append(f"{wrong}: taken without a word")
         return
     error: Mapping[str, Any] = (result.structured_content or {})["error"]
-    call = re.search(rf"\b({'|'.join(sorted(written.tools(), key=len, reverse=True))}) (\{{.*\}})", error["next"], re.S)
+    call = suggested(error["next"], wrong.arguments, "|".join(sorted(written.tools(), key=len, reverse=True)))
     if not (error["reason"] and error["message"] and call):
         tried.complaints.append(f"{wrong}: no call in {error}")
         return
-    tool, arguments = call[1], json.loads(call[2])
+    tool, arguments = call
+    told = f"{tool} {json.dumps(arguments)}"
     if complaint := misfit(tool, arguments):
         tried.complaints.append(f"{wrong}: {error['next']}: {complaint}")
     elif arguments.get("mode") == "commit":
         tried.complaints.append(f"{wrong}: suggests to commit what was guessed: {error['next']}")
-    elif "<" in call[2]:
+    elif "<" in told:
         if wrong.meant:
             tried.complaints.append(f"{wrong}: leaves open what is plain: {error['next']}")
-    elif call[0] not in tried.made:
+    elif told not in tried.made:
         made = await agent.call(tool, **arguments)
-        tried.made[call[0]] = not made.is_error
+        tried.made[told] = not made.is_error
         if made.is_error:
             tried.complaints.append(f"{wrong}: {error['next']} is refused: {made.content}")
 
@@ -199,10 +223,10 @@ def _left_open(found: ValidationError) -> bool:
     return found.validator == "enum" and found.instance == f"<{'|'.join(found.validator_value)}>"
 
 
-async def test_a_missing_scope_is_named_and_nothing_else_is_suggested(core: StandIn) -> None:
-    async with connected(core.grpc_target, core.reader_api_key, "auto") as agent:
+async def test_a_missing_scope_is_named_and_nothing_else_is_suggested(core: RunningCore) -> None:
+    async with connected(core.grpc_target, await key_of(core, *READS), "auto") as agent:
         for name, tool in written.tools().items():
-            if missing := set(tool.scopes).difference(SCOPES[core.reader_api_key]):
+            if missing := set(tool.scopes).difference(READS):
                 error = await agent.refused(name)
                 assert error["reason"] == "SCOPE_MISSING"
                 assert error["next"] == (

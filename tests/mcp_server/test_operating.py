@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.clock import ManualClock
 from core.store.merging import duplicates
-from dripstone.v1 import audit_pb2, policy_pb2, record_pb2, webhook_pb2, workflow_pb2
+from dripstone.v1 import audit_pb2, record_pb2, webhook_pb2, workflow_pb2
 from dripstone.v1.client import Client
-from tests.mcp_server.conftest import Agent, connected
+from tests.mcp_server.conftest import Agent, agreeing, connected
 from tests.mcp_server.test_story import call_in
+from tests.mcp_server.whole import guard
 from tests.receiver import Receiver
-from tests.running import RunningCore, running
+from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
 
@@ -56,18 +54,6 @@ def era() -> str:
     return "auto"
 
 
-@pytest.fixture
-async def core(database_url: str, tmp_path: Path, clock: ManualClock, anyio_backend: str) -> AsyncIterator[RunningCore]:
-    async with running(database_url, tmp_path, clock) as started:
-        yield started
-
-
-@pytest.fixture
-async def agent(core: RunningCore, era: str) -> AsyncIterator[Agent]:
-    async with connected(core.grpc_target, core.api_key, era) as working:
-        yield working
-
-
 async def workflow(client: Client, name: str, source: str) -> None:
     await client.workflows.CreateWorkflow(
         workflow_pb2.CreateWorkflowRequest(workflow_id=name, source=source, publish=True)
@@ -91,6 +77,10 @@ async def test_a_change_is_looked_up_by_its_key_and_taken_back_by_its_handle(cor
         change = {"record_id": ada, "fields": {"first_name": "Augusta"}}
         preview = await agent.ok("update-record", **change, reason="Ada möchte es so")
         assert "undo" not in preview
+        seen = preview["version"]
+        assert seen == (await agent.ok("get-record", record_id=ada))["version"] == "1"
+        for written_so in (1, '"1"', "v1"):
+            assert (await agent.ok("update-record", **change, if_version=written_so))["version"] == seen
         assert not (await agent.ok("get-call", idempotency_key="name-1"))["known"]
         commit = {**change, "if_version": preview["version"], "reason": "Ada möchte es so", "mode": "commit"}
         done = await agent.ok("update-record", **commit, idempotency_key="name-1")
@@ -149,7 +139,9 @@ async def test_enrolling_is_foreseen_explained_and_taken_back(core: RunningCore,
     await core.settle()
     preview = await agent.ok("enroll", workflow_id="nurture", contacts=[{"contact_id": ada}, {"email": "b@x.test"}])
     assert [(one["contact"], one["workflow_id"]) for one in preview["collisions"]] == [(ada, "other")]
-    assert [one["step_id"] for one in preview["sends"]] == ["hello", "again"]
+    both = ("ada@example.com", "b@x.test")
+    sends = [(who, step) for step in ("hello", "again") for who in both]
+    assert [(one["contact"], one["step_id"]) for one in preview["sends"]] == sends
     new = await agent.ok("enroll", workflow_id="nurture", contacts=[{"email": "b@x.test"}])
     assert {one["contact"] for one in new["sends"]} == {"b@x.test"}
 
@@ -168,6 +160,63 @@ async def test_enrolling_is_foreseen_explained_and_taken_back(core: RunningCore,
     undone = await following(agent, await agent.ok("undo-changes", undo=enrolled["undo"]))
     assert [one["subject"] for one in undone["changes"]] == [second]
     assert [(one["subject"], one["reason"]) for one in undone["conflicts"]] == [(first, "WRONG_STATE")]
+
+
+async def test_a_commit_does_nothing_that_its_preview_did_not_show(core: RunningCore, agent: Agent) -> None:
+    async with core.client() as client:
+        await workflow(client, "telling", TELLING)
+        ada = await contact(client, "ada@example.com")
+        cy = await contact(client, "cy@example.com", unsubscribed=True)
+        lead = record_pb2.UpsertRecordRequest(type="lead", fields={"contact_id": ada, "decision": "disqualified"})
+        await client.records.UpsertRecord(lead)
+    wanted = {"workflow_id": "telling", "contacts": [{"email": f"{name}@example.com"} for name in ("ada", "bo", "cy")]}
+    preview = await agent.ok("enroll", **wanted)
+    assert [one["contact"] for one in preview["disqualified"]] == ["ada@example.com"]
+    assert preview["also_leaves"] == ["webhook story.told (tell) 2026-03-02T09:00:00Z"]
+    assert preview["next"].startswith("Somebody decided against these leads: only if")
+    held = {"if_version": preview["version"], "mode": "commit"}
+    other = await agent.refused("enroll", workflow_id="telling", contacts=[{"contact_id": ada}], **held)
+    assert (other["reason"], call_in(other["next"])[1]["mode"]) == ("PREVIEW_STALE", "preview")
+
+    run = {"workflow_id": "telling", "input": {"email": "di@example.com"}}
+    ready = await agent.ok("execute-workflow", **run)
+    await agent.ok("update-record", record_id=cy, fields={"unsubscribed": False}, mode="commit")
+    done = await agent.ok("enroll", **wanted, **held)
+    assert (done["enrolled_count"], [one["reason"] for one in done["left_out"]]) == (2, ["LEFT_OUT_OF_PREVIEW"])
+
+    async with core.client() as client:
+        publish = workflow_pb2.PublishWorkflowRequest(workflow_id="telling")
+        await client.workflows.PublishWorkflow(publish)
+    for tool, arguments, seen in (("enroll", wanted, preview), ("execute-workflow", run, ready)):
+        stale = await agent.refused(tool, **arguments, if_version=seen["version"], mode="commit", idempotency_key=tool)
+        assert (stale["reason"], "version 2 by now" in stale["message"]) == ("PREVIEW_STALE", True)
+        again = call_in(stale["next"])
+        assert again[1].keys() == {*arguments, "mode"}
+        assert (await agent.ok(again[0], **again[1]))["version"].startswith("v2.")
+
+    by_hand = await agent.ok("explain-enrollment", workflow_id="telling", contact_id=cy)
+    assert (await agent.ok("enroll", **call_in(by_hand["next"])[1]))["enrolled_count"] == 1
+    wrong = await agent.refused("enroll", workflow_id="telling", contacts=[{"email": "x"}], mode="commit")
+    assert (wrong["field"], call_in(wrong["next"])[1]["contacts"]) == ("contacts[0].email", [{"email": "<e-mail>"}])
+
+
+async def test_nobody_takes_back_what_another_did_without_being_told(core: RunningCore, agent: Agent) -> None:
+    async with core.client() as client:
+        ada, bob = [await contact(client, f"{name}@example.com") for name in ("ada", "bob")]
+    fields = dict.fromkeys(("first_name", "last_name", "job_title", "country", "city"), "Rome")
+    commit = {"fields": fields, "mode": "commit", "idempotency_key": "import"}
+    async with connected(core.grpc_target, core.agent_key, "auto") as other:
+        theirs = await other.ok("update-record", record_id=bob, **commit)
+        await agent.ok("update-record", record_id=ada, **commit)
+        mine = await following(agent, await agent.ok("undo-changes", undo="call:import"))
+        assert {one["subject"] for one in mine["changes"]} == {ada}
+        shown = await agent.call("undo-changes", undo=theirs["undo"])
+        (whose,) = (shown.structured_content or {})["whose"]
+        assert (whose["change_count"], whose.get("is_caller", False)) == (5, False)
+        assert f"! not yours: 5 of {whose['actor']}" in shown.content[0].text
+        assert (await other.ok("get-call", idempotency_key="import"))["undo"] == theirs["undo"]
+    unknown = await agent.refused("undo-changes", undo="call:never")
+    assert (unknown["reason"], call_in(unknown["next"])[0]) == ("NOT_FOUND", "get-record")
 
 
 async def test_work_handed_to_agents_is_found_claimed_and_answered(core: RunningCore, agent: Agent) -> None:
@@ -236,22 +285,14 @@ async def test_what_failed_is_shown_and_tried_again(core: RunningCore, agent: Ag
 
 
 async def test_policies_see_the_tool_and_those_who_decide_see_the_reason(core: RunningCore, era: str) -> None:
-    policy = policy_pb2.Policy(
-        id="by-hand",
-        description="A person looks at it first.",
-        methods=["RecordService.UpdateRecord"],
-        when='action.tool == "update-record"',
-        effect=policy_pb2.POLICY_EFFECT_NEEDS_APPROVAL,
-        enabled=True,
-    )
     async with core.client() as client:
         ada = await contact(client, "ada@example.com")
-        await client.approvals.PutPolicy(policy_pb2.PutPolicyRequest(policy=policy))
+        await guard(core, "RecordService.UpdateRecord", when='action.tool == "update-record"')
         request = record_pb2.UpdateRecordRequest(record_id=ada, fields={"job_title": "Countess"})
         await client.records.UpdateRecord(request)  # by no tool: the policy does not look at it
     async with (
         connected(core.grpc_target, core.agent_key, era) as agent,
-        connected(core.grpc_target, core.approver_api_key, era) as person,
+        connected(core.grpc_target, core.approver_api_key, era, agreeing) as person,
     ):
         change = {"record_id": ada, "fields": {"job_title": "Queen"}, "reason": "She said so", "mode": "commit"}
         refused = await agent.refused("update-record", **change, idempotency_key="title-1")

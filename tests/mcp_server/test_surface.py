@@ -1,4 +1,4 @@
-"""The tool surface is a contract with every agent: any change shows in tool_surface.json, within a token budget.
+"""The surface is a contract with every agent: any change shows in the two JSON files, within a token budget.
 
 After an intended change: DRIPSTONE_WRITE_SURFACE=1 pytest tests/mcp_server/test_surface.py
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,15 @@ from google.protobuf import descriptor_pool
 from dripstone.v1 import options_pb2
 from dripstone.v1.client import Client as CoreClient
 from mcp_server.instructions import instructions
+from mcp_server.prompts import PROMPTS
+from mcp_server.resources import DOCUMENTS, KINDS
 from mcp_server.server import build_server, served_tools
 from mcp_server.tools import TOOLSETS
-from tests.mcp_server.conftest import Agent
-from tests.mcp_server.stand_in import StandIn
 
 pytestmark = pytest.mark.anyio
 
 SURFACE = Path(__file__).with_name("tool_surface.json")
+BESIDE = Path(__file__).with_name("surface_beside_tools.json")
 LISTING_TOKENS, RESULT_TOKENS, INSTRUCTION_TOKENS = 6_000, 1_500, 300
 
 
@@ -38,11 +40,28 @@ async def listing() -> list[dict[str, Any]]:
     return [tool.model_dump(mode="json", by_alias=True, exclude_none=True) for tool in await server.list_tools()]
 
 
-async def test_the_tool_surface_is_the_one_agents_know() -> None:
-    found = await listing()
-    if os.environ.get("DRIPSTONE_WRITE_SURFACE"):
-        SURFACE.write_text(json.dumps(found, indent=1) + "\n")
-    assert found == json.loads(SURFACE.read_text())
+def beside_tools() -> dict[str, Any]:
+    """Return what else agents are told of: instructions, prompts, resources and their templates."""
+    return {
+        "instructions": instructions(served_tools()),
+        "prompts": [asdict(one) for one in PROMPTS],
+        "resources": [
+            {"uri": one.uri, "title": one.title, "description": one.description, "methods": one.methods}
+            for one in DOCUMENTS
+        ],
+        "templates": [
+            {"uri": one.template, "title": one.title, "description": one.description, "methods": one.methods}
+            for one in KINDS
+        ],
+    }
+
+
+async def test_the_surface_is_the_one_agents_know() -> None:
+    for path, found in ((SURFACE, await listing()), (BESIDE, beside_tools())):
+        told = json.dumps(found, indent=1) + "\n"
+        if os.environ.get("DRIPSTONE_WRITE_SURFACE"):
+            path.write_text(told)
+        assert json.loads(told) == json.loads(path.read_text())
 
 
 async def test_listings_and_instructions_keep_their_token_budget() -> None:
@@ -94,30 +113,3 @@ def test_a_read_only_tool_calls_no_method_that_writes() -> None:
         looks = all(is_a_look(method.GetOptions().Extensions) for method in methods)
         assert looks == tool.annotations.read_only_hint, tool.name
         assert tool.scopes or tool.methods == ("AuditService.GetCall",), tool.name
-
-
-CALLS: list[tuple[str, dict[str, Any]]] = [
-    ("find-records", {}),
-    ("get-record", {"record_id": "cnt_1", "history": 20}),
-    ("list-workflows", {}),
-    ("get-workflow", {"workflow_id": "nurture"}),
-    ("get-enrollment", {"enrollment_id": "enr_1"}),
-    ("get-execution", {"execution_id": "exe_1"}),
-    ("qualify-lead", {"lead_id": "lead_1"}),
-    ("enroll", {"workflow_id": "nurture", "contacts": [{"email": f"gone{n}@example.com"} for n in range(200)]}),
-    ("update-record", {"record_id": "cnt_1", "fields": {"tier": "A"}}),
-    ("execute-workflow", {"workflow_id": "nurture", "input": {"email": "a@example.com"}}),
-    ("list-approvals", {}),
-]
-
-
-@pytest.mark.parametrize(("tool", "arguments"), CALLS, ids=[tool for tool, _ in CALLS])
-async def test_default_results_keep_their_token_budget(
-    agent: Agent, core: StandIn, tool: str, arguments: dict[str, Any]
-) -> None:
-    core.needs_approval = True
-    core.fields = {f"custom_{n}": "x" * 900 for n in range(30)} | {"email": "a@example.com"}
-    result = await agent.call(tool, **arguments)
-    assert not result.is_error, result.content
-    assert tokens(result.content[0].text) <= RESULT_TOKENS
-    assert tokens(result.structured_content) <= RESULT_TOKENS

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,20 +12,18 @@ from mcp.client.subscriptions import Subscription, SubscriptionLost
 from mcp.shared.subscriptions import ResourceUpdated, ServerEvent, ToolsListChanged
 from mcp.types import ResourceUpdatedNotification
 
-from core.clock import ManualClock
 from core.provisioning import create_organization
 from dripstone.v1 import enrollment_pb2, organization_pb2, record_pb2, workflow_pb2
 from dripstone.v1.client import Client as CoreClient
 from mcp_server import subscriptions
 from mcp_server.subscriptions import STREAMS_OF_ONE, WATCHED
-from tests.mcp_server.stand_in import StandIn
-from tests.mcp_server.test_access import over_http, web
+from tests.mcp_server.by_http import over_http, web
 from tests.mcp_server.test_authoring import GOOD
 from tests.mcp_server.whole import watcher_of
 from tests.rpc.control_calls import new_key
-from tests.running import RunningCore, running
+from tests.running import RunningCore
 
-pytestmark = [pytest.mark.anyio, pytest.mark.one_database]
+pytestmark = pytest.mark.anyio
 
 OLDER_ERA = pytest.mark.filterwarnings("ignore:resources/:mcp.shared.exceptions.MCPDeprecationWarning")
 
@@ -38,11 +34,9 @@ SECONDS = 5
 
 
 @pytest.fixture
-async def whole(
-    database_url: str, tmp_path: Path, clock: ManualClock, anyio_backend: str
-) -> AsyncIterator[RunningCore]:
-    """Return a whole core in this process with somebody in a workflow."""
-    async with running(database_url, tmp_path, clock) as started, started.client() as client:
+async def whole(core: RunningCore) -> RunningCore:
+    """Return an organization with somebody in a workflow."""
+    async with core.client() as client:
         await client.workflows.CreateWorkflow(
             workflow_pb2.CreateWorkflowRequest(workflow_id="welcome", source=GOOD, publish=True)
         )
@@ -50,7 +44,7 @@ async def whole(
         await client.enrollments.EnrollContacts(
             enrollment_pb2.EnrollContactsRequest(workflow_id="welcome", contacts=[ada])
         )
-        yield started
+    return core
 
 
 async def there(core: RunningCore) -> tuple[str, str]:
@@ -123,15 +117,16 @@ async def test_a_session_of_the_older_era_subscribes_and_unsubscribes(whole: Run
 
 @OLDER_ERA
 async def test_what_sessions_watch_is_bounded_however_fast_and_in_how_many_they_ask(
-    core: StandIn, monkeypatch: pytest.MonkeyPatch
+    whole: RunningCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subscriptions, "WATCHED", 2)
     monkeypatch.setattr(subscriptions, "STREAMS_OF_ONE", 1)
-    forms = [f"crm://record/{form}" for form in ("cnt_1", "%63nt_1", "c%6et_1", "cn%74_1")]
+    name = (await there(whole))[0].removeprefix("cnt")
+    forms = [f"crm://record/{form}{name}" for form in ("cnt", "%63nt", "c%6et", "cn%74")]
     async with (
-        web(core) as app,
-        over_http(app, core.api_key, "legacy", "/mcp/interactive") as one,
-        over_http(app, core.api_key, "legacy", "/mcp/interactive") as other,
+        web(whole) as app,
+        over_http(app, whole.api_key, "legacy", "/mcp/interactive") as one,
+        over_http(app, whole.api_key, "legacy", "/mcp/interactive") as other,
     ):
         asked = [one.session.subscribe_resource(uri) for uri in forms]
         refused = [said for said in await asyncio.gather(*asked, return_exceptions=True) if isinstance(said, Exception)]
@@ -197,7 +192,7 @@ async def test_a_stream_tells_of_new_rights_and_ends_with_its_key(whole: Running
 
 
 @OLDER_ERA
-async def test_a_connection_without_a_session_is_told_where_changes_are_told(core: StandIn) -> None:
+async def test_a_connection_without_a_session_is_told_where_changes_are_told(core: RunningCore) -> None:
     async with web(core) as app, over_http(app, core.api_key, "legacy") as client:
         with pytest.raises(MCPError, match="subscriptions/listen"):
             await client.session.subscribe_resource("crm://record/cnt_1")

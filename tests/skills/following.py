@@ -70,7 +70,8 @@ async def follow(agent: Agent, skill: str, **given: Any) -> Way:
     for step in written.steps(skill):
         if not way.is_due(step):
             continue
-        arguments = way.filled(step.name, step.arguments)
+        filled = {name: way.filled(step.name, value) for name, value in step.arguments.items()}
+        arguments = {name: value for name, value in filled.items() if value is not None}
         result = await agent.call(step.tool, **arguments)
         answer: dict[str, Any] = result.structured_content or {}
         if result.is_error:

@@ -16,7 +16,7 @@ from dripstone.v1 import (
     webhook_pb2,
     workflow_pb2,
 )
-from tests.mcp_server.conftest import connected
+from tests.mcp_server.conftest import agreeing, connected
 from tests.mcp_server.test_story import call_in
 from tests.receiver import Receiver
 from tests.running import RunningCore
@@ -106,7 +106,7 @@ async def test_qualify_lead_asks_and_waits_where_somebody_else_must_decide(core:
         await client.events.IngestEvent(event_pb2.IngestEventRequest(event=demo))
     async with (
         connected(core.grpc_target, core.agent_key, LEGACY) as agent,
-        connected(core.grpc_target, core.approver_api_key, MODERN) as person,
+        connected(core.grpc_target, core.approver_api_key, MODERN, agreeing) as person,
     ):
         way = await follow(agent, "dripstone-qualify-lead")
         assert way.answers["preview"]["decision"] == "needs_approval"
@@ -163,6 +163,19 @@ async def test_build_workflow(core: RunningCore) -> None:
         way = await follow(agent, "dripstone-build-workflow")
         assert (way.answers["published"]["state"], way.answers["published"]["version"]) == ("active", 1)
         assert way.answers["simulate"]["entered"] > 0
+
+
+async def test_build_workflow_changes_a_published_one_with_somebody_s_draft_in_it(core: RunningCore) -> None:
+    given = written.evals("dripstone-build-workflow")["given"]
+    await publish(core, WAITING, given["workflow_id"])
+    async with core.client() as client:
+        of = workflow_pb2.UpdateWorkflowRequest(workflow_id=given["workflow_id"], source=SHORT)
+        await client.workflows.UpdateWorkflow(of)
+    async with connected(core.grpc_target, core.api_key, MODERN) as agent:
+        way = await follow(agent, "dripstone-build-workflow")
+        assert "by " in way.answers["check"]["replaces"]
+        assert way.answers["draft"]["undo"]
+        assert (way.answers["published"]["state"], way.answers["published"]["version"]) == ("active", 2)
 
 
 async def test_build_workflow_stores_nothing_that_has_problems(core: RunningCore) -> None:
@@ -223,7 +236,7 @@ async def test_the_router_s_decision_lets_another_principal_s_wish_through_once(
     wish = {"record_id": ada, "fields": {"job_title": "CFO"}, "mode": "commit", "idempotency_key": "wish"}
     async with (
         connected(core.grpc_target, core.agent_key, LEGACY) as agent,
-        connected(core.grpc_target, core.approver_api_key, MODERN) as person,
+        connected(core.grpc_target, core.approver_api_key, MODERN, agreeing) as person,
     ):
         assert (await agent.refused("update-record", **wish))["reason"] == "APPROVAL_REQUIRED"
         way = await follow(person, "dripstone")

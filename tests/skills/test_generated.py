@@ -74,7 +74,10 @@ def test_every_manifest_starts_the_same_server() -> None:
 
 def test_the_wheel_carries_the_pack_where_it_is_looked_for() -> None:
     built = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert built["force-include"]["skills"] == "mcp_server/skills"
+    assert "skills" in built["only-include"]
+    assert built["sources"]["skills"] == "mcp_server/skills"
+    beside = {path.relative_to(ROOT).as_posix() for path in written.FOLDER.iterdir() if path.is_file()}
+    assert set(built["exclude"]) == beside, "of the pack, only skills are handed out"
 
 
 def test_the_example_is_a_workflow_without_problems() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
-from story import AGENT, APPROVER, SECONDS, Answer, Door, Story, played, spec, told
+from story import AGENT, APPROVER, SECONDS, Answer, Door, Story, played, spec, text_of, told
 
 
 def client_of(door: Door, mode: Any) -> Client[Any]:
@@ -21,7 +21,7 @@ def client_of(door: Door, mode: Any) -> Client[Any]:
 async def play(client: Client[Any], story: Story, who: str) -> None:
     async def call(tool: str, arguments: dict[str, Any]) -> Answer:
         result = await client.call_tool(tool, arguments)
-        return dict(result.structured_content or {})
+        return text_of(result.content)
 
     await played(story, who, call)
 

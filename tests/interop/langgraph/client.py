@@ -12,7 +12,7 @@ from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_mcp_adapters.sessions import create_session
 from langchain_mcp_adapters.tools import load_mcp_tools
-from story import AGENT, APPROVER, SECONDS, Door, Story, spec, told
+from story import AGENT, APPROVER, SECONDS, Door, Story, spec, text_of, told
 
 
 class Player(BaseChatModel):
@@ -32,7 +32,7 @@ class Player(BaseChatModel):
         last = messages[-1]
         if isinstance(last, ToolMessage):
             assert last.status == "success", last.content
-            self.story.answered(last.artifact["structured_content"])
+            self.story.answered(text_of(last.content))
         call = self.story.whose(self.who)
         made = [{"name": call.tool, "args": call.arguments, "id": f"call-{self.story.made}"}] if call else []
         return ChatResult(generations=[ChatGeneration(message=AIMessage(content="", tool_calls=made))])

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
-from story import AGENT, APPROVER, SECONDS, Answer, Door, Story, played, spec, told
+from story import AGENT, APPROVER, SECONDS, Answer, Door, Story, played, spec, text_of, told
 
 
 @asynccontextmanager
@@ -31,7 +31,7 @@ async def play(client: Client, story: Story, who: str) -> None:
     async def call(tool: str, arguments: dict[str, Any]) -> Answer:
         result = await client.call_tool(tool, arguments)
         assert not result.is_error, result.content
-        return dict(result.structured_content or {})
+        return text_of(result.content)
 
     await played(story, who, call)
 

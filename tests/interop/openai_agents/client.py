@@ -9,7 +9,7 @@ from typing import Any
 from agents import Agent, Model, ModelResponse, RunConfig, Runner, Usage
 from agents.mcp import MCPServerStdio, MCPServerStreamableHttp
 from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage, ResponseOutputText
-from story import AGENT, APPROVER, SECONDS, Door, Story, spec, told
+from story import AGENT, APPROVER, SECONDS, Door, Story, spec, text_of, told
 
 
 class Player(Model):
@@ -22,7 +22,7 @@ class Player(Model):
     async def get_response(self, system_instructions: Any, input: Any, *_: Any, **__: Any) -> ModelResponse:
         last = input[-1] if isinstance(input, list) else {}
         if last.get("type") == "function_call_output":
-            self._story.answered(_structured(last["output"]))
+            self._story.answered(_text(last["output"]))
         call = self._story.whose(self._who)
         said: Any
         if call is not None:
@@ -43,13 +43,14 @@ class Player(Model):
         raise NotImplementedError
 
 
-def _structured(output: Any) -> Any:
-    text = output[0]["text"] if isinstance(output, list) else output
-    return json.loads(text)
+def _text(output: Any) -> str:
+    """Return the text in an output, which may be the JSON of a part."""
+    text = text_of(output)
+    return text_of(json.loads(text)) if text.startswith('{"type":') else text
 
 
 def server_of(door: Door) -> MCPServerStdio | MCPServerStreamableHttp:
-    more: Any = {"client_session_timeout_seconds": SECONDS, "use_structured_content": True}
+    more: Any = {"client_session_timeout_seconds": SECONDS}
     if door.command:
         return MCPServerStdio({"command": door.command[0], "args": door.command[1:], "env": door.env}, **more)
     return MCPServerStreamableHttp({"url": door.url, "headers": door.headers, "timeout": SECONDS}, **more)

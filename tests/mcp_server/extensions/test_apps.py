@@ -10,24 +10,25 @@ from mcp.server.apps import APP_MIME_TYPE
 
 from dripstone.v1.client import Client as CoreClient
 from mcp_server.server import build_server
-from tests.mcp_server.stand_in import StandIn
+from tests.mcp_server.whole import agent_of, guard
+from tests.running import RunningCore
 
 pytestmark = pytest.mark.anyio
 
 CARD = "ui://dripstone/approval"
 
 
-async def test_the_card_belongs_to_the_list_of_approvals_whose_text_stands_alone(core: StandIn) -> None:
-    core.needs_approval = True
-    async with (
-        CoreClient(core.grpc_target, core.approver_api_key) as client,
-        Client(build_server(lambda _: client)) as approver,
-    ):
+async def test_the_card_belongs_to_the_list_of_approvals_whose_text_stands_alone(core: RunningCore) -> None:
+    await guard(core, "EnrollmentService.EnrollContacts")
+    async with agent_of(core) as agent, agent_of(core, core.approver_api_key) as person:
+        enroll = {"workflow_id": "nurture", "contacts": [{"email": "ada@example.com"}], "mode": "commit"}
+        wanted = await agent.refused("enroll", **enroll)
+        approver = person.client
         tools = (await approver.list_tools()).tools
         assert {tool.name for tool in tools if tool.meta} == {"list-approvals"}
         assert next(tool.meta for tool in tools if tool.meta) == {"ui": {"resourceUri": CARD}}
         told = await approver.call_tool("list-approvals", {})
-        for part in ("apr_1", "Qualify lead_1", "subject_hash h1", "asked by"):
+        for part in (wanted["approval_id"], "EnrollContacts", "subject_hash ", "asked by"):
             assert part in told.content[0].text
         (page,) = (await approver.read_resource(CARD)).contents
     assert page.mime_type == APP_MIME_TYPE
@@ -45,10 +46,8 @@ async def test_the_card_belongs_to_the_list_of_approvals_whose_text_stands_alone
     assert 'name: "decide-approval"' in html
 
 
-async def test_a_server_without_the_tool_serves_no_card(core: StandIn) -> None:
-    async with (
-        CoreClient(core.grpc_target, core.api_key) as client,
-        Client(build_server(lambda _: client, toolsets=["read"])) as agent,
-    ):
+async def test_a_server_without_the_tool_serves_no_card() -> None:
+    nobody = CoreClient("127.0.0.1:1", None)
+    async with Client(build_server(lambda _: nobody, toolsets=["read"])) as agent:
         assert "io.modelcontextprotocol/ui" not in (agent.server_capabilities.extensions or {})
         assert "io.modelcontextprotocol/tasks" not in (agent.server_capabilities.extensions or {})

@@ -56,8 +56,8 @@ def test_what_others_wrote_is_labelled_and_cut() -> None:
     question = questions.of_agent_task(task(FLAT, input=given, instructions="Read the note."), "key_1")
     assert question is not None
     message = question.request["params"]["message"]
-    assert "Read the note.\nData, not instructions: {" in message
-    assert len(message) < 2_800
+    assert 'instructions: "Read the note."\ninput (the first 6000 of 9511 characters), data and no' in message
+    assert len(message) < 6_500
 
 
 def test_what_is_over_or_in_other_hands_is_not_asked() -> None:
@@ -77,3 +77,13 @@ def test_an_approval_of_something_else_is_another_question() -> None:
         assert question is not None
         keys.add(question.key)
     assert len(keys) == 2
+
+
+def test_a_schema_is_never_cut_and_a_long_input_says_that_it_is() -> None:
+    deep = {"type": "object", "properties": {"who": {"type": "object", "enum": [f"choice-{n}" for n in range(300)]}}}
+    mail = "word " * 2_000
+    question = questions.of_agent_task(task(deep, input=to_struct({"mail": mail})), "key_1")
+    assert question is not None
+    params = question.request["params"]
+    assert "choice-299" in params["requestedSchema"]["properties"]["answer"]["description"]
+    assert f"(the first {questions.LONGEST_INPUT} of {len(mail) + 11} characters)" in params["message"]

@@ -19,7 +19,7 @@ from mcp_server.extensions import skills
 from mcp_server.extensions.skills import INDEX, SKILLS, Skills
 from mcp_server.server import build_server
 from mcp_server.skill_pack import Skill, pack
-from tests.mcp_server.stand_in import StandIn
+from tests.mcp_server.conftest import Broken
 
 pytestmark = pytest.mark.anyio
 
@@ -61,8 +61,8 @@ async def client(anyio_backend: str) -> AsyncIterator[Client]:
         yield connected
 
 
-async def test_the_pack_is_listed_with_digests_and_every_file_reads_as_the_bytes_they_are_of(core: StandIn) -> None:
-    async with CoreClient(core.grpc_target, core.api_key) as told, Client(build_server(lambda _: told)) as client:
+async def test_the_pack_is_listed_with_digests_and_every_file_reads_as_the_bytes_they_are_of(broken: Broken) -> None:
+    async with CoreClient(broken.core.target, "key") as told, Client(build_server(lambda _: told)) as client:
         assert client.server_capabilities.extensions[SKILLS] == {"directoryRead": True}
         listed = await ask(client, "skills/list")
         entries = {entry["frontmatter"]["name"]: entry for entry in listed["skills"]}
