@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
@@ -22,6 +23,7 @@ from core.rpc.methods import Access, Method
 from core.rpc.pipeline import Pipeline
 from core.rpc.server import LARGEST_REQUEST, REPLAYED
 
+_log = structlog.get_logger()
 _READ_AHEAD = 16
 """Messages of a stream that wait to be taken; whoever sends more waits, as for the window of a connection."""
 
@@ -216,7 +218,8 @@ async def feed(work: Work, sent: Pipe, route: Route, messages: Any) -> None:
             for message in messages:
                 await put(work, sent, route, message)
         sent.close()
-    except Exception:
+    except Exception as error:
+        _log.error("what a client was sending broke off", method=route.method.name, exc_info=error)
         work.ended.cancel()
 
 
