@@ -52,7 +52,7 @@ _PLAIN = " ,.:;!?()'/-"
 Mode = Literal["preview", "commit"]
 IdempotencyKey = Annotated[
     str,
-    Field(max_length=200, description="one per intent: a repeat then acts once"),
+    Field(max_length=200, description="one per intent: a repeat acts once"),
 ]
 Reason = Annotated[str, Field(max_length=500)]
 """Why: stands in the audit log, and before those who approve."""
@@ -84,7 +84,7 @@ class Answer(BaseModel):
         """Return the text with every line marked that a text of others goes on with."""
         text = self.text()
         others = {"next", "more", self.FENCED}
-        said = quoted(text, self.model_dump(mode="json", exclude=others) if text.splitlines()[1:] else None)
+        said = quoted(text, [value for name, value in self if name not in others])
         document = getattr(self, self.FENCED, "")
         return lines(said, fenced(document, self.about_document()) if document else "")
 

@@ -7,11 +7,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import BaseModel
 
 _EXACT = 2**53
 _CUT = "…"
@@ -84,7 +85,7 @@ def instant(timestamp: Timestamp) -> str:
     """Return an instant as ISO 8601 to the second; empty when it is not set."""
     if not timestamp.seconds:
         return ""
-    return timestamp.ToDatetime(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{datetime.fromtimestamp(timestamp.seconds, UTC).replace(tzinfo=None).isoformat()}Z"
 
 
 def word(name: str, prefix: str) -> str:
@@ -169,7 +170,7 @@ def quoted(text: str, held: Any = None) -> str:
 
 
 def _continued(held: Any) -> tuple[str, ...]:
-    """Return every line but the first one of each text in plain JSON."""
+    """Return every line but the first one of each text in an answer, or in plain JSON."""
     found: list[str] = []
     left = [held]
     for one in left:  # and what is put behind it meanwhile
@@ -178,8 +179,10 @@ def _continued(held: Any) -> tuple[str, ...]:
         elif isinstance(one, dict):
             left += one
             left += one.values()
-        elif isinstance(one, list):
+        elif isinstance(one, (list, tuple)):
             left += one
+        elif isinstance(one, BaseModel):
+            left += one.__dict__.values()
     return tuple(filter(None, found))
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_ALWAYS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_UNLESS_SET = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-_TLS_ONLY = "max-age=31536000"
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+_UNLESS_SET = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
+_TLS_ONLY = ((b"strict-transport-security", b"max-age=31536000"),)
+_OURS = frozenset(name for name, _ in (*_ALWAYS, *_TLS_ONLY)) | {b"server"}
 
 
 class SafeHeaders:
@@ -31,13 +31,11 @@ class SafeHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(_ALWAYS)
-                for name, value in _UNLESS_SET.items():
-                    headers.setdefault(name, value)
-                if scope.get("scheme") == "https":
-                    headers["Strict-Transport-Security"] = _TLS_ONLY
-                del headers["server"]
+                given = [one for one in message.get("headers", ()) if one[0].lower() not in _OURS]
+                names = {name.lower() for name, _ in given}
+                also = [one for one in _UNLESS_SET if one[0] not in names]
+                tls = _TLS_ONLY if scope.get("scheme") == "https" else ()
+                message = {**message, "headers": [*given, *_ALWAYS, *also, *tls]}
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

@@ -11,6 +11,7 @@ from google.protobuf.struct_pb2 import ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _EXACT = 2**53
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_value(value: Any) -> Value:
@@ -66,9 +67,8 @@ def to_timestamp(instant: datetime | None) -> Timestamp | None:
     """Return an instant as a Timestamp; None stays None, which leaves a field unset."""
     if instant is None:
         return None
-    timestamp = Timestamp()
-    timestamp.FromDatetime(instant)
-    return timestamp
+    since = instant - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def from_timestamp(timestamp: Timestamp) -> datetime:

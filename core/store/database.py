@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool
-from sqlalchemy.util import greenlet_spawn
+from sqlalchemy.pool import NullPool
 
 from core.clock import Clock
 from core.store import postgresql
+from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
-from core.store.session import BROKEN, PostgresqlSession, Session, SqliteSession
+from core.store.session import BROKEN, PostgresqlSession, Session
+from core.store.sqlite_session import PATIENT_MILLISECONDS, SqliteSession
+from core.store.statement_times import StatementTimes
 from core.store.statements import EVERY_ORGANIZATION, Statements
 from core.store.transaction import StaleEnrollment, Transaction
 from core.store.wakeups import Wakeups
 
-_BUSY_MILLISECONDS = 10_000
-_POOL_WAIT_SECONDS = 30
-_PREPARED = {"statement_cache_size": 400, "max_cached_statement_lifetime": 0}
-"""A connection to PostgreSQL keeps what it has prepared: the product has fewer statements than this."""
+_STATEMENTS = 400
+"""A connection keeps what it has prepared: the product has fewer statements than this."""
+_WORKERS = 8
+"""One for every loop of a process, two turns of the engine among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Two pools on one database: `callers` for API calls, `workers` for the loops.
+    """One database and two sets of connections to it: `callers` for API calls, `workers` for the loops.
 
-    SQLite has one writer, so there the worker pool is that one connection and every write goes through it.
+    SQLite has one writer, so there the workers have one connection and every write goes through it.
     """
 
     url: URL
-    callers: AsyncEngine
-    workers: AsyncEngine
+    callers: Connections
+    workers: Connections
     clock: Clock
     wakeups: Wakeups
     statements: Statements
+    statement_times: StatementTimes = field(default_factory=StatementTimes)
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, pool_size: int = 8) -> Database:
@@ -57,13 +58,13 @@ class Database:
         wakeups = Wakeups()
         match parsed.get_backend_name():
             case "sqlite":
-                callers, workers = _sqlite_engines(parsed, pool_size)
+                callers, workers = _sqlite(parsed, pool_size)
             case "postgresql":
-                callers, workers = _postgresql_engines(parsed, pool_size)
+                callers, workers = _postgresql(parsed, pool_size)
                 wakeups.connect(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
             case other:
                 raise ValueError(f"{other} is not a database this runs on; use sqlite:///… or postgresql://…")
-        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.dialect))
+        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.engine.dialect))
 
     @property
     def is_postgresql(self) -> bool:
@@ -83,9 +84,9 @@ class Database:
         return self._begun(self.workers, EVERY_ORGANIZATION)
 
     @asynccontextmanager
-    async def _begun(self, engine: AsyncEngine, org_id: str, *, reads: bool = False) -> AsyncIterator[Transaction]:
-        pooled = await engine.raw_connection()
-        session = self._session(pooled.driver_connection, engine, org_id, reads=reads)
+    async def _begun(self, connections: Connections, org_id: str, *, reads: bool = False) -> AsyncIterator[Transaction]:
+        connection = await connections.take()
+        session = self._session(connection.driver_connection, connections, org_id, reads=reads)
         try:
             tx = Transaction(session, self.statements, org_id, self.clock.now())
             try:
@@ -95,25 +96,22 @@ class Database:
                 await session.rollback()
                 raise
         finally:
-            if session.is_spent:  # nobody could begin another transaction on it; SQLite has no other one that writes
-                await asyncio.shield(greenlet_spawn(pooled.invalidate))
-            pooled.close()
+            await connections.give_back(connection, is_spent=session.is_spent)
         self.wakeups.signal(tx.wakes)
         for tell in tx.once_committed:
             tell()
-        if engine is self.workers and not self.is_postgresql:
-            await asyncio.sleep(0)  # who waits for the one connection that writes takes it before the same one again
 
-    def _session(self, driver: Any, engine: AsyncEngine, org_id: str, *, reads: bool) -> Session:
+    def _session(self, driver: Any, connections: Connections, org_id: str, *, reads: bool) -> Session:
         if not self.is_postgresql:
-            return SqliteSession(driver, "BEGIN" if engine is self.callers else "BEGIN IMMEDIATE")
-        if engine is self.callers:
+            begin = "BEGIN" if connections is self.callers else "BEGIN IMMEDIATE"
+            return SqliteSession(driver, begin, self.statement_times)
+        if connections is self.callers:
             return PostgresqlSession(driver, postgresql.beginning(org_id, reads=reads))
         return PostgresqlSession(driver, "BEGIN;")  # a worker's connection may see every organization
 
     async def create_schema(self) -> None:
         """Create every table straight from the metadata, without migrations; for tests and simulation."""
-        async with self.workers.begin() as connection:
+        async with self.workers.engine.begin() as connection:
             await connection.run_sync(metadata.create_all)
             if self.is_postgresql:
                 for statement in postgresql.finishing_statements(metadata):
@@ -122,8 +120,8 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         async with AsyncExitStack() as closing:
-            closing.push_async_callback(self.workers.dispose)
-            closing.push_async_callback(self.callers.dispose)
+            closing.push_async_callback(self.workers.close)
+            closing.push_async_callback(self.callers.close)
             await self.wakeups.close()
 
 
@@ -142,7 +140,7 @@ def may_pass_again(error: BaseException) -> bool:
 
 def is_outage(error: BaseException) -> bool:
     """Tell whether the database itself is away, busy or gone, whatever was asked of it."""
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeout | OSError | TimeoutError):
+    if isinstance(error, OperationalError | InterfaceError | NoConnection | OSError | TimeoutError):
         return True
     if isinstance(error, (sqlite3.OperationalError, asyncpg.PostgresConnectionError, *BROKEN)):
         return True
@@ -151,15 +149,16 @@ def is_outage(error: BaseException) -> bool:
     return may_pass_again(error)
 
 
-def _sqlite_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
+def _sqlite(url: URL, most: int) -> tuple[Connections, Connections]:
     url = url.set(drivername="sqlite+aiosqlite")
     if not url.database or url.database == ":memory:":
         raise ValueError("SQLite needs a file here: several connections share it")
     Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    writer, readers = _engine(url, 1), _engine(url, pool_size)
+    used = {"cached_statements": _STATEMENTS, "check_same_thread": False}
+    writer, readers = _engine(url, **used), _engine(url, **used)
     for engine, begin, query_only in ((writer, "BEGIN IMMEDIATE", 0), (readers, "BEGIN", 1)):
         _own_sqlite_transactions(engine, begin, query_only)
-    return readers, writer
+    return Connections(readers, most), Connections(writer, 1)
 
 
 def _own_sqlite_transactions(engine: AsyncEngine, begin: str, query_only: int) -> None:
@@ -168,27 +167,31 @@ def _own_sqlite_transactions(engine: AsyncEngine, begin: str, query_only: int) -
         connection.isolation_level = None  # the driver must not begin by itself
         cursor = connection.cursor()
         for pragma in (
-            f"busy_timeout={_BUSY_MILLISECONDS}",
+            f"busy_timeout={PATIENT_MILLISECONDS}",
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
             f"query_only={query_only}",
+            "table_list",  # reads the schema, for milliseconds: here, not within a statement in the loop's thread
+            "busy_timeout=0",
         ):
             cursor.execute(f"PRAGMA {pragma}")
+            cursor.fetchall()
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begun(connection: Connection) -> None:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENT_MILLISECONDS}")
         connection.exec_driver_sql(begin)
 
 
-def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEngine]:
+def _postgresql(url: URL, most: int) -> tuple[Connections, Connections]:
     url = url.set(drivername="postgresql+asyncpg")
-    callers = _engine(url, pool_size, **_PREPARED, server_settings={"application_name": "dripstone api"})
+    prepared = {"statement_cache_size": _STATEMENTS, "max_cached_statement_lifetime": 0}
+    callers = _engine(url, **prepared, server_settings={"application_name": "dripstone api"})
     workers = _engine(
         url,
-        8,  # one for every loop of a process, two turns of the engine among them
-        **_PREPARED,
+        **prepared,
         server_settings={
             "application_name": "dripstone worker",
             "app.org": EVERY_ORGANIZATION,
@@ -197,19 +200,17 @@ def _postgresql_engines(url: URL, pool_size: int) -> tuple[AsyncEngine, AsyncEng
             "idle_in_transaction_session_timeout": "60s",
         },
     )
-    for engine in (callers, workers):
-        event.listen(engine.sync_engine, "checkout", _alive)
-    return callers, workers
+    return Connections(callers, most, _is_open), Connections(workers, _WORKERS, _is_open)
 
 
-def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
+def _is_open(connection: asyncpg.Connection) -> bool:
+    return not connection.is_closed()  # the server may have gone meanwhile, and be back
+
+
+def _engine(url: URL, **connect_args: Any) -> AsyncEngine:
     return create_async_engine(
         url,
-        poolclass=AsyncAdaptedQueuePool,
-        pool_size=pool_size,
-        pool_use_lifo=True,  # the connection used last has the statements prepared, and its pages at hand
-        max_overflow=0,
-        pool_timeout=_POOL_WAIT_SECONDS,
+        poolclass=NullPool,  # kept by `Connections`
         connect_args=connect_args,
         # Every connection leaves here through a transaction that ended, or is closed: there is nothing to reset.
         pool_reset_on_return=None,
@@ -217,9 +218,3 @@ def _engine(url: URL, pool_size: int, **connect_args: Any) -> AsyncEngine:
         json_deserializer=read_json,
         hide_parameters=True,  # errors are logged, and parameters hold secrets and people's data
     )
-
-
-def _alive(connection: Any, _record: Any, _fairy: Any) -> None:
-    """Connect anew where the server has gone meanwhile and is perhaps back: one that is closed knows it."""
-    if connection.driver_connection.is_closed():
-        raise InvalidatePoolError("the server closed its connections")

@@ -49,7 +49,7 @@ def _current(connection: Connection) -> str | None:
 
 async def upgrade(database: Database) -> None:
     """Apply every migration that the database lacks, and make the partitions of the next days."""
-    async with database.workers.begin() as connection:
+    async with database.workers.engine.begin() as connection:
         if database.is_postgresql:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         await connection.run_sync(_upgrade)
@@ -59,5 +59,5 @@ async def upgrade(database: Database) -> None:
 
 async def revision(database: Database) -> str | None:
     """Return the revision a database is at; None for an empty one."""
-    async with database.callers.connect() as connection:
+    async with database.workers.engine.connect() as connection:
         return await connection.run_sync(_current)

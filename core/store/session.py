@@ -1,17 +1,14 @@
 """One transaction on a driver's own connection, in as few trips as there can be: it begins with its first statement.
 
-A trip costs more than most statements: SQLite's goes to a thread that takes turns with the loop's, PostgreSQL's goes to
-another process.
+A trip costs more than most statements: SQLite's goes to another thread, PostgreSQL's to another process.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
-import aiosqlite
 import asyncpg
 
 Write = tuple[str, Sequence[tuple[Any, ...]]]
@@ -49,98 +46,6 @@ class Session(Protocol):
     @property
     def is_spent(self) -> bool:
         """Tell whether nobody can use the connection any more: it is gone, or its transaction has not ended."""
-
-
-class SqliteSession:
-    """A transaction on SQLite: each statement one trip to the connection's thread, which also begins it."""
-
-    def __init__(self, connection: aiosqlite.Connection, begin: str):
-        self._connection = connection
-        self._begin = begin
-        self._asked = False
-        self._begun = False
-
-    async def rows(self, sql: str, values: Any) -> Sequence[Sequence[Any]]:
-        """Run a statement and return its rows."""
-        return cast(Sequence[Sequence[Any]], await self._trip(_rows, sql, values))
-
-    async def count(self, sql: str, values: Any) -> int:
-        """Run a statement and return how many rows it touched."""
-        return cast(int, await self._trip(_count, sql, values))
-
-    async def count_many(self, sql: str, rows: Iterable[Any]) -> int:
-        """Run a statement once a row and return how many rows it touched."""
-        return cast(int, await self._trip(_count_many, sql, rows))
-
-    async def count_each(self, writes: Sequence[Write]) -> list[int]:
-        """Run statements, each once a row, in one trip; return how many rows each touched."""
-        return cast(list[int], await self._trip(_count_each, writes))
-
-    async def driver(self) -> aiosqlite.Connection:
-        """Return the driver's connection, inside the transaction."""
-        if not self._begun:
-            await self._trip(lambda _connection: None)
-        return self._connection
-
-    async def commit(self) -> None:
-        """Commit, unless nothing was asked."""
-        if self._asked:
-            await self._trip(_commit)
-
-    async def rollback(self) -> None:
-        """Roll back what there is."""
-        if self._asked:
-            with suppress(sqlite3.Error, ValueError):  # then it is closed when given back
-                await cast(Any, self._connection)._execute(self._roll_back)
-
-    @property
-    def is_spent(self) -> bool:
-        """Tell whether the transaction has not ended."""
-        return self._connection.in_transaction
-
-    async def _trip(self, what: Any, *arguments: Any) -> Any:
-        self._asked = True
-        return await cast(Any, self._connection)._execute(self._carry_out, what, arguments)
-
-    def _carry_out(self, what: Any, arguments: tuple[Any, ...]) -> Any:
-        """In the connection's thread: begin where that is due, and do it."""
-        connection: sqlite3.Connection = self._connection._conn
-        if not self._begun:
-            connection.cursor().execute(self._begin)
-            self._begun = True
-        elif not connection.in_transaction:  # SQLite ends one by itself where it cannot go on, as on a full disk
-            raise sqlite3.OperationalError("the transaction was rolled back")
-        return what(connection, *arguments)
-
-    def _roll_back(self) -> None:
-        connection: sqlite3.Connection = self._connection._conn
-        if connection.in_transaction:
-            connection.rollback()
-
-
-def _rows(connection: sqlite3.Connection, sql: str, values: Any) -> list[Any]:
-    return connection.cursor().execute(sql, values).fetchall()
-
-
-def _count(connection: sqlite3.Connection, sql: str, values: Any) -> int:
-    return connection.cursor().execute(sql, values).rowcount
-
-
-def _count_many(connection: sqlite3.Connection, sql: str, rows: Iterable[Any]) -> int:
-    return connection.cursor().executemany(sql, rows).rowcount
-
-
-def _count_each(connection: sqlite3.Connection, writes: Sequence[Write]) -> list[int]:
-    touched: list[int] = []
-    for sql, rows in writes:
-        touched.append(_count_many(connection, sql, rows) if rows else 0)
-        if touched[-1] < len(rows):
-            break
-    return touched
-
-
-def _commit(connection: sqlite3.Connection) -> None:
-    connection.commit()
 
 
 class PostgresqlSession:

@@ -56,6 +56,17 @@ Asked = tuple[str, Sequence[Any], RowShape]
 
 
 @dataclass(frozen=True, slots=True)
+class _Constant:
+    """A value that the dialect puts in by itself, as SQLite's does for an OFFSET."""
+
+    value: Any
+
+
+_Place = tuple[int | _Constant | None, _Convert | None]
+"""Where the value of a mark is given, and what makes the driver's of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Form:
     """What all statements of one form have in common."""
 
@@ -63,7 +74,7 @@ class _Form:
     shape: RowShape
     sources: tuple[int | None, ...]
     """For each value that SQLAlchemy found in the first of them: where the caller gave it; None is the organization."""
-    places: tuple[tuple[int | None, _Convert | None], ...] | None
+    places: tuple[_Place, ...] | None
     """The same for each mark in the text; None where the text follows from the values, as in `IN`."""
 
 
@@ -98,16 +109,11 @@ class Statements:
             found = [_organization(org_id) if at is None else given[at] for at in form.sources]
             values = form.compiled.construct_params(extracted_parameters=found, escape_names=False)
             return self._expanded(form.compiled, values, form.shape)
-        return (
-            form.compiled.string,
-            [
-                (org_id if at is None else given[at].effective_value)
-                if convert is None
-                else convert(org_id if at is None else given[at].effective_value)
-                for at, convert in form.places
-            ],
-            form.shape,
-        )
+        asked = [_value(at, given, org_id) for at, _ in form.places]
+        for number, (_, convert) in enumerate(form.places):
+            if convert is not None:
+                asked[number] = convert(asked[number])
+        return form.compiled.string, asked, form.shape
 
     def many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[list[Any]]]:
         """Return the SQL of a statement that is run once a row, and the values of each."""
@@ -132,13 +138,17 @@ class Statements:
             return _Form(compiled, shape, sources, None)
         matches = compiled._cache_key_bind_match[0]
         by_mark = {id(mark): at for one, at in zip(found, sources, strict=True) for mark in matches[one]}
-        marks = [compiled.binds[name] for name in compiled.positiontup or ()]
-        if any(id(mark) not in by_mark for mark in marks):
-            return None
         converts = cast(Mapping[str, _Convert], compiled._bind_processors)
-        names = compiled.positiontup or ()
-        marked = tuple((by_mark[id(mark)], converts.get(name)) for name, mark in zip(names, marks, strict=True))
-        return _Form(compiled, shape, sources, marked)
+        marks = {name: compiled.binds[name] for name in compiled.positiontup or ()}
+        marked: list[_Place] = [
+            # What was given is found by its mark: what has none is the same in every statement of this form.
+            (
+                by_mark[id(marks[name])] if id(marks[name]) in by_mark else _Constant(marks[name].value),
+                converts.get(name),
+            )
+            for name in compiled.positiontup or ()
+        ]
+        return _Form(compiled, shape, sources, tuple(marked))
 
     def _asked_once(self, statement: Executable, org_id: str) -> Asked:
         """Return what to ask for a statement whose form is not kept: SQLAlchemy has no key for it."""
@@ -184,6 +194,12 @@ def _leaves(source: FromClause) -> list[FromClause]:
     if isinstance(source, Join):
         return _leaves(source.left) + _leaves(source.right)
     return [source]
+
+
+def _value(at: int | _Constant | None, given: _Given, org_id: str) -> Any:
+    if at is None:
+        return org_id
+    return at.value if isinstance(at, _Constant) else given[at].effective_value
 
 
 def _organization(org_id: str) -> BindParameter[str]:

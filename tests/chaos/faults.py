@@ -55,10 +55,12 @@ class Faults:
 
     async def attach(self, database: Database) -> None:
         """Sit in every connection that the database opens from now on; those that are open are closed."""
-        for engine in {database.callers, database.workers}:
-            event.listen(engine.sync_engine, "do_connect", self._connecting)
-            await engine.dispose()
-            async with engine.connect():  # what SQLAlchemy asks a database first is none of the product's statements
+        for connections in (database.callers, database.workers):
+            event.listen(connections.engine.sync_engine, "do_connect", self._connecting)
+            await connections.close()
+            async with (
+                connections.engine.connect()
+            ):  # what SQLAlchemy asks a database first is none of the product's statements
                 pass
 
     def _connecting(self, dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:

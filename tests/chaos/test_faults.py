@@ -60,6 +60,6 @@ async def test_only_a_power_cut_after_the_commit_leaves_what_was_written(
     with pytest.raises(PowerCut):
         await _count(database)
     faults.off = False
-    for engine in (database.callers, database.workers):
-        await engine.dispose()  # another process opens its own connections
+    for connections in (database.callers, database.workers):
+        await connections.close()  # another process opens its own connections
     assert await _count(database) == left

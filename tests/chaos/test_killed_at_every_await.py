@@ -133,8 +133,9 @@ async def test_killed_at_any_await_it_leaves_all_to_be_delivered_and_repeats_no_
     assert not whole.killed
     for fatal in _fatal(whole.moments):
         ended, batch = await killing.kill(fatal)
-        if not ended.killed:
+        if ended.killed:
+            tally.add(ended, batch, whole.moments)
+        elif EVERY:
             break
-        tally.add(ended, batch, whole.moments)
     tally.show()
-    assert tally.kills.total() >= SOME - 1, "the last moment may come a little earlier another time"
+    assert tally.kills.total() >= SOME * 3 // 4, "another time, a few moments less may come"

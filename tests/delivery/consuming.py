@@ -64,6 +64,7 @@ class Pulling:
     def later(self, **by: float) -> None:
         """Let time pass and have every consumer look again, as it does by itself each second."""
         self.outbox.clock.advance(timedelta(**by))
+        self.waits.clear()  # it may have looked twice before
         self.outbox.database.wakeups.signal({"pull"})
 
 

@@ -315,7 +315,7 @@ async def test_an_endpoint_whose_row_others_hold_is_waited_for_at_the_next_claim
         assert left.skipped == (ORG, endpoint_id)
         assert left.look_again_at is not None
         waiting = asyncio.create_task(claimed(outbox, left=LeftOver(insist=left.skipped)))
-        async with outbox.database.callers.connect() as watching:
+        async with outbox.database.callers.engine.connect() as watching:
             while not (await watching.exec_driver_sql("SELECT 1 FROM pg_locks WHERE NOT granted")).all():
                 pass
     assert len(await waiting) == 1

@@ -60,7 +60,7 @@ async def test_an_event_and_the_step_that_it_leads_to_take_few_trips(
     waits = "{id: waits, kind: wait_for_event, event: order.paid, timeout: 1d, exits: {matched: waits}}"
     await parts.publish(f"triggers: [{{event: order.placed}}]\nsteps: [{waits}]")
     matcher = parts.matcher
-    for name in ("order.placed", "order.paid"):
+    for name in ("order.placed", "order.paid", "order.paid", "order.paid"):
         await parts.send(name, "ada@example.com")
         await matcher.turn()
     trips = counted_trips(monkeypatch, parts.database)
@@ -73,7 +73,8 @@ async def test_an_event_and_the_step_that_it_leads_to_take_few_trips(
     (after,) = await parts.enrolled()
     assert after.rev == before.rev + 1
     # The source, the contact, the event, commit; the claim, who listens, who waits, what came of it, commit.
-    assert (taken_in, matched) == ((5, 6) if parts.database.is_postgresql else (4, 5)), "PostgreSQL's begin is one"
+    # PostgreSQL begins before each; What proved to be short on SQLite needs its thread to commit alone.
+    assert (taken_in, matched) == ((5, 6) if parts.database.is_postgresql else (1, 1))
 
 
 async def test_what_has_waited_for_days_comes_before_what_just_came(

@@ -82,7 +82,7 @@ async def test_frequent_filters_use_an_index_under_row_level_security(
 ) -> None:
     crm = Records(postgresql_database, clock)
     await crm.upsert("company", name="First")
-    async with postgresql_database.workers.begin() as connection:
+    async with postgresql_database.workers.engine.begin() as connection:
         row = "'org_' || n % 50, 'lead_' || n, 'lead', '{}'::jsonb, 1, 0, 0, 'T' || n, 'S' || n, 'mem_' || n"
         await connection.exec_driver_sql(
             "INSERT INTO records (org_id, id, type, fields, rev, created_at, updated_at, tier, status, owner_id) "

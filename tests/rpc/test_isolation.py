@@ -73,7 +73,7 @@ async def test_a_session_that_names_no_organization_sees_nothing(
 ) -> None:
     """SQLite has no row-level security: there Transaction alone holds the line, as tested above."""
     await tell(postgresql_core, receiver.url, MARKER)
-    async with postgresql_core.core.database.callers.connect() as connection:
+    async with postgresql_core.core.database.callers.engine.connect() as connection:
         try:  # a fresh session gets an error; one that served a call before has the setting emptied
             rows = (await connection.execute(text("SELECT * FROM records"))).all()
         except DBAPIError as error:

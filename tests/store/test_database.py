@@ -24,7 +24,7 @@ things = Table(
 
 @pytest.fixture(autouse=True)
 async def _things(database: Database) -> None:
-    async with database.workers.begin() as connection:
+    async with database.workers.engine.begin() as connection:
         await connection.run_sync(_scratch.create_all)
 
 

@@ -40,7 +40,7 @@ async def test_migrations_make_exactly_the_schema_of_the_tables(database_url: st
     assert methods.table(), pipeline  # with them, every table group is imported
     database = await Database.open(database_url, clock)
     await migrate.upgrade(database)
-    async with database.workers.connect() as connection:
+    async with database.workers.engine.connect() as connection:
         differences = await connection.run_sync(_differences)
     assert differences == []
     (head,) = ScriptDirectory.from_config(migrate.configuration()).get_heads()
@@ -58,11 +58,11 @@ async def test_every_revision_can_be_undone(database_url: str, clock: ManualCloc
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
 
-    async with database.workers.begin() as connection:
+    async with database.workers.engine.begin() as connection:
         if database.is_postgresql:  # the partitions of coming days hang on the parents
             await connection.execute(text("SET client_min_messages = warning"))
         await connection.run_sync(down)
-    async with database.workers.connect() as connection:
+    async with database.workers.engine.connect() as connection:
         left = await connection.run_sync(lambda c: [t for t in metadata.tables if c.dialect.has_table(c, t)])
     assert left == []
     await database.close()
@@ -83,7 +83,7 @@ async def test_contacts_that_are_there_already_are_found_by_their_company(
 
     insert = "INSERT INTO records (org_id, id, type, fields, rev, created_at, updated_at) VALUES "
     rows = [("cnt_1", "contact", '{"company_id": "cmp_1"}'), ("cnt_2", "contact", "{}"), ("cmp_1", "company", "{}")]
-    async with database.workers.begin() as connection:
+    async with database.workers.engine.begin() as connection:
         await connection.run_sync(up_to("0006"))
         for row in rows:
             await connection.exec_driver_sql(f"{insert} ('org_a', '{row[0]}', '{row[1]}', '{row[2]}', 1, 0, 0)")

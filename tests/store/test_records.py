@@ -324,7 +324,7 @@ def test_a_filter_means_in_sql_what_it_means_in_python(database_url: str, clock:
         database = runner.run(Database.open(database_url, clock))
 
         async def create() -> None:
-            async with database.workers.begin() as connection:
+            async with database.workers.engine.begin() as connection:
                 await connection.run_sync(rows_to_filter.create)
 
         async def chosen(rows: list[dict[str, Any]], expression: Expression) -> list[int]:

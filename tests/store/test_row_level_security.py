@@ -67,7 +67,7 @@ async def test_no_table_is_open_to_a_stranger_who_asks_past_our_own_predicate(po
     tables = [table for table in metadata.tables.values() if "org_id" in table.c]
     assert len(tables) == len(metadata.tables), "every table belongs to organizations"
     for table in tables:
-        async with database.callers.connect() as connection, connection.begin() as transaction:
+        async with database.callers.engine.connect() as connection, connection.begin() as transaction:
             name = table.name
             await _as(connection, OWNER)
             await connection.execute(table.insert().values(_row(table, OWNER)))
@@ -93,7 +93,7 @@ async def test_partitions_hide_what_their_parents_hide(postgresql_database: Data
 
 
 async def test_a_session_that_names_no_organization_is_refused(postgresql_database: Database) -> None:
-    async with postgresql_database.callers.connect() as connection, connection.begin() as transaction:
+    async with postgresql_database.callers.engine.connect() as connection, connection.begin() as transaction:
         await connection.execute(text("SELECT set_config('app.org', '', true)"))
         for name in metadata.tables:
             assert (await connection.execute(text(f"SELECT count(*) FROM {name}"))).scalar() == 0, name

@@ -42,6 +42,7 @@ _e, _w = enrollments.c, workflows.c
 FORMS: dict[str, Callable[[int], Any]] = {
     "where": lambda n: select(enrollments).where(_e.id == f"enr_{n}", _e.entered_at > _T0 + timedelta(days=n)),
     "limit": lambda n: select(_e.id).where(_e.rev > n).order_by(_e.id).limit(n).offset(n + 1),
+    "limit alone": lambda n: select(_e.id).where(_e.rev > n).order_by(_e.id).limit(n),
     "in": lambda n: select(_e.id).where(_e.id.in_([f"enr_{one}" for one in range(n)]), _e.rev == n),
     "tuples": lambda n: select(_e.id).where(tuple_(_e.rev, _e.id) > (n, f"enr_{n}")),
     "tuples in": lambda n: select(_e.id).where(tuple_(_e.rev, _e.id).in_([(one, f"{n}") for one in range(n)])),
@@ -79,6 +80,7 @@ def test_the_second_of_a_form_says_the_same(form: str, dialect: Dialect) -> None
             assert (sql, list(values)) == _anew(Statements(dialect), FORMS[form](number), org_id)
             assert ("org_a" in values) is (org_id == "org_a")
     assert len(kept._forms) == 2, "its form is kept, once for an organization and once for all"
+    assert None not in kept._forms.values(), "and nothing is compiled again"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)

@@ -52,10 +52,9 @@ async def row_writes(core: Core) -> int:
     """Return how many rows this database has inserted, updated and deleted; on SQLite, this process."""
     database = core.database
     if not database.is_postgresql:
-        async with database.workers.connect() as connection:
-            raw = await connection.get_raw_connection()
-            return int(raw.driver_connection.total_changes)  # type: ignore[union-attr]
-    await database.workers.dispose()  # a session hands in its counts at the latest when it ends
+        async with database.system() as tx:
+            return int((await tx.driver()).total_changes)
+    await database.workers.close()  # a session hands in its counts at the latest when it ends
     await asyncio.sleep(0.1)
     async with database.read(EVERY_ORGANIZATION) as tx:
         rows = await tx.fetch("SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables")

@@ -1,0 +1,73 @@
+"""The connections that transactions take and give back: opened as they are wanted, kept, the one used last first.
+
+SQLAlchemy opens and closes them. Its own pool would switch greenlets for each transaction, which costs more than a
+look-up by key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import PoolProxiedConnection
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
+
+_LONGEST_WAIT_SECONDS = 30
+
+
+class NoConnection(Exception):
+    """Every connection was taken for as long as anybody waits for one."""
+
+
+class Connections:
+    """At most so many connections of an engine; who waits for one has it before who comes later."""
+
+    def __init__(self, engine: AsyncEngine, most: int, is_open: Callable[[Any], bool] = lambda _driver: True):
+        """`is_open` tells of a driver's connection whether the database has not closed it meanwhile."""
+        self.engine = engine
+        self._is_open = is_open
+        self._free: list[PoolProxiedConnection] = []
+        self._room = asyncio.Semaphore(most)
+
+    async def take(self) -> PoolProxiedConnection:
+        """Return a connection that is the caller's until it gives it back. Raises NoConnection, and driver's errors."""
+        if self._room.locked():
+            try:
+                async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
+                    await self._room.acquire()
+            except TimeoutError:
+                raise NoConnection from None
+        else:
+            await self._room.acquire()
+        try:
+            while self._free:
+                kept = self._free.pop()
+                if self._is_open(kept.driver_connection):
+                    return kept
+                await _closed(kept)
+            return await self.engine.raw_connection()
+        except BaseException:
+            self._room.release()
+            raise
+
+    async def give_back(self, connection: PoolProxiedConnection, *, is_spent: bool) -> None:
+        """Keep a connection for the next who wants one; one that nobody can use any more is closed."""
+        try:
+            if is_spent:
+                await _closed(connection)
+            else:
+                self._free.append(connection)
+        finally:
+            self._room.release()
+
+    async def close(self) -> None:
+        """Close those that nobody has."""
+        while self._free:
+            await _closed(self._free.pop())
+
+
+async def _closed(connection: PoolProxiedConnection) -> None:
+    await asyncio.shield(greenlet_spawn(connection.invalidate))
+    connection.close()

@@ -1,0 +1,158 @@
+"""What SQLite does in the loop's own thread, and what in another: nothing there keeps everybody else waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core.clock import ManualClock
+from core.store import statement_times
+from core.store.database import Database
+from core.store.statement_times import Kind
+from core.store.transaction import EVERY_ORGANIZATION
+from tests.bench import workload
+from tests.store.effort import counted_trips
+
+pytestmark = pytest.mark.anyio
+
+_LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) SELECT sum(i) FROM n"
+_LONGER = _LONG.replace("300000", "3000000")
+_PUT = "INSERT INTO small VALUES (?)"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE small (word TEXT)")
+    connection.close()
+    return path
+
+
+@pytest.fixture
+async def database(file: Path) -> AsyncIterator[Database]:
+    database = await Database.open(f"sqlite:///{file}", ManualClock(workload.START))
+    await _count(database)  # opening a connection makes trips of its own
+    async with database.system():
+        pass
+    yield database
+    await database.close()
+
+
+async def _count(database: Database) -> int:
+    async with database.read(EVERY_ORGANIZATION) as tx:
+        return int((await tx.fetch("SELECT count(*) FROM small"))[0][0])
+
+
+async def test_a_short_write_makes_one_trip_to_commit(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    trips = counted_trips(monkeypatch, database)
+    async with database.system() as tx:
+        assert await tx.write_each((_PUT, [("a",), ("b",)]), (_PUT, [("c",)])) == [2, 1]
+        assert len(await tx.fetch("SELECT word FROM small")) == 3
+        assert trips == []
+    assert len(trips) == 1
+    assert await _count(database) == 3
+
+
+async def test_what_writes_much_goes_to_a_thread(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    trips = counted_trips(monkeypatch, database)
+    async with database.system() as tx:
+        await tx.write_each((_PUT, [(f"{number}",) for number in range(1_000)]))
+        assert len(trips) == 1
+        await tx.write_each((_PUT, [("x" * 100_000,)]))
+        assert len(trips) == 2
+    assert await _count(database) == 1_001
+
+
+async def test_a_change_of_what_meets_a_condition_has_to_prove_that_it_is_short(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = counted_trips(monkeypatch, database)
+    change = "DELETE FROM small WHERE word < $1"
+    async with database.system() as tx:
+        for made in (1, 2, 3, 3):
+            await tx.fetch(change, "a")
+            assert len(trips) == made
+        monkeypatch.setattr(statement_times, "SHORT_SECONDS", 0.0)
+        for made in (3, 3, 4):
+            await tx.fetch(change, "a")
+            assert len(trips) == made, "the second time that it was not short is the last one"
+    monkeypatch.setattr(statement_times, "SHORT_SECONDS", 10.0)
+    async with database.system() as tx:
+        await tx.fetch(change, "a")
+    assert len(trips) == 5, "it goes to a thread ever after"
+
+
+async def test_a_read_that_is_not_short_is_given_up_and_asked_in_a_thread(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = counted_trips(monkeypatch, database)
+    monkeypatch.setattr(statement_times, "SHORT_SECONDS", 0.005)
+    async with database.read(EVERY_ORGANIZATION) as tx:
+        assert (await tx.fetch(_LONG))[0][0] == 300_000 * 300_001 // 2
+        assert len(trips) == 1
+        assert not database.statement_times.is_short(_LONG, Kind.READ), "it goes there at once, the next time"
+        assert len(await tx.fetch("SELECT 1")) == 1
+        assert len(trips) == 1, "what is short comes back"
+
+
+async def test_others_go_on_while_a_long_read_runs_and_while_a_lock_is_waited_for(
+    database: Database, file: Path
+) -> None:
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    async def write() -> None:
+        async with database.system() as tx:
+            await tx.write_each((_PUT, [("mine",)]))
+
+    async def read() -> None:
+        async with database.read(EVERY_ORGANIZATION) as tx:
+            await tx.fetch(_LONGER)
+
+    writing, reading = asyncio.create_task(write()), asyncio.create_task(read())
+    await asyncio.sleep(0)
+    assert not database.statement_times.is_short(_LONGER, Kind.READ)
+    assert await _count(database) == 0
+    assert not writing.done()
+    assert not reading.done()
+    reading.cancel()
+    other.execute("COMMIT")
+    other.close()
+    await asyncio.wait_for(writing, 20)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert await _count(database) == 1
+
+
+async def test_many_short_reads_in_a_row_let_others_in(database: Database) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    async with database.read(EVERY_ORGANIZATION) as tx:
+        for _ in range(2_000):
+            await tx.fetch("SELECT 1")
+    task.cancel()
+    assert turns > 2
+
+
+async def test_a_statement_that_fails_leaves_a_connection_that_works(database: Database) -> None:
+    async def fail(sql: str) -> None:
+        async with database.system() as tx:
+            await tx.write_each((_PUT, [("a",)]))
+            await tx.fetch(sql)
+
+    for wrong in ("SELECT missing FROM small", "INSERT INTO nowhere VALUES (1)"):
+        with pytest.raises(sqlite3.OperationalError, match="no such"):
+            await fail(wrong)
+    assert await _count(database) == 0
