@@ -18,7 +18,7 @@ from mcp_server.values import invocation
 
 ARGUMENTS = {
     **{"request_id": "idempotency_key", "page_size": "limit", "page_token": "cursor"},
-    **{"etag": "if_version", "preview_etag": "if_version"},
+    **dict.fromkeys(("etag", "preview_etag", "kept_etag", "merged_etag"), "if_version"),
 }
 """Request fields of the contract whose tool argument has another name."""
 

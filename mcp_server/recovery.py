@@ -147,7 +147,7 @@ def _next(error: ApiError, called: Called) -> str:
     match error.reason:
         case "NOT_FOUND":
             return _instead_of_missing(error, called)
-        case "PREVIEW_STALE" | "ETAG_MISMATCH" if error.reason == "PREVIEW_STALE" or not arguments.get("record_id"):
+        case "PREVIEW_STALE" | "ETAG_MISMATCH" if tool != "update-record" or not arguments.get("record_id"):
             return called.without("if_version")  # a preview shows what is there now
         case "INVALID_ARGUMENT":
             nobody = any(violation.field == "input" for violation in error.violations)

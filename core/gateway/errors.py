@@ -13,6 +13,7 @@ from google.rpc import code_pb2
 from starlette.responses import Response
 
 from core.domain.errors import Code, DripstoneError, Invalid, Violation
+from core.domain.nearest import Hint
 from core.rpc.errors import grpc_code
 
 STATUS = {
@@ -119,12 +120,15 @@ def body(error: DripstoneError, status: int, request_id: str) -> dict[str, Any]:
             "message": error.message,
             "hint": error.way_out,
             "request_id": request_id,
-            "details": [
-                {"field": each.field, "reason": each.reason, "message": each.message, "hint": each.hint}
-                for each in error.violations
-            ],
+            "details": [_detail(each) for each in error.violations],
         }
     }
+
+
+def _detail(violation: Violation) -> dict[str, str]:
+    """Return a violation with what was probably meant beside the sentence, where something was."""
+    told = {name: getattr(violation, name) for name in ("field", "reason", "message", "hint")}
+    return told | ({"nearest": violation.nearest} if violation.nearest else {})
 
 
 def bare_text(error: DripstoneError) -> str:
@@ -159,7 +163,8 @@ def _as_sent(violation: Violation, prefix: str) -> Violation:
         return violation
     field = violation.field.removeprefix(prefix)
     hint = violation.hint.replace(violation.field, field)
-    return replace(violation, field=field, hint=hint)
+    near = violation.nearest.removeprefix(prefix)
+    return replace(violation, field=field, hint=Hint(hint, near) if near else hint)
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -34,7 +34,13 @@ _ERROR: Schema = {
                     "items": {
                         "type": "object",
                         "required": ["field", "reason", "message", "hint"],
-                        "properties": {name: {"type": "string"} for name in ("field", "reason", "message", "hint")},
+                        "properties": {
+                            **{name: {"type": "string"} for name in ("field", "reason", "message", "hint")},
+                            "nearest": {
+                                "type": "string",
+                                "description": "The name, or the value, that was probably meant, where one is near.",
+                            },
+                        },
                     },
                 },
             },

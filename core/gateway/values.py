@@ -131,8 +131,8 @@ def choice(enum: EnumDescriptor) -> Convert:
         if type(value) is not str:
             problems.add(path, "WRONG_TYPE", f"must be a name, not {said(value)}", one_of)
         else:
-            near = did_you_mean(value[:100], listed)
-            problems.add(path, "UNKNOWN_VALUE", "is not one of its values", f"{near} {one_of}".strip())
+            hint = did_you_mean(value[:100], listed, one_of)
+            problems.add(path, "UNKNOWN_VALUE", "is not one of its values", hint)
         return REFUSED
 
     return convert

@@ -11,7 +11,7 @@ from dripstone.v1.client import Client
 from dripstone.v1.enrollment_pb2 import DeadLetter, RedriveDeadLettersResponse
 from mcp_server.refusals import Refusal, Refused
 from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
-from mcp_server.tools.operate import OPERATE
+from mcp_server.tools.operate import OPERATE, Previewed
 from mcp_server.values import clip, commit_of, invocation
 
 SHOWN = 10
@@ -47,6 +47,7 @@ class Redrive(WriteAnswer):
     results: list[Redriven] = Field(default_factory=list)
     redriven_count: int = 0
     remaining_count: int = 0
+    version: str = Field(default="", description="of a preview, for if_version")
     listed_in_part: bool = Field(default=False, description="there are more open ones")
 
     def text(self) -> str:
@@ -82,6 +83,7 @@ async def redrive_dead_letters(
     workflow_id: Annotated[str, Field(description="all open letters of it; empty: list")] = "",
     dead_letter_ids: Annotated[list[str], Field(max_length=100, description="or these")] = [],  # noqa: B006  never changed
     filter: Annotated[str, Field(description='with workflow_id, such as failure = "TEMPLATE_FAILED"')] = "",
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
@@ -109,6 +111,7 @@ async def redrive_dead_letters(
                 filter=filter,
                 request_id=key,
                 validate_only=mode == "preview",
+                preview_etag=if_version,
             )
         )
     )
@@ -120,6 +123,7 @@ async def redrive_dead_letters(
             workflow_id=workflow_id,
             dead_letter_ids=dead_letter_ids,
             filter=filter,
+            if_version=answer.preview_etag,
             reason=reason,
         )
     return Redrive(
@@ -130,6 +134,7 @@ async def redrive_dead_letters(
         results=_results(answer, mode),
         redriven_count=answer.redriven_count,
         remaining_count=answer.remaining_count if mode == "commit" else 0,
+        version=answer.preview_etag,
         next=following or "Tell the person why nothing can be tried again.",
     )
 
@@ -164,7 +169,7 @@ def _results(answer: RedriveDeadLettersResponse, mode: str) -> list[Redriven]:
             dead_letter_id=one.dead_letter_id,
             enrollment_id=one.enrollment_id,
             redriven=one.redriven,
-            reason=clip(one.reason or (one.failure and f"failed again: {one.failure}"), 120),
+            reason=clip(one.reason or (one.failure and f"failed again: {one.failure}"), 100),
             new_dead_letter_id=one.new_dead_letter_id if mode == "commit" else "",
         )
         for one in answer.results[:SHOWN]

@@ -10,10 +10,10 @@ from dripstone.v1 import webhook_pb2
 from dripstone.v1.client import Client
 from dripstone.v1.webhook_pb2 import DeliveryState
 from mcp_server.tool import Answer, Cursor, IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
-from mcp_server.tools.operate import OPERATE
+from mcp_server.tools.operate import OPERATE, Previewed
 from mcp_server.tools.read import READ, Limit
 from mcp_server.tools.records import Change
-from mcp_server.values import clip, commit_of, compact, instant, invocation, page_after, word
+from mcp_server.values import clip, commit_of, compact, etag_of, instant, invocation, page_after, version_of, word
 
 SHOWN_ATTEMPTS = 5
 
@@ -144,6 +144,7 @@ class Redelivery(WriteAnswer):
 
     delivery_id: str
     changes: list[Change] = Field(default_factory=list)
+    version: str = Field(default="", description="of a preview, for if_version")
 
     def text(self) -> str:
         """Return what is sent again."""
@@ -163,27 +164,33 @@ class Redelivery(WriteAnswer):
 async def redeliver(
     client: Client,
     delivery_id: Annotated[str, Field(description="dlv_…")],
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Redelivery:
     """Resend (retry, push) a webhook or hook to its endpoint. Find out with find-deliveries why it failed first."""
     before = await client.webhooks.GetDelivery(webhook_pb2.GetDeliveryRequest(delivery_id=delivery_id))
-    key = committing(mode, idempotency_key)
+    preview, key = mode == "preview", committing(mode, idempotency_key)
+    if preview and not if_version:
+        if_version = version_of(before.etag)  # the commit that follows is refused where it was tried since
     after, replayed = await settled(
         client.webhooks.Redeliver(
-            webhook_pb2.RedeliverRequest(delivery_id=delivery_id, request_id=key, validate_only=mode == "preview")
+            webhook_pb2.RedeliverRequest(
+                delivery_id=delivery_id, etag=etag_of(if_version), request_id=key, validate_only=preview
+            )
         )
     )
     following = invocation("find-deliveries", delivery_id=delivery_id)
-    if mode == "preview":
-        following = commit_of("redeliver", delivery_id=delivery_id, reason=reason)
+    if preview:
+        following = commit_of("redeliver", delivery_id=delivery_id, if_version=if_version, reason=reason)
     return Redelivery(
         mode=mode,
         replayed=replayed,
         idempotency_key=key,
         delivery_id=delivery_id,
         changes=[Change(field="state", old=_state(before), new=_state(after))],
+        version=if_version if preview else "",
         next=following,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -11,9 +11,9 @@ from dripstone.v1 import duplicate_pb2, record_pb2
 from dripstone.v1.client import Client
 from mcp_server.refusals import Refusal, Refused
 from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
-from mcp_server.tools.operate import OPERATE
+from mcp_server.tools.operate import OPERATE, Previewed
 from mcp_server.tools.records import RecordSummary, headline
-from mcp_server.values import clip, commit_of, compact, invocation
+from mcp_server.values import clip, commit_of, compact, etag_of, invocation, version_of
 
 SHOWN = 10
 
@@ -35,6 +35,7 @@ class Merged(WriteAnswer):
     filled_fields: list[str] = Field(default_factory=list, description="taken over by the record that stays")
     differing_fields: list[str] = Field(default_factory=list, description="the record that stays keeps its value")
     moved: dict[str, int] = Field(default_factory=dict)
+    version: str = Field(default="", description="of a preview, for if_version: that of each record")
     listed_in_part: bool = Field(default=False, description="there are more pairs")
 
     def text(self) -> str:
@@ -72,6 +73,7 @@ async def merge_records(
     record_id: Annotated[str, Field(description="only its duplicates")] = "",
     kept_id: Annotated[str, Field(description="the record that stays")] = "",
     merged_id: Annotated[str, Field(description="goes into it")] = "",
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
@@ -84,16 +86,30 @@ async def merge_records(
             raise Refused(Refusal("INVALID_ARGUMENT", message, "merged_id" if kept_id else "kept_id", next=following))
         return await _duplicates(client, type, record_id)
     preview = mode == "preview"
-    both = await _both(client, kept_id, merged_id) if preview else [_unread(kept_id), _unread(merged_id)]
+    both = [RecordSummary(record_id=record_id, fields={}) for record_id in (kept_id, merged_id)]
+    if preview:
+        read = await _both(client, kept_id, merged_id)
+        both = [RecordSummary(record_id=record.id, fields=headline(record)) for record in read]
+        if_version = if_version or "/".join(version_of(record.etag) for record in read)
+    kept_version, merged_version = _of_each(if_version, kept_id, merged_id)
     key = committing(mode, idempotency_key)
     merge, replayed = await settled(
         client.records.MergeRecords(
-            record_pb2.MergeRecordsRequest(kept_id=kept_id, merged_id=merged_id, request_id=key, validate_only=preview)
+            record_pb2.MergeRecordsRequest(
+                kept_id=kept_id,
+                merged_id=merged_id,
+                kept_etag=etag_of(kept_version),
+                merged_etag=etag_of(merged_version),
+                request_id=key,
+                validate_only=preview,
+            )
         )
     )
     following = invocation("get-record", record_id=kept_id)
     if preview:
-        following = commit_of("merge-records", kept_id=kept_id, merged_id=merged_id, reason=reason)
+        following = commit_of(
+            "merge-records", kept_id=kept_id, merged_id=merged_id, if_version=if_version, reason=reason
+        )
     return Merged(
         mode=mode,
         replayed=replayed,
@@ -102,6 +118,7 @@ async def merge_records(
         filled_fields=list(merge.filled_fields),
         differing_fields=list(merge.differing_fields),
         moved={name: count for name, count in merge.moved_counts.items() if count},
+        version=if_version if preview else "",
         undo="" if preview else merge.id,
         next=following,
     )
@@ -130,13 +147,17 @@ async def _duplicates(client: Client, record_type: str, record_id: str) -> Merge
     return Merged(mode="preview", duplicates=found, listed_in_part=cut, next=following)
 
 
-async def _both(client: Client, *record_ids: str) -> list[RecordSummary]:
-    found = await asyncio.gather(
+async def _both(client: Client, *record_ids: str) -> list[record_pb2.Record]:
+    return await asyncio.gather(
         *(client.records.GetRecord(record_pb2.GetRecordRequest(record_id=one)) for one in record_ids)
     )
-    return [RecordSummary(record_id=record.id, fields=headline(record)) for record in found]
 
 
-def _unread(record_id: str) -> RecordSummary:
-    fields: dict[str, Any] = {}
-    return RecordSummary(record_id=record_id, fields=fields)
+def _of_each(versions: str, kept_id: str, merged_id: str) -> tuple[str, str]:
+    """Return the versions of both records, which stand as `3/7`. Raises Refused."""
+    kept, _, merged = versions.partition("/")
+    if versions and not (kept and merged):
+        following = invocation("merge-records", kept_id=kept_id, merged_id=merged_id, mode="preview")
+        message = "if_version is that of both records, as a preview gives it."
+        raise Refused(Refusal("INVALID_ARGUMENT", message, "if_version", next=following))
+    return kept, merged

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2
 from dripstone.v1.client import ApiError, Client, FieldViolation
@@ -41,7 +41,7 @@ from mcp_server.values import (
 
 OPERATE = Toolset("operate")
 
-Previewed = Annotated[str, Field(max_length=300, description="of its preview")]
+Previewed = Annotated[str, BeforeValidator(version_of), Field(max_length=300, description="of its preview")]
 """What binds a commit to its preview; another version, or another call, is refused."""
 
 
@@ -176,7 +176,7 @@ async def update_record(
         message = "Give record_id to change a record, or type to create one: one of them."
         raise Refused(Refusal("INVALID_ARGUMENT", message, "record_id", next=invocation("find-records")))
     if type:
-        return await creating.upserted(client, type, fields, reason, preview=preview, key=key)
+        return await creating.upserted(client, type, fields, if_version, reason, preview=preview, key=key)
     if preview and not if_version:
         # The commit that follows is then refused if the record changes in between.
         read = await client.records.GetRecord(record_pb2.GetRecordRequest(record_id=record_id))

@@ -92,9 +92,8 @@ class Update(WriteAnswer):
         at = f", version {self.version}" if self.version else ""
         if self.created:
             heading = self.heading(f"would create a {self.type}", f"created the {self.type} {self.record_id}{at}")
-        else:
-            heading = self.heading(f"would change {self.record_id}{at}", f"changed {self.record_id}{at}")
-        return lines(heading, *changes)
+            return lines(heading, *changes, "Taking it back deletes it." if self.undo else "")
+        return lines(self.heading(f"would change {self.record_id}{at}", f"changed {self.record_id}{at}"), *changes)
 
 
 def changes_of(changes: Sequence[RecordChange]) -> list[Change]:

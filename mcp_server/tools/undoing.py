@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from mcp_server.identifiers import RECORDS, prefix_of, shown_by
 from mcp_server.refusals import Refusal, Refused
 from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
 from mcp_server.tools.drafts import difference
-from mcp_server.tools.operate import OPERATE
+from mcp_server.tools.operate import OPERATE, Previewed
 from mcp_server.tools.records import cause_of
 from mcp_server.values import clip, commit_of, compact, from_value, invocation, version_of
 
@@ -23,6 +24,8 @@ SHOWN = 20
 SHOWN_AUTHORS = 5
 ENDED_AT_ONCE = 100
 """Enrollments that one call ends; the next call goes on with the rest."""
+_SEEN = re.compile(r"(\d{1,4})\.([0-9a-f]{1,250})", re.ASCII)
+"""The version of a preview that ends enrollments: how many were looked at, and which stay."""
 
 
 class Undone(BaseModel):
@@ -64,6 +67,7 @@ class Undo(WriteAnswer):
     approval_id: str = ""
     diff: list[str] = Field(default_factory=list, description="of a document")
     whose: list[Whose] = Field(default_factory=list, description="who made what goes")
+    version: str = Field(default="", description="of a preview, for if_version")
 
     def text(self) -> str:
         """Return each value before and after, and what stays as it is."""
@@ -91,6 +95,8 @@ class _Asked:
 
     client: Client
     undo: str
+    seen: str
+    """The version of its preview; empty for one that goes by none, or by a plan."""
     reason: str
     mode: Literal["preview", "commit"]
     key: str
@@ -111,12 +117,13 @@ class _Asked:
 async def undo_changes(
     client: Client,
     undo: Annotated[str, Field(min_length=1, max_length=1_000, description="undo of an answer, or chg_…, mrg_…")],
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Undo:
     """Undo, take back, revert or roll back an edit, cancel a run. What others changed since stays: show the person."""
-    asked = _Asked(client, undo.strip(), reason, mode, committing(mode, idempotency_key))
+    asked = _Asked(client, undo.strip(), if_version, reason, mode, committing(mode, idempotency_key))
     for beginning, way in _WAYS.items():
         if asked.undo.startswith(beginning):
             return await way(asked)
@@ -203,13 +210,15 @@ async def _revert(asked: _Asked) -> Undo:
 async def _unmerge(asked: _Asked) -> Undo:
     merge, replayed = await settled(
         asked.client.records.UndoMerge(
-            record_pb2.UndoMergeRequest(merge_id=asked.undo, request_id=asked.key, validate_only=asked.preview)
+            record_pb2.UndoMergeRequest(
+                merge_id=asked.undo, preview_etag=asked.seen, request_id=asked.key, validate_only=asked.preview
+            )
         )
     )
     change = Undone(subject=merge.merged_id, field="merged_into", old=merge.kept_id, new=None)
     conflicts = [Stays(subject=merge.kept_id, reason=clip(told)) for told in merge.conflicts[:SHOWN]]
     following = invocation("get-record", record_id=merge.merged_id)
-    return _done(asked, [change], replayed, following).model_copy(
+    return _done(asked, [change], replayed, following, merge.preview_etag).model_copy(
         update={"conflicts": conflicts, "conflict_count": len(merge.conflicts)}
     )
 
@@ -240,16 +249,18 @@ async def _end_enrollments(asked: _Asked) -> Undo:
     """End the enrollments that one call of enroll made; contacts that it made stay."""
     past = await asked.client.audit.GetCall(audit_pb2.GetCallRequest(key=asked.undo.removeprefix("enrolled:")))
     made = [item.string_value for item in past.answer.fields["enrollment_ids"].list_value.values]
-    changes, conflicts, left = list[Undone](), list[Stays](), len(made)
-    for enrollment_id in made:
+    changes, conflicts, looked_at, stay = list[Undone](), list[Stays](), 0, 0
+    most, stayed = _positions(asked, len(made))
+    for position, enrollment_id in enumerate(made[:most]):
         if len(changes) == ENDED_AT_ONCE:
             break
-        left -= 1
+        looked_at = position + 1
+        left_out = bool(stayed >> position & 1)
         request = enrollment_pb2.CancelEnrollmentRequest(
             enrollment_id=enrollment_id,
             reason=asked.reason or "enrolling was taken back",
             request_id=f"{asked.key[:150]}/{enrollment_id}" if asked.key else "",
-            validate_only=asked.preview,
+            validate_only=asked.preview or left_out,
         )
         try:
             await asked.client.enrollments.CancelEnrollment(request)
@@ -258,12 +269,33 @@ async def _end_enrollments(asked: _Asked) -> Undo:
             if told.reason not in ("WRONG_STATE", "NOT_FOUND"):
                 raise
             conflicts.append(Stays(subject=enrollment_id, field="state", reason=told.reason))
+            stay |= 1 << position
+            continue
+        if left_out:
+            conflicts.append(Stays(subject=enrollment_id, field="state", reason="LEFT_OUT_OF_PREVIEW"))
         else:
             changes.append(Undone(subject=enrollment_id, field="state", old="active", new="cancelled"))
-    undone = _done(asked, changes, False, "Contacts that were made stay; tell the person.")
+    shown = f"{looked_at}.{stay:x}" if asked.preview else ""
+    undone = _done(asked, changes, False, "Contacts that were made stay; tell the person.", shown)
+    left = looked_at < len(made)
     return undone.model_copy(
-        update={"conflicts": conflicts[:SHOWN], "conflict_count": len(conflicts), "remaining": left > 0}
+        update={"conflicts": conflicts[:SHOWN], "conflict_count": len(conflicts), "remaining": left}
     )
+
+
+def _positions(asked: _Asked, count: int) -> tuple[int, int]:
+    """Return how many of a call's enrollments its preview looked at, and which of them stay, as bits. Raises Refused.
+
+    One that had ended may be under way again by a redrive; who agreed to the preview did not see it end.
+    """
+    if not asked.seen:
+        return count, 0
+    found = _SEEN.fullmatch(asked.seen)
+    if found is None:
+        following = invocation("undo-changes", undo=asked.undo, mode="preview")
+        message = "if_version is none of a preview of this call."
+        raise Refused(Refusal("INVALID_ARGUMENT", message, "if_version", next=following))
+    return int(found[1]), int(found[2], 16)
 
 
 async def _put_draft_back(asked: _Asked) -> Undo:
@@ -298,7 +330,7 @@ async def _put_draft_back(asked: _Asked) -> Undo:
     return done.model_copy(update=update)
 
 
-def _done(asked: _Asked, changes: list[Undone], replayed: bool, following: str) -> Undo:
+def _done(asked: _Asked, changes: list[Undone], replayed: bool, following: str, version: str = "") -> Undo:
     return Undo(
         mode=asked.mode,
         replayed=replayed,
@@ -307,7 +339,8 @@ def _done(asked: _Asked, changes: list[Undone], replayed: bool, following: str) 
         changes=changes[:SHOWN],
         change_count=len(changes),
         conflict_count=0,
-        next=commit_of("undo-changes", undo=asked.undo, reason=asked.reason)
+        version=version,
+        next=commit_of("undo-changes", undo=asked.undo, if_version=version, reason=asked.reason)
         if asked.preview and changes
         else following,
     )

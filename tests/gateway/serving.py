@@ -199,6 +199,7 @@ class Gateway:
     seen: list[Message] = field(default_factory=list)
 
 
-def detail(field: str, reason: str, message: str, hint: str = "") -> dict[str, str]:
+def detail(field: str, reason: str, message: str, hint: str = "", nearest: str = "") -> dict[str, str]:
     """Return one entry of an error's details."""
-    return {"field": field, "reason": reason, "message": message, "hint": hint}
+    told = {"field": field, "reason": reason, "message": message, "hint": hint}
+    return told | ({"nearest": nearest} if nearest else {})

@@ -50,8 +50,14 @@ BAD_BODIES: list[tuple[str, bytes, list[dict[str, str]]]] = [
         "unknown fields, one of them nearly right",
         b'{"contacts": [{"email": "a@example.com", "frist_name": "A"}], "timzone": "UTC", "xyzzy": 1}',
         [
-            detail("contacts[0].frist_name", "UNKNOWN_FIELD", "is not a field here", "Did you mean first_name?"),
-            detail("timzone", "UNKNOWN_FIELD", "is not a field here", "Did you mean timezone?"),
+            detail(
+                "contacts[0].frist_name",
+                "UNKNOWN_FIELD",
+                "is not a field here",
+                "Did you mean first_name?",
+                "first_name",
+            ),
+            detail("timzone", "UNKNOWN_FIELD", "is not a field here", "Did you mean timezone?", "timezone"),
             detail(
                 "xyzzy",
                 "UNKNOWN_FIELD",
@@ -167,7 +173,13 @@ async def test_a_bad_body_is_refused_with_everything_that_is_wrong(
     [
         (
             "pagesize=3",
-            detail("pagesize", "UNKNOWN_FIELD", "is not a query parameter of this route", "Did you mean page_size?"),
+            detail(
+                "pagesize",
+                "UNKNOWN_FIELD",
+                "is not a query parameter of this route",
+                "Did you mean page_size?",
+                "page_size",
+            ),
         ),
         (
             "workflow_id=w",
@@ -215,6 +227,7 @@ async def test_a_bad_query_is_refused(gateway: Gateway, query: str, expected: di
                 "UNKNOWN_VALUE",
                 "is not one of its values",
                 "Did you mean quick? Use one of standard, quick.",
+                "quick",
             ),
         ),
         (

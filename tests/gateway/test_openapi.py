@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from core.domain.errors import Invalid, Violation
+from core.domain.nearest import did_you_mean
+from core.gateway import errors
 from core.gateway.bindings import bindings
 from core.gateway.openapi import document
 from core.gateway.paths import Template
@@ -55,6 +58,14 @@ def test_every_reference_leads_somewhere(contract: dict[str, Any]) -> None:
         for step in reference.removeprefix("#/").split("/"):
             target = target[step]
         assert target
+
+
+def test_errors_are_described_as_they_are_answered(contract: dict[str, Any]) -> None:
+    error = Invalid(Violation("type", "UNKNOWN_VALUE", "is no type", did_you_mean("contct", ["contact"])))
+    told = errors.body(error, 400, "req_1")["error"]
+    described = contract["components"]["schemas"]["Error"]["properties"]["error"]["properties"]
+    assert told.keys() == described.keys()
+    assert told["details"][0].keys() == described["details"]["items"]["properties"].keys()
 
 
 def test_every_schema_is_a_valid_json_schema(contract: dict[str, Any]) -> None:

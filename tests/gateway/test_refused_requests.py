@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from core.domain.errors import RateLimited
+from core.domain.errors import Invalid, RateLimited, Violation
+from core.domain.nearest import did_you_mean
 from core.gateway import errors
 from tests.gateway.serving import Gateway, detail
 
@@ -60,6 +61,13 @@ async def test_paths_of_a_wrapped_body_are_those_of_the_body_that_was_sent(gatew
     error = answer.json()["error"]
     assert error["message"] == "The request is not well formed: fields: is required and missing"
     assert error["details"] == [detail("fields", "REQUIRED", "is required and missing", "Set fields.")]
+
+
+def test_what_was_probably_meant_stays_beside_a_path_as_it_was_sent() -> None:
+    meant = did_you_mean("contct", ["contact"])
+    error = errors.as_sent(Invalid(Violation("event.type", "UNKNOWN_VALUE", "is no type", meant)), "event")
+    (told,) = errors.body(error, 400, "req_1")["error"]["details"]
+    assert told == detail("type", "UNKNOWN_VALUE", "is no type", "Did you mean contact?", "contact")
 
 
 async def test_violations_of_a_domain_error_are_details(gateway: Gateway) -> None:

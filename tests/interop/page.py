@@ -22,6 +22,10 @@ principal**, list approvals, look at the decision and approve it; commit the qua
 version that was read; enroll it, preview and commit; execute a workflow and watch it to its end. Afterwards the
 records, the enrollment and the execution are compared over gRPC with what they must be.
 
+The other principal's agent decides without its person, because the story sets a policy that trusts its key: for
+`ApprovalService.DecideApproval`, where `principal.role == "approver"`, the effect is `allow`. Without such a policy a
+decision is a person's, whom the client has to ask in a form; where it cannot, the answer is `PERSON_REQUIRED`.
+
 HTTP is `/mcp` (plain JSON), `HTTP, streams` is `/mcp/interactive`, stdio is `dripstone mcp`, which finds the running
 core. Where a client lets its user choose the era of the protocol, both are tried.
 

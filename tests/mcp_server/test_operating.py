@@ -24,6 +24,7 @@ steps:
   - {id: hello, kind: message, channel: dm, to: "@{{ contact.email }}", text: Hello}
   - {id: pause, kind: wait, for: 2d}
   - {id: again, kind: message, channel: dm, to: "@{{ contact.email }}", text: Still there?}
+  - {id: rest, kind: wait, for: 9d}
 """
 THINKING = """
 title: Thinking
@@ -40,6 +41,7 @@ FAILING = """
 title: Failing
 steps:
   - {id: broken, kind: update, set: {employees: "{{ contact.job_title }}"}}
+  - {id: rest, kind: wait, for: 9d}
 """
 TELLING = """
 title: Telling
@@ -69,6 +71,18 @@ async def following(agent: Agent, answer: dict[str, Any]) -> dict[str, Any]:
     """Make the call that an answer names as the next one."""
     tool, arguments = call_in(answer["next"])
     return await agent.ok(tool, **arguments)
+
+
+async def shown_again(agent: Agent, preview: dict[str, Any], reason: str) -> dict[str, Any]:
+    """Make the commit of a preview that something has made stale, and return the preview to which its error leads."""
+    tool, arguments = call_in(preview["next"])
+    assert arguments["if_version"] == preview["version"]
+    error = await agent.refused(tool, **arguments)
+    assert error["reason"] == reason
+    again = await following(agent, error)
+    assert again["mode"] == "preview"
+    assert again["version"] != preview["version"]
+    return again
 
 
 async def test_a_change_is_looked_up_by_its_key_and_taken_back_by_its_handle(core: RunningCore, agent: Agent) -> None:
@@ -121,12 +135,20 @@ async def test_duplicates_are_listed_merged_and_parted_again(core: RunningCore, 
     assert len(listed["duplicates"][0]["record_ids"]) == 2
     preview = await following(agent, listed)
     assert [record["record_id"] for record in preview["records"]] == listed["duplicates"][0]["record_ids"]
-    assert "email" in preview["differing_fields"]
+    assert ("email" in preview["differing_fields"], preview["version"]) == (True, "1/1")
+    kept, goes = listed["duplicates"][0]["record_ids"]
+    await agent.ok("update-record", record_id=goes, fields={"city": "Rome"}, mode="commit")
+    preview = await shown_again(agent, preview, "ETAG_MISMATCH")
+    assert (preview["filled_fields"], preview["version"]) == (["city"], "1/2")
     merged = await following(agent, preview)
-    gone = await agent.refused("get-record", record_id=listed["duplicates"][0]["record_ids"][1])
-    assert (gone["reason"], call_in(gone["next"])[1]) == ("MERGED", {"record_id": preview["records"][0]["record_id"]})
-    parted = await following(agent, await agent.ok("undo-changes", undo=merged["undo"]))
-    assert parted["applied"]
+    gone = await agent.refused("get-record", record_id=goes)
+    assert (gone["reason"], call_in(gone["next"])[1]) == ("MERGED", {"record_id": kept})
+    shown = await agent.ok("undo-changes", undo=merged["undo"])
+    await agent.ok("update-record", record_id=kept, fields={"city": "Paris"}, mode="commit")
+    parted = await following(agent, await shown_again(agent, shown, "PREVIEW_STALE"))
+    assert (parted["applied"], parted["conflict_count"]) == (True, 1)
+    half = await agent.refused("merge-records", kept_id=kept, merged_id=goes, if_version="2", mode="commit")
+    assert (half["field"], (await following(agent, half))["mode"]) == ("if_version", "preview")
     assert (await agent.refused("merge-records", kept_id="cnt_1", mode="commit"))["field"] == "merged_id"
 
 
@@ -155,8 +177,10 @@ async def test_enrolling_is_foreseen_explained_and_taken_back(core: RunningCore,
     assert inside["what_next"]
 
     first, second = (one["enrollment_id"] for one in enrolled["enrolled"])
-    ended = await following(agent, await agent.ok("end-enrollment", enrollment_id=first, reason="moved away"))
-    assert ended["changes"][0]["new"] == "cancelled"
+    shown = await agent.ok("end-enrollment", enrollment_id=first, reason="moved away")
+    await core.pass_time(timedelta(days=3))
+    ended = await following(agent, await shown_again(agent, shown, "ETAG_MISMATCH"))
+    assert ended["changes"] == [{"field": "state", "old": "active at rest", "new": "cancelled"}]
     undone = await following(agent, await agent.ok("undo-changes", undo=enrolled["undo"]))
     assert [one["subject"] for one in undone["changes"]] == [second]
     assert [(one["subject"], one["reason"]) for one in undone["conflicts"]] == [(first, "WRONG_STATE")]
@@ -172,7 +196,7 @@ async def test_a_commit_does_nothing_that_its_preview_did_not_show(core: Running
     wanted = {"workflow_id": "telling", "contacts": [{"email": f"{name}@example.com"} for name in ("ada", "bo", "cy")]}
     preview = await agent.ok("enroll", **wanted)
     assert [one["contact"] for one in preview["disqualified"]] == ["ada@example.com"]
-    assert preview["also_leaves"] == ["webhook story.told (tell) 2026-03-02T09:00:00Z"]
+    assert preview["also_leaves"] == [f"webhook story.told (tell) {core.clock.now():%Y-%m-%dT%H:%M:%SZ}"]
     assert preview["next"].startswith("Somebody decided against these leads: only if")
     held = {"if_version": preview["version"], "mode": "commit"}
     other = await agent.refused("enroll", workflow_id="telling", contacts=[{"contact_id": ada}], **held)
@@ -262,26 +286,40 @@ async def test_what_failed_is_shown_and_tried_again(core: RunningCore, agent: Ag
         for name in ("failing", "telling"):
             await agent.ok("enroll", workflow_id=name, contacts=[{"contact_id": ada}], mode="commit")
         await core.settle()
-        listed = await agent.ok("redrive-dead-letters")
-        (letter,) = listed["dead_letters"]
-        assert (letter["step_id"], letter["contact_id"]) == ("broken", ada)
-        preview = await following(agent, listed)
-        assert "failed again" in preview["results"][0]["reason"]
-        redriven = await agent.ok("redrive-dead-letters", workflow_id="failing", mode="commit", reason="mended")
-        assert redriven["redriven_count"] == 1
-
         found = await agent.ok("find-deliveries", event_type="story.told")
         (delivery,) = found["deliveries"]
         told = await following(agent, found)
         assert told["attempts"][0]["status_code"] == 500
         assert told["summary"]
         receiver.answers["/"] = 204
-        again = await following(agent, await agent.ok("redeliver", delivery_id=delivery["delivery_id"]))
+        shown = await agent.ok("redeliver", delivery_id=delivery["delivery_id"])
+        await client.webhooks.Redeliver(webhook_pb2.RedeliverRequest(delivery_id=delivery["delivery_id"]))
+        again = await following(agent, await shown_again(agent, shown, "ETAG_MISMATCH"))
         assert again["changes"][0]["field"] == "state"
         await core.settle()
         assert (await agent.ok("find-deliveries", delivery_id=delivery["delivery_id"]))["deliveries"][0]["state"] == (
             "delivered"
         )
+
+        listed = await agent.ok("redrive-dead-letters")
+        (letter,) = listed["dead_letters"]
+        assert (letter["step_id"], letter["contact_id"]) == ("broken", ada)
+        preview = await following(agent, listed)
+        assert "failed again" in preview["results"][0]["reason"]
+        shown = await agent.ok("redrive-dead-letters", workflow_id="failing", reason="mended")
+        eve, bob = [
+            await contact(client, f"{name}@example.com", job_title=job) for name, job in (("eve", "?"), ("bob", "3"))
+        ]
+        both = await agent.ok("enroll", workflow_id="failing", contacts=[{"contact_id": eve}, {"contact_id": bob}],
+                              mode="commit")  # fmt: skip
+        await core.settle()
+        shown = await shown_again(agent, shown, "PREVIEW_STALE")
+        to_end = await agent.ok("undo-changes", undo=both["undo"])
+        for one in (ada, eve):
+            await agent.ok("update-record", record_id=one, fields={"job_title": "7"}, mode="commit")
+        assert (await following(agent, shown))["redriven_count"] == 2
+        ended = await following(agent, to_end)  # bob's alone: eve's, which had failed, was not shown to end
+        assert ([one["reason"] for one in ended["conflicts"]], ended["change_count"]) == (["LEFT_OUT_OF_PREVIEW"], 1)
 
 
 async def test_policies_see_the_tool_and_those_who_decide_see_the_reason(core: RunningCore, era: str) -> None:

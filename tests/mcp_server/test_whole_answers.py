@@ -189,15 +189,20 @@ async def test_every_record_is_found_by_words_and_made_where_there_is_none(core:
     jane = await agent.ok("update-record", type="contact", fields={"email": "jane@example.com", "last_name": "Roe"})
     assert (jane["created"], "record_id" in jane) == (True, False)
     made = await following(agent, jane)
+    commit = call_in(jane["next"])[1] | {"idempotency_key": "twice"}
+    late = await agent.refused("update-record", **commit)
+    assert (late["reason"], (await following(agent, late))["created"]) == ("ETAG_MISMATCH", False)
     again = await agent.ok("update-record", type="contact", fields={"email": "jane@example.com", "first_name": "Jane"})
     assert (again["created"], call_in(again["next"])[1]["record_id"]) == (False, made["record_id"])
     assert (await following(agent, again))["changes"][0]["new"] == "Jane"
     note = {"text": "Wants a quote", "contact_id": made["record_id"]}
-    await agent.ok("update-record", type="note", fields=note, mode="commit", reason="on the phone")
+    written = await agent.ok("update-record", type="note", fields=note, mode="commit", reason="on the phone")
     (found,) = (await agent.ok("find-records", query="quote"))["records"]
     assert found["fields"]["text"] == "Wants a quote"
     assert made["record_id"] in await text_of(agent, "find-records", query="jane roe", type="contact")
     assert (await agent.ok("find-records", type="note"))["records"] == [found]
+    undone = await following(agent, await agent.ok("undo-changes", undo=written["undo"]))
+    assert (undone["applied"], (await agent.ok("find-records", type="note"))["records"]) == (True, [])
     mixed = await agent.refused("find-records", query="quote", filter='kind = "call"')
     assert call_in(mixed["next"]) == ("find-records", {"query": "quote", "limit": 10})
     unknown = await agent.refused("find-records", type="oportunity")

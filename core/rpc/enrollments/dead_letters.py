@@ -10,6 +10,7 @@ from sqlalchemy import Row, Select
 from core.domain.enrollment import Enrollment, Redriven, State
 from core.domain.errors import NotFound, invalid
 from core.engine.driver import Move
+from core.rpc import outcomes
 from core.rpc.admission import reach
 from core.rpc.admission.reach import Reach
 from core.rpc.call import Call
@@ -39,7 +40,7 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
     """Try again what failed, letter by letter.
 
     An enrollment that failed goes on from its step; of one that went on, that step alone is carried out; a message goes
-    out once more.
+    out once more. Raises Invalid, NotFound, and PreviewStale where a preview showed other letters.
     """
     by_filter = bool(request.filter or request.workflow_id)
     if bool(request.dead_letter_ids) == by_filter:
@@ -61,6 +62,7 @@ async def redrive_dead_letters(request: pb.RedriveDeadLettersRequest, call: Call
         results=results.values(),
         redriven_count=len(redriven),
         remaining_count=await store.count(call.tx, _statement(request)) if by_filter else 0,
+        preview_etag=outcomes.settle(request, redriven, "the letters that are tried again"),
     )
 
 

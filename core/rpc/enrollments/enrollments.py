@@ -14,6 +14,7 @@ from core.domain.errors import GoingAway, NotFound, WrongState, invalid
 from core.domain.trace import TraceEntry
 from core.engine.driver import Move
 from core.rpc.call import Call
+from core.rpc.changes import expect
 from core.rpc.convert import to_struct, to_timestamp
 from core.rpc.enrollments.enrolling import enroll
 from core.rpc.listing import listed
@@ -122,10 +123,11 @@ async def watch_enrollment(request: pb.WatchEnrollmentRequest, call: Call) -> As
 
 
 async def cancel_enrollment(request: pb.CancelEnrollmentRequest, call: Call) -> pb.Enrollment:
-    """End an enrollment where it stands. Raises WrongState when it is over already."""
+    """End an enrollment where it stands. Raises EtagMismatch, and WrongState when it is over already."""
     enrollment = await _get(call.tx, request.enrollment_id, lock=True)
     if enrollment.state.over:
         raise WrongState(kind="enrollment", id=enrollment.id, state=enrollment.state.value, action="cancel")
+    expect("enrollment", enrollment.id, given=request.etag, current=_etag(enrollment))
     stimulus = Cancelled(call.caller.principal_id, request.reason)
     await call.parts.engine.move(call.tx, [Move(enrollment, stimulus)])
     return to_message(await _get(call.tx, enrollment.id))
@@ -160,6 +162,10 @@ def _position(token: str, field: str, enrollment_id: str) -> int:
     return int(position)
 
 
+def _etag(enrollment: Enrollment) -> str:
+    return f'"{enrollment.rev}"'
+
+
 def to_message(enrollment: Enrollment, *, paused: bool = False) -> pb.Enrollment:
     """Return an enrollment as the contract has it."""
     message = pb.Enrollment(
@@ -176,7 +182,7 @@ def to_message(enrollment: Enrollment, *, paused: bool = False) -> pb.Enrollment
         create_time=to_timestamp(enrollment.entered_at),
         update_time=to_timestamp(enrollment.moved_at),
         end_time=to_timestamp(enrollment.ended_at),
-        etag=f'"{enrollment.rev}"',
+        etag=_etag(enrollment),
         goal=enrollment.converted,
         paused=paused and not enrollment.state.over,
     )

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from core.domain.errors import NotFound, WrongState, invalid
+from core.rpc import outcomes
 from core.rpc.call import Call
 from core.rpc.convert import to_timestamp
 from core.rpc.listing import listed
@@ -18,18 +19,25 @@ _FILTERED = {"state": "string", "kind": "string", "chosen_id": "string", "other_
 
 
 async def merge_records(request: pb.MergeRecordsRequest, call: Call) -> pb.Merge:
-    """Let one record go into another. Raises Invalid, NotFound, RecordMerged and TooManyIdentifiers."""
+    """Let one record go into another. Raises Invalid, NotFound, RecordMerged, EtagMismatch and TooManyIdentifiers."""
     row = await merging.merge(
-        call.tx, request.kept_id, request.merged_id, actor=call.caller.principal_id, cause=call.cause
+        call.tx,
+        request.kept_id,
+        request.merged_id,
+        actor=call.caller.principal_id,
+        cause=call.cause,
+        etags=(request.kept_etag, request.merged_etag),
     )
     return _merge(row)
 
 
 async def undo_merge(request: pb.UndoMergeRequest, call: Call) -> pb.Merge:
-    """Take a merge back and tell what could not be. Raises NotFound, WrongState and RecordMerged."""
+    """Take a merge back and tell what could not be. Raises NotFound, WrongState, RecordMerged and PreviewStale."""
     row = await unmerging.undo(call.tx, request.merge_id, actor=call.caller.principal_id)
     await call.parts.engine.ended(call.tx, await missed_outcomes.of_contact(call.tx, row.merged_id))
-    return _merge(row)
+    message = _merge(row)
+    message.preview_etag = outcomes.settle(request, row.conflicts, "what cannot be taken back")
+    return message
 
 
 async def list_merges(request: pb.ListMergesRequest, call: Call) -> pb.ListMergesResponse:

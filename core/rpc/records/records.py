@@ -19,6 +19,7 @@ from core.domain.records.fields import STANDARD_FIELDS, validate_fields
 from core.domain.records.identity import Identifier
 from core.domain.records.schema import MEMBER, STANDARD, Schema, TypeSchema
 from core.rpc.call import Call
+from core.rpc.changes import expect
 from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
 from core.store.merging import merges
 from core.store.organizations import members
@@ -61,7 +62,10 @@ async def parsed_filter(tx: Transaction, of: TypeSchema, text: str) -> Expressio
 
 
 async def upsert_record(request: pb.UpsertRecordRequest, call: Call) -> pb.UpsertRecordResponse:
-    """Create a record, or set fields of the one that the external reference or the e-mail names."""
+    """Create a record, or set fields of the one that the external reference or the e-mail names.
+
+    Raises Invalid, EmailTaken, ValueTaken and EtagMismatch.
+    """
     schema = await record_schema.of(call.tx)
     record_type = known_type(schema, request.type)
     fields, violations = validate_fields(record_type, from_struct(request.fields), schema=schema)
@@ -72,11 +76,17 @@ async def upsert_record(request: pb.UpsertRecordRequest, call: Call) -> pb.Upser
     written = await records.upsert(
         call.tx, record_type, fields, reference, actor=call.caller.principal_id, cause=cause_of(call, request.reason)
     )
+    expect(record_type, written.record.id, given=request.etag, current=_etag_before(written))
     return pb.UpsertRecordResponse(
         record=(await messages(call.tx, [written.record]))[0],
         created=written.created,
         changes=_changes(written, call, request.reason),
     )
+
+
+def _etag_before(written: Written) -> str:
+    """Return the etag that a record had before it was written; `"0"` of one that there was not."""
+    return f'"{0 if written.created else written.record.rev - bool(written.changes)}"'
 
 
 async def update_record(request: pb.UpdateRecordRequest, call: Call) -> pb.UpdateRecordResponse:

@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from core.domain.control.digest import digest
 from core.domain.errors import DeliveryUnderWay, EndpointDeleted, EndpointNotActive, NotFound, PayloadNotKept
 from core.domain.webhooks.states import DeliveryState, EndpointState
 from core.rpc.call import Call
+from core.rpc.changes import expect
 from core.rpc.convert import to_duration, to_timestamp
 from core.rpc.listing import listed
 from core.store.webhooks import deliveries, endpoints
@@ -37,7 +39,10 @@ async def get_delivery(request: pb.GetDeliveryRequest, call: Call) -> pb.Deliver
 
 
 async def redeliver(request: pb.RedeliverRequest, call: Call) -> pb.Delivery:
-    """Make a delivery due now, under the same message id and with a fresh schedule."""
+    """Make a delivery due now, under the same message id and with a fresh schedule.
+
+    Raises NotFound, EtagMismatch, EndpointDeleted, EndpointNotActive, DeliveryUnderWay and PayloadNotKept.
+    """
     named = await deliveries.get(call.tx, request.delivery_id)
     if named is None:
         raise NotFound(kind="delivery", id=request.delivery_id)
@@ -51,6 +56,7 @@ async def redeliver(request: pb.RedeliverRequest, call: Call) -> pb.Delivery:
         raise EndpointNotActive(endpoint_id=endpoint.id, state=endpoint.state)
     if row.lease_token is not None and row.lease_until > call.now:
         raise DeliveryUnderWay(delivery_id=row.id)
+    expect("delivery", row.id, given=request.etag, current=_etag(row))
     if not await deliveries.is_kept(call.tx, row):
         raise PayloadNotKept(delivery_id=row.id)
     await deliveries.restart(call.tx, row)
@@ -82,7 +88,14 @@ def _delivery(row: Row[Any]) -> pb.Delivery:
         enrollment_id=row.enrollment_id,
         last_outcome=row.last_outcome,
         sequence=row.sequence,
+        etag=_etag(row),
     )
+
+
+def _etag(row: Row[Any]) -> str:
+    """Return the version of a delivery, of which no column tells: what its attempts and redeliveries made of it."""
+    standing = digest([row.state, row.attempt_count, row.attempts_before, row.replay_id, row.ended_at])
+    return f'"{int(standing.removeprefix("sha256:")[:12], 16)}"'
 
 
 def _attempt(row: Row[Any]) -> pb.Attempt:

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Column, Row, Table, and_, delete, or_, select, update
 
 from core import ids
-from core.domain.errors import NotFound, TooManyIdentifiers, TooMuchToMerge, invalid
+from core.domain.errors import EtagMismatch, NotFound, TooManyIdentifiers, TooMuchToMerge, invalid
 from core.domain.messaging.consent import Answer
 from core.domain.records import merging as rules
 from core.domain.records.changes import Change
@@ -85,11 +85,19 @@ class Joining:
         return dict(Counter(move.kind for move in self.moves if move.kind))
 
 
-async def merge(tx: Transaction, kept_id: str, merged_id: str, *, actor: str, cause: str) -> Row[Any]:
+async def merge(
+    tx: Transaction,
+    kept_id: str,
+    merged_id: str,
+    *,
+    actor: str,
+    cause: str,
+    etags: tuple[str, str] = ("", ""),
+) -> Row[Any]:
     """Let one record go into another of its type and return the merge; workflows are told nothing.
 
-    Raises Invalid, NotFound, RecordMerged for a record that is part of another one already, TooManyIdentifiers, and
-    TooMuchToMerge.
+    `etags` are those at which the two are expected, empty for any. Raises Invalid, NotFound, RecordMerged for a record
+    that is part of another one already, EtagMismatch, TooManyIdentifiers, and TooMuchToMerge.
     """
     if kept_id == merged_id:
         raise invalid("merged_id", "SAME_RECORD", "is the record that stays", "Name two records.")
@@ -97,6 +105,9 @@ async def merge(tx: Transaction, kept_id: str, merged_id: str, *, actor: str, ca
         raise TooMuchToMerge(id=merged_id, limit=MOST_FOLLOWING)
     await lock_work(tx, kept_id, merged_id)
     kept, merged = await _hold_both(tx, kept_id, merged_id)
+    for record, expected in zip((kept, merged), etags, strict=True):
+        if expected and record.etag != expected:
+            raise EtagMismatch(kind=record.type, id=record.id, current=record.etag, given=expected)
     joining = Joining(tx, ids.mint("mrg", tx.now), kept, merged, actor)
     filling = rules.fill(kept.type, kept.fields, merged.fields)
     _note_fields(joining, Draft(kept), filling.patch)

@@ -318,9 +318,9 @@ class Waiting(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """`timer`, `event`, `approval`, `delivery`, `message`, `task` or `retry`."""
+    """`timer`, `event`, `condition`, `approval`, `delivery`, `message`, `task` or `retry`."""
     subject: _builtins.str
-    """The events (comma between them), approval, delivery, message or task."""
+    """The events (comma between them), condition, approval, delivery, message or task."""
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
         """When the wait ends by itself."""
@@ -1135,6 +1135,7 @@ class RedriveDeadLettersRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
     """The workflow whose open letters are redriven."""
     filter: _builtins.str
@@ -1145,6 +1146,8 @@ class RedriveDeadLettersRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Answers what would happen without changing anything."""
+    preview_etag: _builtins.str
+    """Of a preview: where other letters than it showed would be redriven by now, nothing is done: PREVIEW_STALE."""
     @_builtins.property
     def dead_letter_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """These letters; or send a filter."""
@@ -1157,10 +1160,11 @@ class RedriveDeadLettersRequest(_message.Message):
         filter: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_ids", b"dead_letter_ids", "filter", b"filter", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dead_letter_ids", b"dead_letter_ids", "filter", b"filter", "preview_etag", b"preview_etag", "request_id", b"request_id", "validate_only", b"validate_only", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1224,10 +1228,13 @@ class RedriveDeadLettersResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     REDRIVEN_COUNT_FIELD_NUMBER: _builtins.int
     REMAINING_COUNT_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     redriven_count: _builtins.int
     """How many were redriven."""
     remaining_count: _builtins.int
     """Open letters that the filter still finds."""
+    preview_etag: _builtins.str
+    """Of a preview: what the call that carries it out sends."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RedriveResult]:
         """Letter by letter."""
@@ -1238,10 +1245,11 @@ class RedriveDeadLettersResponse(_message.Message):
         results: _abc.Iterable[Global___RedriveResult] | None = ...,
         redriven_count: _builtins.int = ...,
         remaining_count: _builtins.int = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["redriven_count", b"redriven_count", "remaining_count", b"remaining_count", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["preview_etag", b"preview_etag", "redriven_count", b"redriven_count", "remaining_count", b"remaining_count", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1317,6 +1325,7 @@ class CancelEnrollmentRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     enrollment_id: _builtins.str
     """The enrollment."""
     reason: _builtins.str
@@ -1325,6 +1334,8 @@ class CancelEnrollmentRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    etag: _builtins.str
+    """The enrollment's etag as it was read: one that has moved since is ETAG_MISMATCH."""
     def __init__(
         self,
         *,
@@ -1332,10 +1343,11 @@ class CancelEnrollmentRequest(_message.Message):
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment_id", b"enrollment_id", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enrollment_id", b"enrollment_id", "etag", b"etag", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

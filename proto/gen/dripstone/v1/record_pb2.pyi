@@ -305,6 +305,7 @@ class UpsertRecordRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """The record type."""
     reason: _builtins.str
@@ -313,6 +314,8 @@ class UpsertRecordRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    etag: _builtins.str
+    """Etag of the record that is found, as it was read; `"0"` where a new one is to be made. Another is ETAG_MISMATCH."""
     @_builtins.property
     def fields(self) -> _struct_pb2.Struct:
         """Fields to set; others stay. A contact is matched by `email`."""
@@ -330,10 +333,11 @@ class UpsertRecordRequest(_message.Message):
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["external_ref", b"external_ref", "fields", b"fields"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["external_ref", b"external_ref", "fields", b"fields", "reason", b"reason", "request_id", b"request_id", "type", b"type", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "external_ref", b"external_ref", "fields", b"fields", "reason", b"reason", "request_id", b"request_id", "type", b"type", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -745,6 +749,7 @@ class Merge(_message.Message):
     DIFFERING_FIELDS_FIELD_NUMBER: _builtins.int
     MOVED_COUNTS_FIELD_NUMBER: _builtins.int
     CONFLICTS_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `mrg_…`."""
     kept_id: _builtins.str
@@ -755,6 +760,8 @@ class Merge(_message.Message):
     """Who did it."""
     cause: _builtins.str
     """Why: a call, a conflict, an event."""
+    preview_etag: _builtins.str
+    """Of a preview of an undo: what the call that carries it out sends."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -793,10 +800,11 @@ class Merge(_message.Message):
         differing_fields: _abc.Iterable[_builtins.str] | None = ...,
         moved_counts: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         conflicts: _abc.Iterable[_builtins.str] | None = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "undo_time", b"undo_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause", b"cause", "conflicts", b"conflicts", "create_time", b"create_time", "differing_fields", b"differing_fields", "filled_fields", b"filled_fields", "id", b"id", "kept_id", b"kept_id", "merged_id", b"merged_id", "moved_counts", b"moved_counts", "undo_time", b"undo_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause", b"cause", "conflicts", b"conflicts", "create_time", b"create_time", "differing_fields", b"differing_fields", "filled_fields", b"filled_fields", "id", b"id", "kept_id", b"kept_id", "merged_id", b"merged_id", "moved_counts", b"moved_counts", "preview_etag", b"preview_etag", "undo_time", b"undo_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -812,6 +820,8 @@ class MergeRecordsRequest(_message.Message):
     MERGED_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    KEPT_ETAG_FIELD_NUMBER: _builtins.int
+    MERGED_ETAG_FIELD_NUMBER: _builtins.int
     kept_id: _builtins.str
     """The record that stays."""
     merged_id: _builtins.str
@@ -820,6 +830,10 @@ class MergeRecordsRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Tells what would move, without changing anything."""
+    kept_etag: _builtins.str
+    """Etag of the record that stays, as it was read: one that has changed since is ETAG_MISMATCH."""
+    merged_etag: _builtins.str
+    """Etag of the record that goes."""
     def __init__(
         self,
         *,
@@ -827,10 +841,12 @@ class MergeRecordsRequest(_message.Message):
         merged_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        kept_etag: _builtins.str = ...,
+        merged_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_id", b"kept_id", "merged_id", b"merged_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_etag", b"kept_etag", "kept_id", b"kept_id", "merged_etag", b"merged_etag", "merged_id", b"merged_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -845,22 +861,26 @@ class UndoMergeRequest(_message.Message):
     MERGE_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PREVIEW_ETAG_FIELD_NUMBER: _builtins.int
     merge_id: _builtins.str
     """The merge."""
     request_id: _builtins.str
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    preview_etag: _builtins.str
+    """Of a preview: where something else could not be taken back by now, nothing is done: PREVIEW_STALE."""
     def __init__(
         self,
         *,
         merge_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        preview_etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["merge_id", b"merge_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["merge_id", b"merge_id", "preview_etag", b"preview_etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -695,6 +695,7 @@ class Delivery(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     LAST_OUTCOME_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `dlv_…`."""
     message_id: _builtins.str
@@ -717,6 +718,8 @@ class Delivery(_message.Message):
     """Position among the messages that this endpoint was handed, without gaps, from 1, in the order in which each was
     handed over first; also sent as `webhook-sequence`. 0 until then, as while it waits or when it was skipped.
     """
+    etag: _builtins.str
+    """Version of this resource: another one with every attempt, state and redelivery."""
     @_builtins.property
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When it is tried next."""
@@ -750,10 +753,11 @@ class Delivery(_message.Message):
         attempts: _abc.Iterable[Global___Attempt] | None = ...,
         last_outcome: _builtins.str = ...,
         sequence: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "next_attempt_time", b"next_attempt_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "endpoint_id", b"endpoint_id", "enrollment_id", b"enrollment_id", "event_type", b"event_type", "id", b"id", "last_outcome", b"last_outcome", "message_id", b"message_id", "next_attempt_time", b"next_attempt_time", "payload", b"payload", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_count", b"attempt_count", "attempts", b"attempts", "create_time", b"create_time", "end_time", b"end_time", "endpoint_id", b"endpoint_id", "enrollment_id", b"enrollment_id", "etag", b"etag", "event_type", b"event_type", "id", b"id", "last_outcome", b"last_outcome", "message_id", b"message_id", "next_attempt_time", b"next_attempt_time", "payload", b"payload", "sequence", b"sequence", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1328,22 +1332,26 @@ class RedeliverRequest(_message.Message):
     DELIVERY_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     delivery_id: _builtins.str
     """The delivery."""
     request_id: _builtins.str
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    etag: _builtins.str
+    """The delivery's etag as it was read: one that was tried or sent again since is ETAG_MISMATCH."""
     def __init__(
         self,
         *,
         delivery_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_id", b"delivery_id", "etag", b"etag", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
