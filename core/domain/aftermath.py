@@ -32,9 +32,14 @@ def after(facts: Facts, effect: Effect, workflow_id: str, now: datetime) -> Fact
             return copied(facts, company=_updated(facts.company, effect))
         case UpdateRecord(record_type="lead") if facts.lead is not None:
             return copied(facts, lead=_updated(facts.lead, effect))
+        case UpdateRecord():
+            there = facts.records.items()
+            now_so = {key: _updated(one, effect) if one.id == effect.record_id else one for key, one in there}
+            return copied(facts, records=now_so)
         case CreateRecord(record_type="lead"):
-            created = UpdateRecord(effect.id, "lead", effect.fields)
-            return copied(facts, lead=_updated(RecordFacts(effect.id, "lead", {}), created))
+            return copied(facts, lead=_made(effect))
+        case CreateRecord(record_type="opportunity"):  # the newest, from now on
+            return copied(facts, records={**facts.records, effect.record_type: _made(effect)})
         case SendMessage():
             return copied(facts, sent=(*facts.sent, Sent(effect.channel, now, workflow_id)))
         case ChangeList():
@@ -72,6 +77,11 @@ def storable_effect(effect: Effect) -> Effect:
             return copied(effect, payload=storable(effect.payload))
         case _:
             return effect
+
+
+def _made(effect: CreateRecord) -> RecordFacts:
+    new = RecordFacts(effect.id, effect.record_type, {})
+    return _updated(new, UpdateRecord(effect.id, effect.record_type, effect.fields))
 
 
 def _updated(record: RecordFacts, effect: UpdateRecord) -> RecordFacts:

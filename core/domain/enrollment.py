@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from core.domain.frozen import frozen
 from core.domain.messaging.consent import NOTHING_STORED, Consent
+from core.domain.records.pipelines import Pipeline
 
 
 class State(StrEnum):
@@ -28,9 +29,9 @@ class State(StrEnum):
         return self not in (State.ACTIVE, State.AWAITING_APPROVAL)
 
 
-WaitKind = Literal["timer", "event", "approval", "delivery", "message", "task", "answer", "retry"]
-"""What a wait is for: time, an event, a decision, an outcome of a message, an agent's work, the core's own answer to
-a question (in the same transaction), or the next try of a step that failed."""
+WaitKind = Literal["timer", "event", "condition", "approval", "delivery", "message", "task", "answer", "retry"]
+"""What a wait is for: time, an event, a condition over records, a decision, an outcome of a message, an agent's work,
+the core's own answer to a question (in the same transaction), or the next try of a step that failed."""
 
 
 @frozen
@@ -39,7 +40,8 @@ class Waiting:
 
     kind: WaitKind
     subject: str = ""
-    """The id of the approval, message, task or question; the names of events, one a line; empty for a timer."""
+    """The id of the approval, message, task or question; the names of events, one a line; the condition; empty for a
+    timer."""
     since: datetime | None = None
     """When the wait began; events received before do not end it."""
     key: str = ""
@@ -105,6 +107,8 @@ class Enrollment:
     """The contact had been in the workflow when it entered, under whichever key."""
     began_at: datetime | None = None
     """When it began to wait, where it listens since an earlier instant."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """The record whose change enrolled the contact, id by type, where it is none that the contact has one of."""
 
     @property
     def catches_up(self) -> bool:
@@ -169,6 +173,24 @@ class Facts:
     """IANA zone of the organization; empty for none."""
     consent: Consent = NOTHING_STORED
     """What the contact may be sent, where the version sends messages."""
+    records: Mapping[str, RecordFacts] = field(default_factory=dict)
+    """Opportunities and own objects, where the version reads them: by id those that enrollments are about, by type the
+    newest of the contact."""
+    pipelines: tuple[Pipeline, ...] = ()
+    """The organization's pipelines, the oldest first, where the version sets stages."""
+
+    def in_hand(self, record_type: str, about: Mapping[str, str]) -> RecordFacts | None:
+        """Return the record of a type that a decision is about; without one in `about`, the newest of the contact."""
+        match record_type:
+            case "contact":
+                return self.contact
+            case "lead":
+                return self.lead
+            case "company":
+                return self.company
+            case _:
+                newest, own = self.records.get(record_type), about.get(record_type)
+                return newest if own is None or (newest is not None and newest.id == own) else self.records.get(own)
 
 
 @frozen

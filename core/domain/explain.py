@@ -130,6 +130,8 @@ def _next(version: Version, enrollment: Enrollment, node: Node) -> str:
         when = f" at {_at(due)}" if due else ""
         return f"{node.name} runs as soon as the engine comes to it{when}."
     match waiting.kind:
+        case "condition":
+            return _once_it_holds(version, node, waiting, due)
         case "timer" if isinstance(node.step, Wait) and node.step.slot and enrollment.shifted:
             then = _target(version, node, "next")
             return f"From {_at(due)} on it waits for {node.step.slot}, then it goes on to {then}."
@@ -158,6 +160,13 @@ def _next(version: Version, enrollment: Enrollment, node: Node) -> str:
         case "message" | "task":
             what = "The outcome of" if waiting.kind == "message" else "An agent's answer to"
             return f"{what} {waiting.subject} leads {_ways(version, node)}{_otherwise(version, node, due)}."
+
+
+def _once_it_holds(version: Version, node: Node, waiting: Waiting, due: datetime | None) -> str:
+    sentence = f"Once {waiting.subject} holds it goes on to {_target(version, node, 'next')}"
+    if due is not None and "timeout" in node.exits:
+        sentence += f", or at {_at(due)} to {_target(version, node, 'timeout')}"
+    return f"{sentence}; every change of what it names is looked at."
 
 
 def _which_try(enrollment: Enrollment, node: Node) -> str:

@@ -61,6 +61,7 @@ def enter(
     occurrence: int = 1,
     hops: int = 0,
     again: bool = False,
+    about: Mapping[str, str] | None = None,
     limit: int = STEP_LIMIT,
 ) -> Transition:
     """Return the first transition of a new enrollment, which runs to its first wait; its `rev` is 1.
@@ -85,9 +86,11 @@ def enter(
         event=storable(event_values(event) if isinstance(event, EventFacts) else event),
         hops=hops,
         again=again,
+        about=about or {},
     )
     run = Run(version, enrollment, facts, now)
     inputs = {"event.id": enrollment.event["id"]} if enrollment.event and "id" in enrollment.event else {}
+    inputs |= {f"{record_type}.id": record_id for record_type, record_id in enrollment.about.items()}
     run.note(
         version.entry, "enrollment", "entered", f"Enrolled by {actor} into version {version.number}.", inputs=inputs
     )
@@ -129,11 +132,16 @@ def advance(
         case Migrated():
             take_over(run, enrollment, stimulus, limit)
             return run.transition()
-        case TimerFired() if enrollment.due_at is None or now < enrollment.due_at:
+        case TimerFired() if not _is_condition(enrollment) and (enrollment.due_at is None or now < enrollment.due_at):
             return None
     if version.rules and run.ruled_out(stimulus):
         return run.transition()
     return _move(run, enrollment, stimulus, limit)
+
+
+def _is_condition(enrollment: Enrollment) -> bool:
+    """Tell whether it waits for a condition, which may hold whenever somebody looks."""
+    return enrollment.waiting is not None and enrollment.waiting.kind == "condition"
 
 
 def hold(enrollment: Enrollment, stimulus: Stimulus, now: datetime) -> Transition | None:
@@ -175,7 +183,7 @@ def _move(run: Run, enrollment: Enrollment, stimulus: Stimulus, limit: int) -> T
     else:
         decision = run.decide(node, stimulus)
     if decision is None:
-        if not isinstance(stimulus, TimerFired):
+        if not isinstance(stimulus, TimerFired) or run.enrollment.due_at is None or run.now < run.enrollment.due_at:
             return None
         run.put(due_at=None)  # what it waits for has no end in this version; without this it would be due for ever
         return run.transition()

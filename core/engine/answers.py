@@ -80,6 +80,7 @@ def enroll_with(driver: EnrollmentDriver, versions: VersionCache) -> Answer:
             payload["variables"],
             hops=payload["hops"],
             stands=True,
+            about=enrollment.about,
         )
         (entered,) = await driver.enter(tx, enrollment.org_id, version, [entry])
         outputs = {"outcome": entered.outcome, "enrollment_id": entered.enrollment_id}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Any
 
 from core import ids
@@ -35,6 +35,7 @@ from core.domain.workflow import entry as entry_rules
 from core.domain.workflow import splits
 from core.domain.workflow.version import Version
 from core.engine.ending import settle, with_execution_event
+from core.engine.looking import Look, facts_for
 from core.store.control import audit
 from core.store.transaction import Transaction
 from core.store.workflows import claims, enrollments, entries, pausing, statistics
@@ -85,6 +86,8 @@ class Entry:
     stands: bool = False
     """It stands at the first step until the engine comes to it: who enrolls others must not carry them all out."""
     left_out: bool = False  # of the preview that the call goes by
+    about: Mapping[str, str] = field(default_factory=dict)
+    """The record whose change enrolls the contact, id by type, where it is none that the contact has one of."""
 
 
 @frozen
@@ -152,12 +155,8 @@ class EnrollmentDriver:
         self, tx: Transaction, moves: Sequence[Move], around: Surroundings, people: People
     ) -> list[Transition]:
         versions = await self._versions_of(tx, moves)
-        known = await self._facts(
-            tx,
-            [(m.enrollment.org_id, m.enrollment.contact_id, v) for m, v in zip(moves, versions, strict=True)],
-            around,
-            people,
-        )
+        looks = [Look.of(move.enrollment, version) for move, version in zip(moves, versions, strict=True)]
+        known = await facts_for(tx, looks, around, people)
         transitions: list[Transition | None] = []
         parked: list[Enrollment] = []
         for number, (move, version) in enumerate(zip(moves, versions, strict=True), 1):
@@ -257,12 +256,9 @@ class EnrollmentDriver:
         workflow they stand at the first step until it goes on.
         """
         around = await fact_store.surroundings(tx, [org_id])
-        known = await self._facts(tx, [(org_id, entry.contact_id, version) for entry in wanted], around)
-        keys = [
-            entry.key
-            or entry_rules.key_of(version, known[org_id, entry.contact_id], entry.event, entry.variables or {}, tx.now)
-            for entry in wanted
-        ]
+        looks = [Look((org_id, entry.contact_id), version, entry.about) for entry in wanted]
+        known = await facts_for(tx, looks, around)
+        keys = [entry.key or _key(version, entry, known[org_id, entry.contact_id], tx) for entry in wanted]
         identities = [(entry.contact_id, key) for entry, key in zip(wanted, keys, strict=True)]
         there = await enrollments.standing(tx, org_id, version.workflow_id, identities)
         been = {contact_id for contact_id, _ in there}
@@ -287,6 +283,7 @@ class EnrollmentDriver:
                 key=identity[1],
                 standing=None if row is None else entry_rules.Standing(State(row.state), row.entered_at),
                 left_out=entry.left_out,
+                about=entry.about,
             )
             if judged.outcome != "enrolled":
                 enrollment_id = row.id if row is not None and judged.outcome == "already_enrolled" else ""
@@ -335,6 +332,7 @@ class EnrollmentDriver:
             occurrence=1 if row is None else row.occurrence + 1,
             hops=entry.hops,
             again=entry.contact_id in been,
+            about=entry.about,
             limit=0 if stands else machine.STEP_LIMIT,
         )
         return with_execution_event(transition)
@@ -359,21 +357,13 @@ class EnrollmentDriver:
             await self.move(tx, [Move(e, queues[e.org_id, e.id][0]) for e in held])
             queues = {key: rest[1:] for key, rest in queues.items() if len(rest) > 1}
 
-    async def _facts(
-        self,
-        tx: Transaction,
-        contacts: Iterable[tuple[str, str, Version]],
-        around: Surroundings,
-        people: People = NOBODY,
-    ) -> dict[tuple[str, str], Facts]:
-        wanted: dict[tuple[str, str], frozenset[str]] = {}
-        for org, contact, version in contacts:
-            wanted[org, contact] = wanted.get((org, contact), frozenset()) | version.needs
-        return await fact_store.gather(tx, wanted, around.timezones, people)
-
 
 def _is_paused(enrollment: Enrollment, around: Surroundings) -> bool:
     return bool(around.paused) and (enrollment.org_id, enrollment.workflow_id) in around.paused
+
+
+def _key(version: Version, entry: Entry, facts: Facts, tx: Transaction) -> str:
+    return entry_rules.key_of(version, facts, entry.event, entry.variables or {}, tx.now, about=entry.about)
 
 
 def _entered(transition: Transition, applied: Applied) -> Entered:

@@ -116,6 +116,9 @@ class Ticker:
         )
         await self._driver.move(tx, [Move(e, TimerFired(), tuple(heard.get(e.id, ()))) for e in timed])
         await claims.settle(tx, looks)
+        conditions = [Move(e, TimerFired()) for e in looks if e.waiting is not None and e.waiting.kind == "condition"]
+        held = await self._driver.move(tx, conditions)
+        looks = [e for e in looks if e.id not in held]
         rounds = max((len(heard.get(e.id, ())) for e in looks), default=0)
         for number in range(rounds):  # the first event that fits ends the wait
             moves = [Move(e, EventArrived(heard[e.id][number])) for e in looks if number < len(heard.get(e.id, ()))]

@@ -10,14 +10,14 @@ from core.domain.steps.emit_event import MOST_HOPS
 from core.domain.workflow import entry as entry_rules
 from core.domain.workflow import firing
 from core.domain.workflow.record_changes import RECORD, ChangedRecord
-from core.domain.workflow.trigger_kinds import EventTrigger, SourceTrigger, Trigger
+from core.domain.workflow.trigger_kinds import KEYED, SourceTrigger, Trigger
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Version
 from core.engine.driver import EnrollmentDriver, Entry
+from core.engine.looking import Look, facts_for
 from core.store.events.events import UnmatchedEvent
 from core.store.records import record_rows, record_triggers
 from core.store.transaction import Transaction
-from core.store.workflows import facts as fact_store
 from core.store.workflows import listeners
 from core.store.workflows.hearing import Hearing
 from core.store.workflows.listeners import TRIGGER, EventKey, Listener
@@ -41,11 +41,8 @@ class Triggering:
         ]
         if not wanted:
             return
-        needs: dict[tuple[str, str], frozenset[str]] = {}
-        for event, version in wanted:
-            key = (event.org_id, event.contact_id or "")
-            needs[key] = needs.get(key, frozenset()) | version.needs
-        known = await fact_store.gather(tx, needs, hearing.around.timezones)
+        concerned = [Look((event.org_id, event.contact_id or ""), version, _about(event)) for event, version in wanted]
+        known = await facts_for(tx, concerned, hearing.around)
         for key in await _gone(tx, known):
             del known[key]
         looks = await _at_the_time(tx, [event for event, _ in wanted], known)
@@ -137,6 +134,11 @@ def _first_to_fire(
 
 def _entry(tx: Transaction, event: UnmatchedEvent, version: Version, trigger: Trigger, seen: Facts) -> Entry:
     values = event_values(event.facts)
-    own = trigger.key if isinstance(trigger, EventTrigger | SourceTrigger) else None
-    key = "" if own is None else entry_rules.key_of(version, seen, values, {}, tx.now, own)
-    return Entry(seen.contact.id, actor=f"event:{event.id}", key=key, event=values, hops=event.facts.hops)
+    own, about = trigger.key if isinstance(trigger, KEYED) else None, _about(event)
+    key = "" if own is None else entry_rules.key_of(version, seen, values, {}, tx.now, own, about)
+    return Entry(seen.contact.id, actor=f"event:{event.id}", key=key, event=values, hops=event.facts.hops, about=about)
+
+
+def _about(event: UnmatchedEvent) -> Mapping[str, str]:
+    """Return the record that an enrollment is about that an event leads to, id by type."""
+    return ChangedRecord.of(event.facts).about if event.facts.type == RECORD else {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 
-from core.domain.enrollment import Facts
+from core.domain.enrollment import EventFacts, Facts
 from core.domain.errors import NotFound, NotPublished
 from core.domain.workflow import firing, timed_looks
-from core.domain.workflow.record_changes import RECORD
+from core.domain.workflow.record_changes import RECORD, ChangedRecord
 from core.domain.workflow.timed_looks import InLine, timed_look
 from core.domain.workflow.trigger_kinds import PoolTrigger, SourceTrigger
 from core.domain.workflow.version import Version
@@ -19,6 +21,7 @@ from core.store.records import record_triggers, records
 from core.store.transaction import Transaction
 from core.store.workflows import audience, enrollments, entries, listeners, schedules, workflows
 from core.store.workflows import facts as fact_store
+from core.store.workflows.records_in_hand import InHand
 from core.store.workflows.workflows import VersionCache
 
 LOOKED_AT = 200
@@ -47,7 +50,8 @@ async def explain(tx: Transaction, versions: VersionCache, workflow_id: str, con
         if any(one.audience.list for one in schedules.timed(version).values())
         else version.needs
     )
-    facts = (await fact_store.gather(tx, {key: needs}, around.timezones))[key]
+    newest = await events.newest_of(tx, contact_id, LOOKED_AT)
+    facts = (await fact_store.gather(tx, {key: needs}, around.timezones, in_hand={key: _in_hand(version, newest)}))[key]
     table = enrollments.enrollments
     rows = await tx.all(
         select(table)
@@ -62,14 +66,20 @@ async def explain(tx: Transaction, versions: VersionCache, workflow_id: str, con
         tx.now,
         enrollments=[enrollments.to_domain(row) for row in rows],
         refusals=await entries.of_contact(tx, workflow_id, contact_id),
-        looks=await _looks(tx, version, facts),
+        looks=await _looks(tx, version, facts, newest),
         timed=await _timed(tx, version, facts, was_in=bool(rows)),
     )
 
 
-async def _looks(tx: Transaction, version: Version, facts: Facts) -> list[TriggerLook]:
+def _in_hand(version: Version, newest: Sequence[EventFacts]) -> set[InHand]:
+    """Return the records that are looked at: the contact's newest, and those that its newest events tell of."""
+    told = (ChangedRecord.of(event).about for event in newest if event.type == RECORD)
+    named = {(kind, one) for about in told for kind, one in about.items() if kind in version.records}
+    return named | {(kind, "") for kind in version.records}
+
+
+async def _looks(tx: Transaction, version: Version, facts: Facts, newest: Sequence[EventFacts]) -> list[TriggerLook]:
     """Return what the triggers make of the contact's newest events, the newest first."""
-    newest = await events.newest_of(tx, facts.contact.id, LOOKED_AT)
     named: dict[tuple[str, str], frozenset[str]] = {}
     if any(isinstance(trigger, SourceTrigger) for trigger in version.triggers):
         named = await listeners.source_names(tx, {(tx.org_id, one.source_id) for one in newest if one.source_id})

@@ -10,6 +10,7 @@ from typing import Any
 from core.domain.effects import ChangeList, CreateRecord, SendMessage, UpdateRecord
 from core.domain.enrollment import Enrollment, Facts, RecordFacts, Sent
 from core.domain.frozen import copied
+from core.domain.records import pipelines
 from core.domain.records.changes import Change, apply, diff
 from core.domain.records.fields import CLOSED_LEAD_STATUSES
 from core.domain.trace import TraceEntry
@@ -90,7 +91,7 @@ class Person:
 
     def create(self, effect: CreateRecord, workflow_id: str) -> ChangedRecord | None:
         """Make a record: a new lead is the one in hand from now on."""
-        if effect.record_type not in ("lead", "company"):
+        if effect.record_type not in ("lead", "company", "opportunity"):
             return None
         return self._change(RecordFacts(effect.id, effect.record_type, {}), effect.fields, workflow_id, created=True)
 
@@ -112,7 +113,11 @@ class Person:
     def set(self, record_type: str, fields: Mapping[str, Any]) -> ChangedRecord | None:
         """Set fields because of what came from outside."""
         record = self._record(record_type, "")
-        return None if record is None else self._change(record, fields, "", created=False)
+        if record is None:
+            return None
+        if record_type == "opportunity" and self.facts.pipelines and not pipelines.PLACE.isdisjoint(fields):
+            fields = pipelines.placed(self.facts.pipelines, record.fields, fields)
+        return self._change(record, fields, "", created=False)
 
     def open_lead(self, lead_id: str, source: str) -> ChangedRecord | None:
         """Make a lead as an event of the type `lead` does when it comes in, where there is none that is open."""
@@ -122,8 +127,7 @@ class Person:
         return self._change(RecordFacts(lead_id, "lead", {}), fields, "", created=True)
 
     def _record(self, record_type: str, record_id: str) -> RecordFacts | None:
-        facts = self.facts
-        record = {"contact": facts.contact, "lead": facts.lead, "company": facts.company}.get(record_type)
+        record = self.facts.in_hand(record_type, {record_type: record_id} if record_id in self.facts.records else {})
         return record if record is not None and record_id in ("", record.id) else None
 
     def _change(
@@ -143,6 +147,10 @@ class Person:
                 self.facts = copied(self.facts, lead=after)
             case "company" if not created:
                 self.facts = copied(self.facts, company=after)
-            case _:
+            case "company":
                 pass
+            case _:
+                there = {key: after if one.id == after.id else one for key, one in self.facts.records.items()}
+                newest = {after.type: after} if created else {}
+                self.facts = copied(self.facts, records={**there, **newest, after.id: after})
         return ChangedRecord(record.type, record.id, created, changes, workflow_id=workflow_id)

@@ -9,8 +9,9 @@ from typing import Any
 
 from core.domain.errors import Invalid, Violation
 from core.domain.nearest import did_you_mean
-from core.domain.records.fields import validate_fields
+from core.domain.records.fields import normalise, validate_fields
 from core.domain.records.ingestion import IncomingEvent, ReadEvent, read
+from core.domain.records.values import BadValue
 from core.simulation.spans import AT_ONCE, Span, read_length, read_share, read_span
 
 EVERYBODY = "*"
@@ -20,6 +21,9 @@ MOST_EVENTS = 100_000
 
 _KEYS = ("event", "name", "contact", "at", "after", "before", "since", "share", "fields", "set", "type")
 _HINT = "Write {event: reply.received, after: [1d, 3d], share: 0.3}, or {event: …, at: +2d, contact: ada@example.com}."
+_SET = ("contact", "lead", "opportunity")
+"""The records of which a script sets fields."""
+_OF_STAGE = ("status", "probability")
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -143,13 +147,28 @@ def _changes(raw: Any, path: str, problems: list[Violation]) -> Mapping[str, Map
     given: dict[str, dict[str, Any]] = {}
     for name, value in _map(raw, path, problems).items():
         head, _, rest = str(name).partition(".")
-        record, field_name = (head, rest) if head in ("contact", "lead") and rest else ("contact", str(name))
-        given.setdefault(record, {})[field_name] = value
+        record, path_in_it = (head, rest) if head in _SET and rest else ("contact", str(name))
+        given.setdefault(record, {})[path_in_it] = value
     accepted: dict[str, Mapping[str, Any]] = {}
     for record, fields in given.items():
-        accepted[record], wrong = validate_fields(record, fields, path)
+        accepted[record], wrong = _accepted(record, fields, path)
         problems += wrong
     return accepted
+
+
+def _accepted(record: str, fields: Mapping[str, Any], path: str) -> tuple[dict[str, Any], list[Violation]]:
+    """Return fields as they are stored, and what is wrong with them.
+
+    Without the organization's pipelines nothing but the script can say what the stage of an opportunity means.
+    """
+    told = {name: value for name, value in fields.items() if record == "opportunity" and name in _OF_STAGE}
+    accepted, wrong = validate_fields(record, {name: fields[name] for name in fields if name not in told}, path)
+    for name, value in told.items():
+        try:
+            accepted[name] = normalise(record, name, value)
+        except BadValue as bad:
+            wrong.append(Violation(f"{path}.{record}.{name}", bad.reason, bad.message, bad.hint))
+    return accepted, wrong
 
 
 def _map(raw: Any, path: str, problems: list[Violation]) -> Mapping[str, Any]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,8 +27,8 @@ from core.domain.workflow import entry, firing
 from core.domain.workflow.audiences import belongs
 from core.domain.workflow.expressions import Expression
 from core.domain.workflow.frequency import lookback
-from core.domain.workflow.record_changes import RECORD, RECORD_EVENTS, ChangedRecord
-from core.domain.workflow.trigger_kinds import EventTrigger, PoolTrigger, ScheduleTrigger, SourceTrigger, Timed
+from core.domain.workflow.record_changes import RECORD, ChangedRecord, record_event
+from core.domain.workflow.trigger_kinds import KEYED, PoolTrigger, ScheduleTrigger, Timed
 from core.domain.workflow.variables import event_values
 from core.domain.workflow.version import Version
 from core.domain.workflow.zones import zone_of
@@ -39,6 +37,7 @@ from core.simulation.agenda import Agenda, Rank
 from core.simulation.assumptions import QUALIFIED_AS, Assumptions
 from core.simulation.beginnings import Entering
 from core.simulation.chance import draw
+from core.simulation.collecting import collecting_less
 from core.simulation.heard import Heard
 from core.simulation.outside import Outside
 from core.simulation.people import MOST_MOVES, Person, Running
@@ -50,8 +49,6 @@ from core.simulation.tally import Tally
 
 ORGANIZATION = "org_simulated"
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_COLLECTED_AFTER = 100_000
-"""New objects between two looks of the collector; it takes an eighth of the time with the usual number."""
 SOURCE = "simulation"
 """Where events of the script come from; a trigger that listens to a source listens to this one."""
 
@@ -76,23 +73,12 @@ def simulate(
         version, subjects, script, start, start + horizon, assumptions or Assumptions(), seed, timelines, entering
     )
     more = True
-    with _collecting_less():
+    with collecting_less():
         while more:
             more = simulator.turn()
             if progress is not None:
                 progress(*simulator.done)
         return simulator.result()
-
-
-@contextlib.contextmanager
-def _collecting_less() -> Iterator[None]:
-    """Let the garbage collector look less often: nearly all that a simulation makes stays until its end."""
-    before = gc.get_threshold()
-    gc.set_threshold(_COLLECTED_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 class Simulator:
@@ -169,7 +155,15 @@ class Simulator:
     def _person(self, index: int, subject: Subject) -> Person:
         zone = self._assumed.organization_timezone
         facts = Facts(
-            subject.contact, subject.lead, (), subject.company, subject.lists, subject.sent, zone, subject.consent
+            subject.contact,
+            subject.lead,
+            company=subject.company,
+            lists=subject.lists,
+            sent=subject.sent,
+            organization_timezone=zone,
+            consent=subject.consent,
+            records=subject.records,
+            pipelines=subject.pipelines,
         )
         return Person(index, subject, facts)
 
@@ -219,14 +213,14 @@ class Simulator:
         """Enroll a contact, unless an entry rule keeps it out; tell whether it entered."""
         version, subject, facts, now = self._version, person.subject, person.facts, self._agenda.now
         values = None if event is None else event_values(event)
-        named = subject.key or ("" if key is None else entry.key_of(version, facts, values, {}, now, key))
-        named = named or entry.key_of(version, facts, values, subject.variables, now)
+        about = ChangedRecord.of(event).about if event is not None and event.type == RECORD else {}
+        named = subject.key or ("" if key is None else entry.key_of(version, facts, values, {}, now, key, about))
+        named = named or entry.key_of(version, facts, values, subject.variables, now, about=about)
         before, standing = person.latest.get(named), subject.entered.get(named)
         if before is not None:
             standing = entry.Standing(before.enrollment.state, before.enrollment.entered_at)
-        judged = entry.judge(
-            version, facts, now, event=values, variables=subject.variables, key=named, standing=standing
-        )
+        given: Any = {"event": values, "variables": subject.variables, "key": named, "about": about}
+        judged = entry.judge(version, facts, now, **given, standing=standing)
         if judged.outcome != "enrolled":
             self._tally.keep_out(person, judged)
             return False
@@ -246,6 +240,7 @@ class Simulator:
             occurrence=occurrence,
             hops=0 if event is None else event.hops,
             again=bool(person.enrolled or subject.entered),
+            about=about,
         )
         run = Running(person, transition.enrollment, entries=[] if person.index < self._timelines else None)
         person.take(named, run)
@@ -297,7 +292,7 @@ class Simulator:
             if looked is not None and looked.fires:
                 self._begun += 1
                 self._tally.fired = True
-                key = trigger.key if isinstance(trigger, EventTrigger | SourceTrigger) else None
+                key = trigger.key if isinstance(trigger, KEYED) else None
                 self._enter(person, f"event:{event.id}", event, key)
                 return
 
@@ -391,7 +386,7 @@ class Simulator:
         """Let a change of a record travel as the event that tells of it, where anything listens."""
         if change is None:
             return
-        name, now = RECORD_EVENTS[change.record_type], self._agenda.now
+        name, now = record_event(change.record_type), self._agenda.now
         if name in self._moving_events or name in self._trigger_events:
             event = EventFacts(self._event_id(), name, RECORD, change.to_fields(), now, now)
             self._agenda.push(now, Rank.EVENT, person, event)

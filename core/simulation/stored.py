@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 
@@ -23,9 +24,12 @@ from core.store.workflows import enrollments, facts
 _PAGE = 500
 
 
-async def sample(tx: Transaction, filter_text: str, size: int, workflow_id: str = "") -> tuple[Subject, ...]:
+async def sample(
+    tx: Transaction, filter_text: str, size: int, workflow_id: str = "", types: Collection[str] = ()
+) -> tuple[Subject, ...]:
     """Return the newest contacts that fit a filter, so many at most; with a workflow, how they stand in it.
 
+    `types` are those of the opportunities and own objects that it reads.
     Raises Invalid for a filter that cannot be read.
     """
     where = filters.parse(filter_text, AUDIENCE_FIELDS)
@@ -38,28 +42,35 @@ async def sample(tx: Transaction, filter_text: str, size: int, workflow_id: str 
         found += page
         if not token:
             break
-    return await _subjects(tx, [record.facts for record in found], workflow_id)
+    return await _subjects(tx, [record.facts for record in found], workflow_id, types)
 
 
-async def by_id(tx: Transaction, contact_ids: Sequence[str], workflow_id: str = "") -> tuple[Subject, ...]:
+async def by_id(
+    tx: Transaction, contact_ids: Sequence[str], workflow_id: str = "", types: Collection[str] = ()
+) -> tuple[Subject, ...]:
     """Return contacts by id, in order; those that are not there are left out. With a workflow, how they stand in it."""
     found = await records.get_many(tx, contact_ids)
     there = [found[one].facts for one in dict.fromkeys(contact_ids) if one in found and found[one].type == "contact"]
-    return await _subjects(tx, there, workflow_id)
+    return await _subjects(tx, there, workflow_id, types)
 
 
-async def _subjects(tx: Transaction, contacts: Sequence[RecordFacts], workflow_id: str) -> tuple[Subject, ...]:
+async def _subjects(
+    tx: Transaction, contacts: Sequence[RecordFacts], workflow_id: str, types: Collection[str]
+) -> tuple[Subject, ...]:
     """Return contacts with all that decisions may look at, as the engine gathers it."""
-    everything = frozenset({"company", "consent", "lists", "sent"})
+    everything = frozenset({"company", "consent", "lists", "sent"} | ({"pipelines"} if types else set()))
     subjects: list[Subject] = []
     for start in range(0, len(contacts), _PAGE):
         page = contacts[start : start + _PAGE]
-        known = await facts.gather(tx, {(tx.org_id, one.id): everything for one in page}, {})
+        wanted = {(tx.org_id, one.id): everything for one in page}
+        newest = {key: [(kind, "") for kind in types] for key in wanted}
+        known = await facts.gather(tx, wanted, {}, in_hand=newest if types else None)
         entered = await _entered(tx, workflow_id, [one.id for one in page]) if workflow_id else {}
         for one in page:
             seen = known[tx.org_id, one.id]
             about = (seen.lead, seen.company, seen.lists, seen.sent)
-            subjects.append(Subject(one, *about, consent=seen.consent, entered=entered.get(one.id, {})))
+            more: Any = {"consent": seen.consent, "records": seen.records, "pipelines": seen.pipelines}
+            subjects.append(Subject(one, *about, **more, entered=entered.get(one.id, {})))
     return tuple(subjects)
 
 

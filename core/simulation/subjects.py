@@ -14,12 +14,13 @@ from core.domain.messaging.consent import NOTHING_STORED, Consent
 from core.domain.nearest import did_you_mean
 from core.domain.records.changes import apply, diff
 from core.domain.records.fields import STANDARD_FIELDS, check_path, normalise
+from core.domain.records.pipelines import Pipeline
 from core.domain.records.values import BadValue
 from core.domain.workflow.entry import Standing
 
 MOST_SUBJECTS = 100_000
 
-_BESIDE = ("id", "lead", "company", "lists", "variables", "key")
+_BESIDE = ("id", "lead", "company", "opportunity", "lists", "variables", "key")
 """What a given contact may have beside its fields."""
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -42,6 +43,9 @@ class Subject:
     """What it may be sent."""
     entered: Mapping[str, Standing] = field(default_factory=dict)
     """Its latest enrollments in the workflow before the simulation begins, by key."""
+    records: Mapping[str, RecordFacts] = field(default_factory=dict)
+    """Its newest opportunity and own objects, by type, where the workflow reads them."""
+    pipelines: tuple[Pipeline, ...] = ()
 
     @property
     def label(self) -> str:
@@ -50,9 +54,10 @@ class Subject:
 
 
 def read_subjects(raw: Any, path: str = "contacts") -> tuple[Subject, ...]:
-    """Return subjects from plain data: fields of the contact, `lead` and `company` inside, `lists`, `variables`, `key`.
+    """Return subjects from plain data: fields of the contact, and inside them what else is known of them.
 
-    Dotted names are read as well, such as `lead.tier` and `custom.plan`. Raises Invalid with everything that is wrong.
+    That is `lead`, `company`, `opportunity`, `lists`, `variables` and `key`. Dotted names are read as well, such as
+    `lead.tier` and `custom.plan`. Raises Invalid with everything that is wrong.
     """
     if not isinstance(raw, list):
         raise Invalid(Violation(path, "WRONG_TYPE", "this must be a list of contacts", "Write [{email: …}]."))
@@ -76,7 +81,7 @@ def _read(raw: Any, index: int, path: str, problems: list[Violation]) -> Subject
     if not isinstance(raw, Mapping):
         problems.append(Violation(path, "WRONG_TYPE", "this must be a map of fields", "Write {email: …}."))
         return Subject(RecordFacts(f"#{index}", "contact", {}))
-    apart: dict[str, dict[str, Any]] = {"contact": {}, "lead": {}, "company": {}, "variables": {}}
+    apart: dict[str, dict[str, Any]] = {name: {} for name in ("contact", "lead", "company", "opportunity", "variables")}
     for name, value in raw.items():
         head, _, rest = str(name).partition(".")
         if head in apart and rest:
@@ -97,9 +102,15 @@ def _read(raw: Any, index: int, path: str, problems: list[Violation]) -> Subject
     if apart["company"]:
         company_id = str(apart["company"].pop("id", "") or names.derive("cmp", _EPOCH, contact_id))
         company = _record("company", company_id, apart["company"], f"{path}.company", problems)
+    records = {}
+    if told := apart["opportunity"]:
+        one = str(told.pop("id", "") or names.derive("opp", _EPOCH, contact_id))
+        found = _record("opportunity", one, told, f"{path}.opportunity", problems)
+        records = {"opportunity": replace(found, fields={"contact_id": contact_id, **found.fields})}
     key = raw.get("key")
     lists = frozenset(_lists(raw.get("lists"), f"{path}.lists", problems))
-    return Subject(contact, lead, company, lists, (), apart["variables"], "" if key is None else str(key))
+    given = "" if key is None else str(key)
+    return Subject(contact, lead, company, lists, (), apart["variables"], given, records=records)
 
 
 def _record(

@@ -45,7 +45,11 @@ def _choosing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> di
     made: dict[str, Any] = {}
     match kind:
         case "wait":
-            made |= {"for": draw(st.sampled_from(["1s", "1h", "2d"])), "next": draw(targets)}
+            if draw(RULED):
+                made |= {"until_true": 'lead.tier == "A"', "exits": {"next": draw(targets)}}
+                made |= draw(st.sampled_from([{}, {"timeout": "1h"}]))
+            else:
+                made |= {"for": draw(st.sampled_from(["1s", "1h", "2d"])), "next": draw(targets)}
         case "branch":
             made |= {"cases": [{"name": "one", "when": draw(CONDITIONS)}]}
             made["exits"] = {"one": draw(targets), "else": draw(targets)}

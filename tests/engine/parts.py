@@ -12,6 +12,7 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.domain.enrollment import Enrollment
 from core.domain.records.ingestion import IncomingEvent
+from core.domain.steps.shapes import Lookups
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.source import parse
 from core.engine.driver import EnrollmentDriver
@@ -22,7 +23,7 @@ from core.store.database import Database
 from core.store.events import sources
 from core.store.events.ingestion import Ingested, ingest
 from core.store.organizations.organizations import organizations
-from core.store.records import lists, records, upserts
+from core.store.records import lists, record_schema, records, upserts
 from core.store.records.lists import ListChange
 from core.store.records.upserts import ContactCandidate
 from core.store.webhooks import endpoints
@@ -78,7 +79,8 @@ class Parts:
             assert row is not None
             row = await workflows.update_draft(tx, row, title=workflow_id, source=text, document=document)
             number = row.published_version + 1
-            compiled = compile_document(document, workflow_id=workflow_id, number=number)
+            lookups = Lookups(schema=await record_schema.of(tx))
+            compiled = compile_document(document, lookups, workflow_id=workflow_id, number=number)
             assert compiled.version is not None, compiled.problems
             await workflows.publish(tx, row, compiled.version, "key_1")
 
@@ -101,6 +103,14 @@ class Parts:
     async def company(self, **fields: Any) -> str:
         """Make a company and return its id."""
         return await self._upsert("company", fields)
+
+    async def opportunity(self, **fields: Any) -> str:
+        """Make an opportunity and return its id."""
+        return await self._upsert("opportunity", fields)
+
+    async def own(self, record_type: str, **fields: Any) -> str:
+        """Make an object of an own type and return its id."""
+        return await self._upsert(record_type, fields)
 
     async def _upsert(self, record_type: str, fields: Mapping[str, Any]) -> str:
         self.clock.advance(MOMENT)

@@ -8,6 +8,7 @@ import pytest
 
 from core.domain.control.key_limits import UNLIMITED, KeyLimits
 from core.domain.errors import DripstoneError, FieldContradicted, NotFound
+from core.domain.records.standard import KNOWN_TO_WORKFLOWS
 from core.rpc.admission.hiding import hidden_from_errors, shown
 from core.rpc.convert import from_struct, to_struct
 from core.rpc.enrollments.enrolling import NotEnrolled
@@ -73,6 +74,11 @@ def test_no_explanation_quotes_a_value_to_a_key_that_does_not_see_it(message: An
 
     assert shown(copied(), UNLIMITED) == message
     assert PHONE not in str(shown(copied(), limits))
+
+
+def test_a_key_of_standard_types_is_told_nothing_of_own_objects() -> None:
+    told = enrollment_pb2.TraceEntry(reason="plan.custom.pin is 4711", inputs={"plan.custom.pin": "4711"})
+    assert "4711" not in str(shown(told, KeyLimits(record_types=frozenset(KNOWN_TO_WORKFLOWS))))
 
 
 def test_what_is_wrong_with_the_input_is_still_said() -> None:

@@ -6,7 +6,7 @@ import heapq
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from types import SimpleNamespace
@@ -67,16 +67,18 @@ class Live:
         for service in ("qualify", "assign_owner", "enroll"):
             self.driver.answer(service, self._answer)
 
-    async def subjects(self, contacts: Sequence[Mapping[str, Any]]) -> tuple[Subject, ...]:
-        """Write contacts into the database and return them as a simulation reads them."""
+    async def subjects(self, contacts: Sequence[Mapping[str, Any]], types: Collection[str] = ()) -> tuple[Subject, ...]:
+        """Write contacts into the database and return them, with records of these types, as a simulation reads them."""
         ids = []
         for number, given in enumerate(contacts):
-            fields = {name: value for name, value in given.items() if name != "lead"}
+            fields = {name: value for name, value in given.items() if name not in ("lead", "opportunity")}
             ids.append(await self._write("contact", {"email": f"c{number}@example.com", **fields}))
             if "lead" in given:
                 await self._write("lead", {"contact_id": ids[-1], "status": "new", **given["lead"]})
+            if "opportunity" in given:
+                await self._write("opportunity", {"contact_id": ids[-1], **given["opportunity"]})
         async with self.parts.database.read(ORG) as tx:
-            return await stored.by_id(tx, ids)
+            return await stored.by_id(tx, ids, types=types)
 
     async def _write(self, record_type: str, fields: Mapping[str, Any]) -> str:
         async with self.parts.database.write(ORG) as tx:

@@ -81,7 +81,7 @@ def _step(draw: st.DrawFn, name: str, number: int) -> dict[str, Any]:
         made["next"] = following
     if "exits" in made:
         made["exits"][next(iter(made["exits"]))] = following
-    if "until" in made:  # a date may be past, so it does not hold
+    if "until" in made or "until_true" in made:  # a date may be past, a condition may hold: neither is sure to hold
         made["exits"] = {name: to if to in forward else following for name, to in made["exits"].items()}
     leads_back = any(to in IDS[: number + 1] for to in made.get("exits", {}).values())
     if draw(SOMETIMES) and not leads_back:  # a wait that fails does not hold
@@ -103,9 +103,11 @@ def _holding(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
                 {"on": ["tuesday"], "at": "08:00"},
                 {"until": "{{ contact.custom.day }}", "offset": draw(st.sampled_from(["2h", "-1d"]))},
                 {"until": {"cel": "moment(contact.custom.day)"}, "at": "09:00"},
+                {"until_true": draw(CONDITIONS.filter(lambda one: "event" not in one)), "timeout": "1d"},
             ]
             config = draw(st.sampled_from(waits))
-            exits = {name: draw(targets) for name in ("next", "missing", "past")} if "until" in config else {}
+            ways = {"until": ("next", "missing", "past"), "until_true": ("next", "timeout")}
+            exits = {name: draw(targets) for key, names in ways.items() if key in config for name in names}
             return {**config, "exits": exits} if exits else {**config, "next": draw(targets)}
         case "wait_for_event":
             if draw(st.booleans()):

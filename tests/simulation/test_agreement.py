@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 
 from core.clock import ManualClock
+from core.domain.records.pipelines import Pipeline, StageKind
+from core.domain.records.pipelines import Stage as SalesStage
 from core.domain.steps.wait_for_event import WaitForEvent
 from core.domain.workflow import firing
 from core.domain.workflow.compile import compile_document
@@ -25,13 +27,27 @@ from core.simulation.outside import Outside
 from core.simulation.script import read_script
 from core.simulation.simulate import simulate
 from core.store.database import Database
+from core.store.records import pipelines
 from core.templates import Template, templates
-from tests.engine.parts import Parts
+from tests.engine.parts import ORG, Parts
 from tests.simulation.cases import START
 from tests.simulation.live import MINUTE, Live, line, type_of
 from tests.simulation.random_workflows import ASSUMPTIONS, CONTACTS, HAPPENINGS, documents
 
 HORIZON = timedelta(days=4)
+
+SALES = Pipeline("sales", "Sales", (SalesStage("new", "New", 0.1), SalesStage("won", "Won", 1, StageKind.WON)))
+SELLING = """
+circuit_breaker: off
+steps:
+  - {id: back, kind: update, record: opportunity, set: {stage_id: new}}
+  - {id: says, kind: log, message: "{{ opportunity.status }} {{ opportunity.probability }}"}
+  - {id: town, kind: wait, until_true: contact.city == "Bonn", timeout: 2d, exits: {next: make, timeout: late}}
+  - {id: late, kind: update, record: opportunity, set: {custom.late: {cel: "true"}}}
+  - {id: make, kind: create, record: opportunity, set: {name: New, stage_id: won}}
+  - {id: newest, kind: wait, until_true: 'opportunity.name == "New"'}
+  - {id: tells, kind: log, message: "{{ opportunity.status }} {{ opportunity.name }}"}
+"""
 
 Happening = tuple[timedelta, int, str, Mapping[str, Any]]
 """How long after the start, whose, what, and with which fields."""
@@ -149,6 +165,19 @@ def test_both_make_a_lead_of_an_event_where_none_is_open(stage: Stage) -> None:
     assert told == 4 * 5  # two enrollments each of the first and the third contact
 
 
+def test_both_move_opportunities_and_wait_until_they_stand_somewhere(stage: Stage) -> None:
+    async def tell(parts: Parts) -> int:
+        async with parts.database.write(ORG) as tx:
+            await pipelines.put(tx, SALES)
+        return await _compare(parts, parse(SELLING), contacts, coming, {}, HORIZON)
+
+    contacts = [{"opportunity": {"name": "One"}}, {}, {"opportunity": {"name": "Two", "stage_id": "won"}}]
+    coming: list[Happening] = [
+        (timedelta(hours=1), whose, "a", {"city": city}) for whose, city in enumerate(("Bonn", "Bonn", "Rome"))
+    ]
+    assert stage.run(tell) == 28
+
+
 def _fields(number: int) -> dict[str, Any]:
     ours = {"workspace_id": f"ws{number}", "meeting_id": f"m{number}", "form": "demo"}
     return {**ours, "channel": "dm", "text": "Yes!", "path": "/pricing/x"}
@@ -169,7 +198,7 @@ async def _compare(
     assert version is not None
     assumptions = read_assumptions({**assumed, "organization_timezone": "Europe/Berlin"}, version)
     live = Live(parts, "w", Outside(version, assumptions, 0))
-    subjects = await live.subjects(contacts)
+    subjects = await live.subjects(contacts, version.records)
     events = [(start + after, subjects[whose], name, fields) for after, whose, name, fields in coming]
     script = [
         {

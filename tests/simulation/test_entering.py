@@ -9,7 +9,7 @@ import pytest
 
 from core.domain.enrollment import State
 from core.domain.workflow.entry import Standing
-from core.simulation.subjects import Subject
+from core.simulation.subjects import Subject, read_subjects
 from tests.simulation.cases import DAY, NURTURE, START, people, person, step, tried
 
 WEEKLY = """
@@ -94,6 +94,22 @@ def test_an_event_of_the_type_lead_makes_a_lead_where_none_is_open(lead: dict[st
     assert found.enrollments == leads
     assert step(found, "which").exits == ({"new": 1} if leads else {})
     assert tried(flow, [person(1, lead=lead)], events=events).enrollments == 1  # all at the start where it cannot fire
+
+
+def test_an_opportunity_that_a_script_moves_enrolls_and_is_what_the_workflow_is_about() -> None:
+    flow = """
+    triggers: [{record: opportunity, on: changed, fields: [stage_id], when: opportunity.status == "won"}]
+    key: opportunity.id
+    steps:
+      - {id: paid, kind: wait, until_true: 'opportunity.custom.paid == true', timeout: 2d, exits: {timeout: end}}
+      - {id: thank, kind: log, message: "{{ opportunity.name }}"}
+    """
+    subjects = read_subjects([{"email": f"p{n}@example.com", "opportunity.name": f"Sale {n}"} for n in range(3)])
+    moves = {"set": {"opportunity.stage_id": "done", "opportunity.status": "won"}, "at": "+1d"}
+    paid = {"set": {"opportunity.custom.paid": True}, "at": "+2d", "contact": "#1"}
+    found = tried(flow, subjects, events=[{**moves, "contact": "#1"}, {**moves, "contact": "#2"}, paid])
+    assert (found.entering, found.admitted) == ("triggers", 2)
+    assert step(found, "paid").exits == {"next": 1, "timeout": 1}
 
 
 PAUSE = "\nsteps: [{id: pause, kind: wait, for: 1d}]"

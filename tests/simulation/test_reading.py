@@ -41,6 +41,10 @@ A_DAY, TO_THREE = Span(DAY, DAY), Span(DAY, 3 * DAY)
             {"set": {"lead.tier": "A", "custom.plan": "pro"}, "at": "0"},
             ScriptedEvent("", changes={"lead": {"tier": "A"}, "contact": {"custom.plan": "pro"}}),
         ),
+        (
+            {"set": {"opportunity.stage_id": "done", "opportunity.status": "won"}},
+            ScriptedEvent("", changes={"opportunity": {"stage_id": "done", "status": "won"}}),
+        ),
     ],
 )  # fmt: skip
 def test_an_event_is_read(written: dict[str, Any], read: ScriptedEvent) -> None:
@@ -57,6 +61,7 @@ def test_an_event_is_read(written: dict[str, Any], read: ScriptedEvent) -> None:
         ({"event": "a", "at": "1d", "after": "1d"}, "events[0].after", "CONFLICT"),
         ({"event": "a", "contcat": "x"}, "events[0].contcat", "UNKNOWN_KEY"),
         ({"set": {"teir": "A"}}, "events[0].set.teir", "UNKNOWN_FIELD"),
+        ({"set": {"opportunity.status": "sold"}}, "events[0].set.opportunity.status", "UNKNOWN_VALUE"),
         ({"event": "a", "fields": {"email": "nobody"}}, "events[0].fields.email", "INVALID_EMAIL"),
         ("a", "events[0]", "WRONG_TYPE"),
     ],

@@ -9,7 +9,7 @@ import pytest
 from core.clock import ManualClock
 from core.domain.enrollment import EventFacts
 from core.domain.records.changes import Change
-from core.domain.workflow.record_changes import RECORD, RECORD_EVENTS, ChangedRecord
+from core.domain.workflow.record_changes import RECORD, ChangedRecord, record_event
 from core.store.database import Database
 from core.store.records import record_triggers
 from core.store.records.record_rows import records
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 def change_of(company_id: str, **more: Any) -> EventFacts:
     changed = ChangedRecord("company", company_id, False, (Change("employees", 5, 50),), "key_1", "test")
-    return EventFacts("evt_1", RECORD_EVENTS["company"], RECORD, {**changed.to_fields(), **more}, START, START)
+    return EventFacts("evt_1", record_event("company"), RECORD, {**changed.to_fields(), **more}, START, START)
 
 
 async def test_only_the_contacts_of_a_company_are_looked_at_when_it_changes(
@@ -37,7 +37,7 @@ async def test_only_the_contacts_of_a_company_are_looked_at_when_it_changes(
     async with database.system() as tx:
         assert await effort(tx, lambda: record_triggers.spread(tx, ORG, change_of(acme))) < 100
     async with database.system() as tx:
-        rows = await tx.fetch("SELECT contact_id FROM events WHERE event_name = $1", RECORD_EVENTS["company"])
+        rows = await tx.fetch("SELECT contact_id FROM events WHERE event_name = $1", record_event("company"))
     assert [row[0] for row in rows] == [ada]
 
 
@@ -52,5 +52,5 @@ async def test_a_contact_that_changes_its_company_is_looked_for_under_the_new_on
     await parts.change(ada, company_id=other)
     async with database.system() as tx:
         await record_triggers.spread(tx, ORG, change_of(other))
-        rows = await tx.fetch("SELECT contact_id FROM events WHERE event_name = $1", RECORD_EVENTS["company"])
+        rows = await tx.fetch("SELECT contact_id FROM events WHERE event_name = $1", record_event("company"))
     assert [row[0] for row in rows] == [ada]

@@ -15,6 +15,9 @@ from core.domain.records.values import money_text, split_money
 
 MOST_PIPELINES = 100
 MOST_STAGES = 50
+PLACE = frozenset({"pipeline_id", "stage_id"})
+"""Fields of an opportunity that say where it stands; what the stage says of it is set with them."""
+STANDING = PLACE | {"status", "probability"}
 
 
 class StageKind(StrEnum):
@@ -108,6 +111,14 @@ def place(
         return dict(patch), [Violation(at, "NOT_FOUND", f"the pipeline {pipeline.id} has no such stage", hint)]
     stands = {"pipeline_id": pipeline.id, "stage_id": stage.id}
     return {**patch, **stands, "probability": stage.probability, "status": str(stage.kind)}, []
+
+
+def placed(known: Sequence[Pipeline], before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the patch of an opportunity with what its stage says; a stage that there is not is left out."""
+    fields, wrong = place(known, before, patch, "")
+    if wrong:
+        fields, _ = place(known, before, {name: value for name, value in patch.items() if name not in STANDING}, "")
+    return fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,9 @@ class Schema:
     def custom_kinds(self) -> Mapping[str, Mapping[str, expressions.Kind]]:
         """Return the kinds of defined fields, by type and name, as expressions see them."""
         return {
-            name: {one.name: one.expression_kind for one in of.live} for name, of in self.types.items() if of.custom
+            name: {one.name: one.expression_kind for one in of.live}
+            for name, of in self.types.items()
+            if of.custom or of.own
         }
 
 

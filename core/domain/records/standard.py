@@ -191,8 +191,14 @@ STANDARD_FIELDS: Mapping[str, Mapping[str, Field]] = {one.name: one.fields for o
 
 RECORD_TYPES = tuple(STANDARD_FIELDS)
 
-KNOWN_TO_WORKFLOWS = ("contact", "company", "lead")
-"""Those that conditions of workflows name, and that their triggers listen to."""
+KNOWN_TO_WORKFLOWS = ("contact", "lead", "company", "opportunity")
+"""Those that conditions of workflows name, and that their triggers listen to, beside an organization's own types."""
+
+
+def is_known_to_workflows(record_type: str) -> bool:
+    """Tell whether conditions of workflows may name records of a type."""
+    return record_type in KNOWN_TO_WORKFLOWS or record_type not in STANDARD_FIELDS
+
 
 OBJECT_PREFIX = "obj"
 """First part of the ids of an organization's own objects."""

@@ -10,7 +10,9 @@ from core.domain.enrollment import Answered, RecordFacts, Stimulus, Waiting
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.outward_shapes import MEMBER, METHODS, ROUTING, Owner, Owners
 from core.domain.steps.shapes import Scope, Text
-from core.domain.steps.update import RECORDS
+
+RECORDS = ("contact", "lead")
+"""The records that are the contact's own; a company is shared with others."""
 
 
 @dataclass(frozen=True, slots=True)

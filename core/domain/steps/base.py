@@ -176,7 +176,11 @@ class Step:
         return self.required_exits
 
     def needs(self) -> frozenset[str]:
-        """Return what it reads beyond contact, lead and its expressions: `company`, `consent`, `lists`, `sent`."""
+        """Return what it reads beside its expressions: `company`, `consent`, `lists`, `pipelines`, `sent`."""
+        return frozenset()
+
+    def records(self) -> frozenset[str]:
+        """Return the types of records that it is about, whether its expressions name them or not."""
         return frozenset()
 
     def exit_undone(self) -> str:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, ClassVar
 from core.domain.articles import with_article
 from core.domain.effects import CreateRecord
 from core.domain.names import RECORD_PREFIXES
+from core.domain.records import pipelines
 from core.domain.records.fields import missing_fields, validate_fields
 from core.domain.steps.base import Context, Decision, Fail, Go, Step, setting
+from core.domain.steps.record_shapes import check_place
 from core.domain.steps.shapes import RecordFields, Scope, Text
 from core.domain.workflow.values import Value
 
@@ -31,9 +33,15 @@ class Create(Step):
     fields: Annotated[dict[str, Value], setting(RecordFields(), "Field paths and their values.", key="set")]
     record: Annotated[str, setting(Text(choices=RECORDS), "Which kind of record; a lead by default.")] = "lead"
 
+    def needs(self) -> frozenset[str]:
+        """Return the pipelines for an opportunity, which stands in a stage from its beginning."""
+        return frozenset({"pipelines"}) if self.record == "opportunity" else frozenset()
+
     def check(self, scope: Scope, path: str) -> None:
         """Report fields that the record does not have, and those it lacks."""
         RecordFields().check(self.record, self.fields, scope, f"{path}.set")
+        if self.record == "opportunity":
+            check_place(self.fields, scope, f"{path}.set")
         if self.record != "company" and "contact_id" in self.fields:
             message = f"{with_article(f'new {self.record}')} belongs to the contact who is enrolled"
             scope.add(f"{path}.set.contact_id", "READ_ONLY_FIELD", message, "Leave it out.")
@@ -63,6 +71,8 @@ class Create(Step):
         if missing:
             reason = f"No {self.record} was made: it needs {missing[0].field}."
             return Go("next", " ".join([reason, *gaps]), "skipped", inputs=inputs)
+        if self.record == "opportunity" and context.facts.pipelines:
+            accepted = pipelines.placed(context.facts.pipelines, {}, accepted)
         record = context.name(RECORD_PREFIXES[self.record])
         effect = CreateRecord(record, self.record, accepted)
         reason = " ".join([f"Made the {self.record} {record}.", *gaps])

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from core.domain.errors import Violation
 from core.domain.nearest import did_you_mean
 from core.domain.records import fields as records
+from core.domain.records.pipelines import Pipeline
 from core.domain.records.schema import STANDARD, Schema
 from core.domain.webhooks import event_types
 from core.domain.workflow import durations, json_schemas, own_kinds, templates, values
@@ -40,6 +41,8 @@ class Lookups:
     member_ids: frozenset[str] | None = None
     routing_ids: frozenset[str] | None = None
     source_ids: frozenset[str] | None = None
+    pipelines: tuple[Pipeline, ...] = ()
+    """None are checked where there are none."""
     schema: Schema = STANDARD
     """What records look like in the organization."""
     published_with: OwnKinds | None = None
@@ -270,7 +273,7 @@ class RecordFields:
             given = {name: value.written if literal else None}
             _, problems = records.validate_fields(record_type, given, path, scope.lookups.schema)
             scope.problems.extend(problems)
-            standard = records.STANDARD_FIELDS[record_type].get(name)
+            standard = scope.lookups.schema.of(record_type).standard.get(name)
             if standard and isinstance(value.written, dict | list):
                 message = f"{name} holds {spoken(standard.expression_kind)}, neither a map nor a list"
                 scope.add(f"{path}.{name}", "WRONG_TYPE", message, "Only custom fields hold these.")

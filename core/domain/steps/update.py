@@ -1,4 +1,4 @@
-"""The step that sets fields of the contact, their newest lead or their company."""
+"""The step that sets fields of the contact, or of another record that the enrollment has in hand."""
 
 from __future__ import annotations
 
@@ -6,41 +6,50 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from core.domain.effects import UpdateRecord
+from core.domain.records import pipelines
 from core.domain.records.fields import validate_fields
+from core.domain.records.standard import KNOWN_TO_WORKFLOWS
 from core.domain.steps.base import Context, Decision, Fail, Go, Step, setting
-from core.domain.steps.shapes import RecordFields, Scope, Text
+from core.domain.steps.record_shapes import RecordType, check_place
+from core.domain.steps.shapes import RecordFields, Scope
 from core.domain.workflow.values import Value
-
-RECORDS = ("contact", "lead")
-"""The records that are the contact's own; a company is shared with others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update(Step):
-    """Sets fields of the contact, their newest lead or their company."""
+    """Sets fields of the record in hand of a type, such as the contact, their newest lead or an opportunity."""
 
     kind: ClassVar = "update"
-    summary: ClassVar = "Sets fields of the contact, of their newest lead or of their company; null removes one."
+    summary: ClassVar = (
+        "Sets fields of the contact, their newest lead, their company, or the opportunity or own object that the "
+        "enrollment is about; null removes one."
+    )
 
     fields: Annotated[dict[str, Value], setting(RecordFields(), "Field paths and their new values.", key="set")]
-    record: Annotated[str, setting(Text(choices=(*RECORDS, "company")), "Which record; the contact by default.")] = (
-        "contact"
-    )
+    record: Annotated[str, setting(RecordType(KNOWN_TO_WORKFLOWS), "Which record; the contact by default.")] = "contact"
 
     def check(self, scope: Scope, path: str) -> None:
         """Report fields that the record does not have."""
         RecordFields().check(self.record, self.fields, scope, f"{path}.set")
+        if self.record == "opportunity":
+            check_place(self.fields, scope, f"{path}.set")
 
     def needs(self) -> frozenset[str]:
-        """Return the company where it is the company that changes."""
+        """Return the company where it is the company that changes, and pipelines where a stage does."""
+        if self.record == "opportunity" and not pipelines.PLACE.isdisjoint(self.fields):
+            return frozenset({"pipelines"})
         return frozenset({"company"}) if self.record == "company" else frozenset()
+
+    def records(self) -> frozenset[str]:
+        """Return the type of the record."""
+        return frozenset({self.record})
 
     def begin(self, context: Context) -> Decision:
         """Compute the values; one that cannot be computed leaves its field as it is, and the reason says so."""
-        known = context.facts
-        facts = {"contact": known.contact, "lead": known.lead, "company": known.company}[self.record]
+        facts = context.facts.in_hand(self.record, context.enrollment.about)
+        called = self.record.replace("_", " ")
         if facts is None:
-            return Go("next", f"There is no {self.record} to update.", "skipped", inputs={f"{self.record}.id": None})
+            return Go("next", f"There is no {called} to update.", "skipped", inputs={f"{self.record}.id": None})
         chosen: dict[str, Any] = {}
         inputs: dict[str, Any] = {}
         left: list[str] = []
@@ -59,5 +68,10 @@ class Update(Step):
             return Fail(f"{problems[0].field}: {problems[0].message}.", inputs, "BAD_VALUE")
         if not accepted:
             return Go("next", " ".join(["Nothing to set.", *left]), "skipped", inputs=inputs)
-        reason = " ".join([f"Set {', '.join(accepted)} of the {self.record}.", *left])
+        told = ", ".join(accepted)
+        if self.record == "opportunity" and context.facts.pipelines and not pipelines.PLACE.isdisjoint(accepted):
+            accepted, problems = pipelines.place(context.facts.pipelines, facts.fields, accepted, "")
+            if problems:
+                return Fail(f"{problems[0].field}: {problems[0].message}.", inputs, "BAD_VALUE")
+        reason = " ".join([f"Set {told} of the {called}.", *left])
         return Go("next", reason, effects=(UpdateRecord(facts.id, self.record, accepted),), inputs=inputs)

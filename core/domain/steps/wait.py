@@ -1,4 +1,4 @@
-"""The step that holds a contact: for a length of time, until a date, until a time of the day or of the week.
+"""The step that holds a contact: for a length of time, until a date, a time of day or week, or a condition.
 
 The one moment at which it ends is computed when it begins, and looked at again when it has come: a date may have moved,
 and so may the contact's zone. A date of a record is also looked at when the record changes. Local times are those of
@@ -13,8 +13,9 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import EventArrived, Stimulus, TimerFired, Waiting
+from core.domain.steps import until_true
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
-from core.domain.steps.shapes import Duration, Scope
+from core.domain.steps.shapes import Condition, Duration, Scope
 from core.domain.steps.time_shapes import CalendarRef, LocalTime, Moment, Offset, Weekdays
 from core.domain.workflow import durations, moments
 from core.domain.workflow.calendar import Calendar, add_open, next_slot
@@ -44,20 +45,28 @@ class _Aim:
 
 @dataclass(frozen=True, slots=True)
 class Wait(Step):
-    """Holds a contact for a length of time, until a date, or until a time of the day or of the week."""
+    """Holds a contact for a length of time, until a date, a time of the day or of the week, or a condition holds."""
 
     kind: ClassVar = "wait"
-    summary: ClassVar = "Holds the contact for a length of time, until a date, or until a time of the day or week."
+    summary: ClassVar = (
+        "Holds the contact for a length of time, until a date, a time of the day or week, or until a condition holds."
+    )
+    exits: ClassVar = ("next", until_true.TIMEOUT)
     optional_exits: ClassVar = (PAST, MISSING)
     waits: ClassVar = True
     timing: ClassVar = (
-        *("for", "until", "offset", "at", "on", "within", "counted_in"),
+        *("for", "until", "offset", "at", "on", "within", "counted_in", "until_true", "timeout"),
         *("timezone", "calendars"),
     )
     constraints: ClassVar[Mapping[str, Any]] = {
-        "anyOf": [{"required": [key]} for key in ("for", "until", "at", "on", "within")],
-        "not": {"required": ["for", "until"]},
-        "dependentRequired": {"offset": ["until"], "counted_in": ["for"]},
+        "anyOf": [{"required": [key]} for key in ("for", "until", "at", "on", "within", "until_true")],
+        "not": {
+            "anyOf": [
+                {"required": ["for", "until"]},
+                *({"required": ["until_true", key]} for key in ("for", "until", "at", "on", "within")),
+            ]
+        },
+        "dependentRequired": {"offset": ["until"], "counted_in": ["for"], "timeout": ["until_true"]},
     }
 
     length: Annotated[
@@ -73,11 +82,28 @@ class Wait(Step):
     within: Annotated[str, setting(CalendarRef(), "The calendar that must be open when it ends.")] = ""
     counted_in: Annotated[str, setting(CalendarRef(), "The calendar whose open days and hours count for `for`.")] = ""
 
+    condition: Annotated[
+        Expression | None,
+        setting(Condition(), "What must hold; looked at whenever a record changes that it names.", key="until_true"),
+    ] = None
+    timeout: Annotated[
+        timedelta | None, setting(Duration(), "With until_true, how long at most; without one it waits for ever.")
+    ] = None
+
     def check(self, scope: Scope, path: str) -> None:
         """Report settings that do not go together."""
-        if self.length is None and self.until is None and not self._slotted:
+        timed = self.length is not None or self.until is not None or self._slotted
+        if self.condition is not None:
+            until_true.check(self.condition, scope, f"{path}.until_true")
+            if timed:
+                message = "until_true waits for a condition alone, not for a time as well"
+                scope.add(f"{path}.until_true", "CONFLICT", message, "Use timeout, or write two steps.")
+        elif self.timeout is not None:
+            scope.add(f"{path}.timeout", "CONFLICT", "timeout needs until_true", "Say how long with for.")
+        elif not timed:
             message = "a wait step needs to know for how long, or until when"
-            scope.add(f"{path}.for", "MISSING_KEY", message, f"{durations.EXAMPLE} Or say until, at, on or within.")
+            hint = f"{durations.EXAMPLE} Or say until, at, on, within or until_true."
+            scope.add(f"{path}.for", "MISSING_KEY", message, hint)
         if self.length is not None and self.until is not None:
             scope.add(f"{path}.until", "CONFLICT", "for and until are two waits", "Keep one, or write two steps.")
         if self.offset and self.until is None:
@@ -93,10 +119,16 @@ class Wait(Step):
 
     def holds(self) -> bool:
         """Tell whether it always holds; a date may be past, a day may be today."""
-        return self.length is not None or (self.until is None and self.at is not None)
+        return self.length is not None or (self.until is None and self.at is not None)  # a condition may hold
+
+    def longest(self) -> timedelta | None:
+        """Return how long it waits for a condition at most."""
+        return self.timeout
 
     def its_exits(self) -> tuple[str, ...]:
         """Return next, and what must be said of a date that is computed: what follows when it is not there, or past."""
+        if self.timeout is not None:
+            return ("next", until_true.TIMEOUT)
         return ("next", *self.its_required_exits())
 
     def its_required_exits(self) -> tuple[str, ...]:
@@ -111,12 +143,21 @@ class Wait(Step):
         written = self.until.written if self.until is not None else None
         return written.mentions if isinstance(written, Template | Expression) else ()
 
+    @property
+    def listens_to(self) -> tuple[Mention, ...]:
+        """Return what it looks at again when it changes."""
+        return self.reads if self.condition is None else self.condition.mentions
+
     def begin(self, context: Context) -> Decision:
         """Set the one timer, or go on at once."""
+        if self.condition is not None:
+            return until_true.begin(self.condition, self.timeout, context)
         return self._begin_for(context) if self.until is None else self._begin_until(self.until, context)
 
     def on(self, stimulus: Stimulus, context: Context) -> Decision | None:
         """Go on when the timer fires, unless it is to end later by now; look again when the date has changed."""
+        if self.condition is not None:
+            return until_true.on(self.condition, self.timeout, stimulus, context)
         match stimulus:
             case TimerFired():
                 return self._fired(context)

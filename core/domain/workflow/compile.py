@@ -15,10 +15,12 @@ from core.domain.steps.shapes import Lookups, Scope
 from core.domain.workflow import graph, head, own_kinds
 from core.domain.workflow.document import END, STEP_KEYS
 from core.domain.workflow.expressions import Expression, Kind
+from core.domain.workflow.record_changes import OF_CONTACT
 from core.domain.workflow.remembered import remembered
 from core.domain.workflow.templates import Template, is_template
+from core.domain.workflow.trigger_kinds import RecordTrigger
 from core.domain.workflow.triggers import read_triggers
-from core.domain.workflow.variables import step_environment, trigger_environment
+from core.domain.workflow.variables import NO_RECORDS, step_environment, trigger_environment
 from core.domain.workflow.version import Node, Version
 from core.domain.workflow.wiring import exits_of, on_error_of, retry_of, step_ids, written_exits
 
@@ -73,6 +75,9 @@ def compile_document(
         for computed in _computed((triggers, key, admission, rules, nodes))
         for mention in computed.mentions
     }
+    needs = _needs(mentioned, nodes, bool(caps), bool(admission.suppress_lists))
+    records = _records(mentioned, nodes)
+    named = records | {one.record for one in triggers if isinstance(one, RecordTrigger)}
     version = Version(
         workflow_id,
         number,
@@ -92,8 +97,9 @@ def compile_document(
         caps,
         names.variables,
         breaker,
-        _needs(mentioned, nodes, bool(caps), bool(admission.suppress_lists)),
-        own_kinds.mentioned(own_kinds.of(lookups.custom), mentioned),
+        needs if "opportunity" in records else needs - {"pipelines"},
+        records,
+        own_kinds.mentioned(own_kinds.of(lookups.custom), mentioned, named),
         remembered(nodes),
     )
     return Compiled(version, ())
@@ -108,6 +114,12 @@ def _needs(mentioned: Collection[str], nodes: list[Node], capped: bool, listed: 
     if capped:
         needs.add("sent")
     return frozenset(needs)
+
+
+def _records(mentioned: Collection[str], nodes: list[Node]) -> frozenset[str]:
+    """Return the types of records that are read beyond those that the contact has one of."""
+    roots = {name.partition(".")[0] for name in mentioned} - NO_RECORDS
+    return frozenset(roots | {name for node in nodes for name in node.step.records()}) - frozenset(OF_CONTACT)
 
 
 def _computed(part: Any) -> Iterator[Expression | Template]:

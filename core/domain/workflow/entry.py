@@ -81,13 +81,16 @@ def judge(
     key: str,
     standing: Standing | None,
     left_out: bool = False,
+    about: Mapping[str, str] | None = None,
 ) -> Judgement:
     """Return what the first rule says that keeps the contact out, or that it may enter.
 
     `standing` is the contact's latest enrollment under this key, if there is one; `event` is what enrolls, as
-    expressions see it; `left_out` is who was not let in by the preview that the call goes by.
+    expressions see it; `left_out` is who was not let in by the preview that the call goes by; `about` the record whose
+    change enrolls, id by type.
     """
-    for check in checks(version, facts, now, event=event, variables=variables, key=key, standing=standing):
+    given: Any = {"event": event, "variables": variables, "key": key, "standing": standing, "about": about}
+    for check in checks(version, facts, now, **given):
         if not check.passes:
             return Judgement(check.outcome, check.rule, check.sentence, check.inputs, check.field)
     return _LEFT_OUT if left_out else Judgement("enrolled")
@@ -102,9 +105,10 @@ def checks(
     variables: Mapping[str, Any],
     key: str,
     standing: Standing | None,
+    about: Mapping[str, str] | None = None,
 ) -> Iterator[Check]:
     """Yield every rule that applies, in order, and what it says of the contact."""
-    known = Known(facts, now, event, variables=variables)
+    known = Known(facts, now, event, variables=variables, about=about)
     yield from _variables(version.variables, variables)
     if facts.contact.fields.get("unsubscribed") is True:
         sentence = "The contact has unsubscribed. Do not enroll it unless the person asks for it."
@@ -123,6 +127,7 @@ def key_of(
     variables: Mapping[str, Any],
     now: datetime,
     expression: Expression | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> str:
     """Return the key of an enrollment: what the trigger's expression, or else the workflow's, comes to.
 
@@ -131,7 +136,7 @@ def key_of(
     chosen = expression or version.key
     if chosen is None:
         return ""
-    return key_text(chosen.evaluate(Known(facts, now, event, variables=variables)).value)
+    return key_text(chosen.evaluate(Known(facts, now, event, variables=variables, about=about)).value)
 
 
 def key_text(value: Any) -> str:

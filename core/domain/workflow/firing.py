@@ -13,14 +13,15 @@ from core.domain.records.lateness import LATEST_TRIGGER, is_history
 from core.domain.steps.wait import Wait
 from core.domain.steps.wait_for_event import WaitForEvent
 from core.domain.workflow.conditions import tell
+from core.domain.workflow.expression_text import Mention
 from core.domain.workflow.expressions import Expression
 from core.domain.workflow.record_changes import (
     LISTS,
     RECORD,
-    RECORD_EVENTS,
     ChangedRecord,
     concerns,
     events_that_matter,
+    record_event,
 )
 from core.domain.workflow.trigger_kinds import EventTrigger, RecordTrigger, SegmentTrigger, SourceTrigger, Trigger
 from core.domain.workflow.variables import Known, RecordChange, event_values
@@ -50,7 +51,7 @@ def trigger_events(version: Version) -> tuple[str, ...]:
             case EventTrigger():
                 names.append(trigger.event)
             case RecordTrigger():
-                names.append(RECORD_EVENTS[trigger.record])
+                names.append(record_event(trigger.record, trigger.contact))
             case SegmentTrigger():
                 names += events_that_matter(trigger.segment.mentions)
             case _:
@@ -66,18 +67,25 @@ def trigger_sources(version: Version) -> tuple[str, ...]:
 def moving_events(version: Version) -> tuple[str, ...]:
     """Return the names of events at which all enrollments of a version are looked at, whatever they wait for.
 
-    Goals and exit rules listen to them, and so do waits for a date of a record that may move.
+    Goals and exit rules listen to them, and so do waits for a date of a record that may move, or for a condition.
     """
     names: list[str] = []
     for rule in version.rules:
         if rule.events:
             names += rule.events
         elif rule.when is not None:
-            names += events_that_matter(rule.when.mentions)
+            names += _that_matter(version, rule.when.mentions)
     for node in version.steps.values():
         if isinstance(node.step, Wait):
-            names += events_that_matter(node.step.reads)
+            names += _that_matter(version, node.step.listens_to)
     return tuple(dict.fromkeys(names))
+
+
+def _that_matter(version: Version, mentions: Collection[Mention]) -> list[str]:
+    """Return the names of record events that may change what is mentioned, by whichever field they find the contact."""
+    names = events_that_matter(mentions)
+    records = [one for one in version.triggers if isinstance(one, RecordTrigger) and record_event(one.record) in names]
+    return names + [record_event(one.record, one.contact) for one in records]
 
 
 def correlated_waits(version: Version) -> tuple[tuple[str, str], ...]:
@@ -109,7 +117,7 @@ def look(
             if trigger.event and trigger.event != event.name:
                 return None
             return _looked(trigger.when, f"{event.name} came in from {trigger.source}", event, facts, now)
-        case RecordTrigger() if event.type == RECORD and event.name == RECORD_EVENTS[trigger.record]:
+        case RecordTrigger() if event.type == RECORD and event.name == record_event(trigger.record, trigger.contact):
             return _record(trigger, ChangedRecord.of(event), then, now)
         case SegmentTrigger() if event.type == RECORD:
             return _segment(trigger.segment, ChangedRecord.of(event), facts, then, now)
@@ -122,11 +130,12 @@ def facts_without(facts: Facts, later: Mapping[str, Sequence[Change]]) -> Facts:
     if not later:
         return facts
     undone = (
-        None if record is None else replace(record, fields=as_of(record.fields, later.get(record.id, ())))
+        None if record is None else _undone(record, later.get(record.id, ()))
         for record in (facts.contact, facts.lead, facts.company)
     )
     contact, lead, company = undone
-    return replace(facts, contact=contact or facts.contact, lead=lead, company=company)
+    others = {key: _undone(record, later.get(record.id, ())) for key, record in facts.records.items()}
+    return replace(facts, contact=contact or facts.contact, lead=lead, company=company, records=others)
 
 
 def _before(change: ChangedRecord, facts: Facts) -> Facts:
@@ -136,14 +145,19 @@ def _before(change: ChangedRecord, facts: Facts) -> Facts:
         case "contact":
             if any(one.field == "company_id" for one in undone):
                 facts = replace(facts, company=None)
-            before = {} if change.created else as_of(facts.contact.fields, undone)
-            return replace(facts, contact=replace(facts.contact, fields=before), lists=_lists(change, facts, "old"))
+            fields = {} if change.created else as_of(facts.contact.fields, undone)
+            return replace(facts, contact=replace(facts.contact, fields=fields), lists=_lists(change, facts, "old"))
         case "lead" if facts.lead is not None and facts.lead.id == change.record_id:
             return replace(facts, lead=None if change.created else _undone(facts.lead, undone))
         case "company" if facts.company is not None and facts.company.id == change.record_id:
             return replace(facts, company=None if change.created else _undone(facts.company, undone))
         case _:
-            return facts
+            before = {
+                key: _undone(record, undone) if record.id == change.record_id else record
+                for key, record in facts.records.items()
+                if record.id != change.record_id or not change.created
+            }
+            return replace(facts, records=before)
 
 
 def _undone(record: RecordFacts, changes: Iterable[Change]) -> RecordFacts:
@@ -170,6 +184,8 @@ def _looked(when: Expression | None, told: str, event: EventFacts, facts: Facts,
 def _record(trigger: RecordTrigger, change: ChangedRecord, facts: Facts, now: datetime) -> Look:
     told = f"{change.record_type} {change.record_id} was {'created' if change.created else 'changed'}"
     inputs = {"change.fields": sorted(one.field for one in change.changes)}
+    if change.left:
+        return Look(False, f"{told}, and refers to somebody else by now", inputs)
     if trigger.on != "either" and change.created != (trigger.on == "created"):
         return Look(False, f"{told}, and only one that is {trigger.on} counts", inputs)
     if trigger.fields and not any(concerns(name, one.field) for name in trigger.fields for one in change.changes):
@@ -177,18 +193,18 @@ def _record(trigger: RecordTrigger, change: ChangedRecord, facts: Facts, now: da
     if trigger.when is None:
         return Look(True, told, inputs)
     seen = RecordChange(change.record_type, {one.field: one.old for one in change.changes})
-    result = trigger.when.evaluate(Known(facts, now, None, change=seen))
+    result = trigger.when.evaluate(Known(facts, now, None, change=seen, about=change.about))
     return Look(result.holds, f"{told}, and {tell(trigger.when, result)}", {**inputs, **result.inputs})
 
 
 def _segment(segment: Expression, change: ChangedRecord, facts: Facts, then: Facts, now: datetime) -> Look | None:
-    if RECORD_EVENTS.get(change.record_type) not in events_that_matter(segment.mentions):
+    if record_event(change.record_type) not in events_that_matter(segment.mentions):
         return None
     current = segment.evaluate(Known(facts, now, None))
-    if change.record_type == "lead" and (facts.lead is None or facts.lead.id != change.record_id):
-        return Look(
-            False, f"{tell(segment, current)}; the lead that changed is not the contact's newest", current.inputs
-        )
+    newest = facts.in_hand(change.record_type, {})
+    if change.record_type not in ("contact", "company") and (newest is None or newest.id != change.record_id):
+        told = f"{tell(segment, current)}; the {change.record_type} that changed is not the contact's newest"
+        return Look(False, told, current.inputs)
     if not current.holds:
         return Look(False, tell(segment, current), current.inputs)
     then = replace(then, lists=_lists(change, then, "new"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.domain.enrollment import Waiting, WaitPolicy
 from core.domain.steps.agent_task import AgentTask
+from core.domain.steps.wait import Wait
 from core.domain.steps.wait_for_event import WaitForEvent
 from core.domain.taking_over import SENT
 from core.domain.workflow.launch_gate import GATE
@@ -88,6 +89,8 @@ def _waiting_on(before: Node, node: Node, waiting: Waiting, wanted: WaitPolicy) 
         case "event":
             since = "It listens for what is awaited there, since its wait began; what came meanwhile counts."
             told = since if anew else "It goes on listening, for the same and until the same time as before."
+        case "condition":
+            told = "Its condition is looked at anew." if anew else "It goes on waiting for its condition."
         case kind:
             limit = "; its time limit counts anew from then" if anew else ""
             asked = "decision" if kind == "approval" else "answer" if kind == "task" else "outcome"
@@ -108,6 +111,9 @@ def _unlike(before: Node, node: Node, waiting: Waiting) -> str:
     here, there = before.step, node.step
     if waiting.kind == "event" and isinstance(there, WaitForEvent) and set(waiting.events) != set(there.events):
         return f"{node.id} waits for other events"
+    conditional = isinstance(there, Wait) and there.condition is not None
+    if waiting.kind in ("condition", "timer") and (waiting.kind == "condition") is not conditional:
+        return f"{node.id} waits for {'a condition' if conditional else 'a time'}"
     if here.longest() is not None and there.longest() is None:
         return f"{node.id} has no timeout, and so no way to go when the time is over"
     return ""

@@ -10,27 +10,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.domain.workflow.expressions import Kind
-from core.domain.workflow.variables import Custom
+from core.domain.workflow.variables import Custom, own_types
 
 OwnKinds = frozenset[tuple[str, Kind]]
-"""Each with its whole name, such as `contact.custom.seats`."""
+"""Each with its whole name, such as `contact.custom.seats`; a type of the organization's own has one of its own too."""
 
 NONE: OwnKinds = frozenset()
-_BETWEEN = ".custom."
+_BETWEEN, _ITSELF = ".custom.", ".custom"
 
 
 def of(custom: Custom) -> OwnKinds:
     """Return the kinds of the fields that are defined."""
-    return frozenset(
+    fields = frozenset(
         (f"{record_type}{_BETWEEN}{name}", kind)
         for record_type, kinds in custom.items()
         for name, kind in kinds.items()
     )
+    types: OwnKinds = frozenset((f"{record_type}{_ITSELF}", "map") for record_type in own_types(custom))
+    return fields | types
 
 
-def mentioned(own: OwnKinds, names: Iterable[str]) -> OwnKinds:
-    """Return those that are among the names of variables."""
-    among = frozenset(names)
+def mentioned(own: OwnKinds, names: Iterable[str], types: Iterable[str] = ()) -> OwnKinds:
+    """Return those that are among the names of variables, and these types."""
+    among = frozenset((*names, *(f"{record_type}{_ITSELF}" for record_type in types)))
     return frozenset(one for one in own if one[0] in among)
 
 
@@ -39,7 +41,10 @@ def as_custom(own: OwnKinds) -> Custom:
     custom: dict[str, dict[str, Kind]] = {}
     for path, kind in own:
         record_type, _, name = path.partition(_BETWEEN)
-        custom.setdefault(record_type, {})[name] = kind
+        if name:
+            custom.setdefault(record_type, {})[name] = kind
+        else:
+            custom.setdefault(path.removesuffix(_ITSELF), {})
     return custom
 
 

@@ -5,22 +5,38 @@ A change travels like everything else that happens, as an event of the core's ow
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from core.domain.enrollment import EventFacts
 from core.domain.records.changes import Change
+from core.domain.records.standard import KNOWN_TO_WORKFLOWS, is_known_to_workflows
 from core.domain.workflow.expression_text import Mention
+from core.domain.workflow.variables import NO_RECORDS
 
 RECORD = "record"
 """Type of the events that tell of changed records; no event that comes in has it."""
 
-RECORD_EVENTS: Mapping[str, str] = {kind: f"$record.{kind}" for kind in ("contact", "lead", "company")}
-"""Record type to the name of the event that tells of its change."""
+OF_CONTACT = ("contact", "lead", "company")
+"""The types of which a contact has one in hand; of others, an enrollment is about the one whose change led to it."""
 
 LISTS = "lists"
 """How a change of the contact's lists is called among the changed fields."""
+
+
+CONTACT = "contact_id"
+"""The field by which records usually refer to a contact."""
+
+
+def record_event(record_type: str, by: str = CONTACT) -> str:
+    """Return the name of the event that tells of a changed record; empty for types that nobody listens to.
+
+    `by` is the field that refers to the contact whose event it is.
+    """
+    if not is_known_to_workflows(record_type):
+        return ""
+    return f"$record.{record_type}" if by == CONTACT else f"$record.{record_type}:{by}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +53,13 @@ class ChangedRecord:
     """The workflow whose enrollment changed it; it is not triggered by its own doing."""
     rev: int = 0
     """The record's, after the change; 0 for what is kept beside the record."""
+    left: bool = False
+    """It is told to the contact that the record referred to before: this starts nothing."""
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Return what an enrollment is about that this change leads to, id by type."""
+        return {} if self.record_type in OF_CONTACT else {self.record_type: self.record_id}
 
     @classmethod
     def of(cls, event: EventFacts) -> ChangedRecord:
@@ -52,6 +75,7 @@ class ChangedRecord:
             str(told.get("cause", "")),
             str(told.get("workflow_id", "")),
             int(told.get("rev", 0)),
+            told.get("left") is True,
         )
 
     def to_fields(self) -> dict[str, Any]:
@@ -65,15 +89,17 @@ class ChangedRecord:
             "cause": self.cause,
             "workflow_id": self.workflow_id,
             "rev": self.rev,
+            **({"left": True} if self.left else {}),
         }
 
 
 def events_that_matter(mentions: Collection[Mention]) -> list[str]:
     """Return the names of the record events that may change what is mentioned."""
-    roots = {mention.variable.partition(".")[0] for mention in mentions}
+    roots = {mention.variable.partition(".")[0] for mention in mentions} - NO_RECORDS
     if "company" in roots:
         roots.add("contact")  # says which company it is
-    return [name for kind, name in RECORD_EVENTS.items() if kind in roots]
+    in_order = (*KNOWN_TO_WORKFLOWS, *sorted(roots - frozenset(KNOWN_TO_WORKFLOWS)))
+    return [name for root in in_order if root in roots and (name := record_event(root))]
 
 
 def concerns(named: str, changed: str) -> bool:

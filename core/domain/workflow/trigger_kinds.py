@@ -13,7 +13,6 @@ from core.domain.workflow.windows import EVERY_DAY
 from core.domain.workflow.zones import Zone, next_local
 
 TriggerKind = Literal["event", "source", "record", "segment", "schedule", "pool"]
-RecordType = Literal["contact", "lead", "company"]
 Moment = Literal["created", "changed", "either"]
 
 
@@ -64,16 +63,20 @@ class SourceTrigger:
 
 @dataclass(frozen=True, slots=True)
 class RecordTrigger:
-    """A record that is created or changed: the contact's own, a lead of theirs, or their company."""
+    """A record that is created or changed: the contact, their company, or one that refers to them."""
 
     kind: ClassVar[TriggerKind] = "record"
 
-    record: RecordType
+    record: str
+    """Contact, lead, company, opportunity, or a type of the organization's own."""
     on: Moment = "either"
     fields: tuple[str, ...] = ()
     """Only changes of one of these fields, or of what is below them; none for all."""
     when: Expression | None = None
     """Over the records, `change` and `before`."""
+    key: Expression | None = None
+    contact: str = "contact_id"
+    """The field of the record that refers to the contact who enters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +123,6 @@ class PoolTrigger:
 
 
 Timed = ScheduleTrigger | PoolTrigger
+KEYED = (EventTrigger, SourceTrigger, RecordTrigger)
+"""Those that may have a key of their own."""
 Trigger = EventTrigger | SourceTrigger | RecordTrigger | SegmentTrigger | ScheduleTrigger | PoolTrigger

@@ -11,23 +11,23 @@ from core.domain.names import is_slug
 from core.domain.nearest import did_you_mean
 from core.domain.records.fields import STANDARD_FIELDS, check_path
 from core.domain.records.standard import KNOWN_TO_WORKFLOWS
-from core.domain.workflow import cron
+from core.domain.workflow import cron, record_types
 from core.domain.workflow import time_notation as notation
 from core.domain.workflow.expressions import Environment, Expression
+from core.domain.workflow.record_changes import CONTACT
 from core.domain.workflow.trigger_kinds import (
     Audience,
     EventTrigger,
     Moment,
     PoolTrigger,
     RecordTrigger,
-    RecordType,
     ScheduleTrigger,
     SegmentTrigger,
     SourceTrigger,
     TriggerKind,
 )
 from core.domain.workflow.trigger_kinds import Trigger as Trigger  # what reads triggers gives them
-from core.domain.workflow.variables import record_environment
+from core.domain.workflow.variables import NO_RECORDS, record_environment
 from core.domain.workflow.windows import EVERY_DAY
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ AUDIENCE_FIELDS: Mapping[str, filters.Kind] = {
 _KEYS: Mapping[TriggerKind, tuple[str, ...]] = {
     "event": ("event", "when", "key"),
     "source": ("source", "event", "when", "key"),
-    "record": ("record", "on", "fields", "when"),
+    "record": ("record", "contact", "on", "fields", "when", "key"),
     "segment": ("segment",),
     "schedule": ("schedule", "audience"),
     "pool": ("pool", "audience"),
@@ -66,7 +66,6 @@ _HINTS: Mapping[str, str] = {
     "cron": cron.EXAMPLE,
     "event": "Write the name that the source sends, such as form.submitted.",
     "source": "Write the id of a source, or its display name.",
-    "record": "Write contact, lead or company.",
     "list": "Use lower-case letters, digits, hyphens and underscores, at most 63.",
     "schedule": 'Write {cron: "0 9 * * mon", timezone: Europe/Berlin}.',
     "pool": 'Write {per_day: 50, at: "09:00", days: [monday, thursday]}.',
@@ -83,10 +82,11 @@ def trigger_schema() -> dict[str, Any]:
     audience = _object({"filter": {"type": "string", "maxLength": filters.LONGEST}, "list": name})
     about = {"when": cel, "key": cel}
     record = {
-        "record": {"enum": list(KNOWN_TO_WORKFLOWS)},
+        "record": record_types.schema(KNOWN_TO_WORKFLOWS),
+        "contact": name,
         "on": {"enum": list(MOMENTS)},
         "fields": {"type": "array", "minItems": 1, "maxItems": MOST_FIELDS, "items": name},
-        "when": cel,
+        **about,
     }
     schedule = _object({"cron": name, "timezone": zone}, "cron")
     per_day = {"type": "integer", "minimum": 1, "maximum": MOST_PER_DAY}
@@ -177,16 +177,20 @@ def _source(raw: Mapping[str, Any], scope: Scope, path: str) -> SourceTrigger:
 
 
 def _record(raw: Mapping[str, Any], scope: Scope, path: str) -> RecordTrigger | None:
-    record = _choice(raw["record"], KNOWN_TO_WORKFLOWS, "record", scope, f"{path}.record")
+    record = record_types.read(raw["record"], KNOWN_TO_WORKFLOWS, scope.lookups, scope.findings, f"{path}.record")
     on = _choice(raw.get("on", "either"), MOMENTS, "moment", scope, f"{path}.on")
     known = record_environment(custom=scope.lookups.custom)
     when = _optional(raw.get("when"), known, scope, f"{path}.when", "boolean")
+    key = _optional(raw.get("key"), known, scope, f"{path}.key", None)
     fields = _fields(raw.get("fields"), record, scope, f"{path}.fields")
+    by = CONTACT
+    if raw.get("contact") is not None and record:
+        by = record_types.read_reference(raw["contact"], record, scope.lookups, scope.findings, f"{path}.contact")
     if not record or not on:
         return None
     if fields and on == "created":
         scope.add(f"{path}.fields", "CONFLICT", "fields say which changes count, and nothing changes at creation")
-    return RecordTrigger(cast(RecordType, record), cast(Moment, on), fields, when)
+    return RecordTrigger(record, cast(Moment, on), fields, when, key, by)
 
 
 def _fields(raw: Any, record: str, scope: Scope, path: str) -> tuple[str, ...]:
@@ -200,7 +204,7 @@ def _fields(raw: Any, record: str, scope: Scope, path: str) -> tuple[str, ...]:
         if not isinstance(name, str):
             notation.wrong_type(name, "the path of a field", _HINTS["fields"], scope.findings, at)
         elif record and name != "custom" and not (record == "contact" and name == "lists"):
-            problem = check_path(record, name, at)
+            problem = check_path(record, name, at, scope.lookups.schema)
             scope.problems.extend([problem] if problem is not None else [])
     return tuple(str(name) for name in raw)
 
@@ -319,4 +323,4 @@ def _expression(
 def _segment_environment(scope: Scope) -> Environment:
     """Return what a segment may name: records alone, since only their changes let somebody enter it."""
     known = record_environment(custom=scope.lookups.custom).variables
-    return Environment({name: kind for name, kind in known.items() if name.partition(".")[0] in KNOWN_TO_WORKFLOWS})
+    return Environment({name: kind for name, kind in known.items() if name.partition(".")[0] not in NO_RECORDS})

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.domain.enrollment import Enrollment, EventFacts, Facts, RecordFacts
 from core.domain.frozen import frozen
-from core.domain.records.fields import STANDARD_FIELDS
+from core.domain.records.standard import KNOWN_TO_WORKFLOWS, OBJECT_FIELDS, RECORD_TYPES, STANDARD_FIELDS
 from core.domain.workflow.expressions import Environment, Kind
 
 EVENT: Mapping[str, Kind] = {
@@ -44,17 +44,31 @@ ALWAYS_KNOWN = frozenset({"now", "contact.id", "workflow.id", "workflow.version"
 }
 """What has a value for every enrollment."""
 
+NO_RECORDS = frozenset({"before", "change", "enrollment", "event", "now", "steps", "vars", "workflow"})
+"""What names begin with that are of no record."""
+WORDS = frozenset(
+    "as break const continue else false for function if import in let loop namespace null package return true var void "
+    "while".split()
+)
+"""Words of the language of expressions: nothing can be called so."""
+
 Custom = Mapping[str, Mapping[str, Kind]]
-"""Record type to its defined own fields; what nobody defined is in `custom`, a map of anything."""
+"""Record type to its defined own fields, the organization's own types among them; what nobody defined of the others is
+in `custom`, a map of anything."""
 
 
 def record_variables(record_type: str, custom: Mapping[str, Kind] | None = None) -> dict[str, Kind]:
     """Return the names of a record's fields, such as `contact.email`; `custom` declares its own fields."""
-    fields: dict[str, Kind] = {
-        f"{record_type}.{name}": field.expression_kind for name, field in STANDARD_FIELDS[record_type].items()
-    }
+    standard = STANDARD_FIELDS.get(record_type, OBJECT_FIELDS)
+    fields: dict[str, Kind] = {f"{record_type}.{name}": field.expression_kind for name, field in standard.items()}
     own: dict[str, Kind] = {f"{record_type}.custom.{name}": kind for name, kind in (custom or {}).items()}
-    return {f"{record_type}.id": "string", **fields, f"{record_type}.custom": "map", **own}
+    anything: dict[str, Kind] = {f"{record_type}.custom": "map"} if record_type in STANDARD_FIELDS else {}
+    return {f"{record_type}.id": "string", **fields, **anything, **own}
+
+
+def own_types(custom: Custom) -> tuple[str, ...]:
+    """Return the organization's own types of records among those with own fields."""
+    return tuple(name for name in custom if name not in RECORD_TYPES and name not in NO_RECORDS | WORDS)
 
 
 def step_environment(
@@ -99,12 +113,10 @@ def record_environment(*, custom: Custom | None = None) -> Environment:
 
 def _records(custom: Custom | None) -> dict[str, Kind]:
     custom = custom or {}
-    return {
-        **record_variables("contact", custom.get("contact")),
-        "contact.lists": "list",
-        **record_variables("lead", custom.get("lead")),
-        **record_variables("company", custom.get("company")),
-    }
+    known: dict[str, Kind] = {"contact.lists": "list"}
+    for record_type in (*KNOWN_TO_WORKFLOWS, *own_types(custom)):
+        known |= record_variables(record_type, custom.get(record_type))
+    return known
 
 
 def _event(fields: Mapping[str, Kind] | None) -> dict[str, Kind]:
@@ -161,6 +173,13 @@ class Known(Mapping[str, Any]):
     """Values given at entry, while there is no enrollment yet."""
     change: RecordChange | None = None
     """The change of a record that is looked at; only for triggers."""
+    about: Mapping[str, str] | None = None
+    """The record whose change would enroll, id by type, while there is no enrollment yet."""
+
+    def in_hand(self, record_type: str) -> RecordFacts | None:
+        """Return the opportunity or own object that names of its type are about."""
+        about = self.about if self.enrollment is None else self.enrollment.about
+        return self.facts.in_hand(record_type, about or {})
 
     def __getitem__(self, name: str) -> Any:
         return _reader(name)(self)
@@ -205,9 +224,12 @@ def _reader(name: str) -> _Reader:
         case "vars":
             path = rest.split(".") if rest else []
             return lambda known: _dig(known.variables if known.enrollment is None else known.enrollment.variables, path)
-        case _:
+        case "steps" | "enrollment" | "workflow":
             of_enrollment = _of_enrollment(root, rest)
             return lambda known: None if known.enrollment is None else of_enrollment(known.enrollment)
+        case _:
+            read = _of_record(rest)
+            return lambda known: read(known.in_hand(root))
 
 
 def _of_record(rest: str) -> Callable[[RecordFacts | None], Any]:

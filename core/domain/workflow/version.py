@@ -127,6 +127,8 @@ class Version:
     """None when it never pauses itself."""
     needs: frozenset[str] = frozenset()
     """What its decisions read beyond contact and lead: `company`, `lists`, `sent`."""
+    records: frozenset[str] = frozenset()
+    """The types of records that its decisions read beyond contact, lead and company."""
     own: OwnKinds = own_kinds.NONE
     """The kinds of the own fields that it mentions, as they were when it was published."""
     begins: Mapping[str, bool] = field(default_factory=dict)

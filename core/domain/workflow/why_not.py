@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from core.domain.articles import with_article
 from core.domain.enrollment import Enrollment, EventFacts, Facts
 from core.domain.workflow import entry
 from core.domain.workflow.firing import Look
+from core.domain.workflow.record_changes import OF_CONTACT, RECORD, ChangedRecord
 from core.domain.workflow.trigger_kinds import (
     EventTrigger,
     PoolTrigger,
@@ -141,10 +143,12 @@ def _rules_now(
 ) -> Iterator[Reason]:
     """Yield what each rule of entry says now; the newest event that a trigger listens to stands for the next one."""
     event = event_values(looks[0].event) if looks else None
-    key = entry.key_of(version, facts, event, {}, now)
+    about = ChangedRecord.of(looks[0].event).about if looks and looks[0].event.type == RECORD else {}
+    key = entry.key_of(version, facts, event, {}, now, about=about)
     latest = next((one for one in enrollments if one.key == key), None)
     standing = None if latest is None else entry.Standing(latest.state, latest.entered_at)
-    for check in entry.checks(version, facts, now, event=event, variables={}, key=key, standing=standing):
+    given: Any = {"event": event, "variables": {}, "key": key, "standing": standing, "about": about}
+    for check in entry.checks(version, facts, now, **given):
         if check.rule != "KEY_UNKNOWN" or event is not None:
             yield Reason(_KINDS.get(check.rule, "reentry"), check.passes, check.sentence, check.inputs)
 
@@ -212,9 +216,11 @@ def spoken(trigger: Trigger) -> str:
         case SourceTrigger(source, event, when):
             return f"when {event or 'an event'} comes in from {source}{f' and {when.text} holds' if when else ''}"
         case RecordTrigger(record, on, named, when):
+            called = record.replace("_", " ")
+            which = f"the {called}" if record in OF_CONTACT else f"{with_article(called)} of the contact"
             what = {"created": "is created", "changed": "is changed", "either": "is created or changed"}[on]
             of = f" in {' or '.join(named)}" if named else ""
-            return f"when the {record} {what}{of}{f' and {when.text} holds' if when else ''}"
+            return f"when {which} {what}{of}{f' and {when.text} holds' if when else ''}"
         case SegmentTrigger(segment):
             return f"once {segment.text} begins to hold"
         case ScheduleTrigger(cron, audience):

@@ -90,7 +90,7 @@ def hidden_from_errors(limits: KeyLimits) -> Iterator[None]:
 
 def _explained_to(limits: KeyLimits) -> bool:
     """Tell whether a key may read sentences that quote any value a workflow looks at."""
-    return not limits.hidden_fields and all(map(limits.allow_type, LOOKED_AT))
+    return not limits.hidden_fields and not limits.record_types  # own types are looked at, too
 
 
 def _walk(message: Any, limits: KeyLimits) -> bool:

@@ -13,11 +13,11 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 
-from core.domain.records.standard import STANDARD_TYPES
+from core.domain.records.standard import KNOWN_TO_WORKFLOWS, STANDARD_TYPES
 
 TYPE_OF_PREFIX: Mapping[str, str] = {one.id_prefix: one.name for one in STANDARD_TYPES}
-LOOKED_AT = ("contact", "lead", "company")
-"""Types that a workflow's conditions and texts read, whatever their author writes into them."""
+LOOKED_AT = KNOWN_TO_WORKFLOWS
+"""Types that a workflow's conditions and texts read, whatever their author writes into them, beside own ones."""
 
 _CONTACT = next(frozenset(one.fields) for one in STANDARD_TYPES if one.name == "contact")
 _IDENTIFIERS = ("email", "phone")

@@ -14,7 +14,7 @@ from sqlalchemy import Table, select
 
 from core.domain.control.key_limits import UNLIMITED, KeyLimits
 from core.domain.errors import KeyLimited, Violation
-from core.domain.records.standard import OBJECT_PREFIX
+from core.domain.records.standard import OBJECT_PREFIX, is_known_to_workflows
 from core.rpc.admission import named_fields
 from core.rpc.admission.named_fields import LOOKED_AT, TYPE_OF_PREFIX, prefix_of
 from core.rpc.call import Caller
@@ -131,10 +131,12 @@ def _simulated(limits: KeyLimits) -> None:
     The document may ask anything of them: who goes which way tells of a field, whatever the texts say.
     """
     left_out = [one for one in LOOKED_AT if not limits.allow_type(one)]
+    if limits.record_types and not left_out:
+        left_out = ["object of your own"]
     if left_out:
         why = f"a simulation of stored contacts reads records of the type {left_out[0]}"
         raise _limited("record_types", f"{why}; {_INSTEAD}", [_not_type("contacts", one) for one in left_out])
-    hidden = sorted(one for one in limits.hidden_fields if one.partition(".")[0] in LOOKED_AT)
+    hidden = sorted(one for one in limits.hidden_fields if is_known_to_workflows(one.partition(".")[0]))
     if hidden:
         message = f"it does not see {', '.join(hidden[:10])}, which a simulation reads of stored contacts"
         raise _limited("hidden_fields", f"{message}; {_INSTEAD}", [Violation("contacts", "BEYOND_YOUR_KEY", message)])

@@ -13,6 +13,7 @@ from core.domain.records import definitions
 from core.domain.records.definitions import Definition, FieldKind
 from core.domain.records.schema import MEMBER, OwnType, Schema, TypeSchema
 from core.domain.records.standard import ID_PREFIXES, RECORD_TYPES, Field
+from core.domain.workflow.variables import NO_RECORDS, WORDS
 from core.rpc.call import Call
 from core.rpc.records.records import known_type
 from core.store import paging
@@ -21,7 +22,8 @@ from core.store.records.record_schema import MOST_FIELDS, MOST_TYPES
 from dripstone.v1 import record_type_pb2 as pb
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-_RESERVED = frozenset({*RECORD_TYPES, MEMBER, "record", "custom", "event", "enrollment", "workflow"})
+_RESERVED = frozenset({*RECORD_TYPES, *NO_RECORDS, *WORDS, MEMBER, "record", "custom"})
+"""Conditions of workflows name records by their type."""
 _KINDS = {kind: pb.FieldKind.Value(f"FIELD_KIND_{kind.name}") for kind in FieldKind}
 _BY_NUMBER: Mapping[int, FieldKind] = {number: kind for kind, number in _KINDS.items()}
 _LIST = "record types"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -71,7 +71,8 @@ async def simulate_workflow(request: pb.SimulateWorkflowRequest, call: Call) -> 
     async with call.parts.database.read(call.caller.org_id) as tx:
         compiled = await _compiled(tx, request, call)
         against = await _against(tx, request, call)
-        subjects = await _subjects(tx, request)
+        types = frozenset().union(*(one.records for one in (compiled.version, against) if one is not None))
+        subjects = await _subjects(tx, request, types)
         zone = (await organizations.get(tx)).timezone
         if back:
             known = [subject.contact.id for subject in subjects]
@@ -149,7 +150,9 @@ async def _against(tx: Transaction, request: pb.SimulateWorkflowRequest, call: C
     return await call.parts.versions.load(tx, call.caller.org_id, request.workflow_id, request.against_version)
 
 
-async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tuple[Subject, ...]:
+async def _subjects(
+    tx: Transaction, request: pb.SimulateWorkflowRequest, types: Collection[str]
+) -> tuple[Subject, ...]:
     wanted = request.contacts
     workflow_id = request.workflow_id if _looks_at_standing(request) else ""
     chosen = [bool(wanted.contact_ids), bool(wanted.filter), bool(wanted.records), bool(wanted.made_up)]
@@ -162,7 +165,7 @@ async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tup
             hint = "Take fewer; the command line simulates more."
             raise Invalid(Violation(f"contacts.{field}", "OUT_OF_RANGE", message, hint))
     if wanted.contact_ids:
-        found = await stored.by_id(tx, wanted.contact_ids, workflow_id)
+        found = await stored.by_id(tx, wanted.contact_ids, workflow_id, types)
         known = {subject.contact.id for subject in found}
         missing = [
             Violation(f"contacts.contact_ids[{index}]", "UNKNOWN_CONTACT", f"there is no contact {one[:63]}")
@@ -176,7 +179,7 @@ async def _subjects(tx: Transaction, request: pb.SimulateWorkflowRequest) -> tup
         return read_subjects([from_struct(one) for one in wanted.records], "contacts.records")
     if wanted.made_up:
         return made_up(wanted.made_up, request.seed)
-    found = await stored.sample(tx, wanted.filter, wanted.sample_size or _USUAL_SAMPLE, workflow_id)
+    found = await stored.sample(tx, wanted.filter, wanted.sample_size or _USUAL_SAMPLE, workflow_id, types)
     return found or (() if wanted.filter else made_up(_USUAL_SAMPLE, request.seed))
 
 

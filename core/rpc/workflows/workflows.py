@@ -37,7 +37,7 @@ from core.rpc.workflows import unheard_channels
 from core.store.events import sources
 from core.store.organizations import members, organizations, projects
 from core.store.qualification import qualification, routings
-from core.store.records import record_schema
+from core.store.records import pipelines, record_schema
 from core.store.transaction import Transaction
 from core.store.webhooks import deliveries, endpoints, event_types
 from core.store.webhooks.deliveries import Emission
@@ -280,6 +280,7 @@ async def lookups(tx: Transaction) -> Lookups:
     schemas = {row.name: own_types.compiled(row.schema) for row in await event_types.newest(tx)}
     return Lookups(
         **known,
+        pipelines=(await pipelines.of_organizations(tx, [tx.org_id])).get(tx.org_id, ()),
         schema=await record_schema.of(tx),
         event_schemas={name: schema for name, schema in schemas.items() if schema is not None},
     )

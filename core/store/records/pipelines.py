@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import Column, Row, Select, Table, func, select, update
 
 from core.domain.errors import Violation
@@ -16,6 +17,7 @@ from core.store.records.record_rows import records
 from core.store.transaction import Transaction
 
 OPPORTUNITY = "opportunity"
+_log = structlog.get_logger()
 
 pipelines = Table(
     "pipelines",
@@ -67,9 +69,34 @@ async def place(
 
     Nobody takes stages away until the transaction ends.
     """
-    order = select(pipelines).order_by(pipelines.c.created_at, pipelines.c.id).limit(MOST_PIPELINES)
-    known = [to_domain(row) for row in await tx.all(order.with_for_update(read=True))]
+    known = await _held(tx)
     return [rules.place(known, before, patch, path) for before, patch, path in moves]
+
+
+async def _held(tx: Transaction) -> list[Pipeline]:
+    order = select(pipelines).order_by(pipelines.c.created_at, pipelines.c.id).limit(MOST_PIPELINES)
+    return [to_domain(row) for row in await tx.all(order.with_for_update(read=True))]
+
+
+async def placed(
+    tx: Transaction, record_id: str, before: Mapping[str, Any], patch: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the patch of an opportunity with what its stage says; a stage that there is not is left out."""
+    known = await _held(tx)
+    _, wrong = rules.place(known, before, patch, "")
+    if wrong:
+        _log.warning("a stage that there is not was left out", record=record_id, field=wrong[0].field)
+    return rules.placed(known, before, patch)
+
+
+async def of_organizations(tx: Transaction, orgs: Collection[str]) -> dict[str, tuple[Pipeline, ...]]:
+    """Return the pipelines of organizations, the oldest first; works in a loop's transaction too."""
+    table = pipelines
+    order = select(table).where(table.c.org_id.in_(sorted(orgs))).order_by(table.c.created_at, table.c.id)
+    found: dict[str, tuple[Pipeline, ...]] = {}
+    for row in await tx.all(order):
+        found[row.org_id] = (*found.get(row.org_id, ()), to_domain(row))
+    return found
 
 
 async def standing(tx: Transaction, pipeline_id: str) -> Sequence[tuple[str, str | None, int]]:

@@ -1,26 +1,28 @@
 """Changes of records as events of the core's own, where workflows of the organization listen to them.
 
-A change becomes `$record.contact`, `$record.lead` or `$record.company`, of the contact it concerns. What a company
+A change becomes `$record.contact`, `$record.opportunity` and the like, of the contact it concerns: the one that the
+record refers to, an opportunity that names nobody by its lead. What refers to none is told to nobody. What a company
 changes concerns each of its contacts: the matcher spreads it, page by page. Merges tell nothing: what they change was
 told when it was first written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import field, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import select
 
 from core import ids
 from core.domain import names
 from core.domain.enrollment import EventFacts, Facts
-from core.domain.frozen import frozen
-from core.domain.records.changes import Change
+from core.domain.frozen import copied, frozen
+from core.domain.records.changes import Change, value_at
 from core.domain.records.lateness import HISTORY
 from core.domain.workflow import firing
-from core.domain.workflow.record_changes import LISTS, RECORD, RECORD_EVENTS, ChangedRecord
+from core.domain.workflow.record_changes import CONTACT, LISTS, OF_CONTACT, RECORD, ChangedRecord, record_event
 from core.store.events import events
 from core.store.events.events import NewEvent
 from core.store.metadata import dump_json
@@ -47,6 +49,16 @@ _OF_COMPANY = (
 )
 
 
+_CONTACTS_SQLITE = (
+    "SELECT r.org_id, r.id, r.contact_id FROM json_each($1) w CROSS JOIN records r "
+    "ON r.org_id = (w.value ->> 0) AND r.id = (w.value ->> 1) WHERE r.deleted_at IS NULL"
+)
+_CONTACTS_POSTGRESQL = (
+    "SELECT r.org_id, r.id, r.contact_id FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
+    "JOIN records r USING (org_id, id) WHERE r.deleted_at IS NULL"
+)
+
+
 @frozen
 class ListsChanged:
     """A contact whose lists changed."""
@@ -67,10 +79,19 @@ class _Told:
     org_id: str
     contact_id: str | None
     change: ChangedRecord
+    by: str = CONTACT
+    """The field that refers to the contact."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Of the record, where they may refer to others."""
 
     @property
     def name(self) -> str:
-        return RECORD_EVENTS.get(self.change.record_type, "")
+        return record_event(self.change.record_type, self.by)
+
+    @property
+    def lead_id(self) -> str:
+        """Return the lead whose contact an opportunity concerns that names none."""
+        return str(self.fields.get("lead_id") or "") if self.by == CONTACT else ""
 
     @property
     def enrollment(self) -> tuple[str, str] | None:
@@ -95,7 +116,7 @@ async def note_drafts(tx: Transaction, drafts: Iterable[Draft]) -> None:
     heard = await listeners.to_records(tx, {draft.record.org_id for draft in changed})
     told = []
     for draft in changed:
-        if (draft.record.org_id, RECORD_EVENTS.get(draft.record.type, "")) not in heard:
+        if not _is_heard(draft.record.org_id, record_event(draft.record.type), heard):
             continue
         authors: dict[tuple[str, str], list[Change]] = {}
         for change, actor, cause in draft.history:
@@ -120,14 +141,36 @@ async def note_lists(tx: Transaction, changed: Iterable[ListsChanged]) -> None:
 async def listened(tx: Transaction, orgs: Iterable[str]) -> frozenset[str]:
     """Return the organizations in which a workflow listens to contacts: elsewhere nobody need say what changed."""
     found = await listeners.to_records(tx, orgs)
-    return frozenset(org for org, name in found if name == RECORD_EVENTS["contact"])
+    return frozenset(org for org, name in found if name == record_event("contact"))
 
 
 def _told(record: Record, created: bool, changes: Sequence[Change], actor: str, cause: str) -> _Told:
     contact = record.id if record.type == "contact" else record.contact_id
     workflow = actor.removeprefix(_BY_WORKFLOW) if actor.startswith(_BY_WORKFLOW) else ""
     change = ChangedRecord(record.type, record.id, created, tuple(changes), actor, cause, workflow, record.rev)
-    return _Told(record.org_id, contact, change)
+    return _Told(record.org_id, contact, change, CONTACT, record.fields)
+
+
+def _by(told: _Told, heard: Collection[listeners.EventKey]) -> list[_Told]:
+    """Return a change for each way in which somebody listens to it: by the fields that refer to a contact.
+
+    It is told to the contact that the field referred to before as well.
+    """
+    if told.change.record_type in OF_CONTACT:
+        return [told] if (told.org_id, told.name) in heard else []
+    ways = [name for org, name in heard if org == told.org_id and name.partition(":")[0] == told.name]
+    found = []
+    for path in sorted(name.partition(":")[2] or CONTACT for name in ways):
+        now = value_at(told.fields, path)
+        found.append(copied(told, by=path, contact_id=str(now) if now else None))
+        before = next((one.old for one in told.change.changes if one.field == path), None)
+        if before:
+            found.append(copied(found[-1], contact_id=str(before), change=replace(told.change, left=True)))
+    return found
+
+
+def _is_heard(org: str, event: str, heard: Collection[listeners.EventKey]) -> bool:
+    return bool(event) and any(one == org and name.partition(":")[0] == event for one, name in heard)
 
 
 async def _note(tx: Transaction, told: Sequence[_Told]) -> None:
@@ -135,15 +178,27 @@ async def _note(tx: Transaction, told: Sequence[_Told]) -> None:
     if not told:
         return
     heard = await listeners.to_records(tx, {one.org_id for one in told})
-    told = [one for one in told if (one.org_id, one.name) in heard]
+    told = await _concerning(tx, [way for one in told for way in _by(one, heard)])
     if not told:
         return
     hops = await _hops(tx, {one.enrollment for one in told if one.enrollment is not None})
     new = []
     for one in told:
         led = hops.get(one.enrollment, 0) + 1 if one.enrollment is not None else 0
-        new.append((one.org_id, _event(tx, one.contact_id, one.change, led, tx.now)))
+        new.append((one.org_id, _event(tx, one.contact_id, one.change, led, tx.now, one.name)))
     await events.store_many(tx, new)
+
+
+async def _concerning(tx: Transaction, told: Sequence[_Told]) -> Sequence[_Told]:
+    """Return what concerns a contact, and what concerns those of a company."""
+    leads = sorted({(one.org_id, one.lead_id) for one in told if one.contact_id is None and one.lead_id})
+    if leads and tx.dialect == "postgresql":
+        rows = await tx.fetch(_CONTACTS_POSTGRESQL, *values_by_column(leads))
+    else:
+        rows = await tx.fetch(_CONTACTS_SQLITE, dump_json(leads)) if leads else ()
+    of_lead = {(row[0], row[1]): row[2] for row in rows}
+    whose = [one if one.contact_id else copied(one, contact_id=of_lead.get((one.org_id, one.lead_id))) for one in told]
+    return [one for one in whose if one.contact_id or one.change.record_type == "company"]
 
 
 async def _hops(tx: Transaction, enrollments: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str] | None, int]:
@@ -158,14 +213,14 @@ async def _hops(tx: Transaction, enrollments: Iterable[tuple[str, str]]) -> Mapp
 
 
 def _event(
-    tx: Transaction, contact_id: str | None, change: ChangedRecord, hops: int, occurred_at: datetime
+    tx: Transaction, contact_id: str | None, change: ChangedRecord, hops: int, occurred_at: datetime, name: str = ""
 ) -> NewEvent:
     chance = int.from_bytes(ids.new_secret_bytes(8)) >> 4  # of one instant, the later change sorts after the earlier
     return NewEvent(
         id=names.compose("evt", tx.now, (change.rev << 60) | chance),
         source_id="",
         event_type=RECORD,
-        event_name=RECORD_EVENTS[change.record_type],
+        event_name=name or record_event(change.record_type),
         fields=change.to_fields(),
         contact_id=contact_id,
         occurred_at=occurred_at,
@@ -200,7 +255,7 @@ async def as_they_were(tx: Transaction, told: Sequence[tuple[str, EventFacts, Fa
     records_of = {
         (org, record.id)
         for org, _, facts in told
-        for record in (facts.contact, facts.lead, facts.company)
+        for record in (facts.contact, facts.lead, facts.company, *facts.records.values())
         if record is not None
     }
     if not records_of:

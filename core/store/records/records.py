@@ -18,11 +18,20 @@ from core.domain.filters import Expression
 from core.domain.frozen import frozen
 from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
+from core.domain.records.pipelines import PLACE
 from core.domain.records.schema import STANDARD
 from core.store import paging
 from core.store.filtering import Columns
 from core.store.merging import merges
-from core.store.records import identifiers, own_fields, record_events, record_pages, record_triggers, unsubscribed_field
+from core.store.records import (
+    identifiers,
+    own_fields,
+    pipelines,
+    record_events,
+    record_pages,
+    record_triggers,
+    unsubscribed_field,
+)
 from core.store.records.record_rows import Draft, Record, Written, get, hold, record_changes, records, save, to_record
 from core.store.records.unsubscribed_field import FIELD
 from core.store.records.upserts import ContactCandidate, Resolved, resolve_contacts, upsert
@@ -174,7 +183,10 @@ async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> Non
             by = refused[record.org_id, record.id]
             _log.warning("a contact's own refusal left as it was", record=record.id, refused_by=by)
             del fields[FIELD]
-        drafts.setdefault((record.org_id, record.id), Draft(record)).patch(fields, item.actor, item.cause)
+        draft = drafts.setdefault((record.org_id, record.id), Draft(record))
+        if record.type == pipelines.OPPORTUNITY and not PLACE.isdisjoint(fields):
+            fields = await pipelines.placed(tx.within(record.org_id), record.id, draft.record.fields, fields)
+        draft.patch(fields, item.actor, item.cause)
     await save(tx, drafts.values())
     await record_triggers.note_drafts(tx, drafts.values())
     await unsubscribed_field.heed(tx, drafts.values())

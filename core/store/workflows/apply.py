@@ -109,7 +109,9 @@ def _look(tx: Transaction, transition: Transition, paused: frozenset[str]) -> _L
     at = enrollment.due_at
     if not enrollment.state.over:
         begins = waiting is not None and waiting.kind == "event" and waiting.since == enrollment.moved_at
-        listens = begins or transition.listens
+        # Later, whoever matches the change of a record waits for the enrollment and sees it; not when it is new.
+        unseen = enrollment.rev == 1 and waiting is not None and waiting.kind == "condition"
+        listens = begins or unseen or transition.listens
         if enrollment.held or enrollment.catches_up or (listens and tx.dialect == "postgresql"):
             at = enrollment.moved_at
     if enrollment.id in paused and not enrollment.state.over:

@@ -6,14 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from core.domain.records.standard import DEFAULTS
 from core.store.records import identifiers, own_fields, pipelines, record_events, unsubscribed_field
 from core.store.records.record_rows import Draft, Record, Written, save
 from core.store.transaction import Transaction
-
-_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +50,8 @@ async def create_many(tx: Transaction, new: Iterable[NewRecord]) -> list[Written
 
 async def _placed(tx: Transaction, new: Iterable[NewRecord]) -> dict[str, Mapping[str, Any]]:
     """Return the fields of new opportunities with their stages; a stage that there is not is left out."""
-    placed: dict[str, Mapping[str, Any]] = {}
-    for one in new:
-        if one.record_type != pipelines.OPPORTUNITY:
-            continue
-        ((fields, wrong),) = await pipelines.place(tx.within(one.org_id), [({}, one.fields, "")])
-        if wrong:
-            _log.warning("a stage that there is not was left out", record=one.id, field=wrong[0].field)
-            rest = {name: value for name, value in one.fields.items() if name not in ("pipeline_id", "stage_id")}
-            ((fields, _),) = await pipelines.place(tx.within(one.org_id), [({}, rest, "")])
-        placed[one.id] = fields
-    return placed
+    return {
+        one.id: await pipelines.placed(tx.within(one.org_id), one.id, {}, one.fields)
+        for one in new
+        if one.record_type == pipelines.OPPORTUNITY
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 
 from core.domain.enrollment import Facts, RecordFacts
@@ -12,10 +12,11 @@ from core.domain.workflow.frequency import LONGEST_PERIOD
 from core.store.messages import consent as consents
 from core.store.messages import outgoing
 from core.store.metadata import write_json
-from core.store.records import lists
+from core.store.records import lists, pipelines
 from core.store.transaction import Transaction
-from core.store.workflows import claims
+from core.store.workflows import claims, records_in_hand
 from core.store.workflows.claims import NOBODY, People
+from core.store.workflows.records_in_hand import InHand
 
 Contact = tuple[str, str]
 """Organization and contact."""
@@ -62,8 +63,12 @@ async def gather(
     wanted: Mapping[Contact, frozenset[str]],
     timezones: Mapping[str, str],
     known: People = NOBODY,
+    in_hand: Mapping[Contact, Collection[InHand]] | None = None,
 ) -> dict[Contact, Facts]:
-    """Return what is known of contacts; each maps to what its workflows need beyond contact and lead."""
+    """Return what is known of contacts; each maps to what its workflows need beyond contact and lead.
+
+    `in_hand` says which opportunities and own objects they look at.
+    """
     found = await claims.contacts_and_leads(tx, wanted, known)
     people, leads = found.contacts, found.leads
     companies: Mapping[Contact, RecordFacts] = {}
@@ -75,6 +80,9 @@ async def gather(
     sent = {}
     if capped := _needing(wanted, "sent"):
         sent = await outgoing.sent_lately(tx, capped, tx.now - CAPS_LOOK_BACK)
+    others = await records_in_hand.of_contacts(tx, in_hand) if in_hand else {}
+    staged = _needing(wanted, "pipelines")
+    stages = await pipelines.of_organizations(tx, {org for org, _ in staged}) if staged else {}
     stored: Mapping[Contact, Consent] = {}
     if asked := _needing(wanted, "consent"):
         keys = {key: consents.keys_of(key, people[key].fields) if key in people else () for key in asked}
@@ -88,6 +96,8 @@ async def gather(
             sent=sent.get(key, ()),
             organization_timezone=timezones.get(key[0], ""),
             consent=stored.get(key, NOTHING_STORED),
+            records=others.get(key, {}),
+            pipelines=stages.get(key[0], ()),
         )
         for key in wanted
     }

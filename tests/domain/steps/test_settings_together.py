@@ -40,6 +40,11 @@ def _problems(step: str) -> list[tuple[str, str, str]]:
             "kind: message, channel: dm, subject: Hi",
             [("text", "MISSING_KEY"), ("subject", "NOT_FOR_CHANNEL"), ("to", "MISSING_KEY")],
         ),
+        (
+            "kind: wait, until_true: contact.citty == '', for: soon",
+            [("for", "NOT_A_DURATION"), ("until_true", "EXPRESSION_UNKNOWN_NAME")],
+        ),
+        ("kind: wait, until_true: vars.n == 1, for: 1d", [("until_true", "NO_RECORD"), ("until_true", "CONFLICT")]),
         ("kind: webhook, event_type: Big, timeout: 1d", [("event_type", "BAD_EVENT_TYPE"), ("timeout", "CONFLICT")]),
         (
             "kind: wait_for_event, event: a, any_of: [{event: b}], timeout: soon",

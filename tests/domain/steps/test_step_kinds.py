@@ -14,7 +14,7 @@ from core.domain.steps.base import Step, config_schema
 from core.domain.workflow.compile import compile_document
 
 GOOD: dict[str, list[dict[str, Any]]] = {
-    "wait": [{"for": "2d"}, {"for": "PT5M", "title": "A pause"}],
+    "wait": [{"for": "2d"}, {"for": "PT5M", "title": "A pause"}, {"until_true": 'lead.tier == "A"', "timeout": "1d"}],
     "branch": [{"cases": [{"name": "hot", "when": 'lead.tier == "A"'}]}],
     "filter": [{"when": 'lead.tier == "A"'}],
     "split": [{"ways": {"a": 50, "b": 0.5}}, {"ways": {"a": 1, "b": 1, "c": 1}, "by": "contact", "salt": "spring"}],
@@ -62,6 +62,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
         {"set": {"lifecycle_stage": "customer", "custom.plan": {"cel": "vars.plan"}, "city": None}},
         {"record": "lead", "set": {"status": "working"}},
         {"record": "company", "set": {"city": "Rome"}},
+        {"record": "opportunity", "set": {"stage_id": "won", "amount": "5 EUR"}},
     ],
     "approval": [
         {"title": "Send?"},
@@ -73,7 +74,17 @@ GOOD: dict[str, list[dict[str, Any]]] = {
     "exit": [{}, {"reason": "done", "result": {"ok": True}}],
 }
 BAD: dict[str, list[dict[str, Any]]] = {
-    "wait": [{}, {"for": "2d", "until": "2026-01-01"}, {"for": 3}, {"for": "soon"}, {"until": 3}, {"at": 9}],
+    "wait": [
+        {},
+        {"for": "2d", "until": "2026-01-01"},
+        {"for": 3},
+        {"for": "soon"},
+        {"until": 3},
+        {"at": 9},
+        {"until_true": "true", "for": "2d"},
+        {"for": "2d", "timeout": "1d"},
+        {"until_true": 3},
+    ],
     "filter": [{}, {"when": ""}, {"when": 3}],
     "split": [
         {},
@@ -130,7 +141,7 @@ BAD: dict[str, list[dict[str, Any]]] = {
         {"event_type": "a.b", "timeout": "1h"},
         {"event_type": "a.b", "await": False, "answer_schema": {}},
     ],
-    "update": [{}, {"set": {}}, {"set": []}, {"set": {"city": "x"}, "record": "opportunity"}],
+    "update": [{}, {"set": {}}, {"set": []}, {"set": {"city": "x"}, "record": "task"}],
     "emit_event": [{}, {"event": ""}, {"event": "enrollment.completed"}, {"event": "x", "fields": []}],
     "goal": [{}, {"name": " " * 3 + "x" * 100}, {"name": 3}],
     "approval": [{}, {"title": ""}, {"title": "x", "timeout": "never"}],

@@ -9,10 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.domain.records.definitions import Definition, FieldKind
-from core.domain.records.schema import build
+from core.domain.records.pipelines import Pipeline, Stage
+from core.domain.records.schema import OwnType, build
 from core.domain.steps.shapes import Lookups
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.source import parse
+
+BUYER = Definition("buyer", FieldKind.REFERENCE, reference_type="contact")
 
 NURTURE = """
 title: Inbound nurture
@@ -256,6 +259,44 @@ def test_no_document_makes_compile_raise(document: dict[str, Any]) -> None:
 def test_no_configuration_makes_compile_raise(kind: str, config: dict[str, Any]) -> None:
     compiled = compile_document({"steps": [{"id": "a", "kind": kind, **config}]})
     assert (compiled.version is None) == bool(compiled.problems)
+
+
+def test_stages_that_are_written_out_are_looked_up() -> None:
+    sales, other = (Pipeline(one, one, (Stage(stage, stage, 0.1),)) for one, stage in (("sales", "demo"), ("b", "new")))
+    text = """
+steps:
+  - {id: a, kind: update, record: opportunity, set: {stage_id: dmeo}}
+  - {id: b, kind: update, record: opportunity, set: {pipeline_id: sales, stage_id: new}}
+  - {id: c, kind: create, record: opportunity, set: {name: x, pipeline_id: sale, stage_id: x}}
+  - {id: d, kind: update, record: opportunity, set: {stage_id: "{{ vars.stage }}", pipeline_id: b}}
+  - {id: e, kind: update, record: opportunity, set: {stage_id: new}}
+"""
+    assert _problems(text, Lookups(pipelines=(sales, other))) == [
+        ("steps[0].set.stage_id", "UNKNOWN_STAGE"),
+        ("steps[1].set.stage_id", "UNKNOWN_STAGE"),
+        ("steps[2].set.pipeline_id", "UNKNOWN_PIPELINE"),
+    ]
+
+
+def test_own_types_are_checked_as_they_are_defined() -> None:
+    schema = build(
+        1, (OwnType("plan", "Plan", "Plans"),), [("plan", Definition("seats", FieldKind.INTEGER)), ("plan", BUYER)]
+    )
+    text = """
+triggers:
+  - {record: plan, contact: custom.buyer, fields: [custom.seats, custom.seets], when: plan.custom.seats == "5"}
+  - {record: plan, contact: custom.seats}
+steps:
+  - {id: a, kind: update, record: plan, set: {custom.seats: many, contact_id: null}}
+  - {id: b, kind: wait, until_true: plan.custom.set > 3}
+"""
+    assert _problems(text, Lookups(schema=schema)) == [
+        ("triggers[0].when", "EXPRESSION_TYPE"),
+        ("triggers[0].fields[1]", "UNKNOWN_FIELD"),
+        ("triggers[1].contact", "NOT_A_REFERENCE"),
+        ("steps[0].set.custom.seats", "WRONG_TYPE"),
+        ("steps[1].until_true", "EXPRESSION_UNKNOWN_NAME"),
+    ]
 
 
 def test_defined_fields_have_their_kinds_and_others_are_taken_as_they_come() -> None:

@@ -13,7 +13,7 @@ from core.domain.enrollment import EventFacts, Facts, RecordFacts
 from core.domain.records.changes import Change
 from core.domain.steps.shapes import Scope
 from core.domain.workflow.firing import Look, look
-from core.domain.workflow.record_changes import RECORD, RECORD_EVENTS, ChangedRecord
+from core.domain.workflow.record_changes import RECORD, ChangedRecord, record_event
 from core.domain.workflow.triggers import read_triggers
 from core.domain.workflow.variables import trigger_environment
 
@@ -30,7 +30,9 @@ def trigger(raw: dict[str, Any]) -> Any:
 def facts(lead: dict[str, Any] | None = None, *, lists: tuple[str, ...] = (), **contact: Any) -> Facts:
     company = RecordFacts("cmp_1", "company", {"employees": 20})
     newest = None if lead is None else RecordFacts("lead_1", "lead", lead)
-    return Facts(RecordFacts("cnt_1", "contact", contact), newest, company=company, lists=frozenset(lists))
+    sale = RecordFacts("opp_1", "opportunity", {"status": "won"})
+    person = RecordFacts("cnt_1", "contact", contact)
+    return Facts(person, newest, company=company, lists=frozenset(lists), records={"opportunity": sale})
 
 
 def came(name: str, source: str = "web", **fields: Any) -> EventFacts:
@@ -38,9 +40,9 @@ def came(name: str, source: str = "web", **fields: Any) -> EventFacts:
 
 
 def changed(record_type: str, *changes: Change, created: bool = False, record_id: str = "") -> EventFacts:
-    ids = {"contact": "cnt_1", "lead": "lead_1", "company": "cmp_1"}
+    ids = {"contact": "cnt_1", "lead": "lead_1", "company": "cmp_1", "opportunity": "opp_1"}
     told = ChangedRecord(record_type, record_id or ids[record_type], created, changes, "key_1", "request")
-    return EventFacts("evt_2", RECORD_EVENTS[record_type], RECORD, told.to_fields(), NOW, NOW)
+    return EventFacts("evt_2", record_event(record_type), RECORD, told.to_fields(), NOW, NOW)
 
 
 def fires(raw: dict[str, Any], event: EventFacts, known: Facts | None = None, **options: Any) -> bool | None:
@@ -83,6 +85,7 @@ def test_a_look_says_what_decided() -> None:
     )
 
 
+WON = Change("status", "open", "won")
 TIER = Change("tier", "B", "A")
 
 
@@ -102,6 +105,7 @@ TIER = Change("tier", "B", "A")
         ({"record": "lead", "when": 'before.tier == "B" && lead.tier == "A"'}, changed("lead", TIER), True),
         ({"record": "lead", "when": 'before.tier == "C"'}, changed("lead", TIER), False),
         ({"record": "lead", "when": '"tier" in change.fields'}, changed("lead", TIER), True),
+        ({"record": "opportunity", "when": 'opportunity.status == "won"'}, changed("opportunity", WON), True),
     ],
 )
 def test_record_changes_fire_triggers_that_ask_for_them(
@@ -127,6 +131,10 @@ def test_record_changes_fire_triggers_that_ask_for_them(
         ("company.employees > 10", changed("company", Change("employees", 5, 20)), True),
         ("company.employees > 10", changed("company", Change("employees", 15, 20)), False),
         ("company.employees > 10", changed("contact", Change("company_id", None, "cmp_1")), True),
+        ('opportunity.status == "won"', changed("opportunity", WON), True),
+        ('opportunity.status == "won"', changed("opportunity", Change("amount", None, "1 EUR")), False),
+        ('opportunity.status == "won"', changed("opportunity", WON, created=True), True),
+        ('opportunity.status == "won"', changed("opportunity", WON, record_id="opp_0"), False),  # an older one
     ],
 )
 def test_a_segment_fires_on_the_way_in(segment: str, event: EventFacts, expected: bool | None) -> None:

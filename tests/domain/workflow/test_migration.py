@@ -29,6 +29,7 @@ _OLD = _version(
     f"""
   - {{id: pause, kind: wait, for: 3d}}
   - {{id: rest, kind: wait, for: 3d, title: Rest}}
+  - {{id: moves, kind: wait, until_true: contact.city == "Bonn", timeout: 2d}}
   - {{id: reply, kind: wait_for_event, event: reply.received, timeout: 2d}}
   - {{id: paid, kind: wait_for_event, event: paid, match: {{order_id: "{{{{ vars.order }}}}"}}}}
   - {_ASK}Go on?, timeout: 2d}}
@@ -46,6 +47,7 @@ _NEW = _version(
     f"""
   - {{id: pause, kind: wait, for: 1d}}
   - {{id: rest, kind: wait, for: 3d, title: Rest well}}
+  - {{id: moves, kind: wait, until_true: contact.city == "Bonn", timeout: 3d}}
   - {{id: reply, kind: wait_for_event, event: reply.received}}
   - {{id: paid, kind: wait_for_event, event: paid, match: {{invoice: "{{{{ vars.order }}}}"}}}}
   - {_ASK}Really?, timeout: 3d}}
@@ -59,6 +61,7 @@ _NEW = _version(
 """,
 )
 _TIMER, _RETRY = Waiting("timer", since=_SINCE), Waiting("retry", "1", _SINCE)
+_UNTIL = Waiting("condition", 'contact.city == "Bonn"', _SINCE)
 _REPLY = Waiting("event", "reply.received", _SINCE, "cnt_1")
 _PAID = Waiting("event", "paid", _SINCE, "order_id=7")
 _ASKED, _TASK = Waiting("approval", "apr_1", _SINCE), Waiting("task", "tsk_1", _SINCE)
@@ -76,6 +79,10 @@ _SENT = Waiting("delivery", "msg_1", _SINCE)
         ("pause", _TIMER, {"pause": "clicked"}, "keep", "", None),  # the wait is not one for an event
         ("rest", _TIMER, {}, None, "rest", "keep"),  # what it is called has no say
         ("rest", _TIMER, {}, "recompute", "rest", "recompute"),
+        ("moves", _UNTIL, {}, None, "moves", "recompute"),
+        ("moves", _UNTIL, {}, "keep", "moves", "keep"),
+        ("moves", _UNTIL, {"moves": "rest"}, "keep", "", None),  # nobody would look at its condition
+        ("pause", _TIMER, {"pause": "moves"}, "keep", "", None),
         ("reply", _REPLY, {}, None, "reply", "recompute"),
         ("reply", _REPLY, {}, "keep", "", None),  # its time would come, and lead nowhere
         ("reply", _REPLY, {"reply": "clicked"}, None, "clicked", "recompute"),

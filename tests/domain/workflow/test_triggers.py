@@ -98,6 +98,9 @@ def test_every_kind_fits_the_schema_and_the_reader_agrees() -> None:
         ([{"event": "a", "when": "before.tier == 1"}], [("triggers[0].when", "EXPRESSION_UNKNOWN_NAME")]),
         ([{"source": "wbe"}], [("triggers[0].source", "UNKNOWN_SOURCE")]),
         ([{"record": "deal"}], [("triggers[0].record", "UNKNOWN_VALUE")]),
+        ([{"record": "task"}], [("triggers[0].record", "UNKNOWN_VALUE")]),
+        ([{"record": "lead", "contact": "contact_id"}], [("triggers[0].contact", "CONFLICT")]),
+        ([{"record": "opportunity", "contact": "lead_id"}], [("triggers[0].contact", "NOT_A_REFERENCE")]),
         ([{"record": "lead", "on": "deleted"}], [("triggers[0].on", "UNKNOWN_VALUE")]),
         ([{"record": "lead", "fields": ["teir", 3]}], [
             ("triggers[0].fields[0]", "UNKNOWN_FIELD"), ("triggers[0].fields[1]", "WRONG_TYPE"),
@@ -130,7 +133,7 @@ def test_everything_wrong_is_said(raw: Any, problems: list[tuple[str, str]]) -> 
 
 KEYS = [
     "event", "source", "record", "segment", "schedule", "pool", "audience", "when", "key", "on", "fields", "cron",
-    "per_day", "at", "days", "timezone", "filter", "list",
+    "contact",    "per_day", "at", "days", "timezone", "filter", "list",
 ]  # fmt: skip
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text("ab$.", max_size=4),
@@ -172,9 +175,11 @@ steps:
   - {id: c, kind: wait, until: "{{ event.fields.day }}", exits: {missing: end}}
   - {id: d, kind: wait, until: {cel: "moment(company.custom.day)"}, exits: {missing: end}}
   - {id: e, kind: wait, until: "{{ lead.custom.day }}", exits: {missing: end}}
+  - {id: f, kind: wait, until_true: opportunity.status == "won"}
 """
     )
-    assert firing.moving_events(version) == ("$record.contact", "$record.company", "$record.lead")
+    records = ("contact", "company", "lead", "opportunity")
+    assert firing.moving_events(version) == tuple(f"$record.{one}" for one in records)
 
 
 def test_schedules_and_pools_come_round_on_their_own_clocks() -> None:
