@@ -7,7 +7,7 @@ look-up by key.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from sqlalchemy import PoolProxiedConnection
@@ -30,9 +30,13 @@ class Connections:
         self._is_open = is_open
         self._free: list[PoolProxiedConnection] = []
         self._room = asyncio.Semaphore(most)
+        self._ending: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def take(self) -> PoolProxiedConnection:
         """Return a connection that is the caller's until it gives it back. Raises NoConnection, and driver's errors."""
+        if self._is_closed:
+            raise NoConnection
         if self._room.locked():
             try:
                 async with asyncio.timeout(_LONGEST_WAIT_SECONDS):
@@ -46,7 +50,7 @@ class Connections:
                 kept = self._free.pop()
                 if self._is_open(kept.driver_connection):
                     return kept
-                await _closed(kept)
+                await self._ended(_closed(kept))
             return await self.engine.raw_connection()
         except BaseException:
             self._room.release()
@@ -54,20 +58,36 @@ class Connections:
 
     async def give_back(self, connection: PoolProxiedConnection, *, is_spent: bool) -> None:
         """Keep a connection for the next who wants one; one that nobody can use any more is closed."""
+        if is_spent or self._is_closed:
+            await self._ended(self._closed_and_gone(connection))
+        else:
+            self._free.append(connection)
+            self._room.release()
+
+    async def close_free(self) -> None:
+        """Close those that nobody has; others are opened where they are wanted."""
+        while self._free:
+            await self._ended(_closed(self._free.pop()))
+
+    async def close(self) -> None:
+        """Close those that nobody has, and every other one when it is given back; nobody takes one any more."""
+        self._is_closed = True
+        await self.close_free()
+
+    async def _closed_and_gone(self, connection: PoolProxiedConnection) -> None:
         try:
-            if is_spent:
-                await _closed(connection)
-            else:
-                self._free.append(connection)
+            await _closed(connection)
         finally:
             self._room.release()
 
-    async def close(self) -> None:
-        """Close those that nobody has."""
-        while self._free:
-            await _closed(self._free.pop())
+    async def _ended(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Wait for what goes on to its end, whoever gives up waiting: a connection that is half closed keeps locks."""
+        task = asyncio.create_task(ending)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
 
 
 async def _closed(connection: PoolProxiedConnection) -> None:
-    await asyncio.shield(greenlet_spawn(connection.invalidate))
+    await greenlet_spawn(connection.invalidate)
     connection.close()

@@ -9,11 +9,13 @@ from sqlalchemy import Connection, inspect, text
 
 from core.store.database import Database
 from core.store.postgresql import ensure_partitions
+from core.store.transaction import EVERY_ORGANIZATION
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_IS_THERE_SQLITE = "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'"
 _LOCK = 0x6472_6970  # "drip": any number that nobody else locks
 
 
@@ -59,5 +61,9 @@ async def upgrade(database: Database) -> None:
 
 async def revision(database: Database) -> str | None:
     """Return the revision a database is at; None for an empty one."""
-    async with database.workers.engine.connect() as connection:
-        return await connection.run_sync(_current)
+    there = "SELECT to_regclass('alembic_version')" if database.is_postgresql else _IS_THERE_SQLITE
+    async with database.read(EVERY_ORGANIZATION) as tx:
+        if not any(row[0] for row in await tx.fetch(there)):
+            return None
+        rows = await tx.fetch("SELECT version_num FROM alembic_version")
+    return rows[0][0] if rows else None

@@ -50,15 +50,14 @@ class SqliteSession:
         self._trips = 0
         """That the thread is on, or that nobody waited for the end of: meanwhile nothing is done here."""
         self._changes = 0
-        self._gave_way = perf_counter()
 
     async def rows(self, sql: str, values: Any) -> Sequence[Sequence[Any]]:
         """Run a statement and return its rows."""
-        return await self._done(sql, kind_of(sql), _rows, sql, values)
+        return await self._done(sql, kind_of(sql), _rows, sql, values, is_small=_is_small(values))
 
     async def count(self, sql: str, values: Any) -> int:
         """Run a statement and return how many rows it touched."""
-        return await self._done(sql, kind_of(sql), _count, sql, values)
+        return await self._done(sql, kind_of(sql), _count, sql, values, is_small=_is_small(values))
 
     async def count_many(self, sql: str, rows: Iterable[Any]) -> int:
         """Run a statement once a row and return how many rows it touched."""
@@ -93,7 +92,7 @@ class SqliteSession:
             with suppress(sqlite3.Error, ValueError):  # then it is closed when given back
                 await cast(Any, self._connection)._execute(self._roll_back)
                 self._trips = 0
-        elif self._begun:
+        else:
             with suppress(sqlite3.Error, ValueError):
                 self._roll_back()
 
@@ -102,10 +101,9 @@ class SqliteSession:
         """Tell whether the transaction has not ended, or the thread may still be at it."""
         return bool(self._trips) or self._connection.in_transaction
 
-    async def _done(self, sql: str, kind: Kind, what: Callable[..., _T], *arguments: Any, is_small: bool = True) -> _T:
-        if perf_counter() > self._gave_way + statement_times.SHORT_SECONDS:
+    async def _done(self, sql: str, kind: Kind, what: Callable[..., _T], *arguments: Any, is_small: bool) -> _T:
+        if self._times.has_to_give_way():
             await asyncio.sleep(0)  # many short ones are long together
-            self._gave_way = perf_counter()
         if is_small and not self._trips and self._times.is_short(sql, kind):
             with suppress(_NotHere):
                 return self._here(sql, kind, what, arguments)
@@ -116,12 +114,9 @@ class SqliteSession:
 
     def _here(self, sql: str, kind: Kind, what: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
         """Do it in this thread. Raises _NotHere."""
-        connection, began = self._raw, perf_counter()
-        over = began + statement_times.SHORT_SECONDS
-        if kind is Kind.READ:
-            connection.set_progress_handler(lambda: perf_counter() > over, _LOOKS_AFTER)
         try:
-            done = self._carry_out(what, *arguments)
+            self._start()
+            done, seconds = self._limited(what, arguments) if kind is Kind.READ else self._carry_out(what, *arguments)
         except sqlite3.OperationalError as error:
             if kind is Kind.READ and _is(error, sqlite3.SQLITE_INTERRUPT):
                 self._times.was_long(sql, kind)
@@ -129,11 +124,18 @@ class SqliteSession:
             if not self._is_settled and _is(error, sqlite3.SQLITE_BUSY):
                 raise _NotHere from None
             raise
-        finally:
-            if kind is Kind.READ:
-                connection.set_progress_handler(None, 0)
-        self._times.took(sql, kind, perf_counter() - began)
+        self._times.spend(seconds)
+        self._times.took(sql, kind, seconds)
         return done
+
+    def _limited(self, what: Callable[..., _T], arguments: tuple[Any, ...]) -> tuple[_T, float]:
+        """Read, for so long at most. Raises sqlite3.OperationalError, with the code of an interrupt, after it."""
+        over = perf_counter() + statement_times.SHORT_SECONDS
+        self._raw.set_progress_handler(lambda: perf_counter() > over, _LOOKS_AFTER)
+        try:
+            return self._carry_out(what, *arguments)
+        finally:
+            self._raw.set_progress_handler(None, 0)
 
     async def _trip(self, what: Callable[..., _T], *arguments: Any) -> tuple[_T, float]:
         """Do it in the connection's thread; return with it how many seconds that took there."""
@@ -148,27 +150,30 @@ class SqliteSession:
 
     def _patiently(self, what: Callable[..., _T], arguments: tuple[Any, ...]) -> tuple[_T, float]:
         """In the connection's thread: wait for who holds a lock, for so long at most."""
-        began = perf_counter()
         if self._is_settled:
-            return self._carry_out(what, *arguments), perf_counter() - began
+            return self._carry_out(what, *arguments)
         self._raw.execute(f"PRAGMA busy_timeout={PATIENT_MILLISECONDS}")
         try:
-            return self._carry_out(what, *arguments), perf_counter() - began
+            self._start()
+            return self._carry_out(what, *arguments)
         finally:
             self._raw.execute("PRAGMA busy_timeout=0")
 
-    def _carry_out(self, what: Callable[..., _T], *arguments: Any) -> _T:
-        """Begin where that is due, and do it."""
-        connection = self._raw
+    def _start(self) -> None:
+        """Begin where that is due."""
         if not self._begun:
-            connection.cursor().execute(self._begin)
+            self._raw.cursor().execute(self._begin)
             self._begun = True
-            self._changes = connection.total_changes
-        elif not connection.in_transaction:  # SQLite ends one by itself where it cannot go on, as on a full disk
+            self._changes = self._raw.total_changes
+
+    def _carry_out(self, what: Callable[..., _T], *arguments: Any) -> tuple[_T, float]:
+        """Do it, in a transaction that has begun; return with it how many seconds it took."""
+        if not self._raw.in_transaction:  # SQLite ends one by itself where it cannot go on, as on a full disk
             raise sqlite3.OperationalError("the transaction was rolled back")
-        done = what(connection, *arguments)
+        began = perf_counter()
+        done = what(self._raw, *arguments)
         self._is_settled = True
-        return done
+        return done, perf_counter() - began
 
     def _roll_back(self) -> None:
         if self._raw.in_transaction:

@@ -57,7 +57,7 @@ class Faults:
         """Sit in every connection that the database opens from now on; those that are open are closed."""
         for connections in (database.callers, database.workers):
             event.listen(connections.engine.sync_engine, "do_connect", self._connecting)
-            await connections.close()
+            await connections.close_free()
             async with (
                 connections.engine.connect()
             ):  # what SQLAlchemy asks a database first is none of the product's statements

@@ -61,5 +61,5 @@ async def test_only_a_power_cut_after_the_commit_leaves_what_was_written(
         await _count(database)
     faults.off = False
     for connections in (database.callers, database.workers):
-        await connections.close()  # another process opens its own connections
+        await connections.close_free()  # another process opens its own connections
     assert await _count(database) == left

@@ -49,3 +49,12 @@ async def test_who_waits_too_long_is_told_that_the_database_is_busy(
     fresh = await database.workers.take()
     assert fresh is not taken[-1]
     await database.workers.give_back(fresh, is_spent=False)
+
+
+async def test_after_the_end_nobody_takes_one_and_what_is_given_back_is_closed(database: Database) -> None:
+    taken = await database.workers.take()
+    await database.workers.close()
+    with pytest.raises(NoConnection):
+        await database.workers.take()
+    await database.workers.give_back(taken, is_spent=False)
+    assert taken.dbapi_connection is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,10 @@ import pytest
 from core.clock import ManualClock
 from core.store import statement_times
 from core.store.database import Database
-from core.store.statement_times import Kind
+from core.store.statement_times import Kind, kind_of
 from core.store.transaction import EVERY_ORGANIZATION
 from tests.bench import workload
-from tests.store.effort import counted_trips
+from tests.store.effort import counted_trips, effort
 
 pytestmark = pytest.mark.anyio
 
@@ -68,23 +69,66 @@ async def test_what_writes_much_goes_to_a_thread(database: Database, monkeypatch
     assert await _count(database) == 1_001
 
 
-async def test_a_change_of_what_meets_a_condition_has_to_prove_that_it_is_short(
+async def test_an_update_has_to_prove_that_it_is_short(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    trips = counted_trips(monkeypatch, database)
+    update = "UPDATE small SET word = $2 WHERE word = $1"
+
+    async def made(*expected: int) -> None:
+        for number in expected:
+            await tx.fetch(update, "a", "b")
+            assert len(trips) == number
+
+    async with database.system() as tx:
+        await made(1, 2, 3, 3, 3)
+        monkeypatch.setattr(statement_times, "SHORT_SECONDS", 0.0)
+        monkeypatch.setattr(statement_times, "_FAR_FROM_SHORT", inf)
+        await made(3, 3, 4, 5)  # not short a second time in a row
+        assert len(trips) == 5
+        monkeypatch.setattr(statement_times, "SHORT_SECONDS", 10.0)
+        await made(6, 7, 8)
+
+
+async def test_what_deletes_by_a_condition_goes_to_a_thread(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trips = counted_trips(monkeypatch, database)
-    change = "DELETE FROM small WHERE word < $1"
     async with database.system() as tx:
-        for made in (1, 2, 3, 3):
-            await tx.fetch(change, "a")
-            assert len(trips) == made
-        monkeypatch.setattr(statement_times, "SHORT_SECONDS", 0.0)
-        for made in (3, 3, 4):
-            await tx.fetch(change, "a")
-            assert len(trips) == made, "the second time that it was not short is the last one"
-    monkeypatch.setattr(statement_times, "SHORT_SECONDS", 10.0)
-    async with database.system() as tx:
-        await tx.fetch(change, "a")
-    assert len(trips) == 5, "it goes to a thread ever after"
+        for number in range(1, 6):
+            await tx.fetch("DELETE FROM small WHERE word < $1", "a")
+            assert len(trips) == number
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind"),
+    [
+        ("SELECT updated_at FROM a", Kind.READ),
+        ("with x AS (SELECT 1) SELECT * FROM x", Kind.READ),
+        ("WITH x AS (SELECT 1)\nUPDATE a SET b = 1 RETURNING c", Kind.UPDATE),
+        ("update a SET b = 1", Kind.UPDATE),
+        ("INSERT INTO a SELECT * FROM b ON CONFLICT DO UPDATE SET c = 1", Kind.UPDATE),
+        ("DELETE FROM a", Kind.OTHER),
+        ("CREATE INDEX a ON b (c)", Kind.OTHER),
+        ("PRAGMA optimize", Kind.OTHER),
+    ],
+)
+def test_what_tells_how_long_a_statement_takes(sql: str, kind: Kind) -> None:
+    assert kind_of(sql) is kind
+
+
+async def test_looking_at_the_time_does_not_break_what_begins(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statement_times, "SHORT_SECONDS", -1.0)  # each look finds that it has taken too long
+    for number in range(300):
+        async with database.system() as tx:
+            assert [tuple(row) for row in await tx.fetch(f"SELECT {number} FROM json_each('[1]')")] == [(number,)]
+            await tx.write_each((_PUT, [(f"{number}",)]))
+    assert await _count(database) == 300
+
+
+async def test_effort_is_counted(database: Database) -> None:
+    async with database.read(EVERY_ORGANIZATION) as tx:
+        assert await effort(tx, lambda: tx.fetch(_LONG)) > 100_000
 
 
 async def test_a_read_that_is_not_short_is_given_up_and_asked_in_a_thread(

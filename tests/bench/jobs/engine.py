@@ -54,7 +54,7 @@ async def row_writes(core: Core) -> int:
     if not database.is_postgresql:
         async with database.system() as tx:
             return int((await tx.driver()).total_changes)
-    await database.workers.close()  # a session hands in its counts at the latest when it ends
+    await database.workers.close_free()  # a session hands in its counts at the latest when it ends
     await asyncio.sleep(0.1)
     async with database.read(EVERY_ORGANIZATION) as tx:
         rows = await tx.fetch("SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables")
