@@ -55,6 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True)
     with storage.opened(chosen) as where:
         report = asyncio.run(_measure(chosen, where, console))
+        _tell(report, chosen, console)  # before anything can go wrong with databases that nobody needs any more
+    return 1 if any("failed" in line for line in report.left_out) else 0
+
+
+def _tell(report: Report, chosen: Options, console: Console) -> None:
     if chosen.write_docs:
         document.write(report, chosen.peers_python)
     if chosen.as_json:
@@ -63,7 +68,6 @@ def main(arguments: list[str] | None = None) -> int:
         Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(report.table())
     for line in report.left_out:
         console.print(f"[yellow]not measured[/] {line}")
-    return 1 if any("failed" in line for line in report.left_out) else 0
 
 
 async def _measure(chosen: Options, where: Storage, console: Console) -> Report:

@@ -74,7 +74,7 @@ _METHOD = """\
   more with gRPC's wire in between, as `dripstone mcp` has it. Beside it, in the same run and with the same web server,
   a server of the bare SDK whose only tool returns its argument; and our MCP server alone, before a core that answers
   at once. The load is a process of its own. `/mcp` answers in JSON, `/mcp/interactive` in streams; each against the
-  SDK's answer of the same form.
+  SDK's answer of the same form. The aim is for the overhead: what a call takes beyond the echo.
 - **Peers.** Each on an empty database of the same server; the engine is measured again right before each. DBOS: a
   workflow of three trivial steps, eight threads, each step checkpointed; on SQLite as it comes, and with the journal
   that Dripstone uses. PgQueuer: batches of 256. Procrastinate: 32 jobs at once. An empty job does nothing but be

@@ -10,6 +10,7 @@ from tests.bench.session import LABELS, Session
 
 _MOUNTS = {"json": "/mcp", "stream": "/mcp/interactive"}
 _AIM = Aim("ratio", "<=", 2.0)
+"""Of the overhead: what a call takes beyond the echo."""
 
 _Samples = list[dict[str, Any]]
 
@@ -32,22 +33,23 @@ async def measure(session: Session) -> None:
                 await session.drop(url)
         for mount in _MOUNTS:
             session.add(*_figures("get-record", LABELS[kind], mount, reads, echo))
-            session.add(*_figures("get-record over gRPC's wire", LABELS[kind], mount, wired, echo, aim=None))
+            session.add(*_figures("get-record over gRPC's wire", LABELS[kind], mount, wired, echo, aimed=False))
     for mount in _MOUNTS:
         session.add(*_figures("the MCP server alone", "", mount, alone, echo))
 
 
 def _figures(
-    what: str, database: str, mount: str, samples: _Samples, echoes: _Samples, aim: Aim | None = _AIM
+    what: str, database: str, mount: str, samples: _Samples, echoes: _Samples, *, aimed: bool = True
 ) -> list[Figure]:
-    def figure(of: str, key: str, unit: str, aim: Aim | None = None) -> Figure:
-        found = tuple(one[mount][key] for one in samples)
+    def figure(of: str, key: str, unit: str, *, beyond: bool = False, aim: Aim | None = None) -> Figure:
         floor = median(one[mount][key] for one in echoes)
+        found = tuple(one[mount][key] - floor * beyond for one in samples)
         name = f"{what} by {_MOUNTS[mount]}, 16 at once, {of}"
         return Figure("mcp", name, database, median(found), unit, f"{unit}, echo on the bare SDK", floor, aim, found)
 
     return [
-        figure("p50", "p50", "ms", aim),
+        figure("p50", "p50", "ms"),
+        figure("p50 beyond the echo's", "p50", "ms", beyond=True, aim=_AIM if aimed else None),
         figure("p99", "p99", "ms"),
         figure("calls", "per_second", "calls/s"),
         figure("CPU", "cpu", "us/call"),
