@@ -24,6 +24,7 @@ from tests.bench.parts import (
     peers,
     restart,
     scale,
+    simulation,
     webhooks,
     workers,
 )
@@ -41,6 +42,7 @@ MEASURE: dict[str, Callable[[Session], Awaitable[None]]] = {
     "calls": calls.measure,
     "mcp": mcp.measure,
     "leads": leads.measure,
+    "simulation": simulation.measure,
     "webhooks": webhooks.measure,
     "endpoints": webhooks.measure_fairness,
     "scale": scale.measure,

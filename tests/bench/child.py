@@ -20,6 +20,7 @@ JOBS = {
     "calls": "tests.bench.jobs.calls",
     "mcp": "tests.bench.jobs.mcp",
     "leads": "tests.bench.jobs.leads",
+    "simulation": "tests.bench.jobs.simulation",
     "webhooks": "tests.bench.jobs.webhooks",
 }
 """Name to module; each has `async def run(spec) -> dict`. Imported late: start-up is measured too."""

@@ -23,6 +23,7 @@ _TITLES = {
     "calls": "Calls",
     "mcp": "Tool calls over MCP",
     "leads": "Files and scores",
+    "simulation": "Simulation",
     "webhooks": "Webhooks",
     "endpoints": "Good receivers beside bad ones",
     "peers": "Beside other engines",

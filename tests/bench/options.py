@@ -17,6 +17,7 @@ PARTS = (
     "calls",
     "mcp",
     "leads",
+    "simulation",
     "webhooks",
     "endpoints",
     "scale",
@@ -36,6 +37,7 @@ _SUMMARIES = """parts:
   calls      bulk enrollment and reads over gRPC
   mcp        a tool call that reads a record, beside a tool of the bare SDK that echoes
   leads      100,000 contacts from a file, and as many leads scored
+  simulation workflows tried on 10,000 contacts for 90 days
   webhooks   deliveries beside a bare loop of POSTs, plain and over TLS; from commit to first attempt
   endpoints  how long healthy endpoints wait while others hang, fail or have dead names
   scale      the engine with 100,000 and with 5,000,000 sleepers; only when named, or with all
@@ -62,6 +64,8 @@ class Options:
     events: int
     rows: int
     """Of the file that is imported, and leads that are scored."""
+    simulated: int
+    """Contacts that a workflow is tried on."""
     deliveries: int
     """Webhooks that are due at once."""
     endpoints: int
@@ -123,6 +127,7 @@ def _sized(given: argparse.Namespace) -> Options:
         floor_seconds=0.3 if quick else 1.0,
         events=min(max(sleepers // 20, 50), 100 if quick else 1_000),
         rows=2_000 if quick else 100_000,
+        simulated=200 if quick else 10_000,
         deliveries=min(max(sleepers // 10, 200), 2_000 if quick else 20_000),
         endpoints=40 if quick else 100,
         peer_seconds=3.0 if quick else 15.0,

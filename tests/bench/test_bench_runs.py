@@ -72,10 +72,13 @@ def _run(folder: Path, database: str, *parts: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("database", "label"), _BOTH[:1])
 def test_a_tiny_run_of_the_engine_measures_everything(folder: Path, database: str, label: str) -> None:
-    report = _run(folder, database, "engine")
+    report = _run(folder, database, "engine", "simulation")
     assert {"date", "command", "processor", "databases in", label} <= report["machine"].keys()
     found = {(figure["database"], figure["what"]) for figure in report["figures"] if figure["part"] == "engine"}
     assert found == {(label, what) for what in (*_ENGINE, *_ALONE[label])}
+    tried = [figure["what"] for figure in report["figures"] if figure["part"] == "simulation"]
+    assert len(tried) == 3
+    assert all("on 200 contacts for 90 days" in what for what in tried)
 
 
 @pytest.mark.parametrize(("database", "label"), _BOTH[1:])
