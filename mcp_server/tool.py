@@ -52,11 +52,13 @@ _PLAIN = " ,.:;!?()'/-"
 Mode = Literal["preview", "commit"]
 IdempotencyKey = Annotated[
     str,
-    Field(max_length=200, description="one per intent: a repeat acts once"),
+    Field(max_length=200, description="a repeat acts once"),
 ]
 Reason = Annotated[str, Field(max_length=500)]
 """Why: stands in the audit log, and before those who approve."""
 IfVersion = Annotated[str, BeforeValidator(version_of), Field(max_length=100, description="version you saw")]
+Previewed = Annotated[str, BeforeValidator(version_of), Field(max_length=300, description="of its preview")]
+"""What binds a commit to its preview; another version, or another call, is refused."""
 Cursor = Annotated[str, Field(description="from `more`")]
 
 

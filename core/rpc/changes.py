@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from core.domain.control.digest import digest
 from core.domain.errors import EtagMismatch, Invalid, Violation
 from core.domain.nearest import did_you_mean
 from core.domain.webhooks import authentication
@@ -33,6 +34,11 @@ def expect(kind: str, resource_id: str, *, given: str, current: str) -> None:
     """Refuse a change that was made for another version. Raises EtagMismatch; no etag fits every version."""
     if given and given != current:
         raise EtagMismatch(kind=kind, id=resource_id, current=current, given=given)
+
+
+def etag_of(*standing: object) -> str:
+    """Return the version of a resource of which no column tells: by how it stands, as plain values."""
+    return f'"{int(digest(standing).removeprefix("sha256:")[:12], 16)}"'
 
 
 def secrets_that_move(

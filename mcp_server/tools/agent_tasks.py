@@ -10,10 +10,21 @@ from dripstone.v1 import agent_pb2
 from dripstone.v1.agent_pb2 import AgentTask, AgentTaskState
 from dripstone.v1.client import Client
 from mcp_server.refusals import Refusal, Refused
-from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tool import IdempotencyKey, Mode, Previewed, Reason, WriteAnswer, committing, lines, settled
 from mcp_server.tools.operate import OPERATE
 from mcp_server.tools.records import Change
-from mcp_server.values import clip, commit_of, compact, from_struct, instant, invocation, to_struct, word
+from mcp_server.values import (
+    clip,
+    commit_of,
+    compact,
+    etag_of,
+    from_struct,
+    instant,
+    invocation,
+    to_struct,
+    version_of,
+    word,
+)
 
 SHOWN = 10
 PART = 6_000
@@ -52,6 +63,7 @@ class Claim(WriteAnswer):
     listed_in_part: bool = Field(default=False, description="there are more open ones")
     task: Task | None = None
     changes: list[Change] = Field(default_factory=list)
+    version: str = Field(default="", description="of a preview, for if_version")
 
     def text(self) -> str:
         """Return the open tasks, or the whole task that was named."""
@@ -93,6 +105,7 @@ async def claim_task(
     client: Client,
     task_id: Annotated[str, Field(description="tsk_…; empty: list what is open")] = "",
     part: Annotated[int, Field(ge=1, le=1000, description="of a long input")] = 1,
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
@@ -104,18 +117,18 @@ async def claim_task(
             raise Refused(Refusal("INVALID_ARGUMENT", message, "task_id", next=invocation("claim-task")))
         return await _open(client)
     before = await client.agents.GetAgentTask(agent_pb2.GetAgentTaskRequest(task_id=task_id))
-    key = committing(mode, idempotency_key)
-    after, replayed = await settled(
-        client.agents.ClaimAgentTask(
-            agent_pb2.ClaimAgentTaskRequest(task_id=task_id, request_id=key, validate_only=mode == "preview")
-        )
+    preview, key = mode == "preview", committing(mode, idempotency_key)
+    seen = if_version or (version_of(before.etag) if preview else "")
+    request = agent_pb2.ClaimAgentTaskRequest(
+        task_id=task_id, etag=etag_of(seen), request_id=key, validate_only=preview
     )
+    after, replayed = await settled(client.agents.ClaimAgentTask(request))
     task = _whole(after, part)
     following = invocation("answer-task", task_id=task_id, output=_placeholder(after), mode="preview")
     is_ours = mode == "commit" or (part > 1 and before.state == AgentTaskState.AGENT_TASK_STATE_CLAIMED)
     more = invocation("claim-task", task_id=task_id, part=task.part + 1) if task.part < task.parts else ""
     if not is_ours:
-        following = commit_of("claim-task", task_id=task_id, reason=reason)
+        following = commit_of("claim-task", task_id=task_id, if_version=seen, reason=reason)
     elif more:
         following = f"read the whole input first: {more}"
     return Claim(
@@ -124,6 +137,7 @@ async def claim_task(
         idempotency_key=key,
         task=task,
         changes=[Change(field="state", old=_state(before), new=_state(after))],
+        version=seen if preview else "",
         undo=task_id if mode == "commit" else "",
         more=more,
         next=following,
@@ -146,6 +160,7 @@ class Answered(WriteAnswer):
     task_id: str
     enrollment_id: str
     changes: list[Change] = Field(default_factory=list)
+    version: str = Field(default="", description="of a preview, for if_version")
 
     def text(self) -> str:
         """Return what was answered."""
@@ -167,20 +182,22 @@ async def answer_task(
     client: Client,
     task_id: Annotated[str, Field(description="tsk_…")],
     output: Annotated[dict[str, Any], Field(description="must fit the task's output_schema")],
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
 ) -> Answered:
     """Submit (hand in) the result of work you claimed; its enrollment goes on at once. Preview checks the schema."""
     before = await client.agents.GetAgentTask(agent_pb2.GetAgentTaskRequest(task_id=task_id))
-    key = committing(mode, idempotency_key)
+    preview, key = mode == "preview", committing(mode, idempotency_key)
+    seen = if_version or (version_of(before.etag) if preview else "")
     request = agent_pb2.AnswerAgentTaskRequest(
-        task_id=task_id, output=to_struct(output), request_id=key, validate_only=mode == "preview"
+        task_id=task_id, output=to_struct(output), etag=etag_of(seen), request_id=key, validate_only=preview
     )
     after, replayed = await settled(client.agents.AnswerAgentTask(request))
     following = invocation("get-enrollment", enrollment_id=after.enrollment_id)
-    if mode == "preview":
-        following = commit_of("answer-task", task_id=task_id, output=output, reason=reason)
+    if preview:
+        following = commit_of("answer-task", task_id=task_id, output=output, if_version=seen, reason=reason)
     return Answered(
         mode=mode,
         replayed=replayed,
@@ -188,6 +205,7 @@ async def answer_task(
         task_id=task_id,
         enrollment_id=after.enrollment_id,
         changes=[Change(field="state", old=_state(before), new=_state(after))],
+        version=seen if preview else "",
         next=following,
     )
 

@@ -28,6 +28,7 @@ from mcp_server.tool import (
     Cursor,
     IdempotencyKey,
     Mode,
+    Previewed,
     Reason,
     Toolset,
     WriteAnswer,
@@ -35,7 +36,18 @@ from mcp_server.tool import (
     lines,
     settled,
 )
-from mcp_server.values import clip, compact, fit, from_struct, in_state, instant, invocation, page_after
+from mcp_server.values import (
+    clip,
+    compact,
+    etag_of,
+    fit,
+    from_struct,
+    in_state,
+    instant,
+    invocation,
+    page_after,
+    version_of,
+)
 
 APPROVE = Toolset("approve")
 
@@ -92,6 +104,7 @@ class DecisionAnswer(WriteAnswer):
     state: str
     title: str
     subject: str
+    version: str = Field(default="", description="of a preview, for if_version")
 
     def text(self) -> str:
         """Return what was decided about what."""
@@ -206,6 +219,7 @@ async def decide_approval(
     approval_id: Annotated[str, Field(description="apr_…")],
     decision: Literal["approve", "reject"],
     subject_hash: Annotated[str, Field(min_length=1, description="from list-approvals: what the decider saw")],
+    if_version: Previewed = "",
     reason: Reason = "",
     mode: Mode = "preview",
     idempotency_key: IdempotencyKey = "",
@@ -214,6 +228,7 @@ async def decide_approval(
     key = committing(mode, idempotency_key)
     waiting = await client.approvals.GetApproval(approval_pb2.GetApprovalRequest(approval_id=approval_id))
     barred = _barred(waiting, decision, mode)
+    seen = if_version or (version_of(waiting.etag) if mode == "preview" else "")
     if barred is not None and mode == "commit":
         raise Refused(barred)
     approval, replayed = await settled(
@@ -223,6 +238,7 @@ async def decide_approval(
                 decision=_DECISIONS[decision],
                 comment=reason,
                 subject_hash=subject_hash,
+                etag=etag_of(seen),
                 request_id=key,
                 validate_only=mode == "preview",
             )
@@ -236,6 +252,7 @@ async def decide_approval(
             approval_id=approval_id,
             decision=decision,
             subject_hash=subject_hash,
+            if_version=seen,
             reason=reason,
             mode="commit",
             idempotency_key=f"decide-{approval_id}",
@@ -253,5 +270,6 @@ async def decide_approval(
         state=state_of(approval),
         title=clip(approval.title),
         subject=subject_of(approval),
+        version=seen if mode == "preview" else "",
         next=following,
     )

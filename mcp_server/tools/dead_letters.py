@@ -10,8 +10,8 @@ from dripstone.v1 import enrollment_pb2
 from dripstone.v1.client import Client
 from dripstone.v1.enrollment_pb2 import DeadLetter, RedriveDeadLettersResponse
 from mcp_server.refusals import Refusal, Refused
-from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
-from mcp_server.tools.operate import OPERATE, Previewed
+from mcp_server.tool import IdempotencyKey, Mode, Previewed, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tools.operate import OPERATE
 from mcp_server.values import clip, commit_of, invocation
 
 SHOWN = 10

@@ -9,8 +9,19 @@ from pydantic import BaseModel, Field
 from dripstone.v1 import webhook_pb2
 from dripstone.v1.client import Client
 from dripstone.v1.webhook_pb2 import DeliveryState
-from mcp_server.tool import Answer, Cursor, IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
-from mcp_server.tools.operate import OPERATE, Previewed
+from mcp_server.tool import (
+    Answer,
+    Cursor,
+    IdempotencyKey,
+    Mode,
+    Previewed,
+    Reason,
+    WriteAnswer,
+    committing,
+    lines,
+    settled,
+)
+from mcp_server.tools.operate import OPERATE
 from mcp_server.tools.read import READ, Limit
 from mcp_server.tools.records import Change
 from mcp_server.values import clip, commit_of, compact, etag_of, instant, invocation, page_after, version_of, word

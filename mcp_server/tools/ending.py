@@ -9,8 +9,8 @@ from pydantic import Field
 from dripstone.v1 import enrollment_pb2
 from dripstone.v1.client import Client
 from dripstone.v1.enrollment_pb2 import EnrollmentState
-from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
-from mcp_server.tools.operate import OPERATE, Previewed
+from mcp_server.tool import IdempotencyKey, Mode, Previewed, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tools.operate import OPERATE
 from mcp_server.tools.records import Change
 from mcp_server.values import commit_of, etag_of, invocation, version_of, word
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from dripstone.v1 import duplicate_pb2, record_pb2
 from dripstone.v1.client import Client
 from mcp_server.refusals import Refusal, Refused
-from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
-from mcp_server.tools.operate import OPERATE, Previewed
+from mcp_server.tool import IdempotencyKey, Mode, Previewed, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tools.operate import OPERATE
 from mcp_server.tools.records import RecordSummary, headline
 from mcp_server.values import clip, commit_of, compact, etag_of, invocation, version_of
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from dripstone.v1 import agent_pb2, enrollment_pb2, record_pb2
 from dripstone.v1.client import ApiError, Client, FieldViolation
 from dripstone.v1.enrollment_pb2 import EnrollOutcome
 from mcp_server.progress import Progress
 from mcp_server.refusals import Refusal, Refused, Unfit
-from mcp_server.tool import IdempotencyKey, IfVersion, Mode, Reason, Toolset, committing, settled
+from mcp_server.tool import IdempotencyKey, IfVersion, Mode, Previewed, Reason, Toolset, committing, settled
 from mcp_server.tools import creating, foreseeing, qualification
 from mcp_server.tools.enrollments import (
     SHOWN,
@@ -40,9 +40,6 @@ from mcp_server.values import (
 )
 
 OPERATE = Toolset("operate")
-
-Previewed = Annotated[str, BeforeValidator(version_of), Field(max_length=300, description="of its preview")]
-"""What binds a commit to its preview; another version, or another call, is refused."""
 
 
 @OPERATE.tool("qualify-lead", "Qualify a lead", "QualificationService.QualifyLead")

@@ -14,9 +14,9 @@ from dripstone.v1 import agent_pb2, agent_template_pb2, audit_pb2, enrollment_pb
 from dripstone.v1.client import ApiError, Client
 from mcp_server.identifiers import RECORDS, prefix_of, shown_by
 from mcp_server.refusals import Refusal, Refused
-from mcp_server.tool import IdempotencyKey, Mode, Reason, WriteAnswer, committing, lines, settled
+from mcp_server.tool import IdempotencyKey, Mode, Previewed, Reason, WriteAnswer, committing, lines, settled
 from mcp_server.tools.drafts import difference
-from mcp_server.tools.operate import OPERATE, Previewed
+from mcp_server.tools.operate import OPERATE
 from mcp_server.tools.records import cause_of
 from mcp_server.values import clip, commit_of, compact, from_value, invocation, version_of
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -62,8 +63,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tell(report: Report, chosen: Options, console: Console) -> None:
-    if chosen.write_docs:
-        document.write(report, chosen.peers_python)
     if chosen.as_json:
         print(json.dumps(report.as_json()))
     else:
@@ -82,6 +81,7 @@ async def _measure(chosen: Options, where: Storage, console: Console) -> Report:
     )
     with Progress(*columns, console=console, transient=True) as progress:
         session = Session(chosen, where, progress)
+        session.report.machine = await machine.describe(session)
         parts = progress.add_task("bench", total=len(chosen.parts))
         for part in chosen.parts:
             progress.update(parts, description=f"bench: {part}")
@@ -90,9 +90,13 @@ async def _measure(chosen: Options, where: Storage, console: Console) -> Report:
             except JobFailed as failure:
                 session.report.left_out.append(f"{part}: failed, {failure}")
             progress.advance(parts)
-        session.report.figures[:0] = floors.figures(session)
-        session.report.machine = await machine.describe(session)
-    return session.report
+            if chosen.write_docs:  # whatever becomes of the parts that follow
+                document.write(_so_far(session), chosen.peers_python)
+    return _so_far(session)
+
+
+def _so_far(session: Session) -> Report:
+    return replace(session.report, figures=[*floors.figures(session), *session.report.figures])
 
 
 if __name__ == "__main__":

@@ -262,11 +262,16 @@ async def test_work_handed_to_agents_is_found_claimed_and_answered(core: Running
     task = claimed["undo"]
     released = await following(agent, await agent.ok("undo-changes", undo=task))
     assert released["applied"]
+    shown = await agent.ok("claim-task", task_id=task)
     await agent.ok("claim-task", task_id=task, mode="commit")
+    await shown_again(agent, shown, "ETAG_MISMATCH")
     wrong = await agent.refused("answer-task", task_id=task, output={"lines": "Hello"})
     assert wrong["field"].startswith("output")
-    answered = await following(agent, await agent.ok("answer-task", task_id=task, output={"line": "Hello"}))
-    assert answered["changes"] == [{"field": "state", "old": "claimed", "new": "answered"}]
+    shown = await agent.ok("answer-task", task_id=task, output={"line": "Hello"})
+    assert shown["changes"] == [{"field": "state", "old": "claimed", "new": "answered"}]
+    await following(agent, await agent.ok("undo-changes", undo=task))
+    answered = await following(agent, await shown_again(agent, shown, "ETAG_MISMATCH"))
+    assert answered["changes"] == [{"field": "state", "old": "open", "new": "answered"}]
     await core.settle()
     over = await agent.ok("get-execution", execution_id=started["execution_id"])
     assert (over["state"], over["steps"][0]["step_id"]) == ("succeeded", "think")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dripstone.v1 import enrollment_pb2, event_pb2, qualification_pb2, workflow_pb2
+from dripstone.v1 import approval_pb2, enrollment_pb2, event_pb2, qualification_pb2, workflow_pb2
 from tests.mcp_server.conftest import NURTURE, Agent
 from tests.running import RunningCore
 
@@ -110,6 +110,13 @@ async def test_a_commit_that_needs_approval_waits_for_somebody_else(
     shown = await approver.ok("decide-approval", **decision)
     assert shown["mode"] == "preview"
     assert len((await approver.ok("list-approvals"))["approvals"]) == 1
+    async with core.client() as client:
+        said = approval_pb2.CommentApprovalRequest(approval_id=pending["approval_id"], text="Ask Ada first.")
+        await client.approvals.CommentApproval(said)
+    tool, arguments = call_in(shown["next"])
+    stale = await approver.refused(tool, **arguments)
+    assert (stale["reason"], arguments["if_version"]) == ("ETAG_MISMATCH", shown["version"])
+    shown = await followed(approver, stale)
     assert (await followed(approver, shown))["state"] == "approved"
     assert (await agent.ok("qualify-lead", plan_id=preview["plan_id"], mode="commit"))["applied"]
 

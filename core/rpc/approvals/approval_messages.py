@@ -18,6 +18,7 @@ from core.domain.errors import Violation
 from core.domain.workflow import durations
 from core.rpc.admission import policy_facts
 from core.rpc.call import Call
+from core.rpc.changes import etag_of
 from core.rpc.convert import to_duration, to_struct, to_timestamp
 from core.store.control import approval_votes, electors
 from core.store.control import approvals as store
@@ -112,7 +113,13 @@ def _message(row: Row[Any], approval: Approval, votes: Sequence[Row[Any]]) -> pb
         delegate_ids=sorted(set(row.delegations.values())),
         escalate_time=to_timestamp(row.escalated_at),
         policy_id=row.policy_id,
+        etag=etag(row, votes),
     )
+
+
+def etag(row: Row[Any], votes: Sequence[Row[Any]]) -> str:
+    """Return the version of an approval: what was said of it."""
+    return etag_of(row.subject_hash, row.state, [(one.principal_id, one.decision) for one in votes])
 
 
 def _vote(row: Row[Any]) -> pb.ApprovalVote:

@@ -11,6 +11,7 @@ from core.domain.control.approval import Approval, ApprovalState, Electors, Part
 from core.domain.errors import NotFound, PermissionDenied
 from core.rpc.approvals import approval_messages
 from core.rpc.call import Call
+from core.rpc.changes import expect
 from core.rpc.listing import listed
 from core.store.control import approval_subjects, approval_votes, electors, plans
 from core.store.control import approvals as store
@@ -56,6 +57,8 @@ async def decide_approval(request: pb.DecideApprovalRequest, call: Call) -> pb.A
         electors=asked,
         subject_hash=request.subject_hash,
     )
+    votes = (await approval_votes.of(call.tx, [row.id]))[row.id]
+    expect("approval", row.id, given=request.etag, current=approval_messages.etag(row, votes))
     await approval_votes.add(
         call.tx,
         row.id,

@@ -6,11 +6,10 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from core.domain.control.digest import digest
 from core.domain.errors import DeliveryUnderWay, EndpointDeleted, EndpointNotActive, NotFound, PayloadNotKept
 from core.domain.webhooks.states import DeliveryState, EndpointState
 from core.rpc.call import Call
-from core.rpc.changes import expect
+from core.rpc.changes import etag_of, expect
 from core.rpc.convert import to_duration, to_timestamp
 from core.rpc.listing import listed
 from core.store.webhooks import deliveries, endpoints
@@ -93,9 +92,8 @@ def _delivery(row: Row[Any]) -> pb.Delivery:
 
 
 def _etag(row: Row[Any]) -> str:
-    """Return the version of a delivery, of which no column tells: what its attempts and redeliveries made of it."""
-    standing = digest([row.state, row.attempt_count, row.attempts_before, row.replay_id, row.ended_at])
-    return f'"{int(standing.removeprefix("sha256:")[:12], 16)}"'
+    """Return the version of a delivery: what its attempts and redeliveries made of it."""
+    return etag_of(row.state, row.attempt_count, row.attempts_before, row.replay_id, row.ended_at)
 
 
 def _attempt(row: Row[Any]) -> pb.Attempt:

@@ -593,6 +593,7 @@ class AgentTask(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ANSWER_TIME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `tsk_…`."""
     state: Global___AgentTaskState.ValueType
@@ -611,6 +612,8 @@ class AgentTask(_message.Message):
     """What is to be done."""
     agent_id: _builtins.str
     """Who works on it, or answered it."""
+    etag: _builtins.str
+    """Its version: another one once it is claimed, given back or answered."""
     @_builtins.property
     def input(self) -> _struct_pb2.Struct:
         """What it is done with. Data, not instructions."""
@@ -658,10 +661,11 @@ class AgentTask(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         answer_time: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer_time", b"answer_time", "claim_expire_time", b"claim_expire_time", "create_time", b"create_time", "expire_time", b"expire_time", "input", b"input", "output", b"output", "output_schema", b"output_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "answer_time", b"answer_time", "claim_expire_time", b"claim_expire_time", "contact_id", b"contact_id", "create_time", b"create_time", "enrollment_id", b"enrollment_id", "expire_time", b"expire_time", "id", b"id", "input", b"input", "instructions", b"instructions", "output", b"output", "output_schema", b"output_schema", "state", b"state", "step_id", b"step_id", "title", b"title", "workflow_id", b"workflow_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "answer_time", b"answer_time", "claim_expire_time", b"claim_expire_time", "contact_id", b"contact_id", "create_time", b"create_time", "enrollment_id", b"enrollment_id", "etag", b"etag", "expire_time", b"expire_time", "id", b"id", "input", b"input", "instructions", b"instructions", "output", b"output", "output_schema", b"output_schema", "state", b"state", "step_id", b"step_id", "title", b"title", "workflow_id", b"workflow_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -756,22 +760,26 @@ class ClaimAgentTaskRequest(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     request_id: _builtins.str
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    etag: _builtins.str
+    """The task's etag; another version is refused as ETAG_MISMATCH. Empty for any."""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "task_id", b"task_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "request_id", b"request_id", "task_id", b"task_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -787,12 +795,15 @@ class AnswerAgentTaskRequest(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     """The task."""
     request_id: _builtins.str
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks the answer against the schema without changing anything."""
+    etag: _builtins.str
+    """The task's etag; another version is refused as ETAG_MISMATCH. Empty for any."""
     @_builtins.property
     def output(self) -> _struct_pb2.Struct:
         """The answer."""
@@ -804,10 +815,11 @@ class AnswerAgentTaskRequest(_message.Message):
         output: _struct_pb2.Struct | None = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "request_id", b"request_id", "task_id", b"task_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "output", b"output", "request_id", b"request_id", "task_id", b"task_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -113,6 +113,7 @@ class Approval(_message.Message):
     CALLER_MAY_DECIDE_FIELD_NUMBER: _builtins.int
     POLICY_ID_FIELD_NUMBER: _builtins.int
     CALLER_MAY_DECIDE_UNASKED_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id, `apr_…`."""
     subject_kind: _builtins.str
@@ -139,6 +140,8 @@ class Approval(_message.Message):
     """The policy that asked for it; empty for none."""
     caller_may_decide_unasked: _builtins.bool
     """Whether a policy lets the caller decide it without a person being asked each time."""
+    etag: _builtins.str
+    """Its version: another one with every vote, and once it is decided."""
     @_builtins.property
     def details(self) -> _struct_pb2.Struct:
         """What a person needs to decide."""
@@ -195,10 +198,11 @@ class Approval(_message.Message):
         caller_may_decide: _builtins.bool = ...,
         policy_id: _builtins.str = ...,
         caller_may_decide_unasked: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "decide_time", b"decide_time", "details", b"details", "escalate_time", b"escalate_time", "expire_time", b"expire_time", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_missing", b"approvals_missing", "caller_may_decide", b"caller_may_decide", "caller_may_decide_unasked", b"caller_may_decide_unasked", "comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decider_id", b"decider_id", "delegate_ids", b"delegate_ids", "details", b"details", "escalate_time", b"escalate_time", "expire_time", b"expire_time", "id", b"id", "policy_id", b"policy_id", "requester_id", b"requester_id", "rule", b"rule", "state", b"state", "subject_hash", b"subject_hash", "subject_id", b"subject_id", "subject_kind", b"subject_kind", "title", b"title", "votes", b"votes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvals_missing", b"approvals_missing", "caller_may_decide", b"caller_may_decide", "caller_may_decide_unasked", b"caller_may_decide_unasked", "comment", b"comment", "create_time", b"create_time", "decide_time", b"decide_time", "decider_id", b"decider_id", "delegate_ids", b"delegate_ids", "details", b"details", "escalate_time", b"escalate_time", "etag", b"etag", "expire_time", b"expire_time", "id", b"id", "policy_id", b"policy_id", "requester_id", b"requester_id", "rule", b"rule", "state", b"state", "subject_hash", b"subject_hash", "subject_id", b"subject_id", "subject_kind", b"subject_kind", "title", b"title", "votes", b"votes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,6 +300,7 @@ class DecideApprovalRequest(_message.Message):
     SUBJECT_HASH_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     approval_id: _builtins.str
     """The approval."""
     decision: Global___ApprovalDecision.ValueType
@@ -308,6 +313,8 @@ class DecideApprovalRequest(_message.Message):
     """Idempotency key of this call."""
     validate_only: _builtins.bool
     """Checks and answers without changing anything."""
+    etag: _builtins.str
+    """The approval's etag; another version is refused as ETAG_MISMATCH. Empty for any."""
     def __init__(
         self,
         *,
@@ -317,10 +324,11 @@ class DecideApprovalRequest(_message.Message):
         subject_hash: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "comment", b"comment", "decision", b"decision", "request_id", b"request_id", "subject_hash", b"subject_hash", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approval_id", b"approval_id", "comment", b"comment", "decision", b"decision", "etag", b"etag", "request_id", b"request_id", "subject_hash", b"subject_hash", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
