@@ -22,7 +22,7 @@ async def describe(session: Session) -> dict[str, str]:
     options = session.options
     told = {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "command": shlex.join(["make", "bench", *([f"ARGS={' '.join(sys.argv[1:])}"] if sys.argv[1:] else [])]),
+        "command": _command(),
         "commit": _commit(),
         "processor": f"{_processor()}, {os.cpu_count()} cores, shared by clients and servers",
         "memory": _memory(),
@@ -39,6 +39,15 @@ async def describe(session: Session) -> dict[str, str]:
         settings = "as it is configured" if given else ", ".join(f"{k} {v}" for k, v in SERVER_SETTINGS.items())
         told["PostgreSQL"] = f"{version}, {settings}"
     return told
+
+
+def _command() -> str:
+    """Return what repeats this run elsewhere: where the peers are installed here is nobody else's matter."""
+    given = sys.argv[1:]
+    if "--peers-python" in given:
+        at = given.index("--peers-python")
+        given = given[:at] + given[at + 2 :]
+    return shlex.join(["make", "bench", *([f"ARGS={' '.join(given)}"] if given else [])])
 
 
 def _commit() -> str:
