@@ -40,7 +40,7 @@ class Loop:
                 continue
             if handled <= self.few and not self._stopping:
                 await self.clock.wait(self.wake, self.idle_seconds)
-            await asyncio.sleep(0)  # whoever waits for the connection that it gave back has it before the next turn
+            await asyncio.sleep(0)  # a turn may have waited for nothing, and what else is due comes before the next one
 
     def stop(self) -> None:
         """End the loop after the turn under way."""
