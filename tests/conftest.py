@@ -18,6 +18,8 @@ from tests.databases import START, Databases, Filled, new_postgresql_database, p
 
 __all__ = ["START", "new_postgresql_database"]
 
+pytest_plugins = ["tests.hanging"]
+
 # How fast a machine is must not decide whether a property holds.
 # Half of the usual number of examples keeps the whole suite within its eight minutes on two cores.
 settings.register_profile("suite", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
