@@ -290,8 +290,13 @@ class Core:
         )
         listener = listen(host, port)
         self._http = http
-        self._tasks.append(asyncio.create_task(http.serve([listener]), name="http"))
+        serving = asyncio.create_task(http.serve([listener]), name="http")
+        self._tasks.append(serving)
         await http.listening.wait()
+        if serving.done():  # as over a certificate and a key that do not belong together
+            listener.close()
+            await serving
+            raise CannotListen(self.settings.http_listen)
         port = listener.getsockname()[1]
         scheme = "https" if self.settings.tls_certificate else "http"
         self.http_url = f"{scheme}://{spoken(host)}:{port}"

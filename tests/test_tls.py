@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -46,3 +47,21 @@ async def test_both_listeners_speak_tls_and_refuse_plaintext(tmp_path: Path, any
                 await http.get(f"{connection.http.replace('https', 'http')}/api/v1/caller")
     finally:
         await core.stop()
+
+
+async def test_a_key_that_is_not_the_certificates_ends_the_start(tmp_path: Path, anyio_backend: str) -> None:
+    (tmp_path / "another").mkdir()
+    chain, _ = certificate(tmp_path)
+    _, private = certificate(tmp_path / "another")
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path / 'dripstone.db'}",
+        data_dir=tmp_path,
+        roles=frozenset({"http"}),  # gRPC would refuse it before
+        http_listen="127.0.0.1:0",
+        tls_certificate=chain,
+        tls_key=private,
+    )
+    core = await Core.open(settings, SystemClock())
+    with pytest.raises(ssl.SSLError):
+        async with asyncio.timeout(20):
+            await core.start()

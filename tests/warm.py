@@ -89,7 +89,9 @@ def _attend(asking: socket.socket) -> None:
     """Fork once more for what is asked, tell its id and how it ended; end it when nobody asks any more."""
     head, lent, _, _ = socket.recv_fds(asking, _HEADER, 3)
     while not head.endswith(b"\n"):
-        head += asking.recv(_HEADER)
+        if not (more := asking.recv(_HEADER)):
+            os._exit(0)  # who asked is gone
+        head += more
     order: dict[str, Any] = json.loads(head)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if not (child := os.fork()):

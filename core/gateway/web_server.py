@@ -39,6 +39,13 @@ class WebServer(uvicorn.Server):
         """Refuse new connections, finish the requests under way and end."""
         self._leaving.set()
 
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to leave; whoever waits until it listens hears of a start that comes to nothing, too."""
+        try:
+            await super().serve(sockets)
+        finally:
+            self.listening.set()
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
         await super().startup(sockets)

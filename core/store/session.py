@@ -55,6 +55,8 @@ class PostgresqlSession:
         self._connection = connection
         self._begin = begin
         self._begun = False
+        self._is_beginning = False
+        """That nobody waited for the end of it: whether a transaction is open is not known."""
 
     async def rows(self, sql: str, values: Any) -> Sequence[Sequence[Any]]:
         """Run a statement and return its rows."""
@@ -86,7 +88,9 @@ class PostgresqlSession:
     async def driver(self) -> Any:
         """Return the driver's connection, inside the transaction."""
         if not self._begun:
+            self._is_beginning = True
             await self._connection.execute(self._begin)
+            self._is_beginning = False
             self._begun = True
         return self._connection
 
@@ -106,4 +110,4 @@ class PostgresqlSession:
     @property
     def is_spent(self) -> bool:
         """Tell whether the server has gone, or the transaction has not ended."""
-        return bool(self._connection.is_closed() or self._connection.is_in_transaction())
+        return bool(self._is_beginning or self._connection.is_closed() or self._connection.is_in_transaction())

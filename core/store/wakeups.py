@@ -13,6 +13,8 @@ from typing import Any
 
 import asyncpg
 
+from core.store.session import BROKEN
+
 CHANNEL = "dripstone_wake"
 _COALESCE_SECONDS = 0.02
 _RECONNECT_SECONDS = 1.0
@@ -67,7 +69,7 @@ class Wakeups:
     async def _exchange(self, dsn: str) -> None:
         while True:
             names: set[str] = set()
-            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with contextlib.suppress(OSError, asyncpg.PostgresError, *BROKEN):
                 # A signal takes a place in the log and waits for the disk, like a commit; this one may be lost.
                 connection = await asyncpg.connect(dsn, server_settings={"synchronous_commit": "off"})
                 try:

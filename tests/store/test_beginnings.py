@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
+import asyncpg
 import pytest
 
 from core.clock import ManualClock
+from core.store import postgresql, wakeups
 from core.store.database import ERRORS, Database
 from core.store.organizations.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
@@ -49,6 +52,61 @@ async def test_what_the_server_closed_is_replaced_before_anybody_notices(postgre
     for _ in pids:
         async with postgresql_database.system() as tx:
             assert (await tx.driver()).get_server_pid() not in pids
+
+
+async def test_a_beginning_that_is_given_up_leaves_no_transaction_to_who_comes_next(
+    postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def read() -> None:
+        async with postgresql_database.read("org_a") as tx:
+            await tx.fetch("SELECT 1")
+
+    await read()
+    with monkeypatch.context() as slow:
+        begin = postgresql.beginning("org_a", reads=True) + "SELECT pg_sleep(60);"
+        slow.setattr(postgresql, "beginning", lambda _org, *, reads: begin)
+        reading = asyncio.create_task(read())
+        asleep = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        async with asyncio.timeout(10):
+            while True:
+                async with postgresql_database.system() as tx:
+                    if await tx.fetch(asleep):
+                        break
+        reading.cancel()
+        await asyncio.wait([reading])
+    await read()
+
+
+async def test_wakes_are_exchanged_again_after_the_driver_failed(
+    postgresql_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, failed = asyncpg.connect, asyncio.Event()
+
+    async def fail_once(*address: Any, **settings: Any) -> Any:
+        if not failed.is_set():
+            failed.set()
+            raise asyncpg.InternalClientError("the session ended at the wrong moment")
+        return await connect(*address, **settings)
+
+    monkeypatch.setattr(wakeups, "_RECONNECT_SECONDS", 0)
+    monkeypatch.setattr(wakeups.asyncpg, "connect", fail_once)
+    here, there = [await Database.open(postgresql_url, clock) for _ in range(2)]
+    try:
+        heard = [one.wakeups.event("engine") for one in (here, there)]
+        async with asyncio.timeout(10):
+            while not all(event.is_set() for event in heard):
+                here.wakeups.signal({"engine"})
+                there.wakeups.signal({"engine"})
+                for event in heard:
+                    event.clear()  # from now on, by what the other said
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        for event in heard:
+                            await event.wait()
+        assert failed.is_set()
+    finally:
+        await here.close()
+        await there.close()
 
 
 async def test_what_a_transaction_wakes_hears_of_it_once(postgresql_url: str, clock: ManualClock) -> None:
