@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
@@ -36,6 +35,7 @@ from core.domain.workflow import splits
 from core.domain.workflow.version import Version
 from core.engine.ending import settle, with_execution_event
 from core.engine.looking import Look, facts_for
+from core.pieces import in_pieces
 from core.store.control import audit
 from core.store.transaction import Transaction
 from core.store.workflows import claims, enrollments, entries, pausing, statistics
@@ -51,9 +51,6 @@ Answer = Callable[[Transaction, Enrollment, Ask], Awaitable[Answered]]
 Told = Callable[[Mapping[str, int]], None]
 """Told how many transitions of each kind a committed transaction made: `entered`, `moved`, or the state of the end."""
 
-
-_AT_ONCE = 16
-"""Decisions after which whoever else runs in this process has a turn: calls are not to wait for a whole batch."""
 
 _GOES_THROUGH = (Answered, Cancelled, Migrated, Redriven)
 """What takes effect also while the workflow is paused; where it leads to, the enrollment stands."""
@@ -159,9 +156,7 @@ class EnrollmentDriver:
         known = await facts_for(tx, looks, around, people)
         transitions: list[Transition | None] = []
         parked: list[Enrollment] = []
-        for number, (move, version) in enumerate(zip(moves, versions, strict=True), 1):
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)
+        async for move, version in in_pieces(zip(moves, versions, strict=True)):
             enrollment = move.enrollment
             paused = _is_paused(enrollment, around)
             if paused and not isinstance(move.stimulus, _GOES_THROUGH):

@@ -25,6 +25,7 @@ from core.domain.records.changes import Change
 from core.domain.records.schema import STANDARD
 from core.domain.records.standard import ID_PREFIXES
 from core.domain.records.words import Entry
+from core.pieces import in_pieces
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, read_json, to_micros, write_json
 from core.store.records import identifiers, record_schema, record_search, unique_values
 from core.store.transaction import Transaction, rows_of_json, values_by_column
@@ -263,7 +264,7 @@ async def save(tx: Transaction, drafts: Collection[Draft]) -> list[Written]:
     moved = [item for item in written if item.changes and not item.created]
     await tx.bulk_insert(records, _RECORD_COLUMNS, [_columns(record) for record in new])
     await _update(tx, moved)
-    await _write_history(tx, [row for draft in drafts for row in _history(tx, draft)])
+    await _write_history(tx, [row async for draft in in_pieces(drafts) for row in _history(tx, draft)])
     await identifiers.release(tx, [key for item in written for key in _given_up(item)])
     changed = [item for item in written if item.changes]
     tx.spend("records", len(changed))

@@ -20,6 +20,7 @@ from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
 from core.domain.records.pipelines import PLACE
 from core.domain.records.schema import STANDARD
+from core.pieces import in_pieces
 from core.store import paging
 from core.store.filtering import Columns
 from core.store.merging import merges
@@ -174,7 +175,7 @@ async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> Non
     taken = await identifiers.claim_changed(tx, changes)
     refused = await unsubscribed_field.overridden(tx, [(record, item.fields) for item, record in standing])
     drafts: dict[tuple[str, str], Draft] = {}
-    for item, record in standing:
+    async for item, record in in_pieces(standing):
         fields = dict(item.fields)
         if record.id in taken and fields.get("email"):
             _log.warning("e-mail left as it was: another contact has it", record=record.id, owner=taken[record.id])

@@ -12,6 +12,7 @@ from core.domain.effects import Ask
 from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.frozen import frozen
 from core.domain.trace import Transition
+from core.pieces import in_pieces
 from core.store.metadata import day_of, to_micros, write_json
 from core.store.transaction import StaleEnrollment, Transaction, as_json, inserting, insertion, rows_of_json
 from core.store.workflows import statistics
@@ -153,8 +154,8 @@ async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence
     """Write where enrollments stand now, how they came there, and the counts, all in one trip."""
     if not written:
         return
-    rows = [_moving_values(look) for look in moved]
-    traced = [row for t in written for row in _trace_rows(t)]
+    rows = [_moving_values(look) async for look in in_pieces(moved)]
+    traced = [row async for t in in_pieces(written) for row in _trace_rows(t)]
     counted = statistics.outcome_rows(tx, written)
     if tx.dialect == "postgresql":
         given = (rows, as_json(trace_entries, _TRACE_COLUMNS, traced), counted)

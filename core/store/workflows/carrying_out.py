@@ -27,6 +27,7 @@ from core.domain.effects import (
 )
 from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.trace import Transition
+from core.pieces import in_pieces
 from core.store.agents import tasks
 from core.store.control import approvals, askers
 from core.store.events import events
@@ -135,7 +136,7 @@ _WRITERS: tuple[tuple[str, Callable[[Transaction, Any], Awaitable[object]]], ...
 async def carry_out(tx: Transaction, transitions: Sequence[Transition]) -> CarriedOut:
     """Write what a batch of decisions wants done."""
     found = _Sorted()
-    for transition in transitions:
+    async for transition in in_pieces(transitions):
         for effect in transition.effects:
             found.add(tx, transition, effect)
     if found.requested:

@@ -14,6 +14,7 @@ from typing import Any
 
 from core.domain.enrollment import Enrollment, RecordFacts, State
 from core.domain.frozen import frozen
+from core.pieces import in_pieces
 from core.store.metadata import from_micros, read_json, to_micros, write_json
 from core.store.transaction import Transaction
 from core.store.workflows.enrollments import SKIP, from_data, waiting_of
@@ -149,7 +150,8 @@ async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, eac
         rows = [row for org, since in orgs.items() for row in await tx.fetch(_DUE_SQLITE, org, since, until, each)]
     last = {row[1]: row[0] for row in rows}
     number = Counter(row[1] for row in rows)
-    return Claimed([_enrollment(row[1:]) for row in rows], {org: at for org, at in last.items() if number[org] >= each})
+    held = [_enrollment(row[1:]) async for row in in_pieces(rows)]
+    return Claimed(held, {org: at for org, at in last.items() if number[org] >= each})
 
 
 _SETTLE_POSTGRESQL = (
