@@ -62,6 +62,7 @@ events = Table(
         "org_id",
         "match_due_at",
         "id",
+        "day",
         sqlite_where=text("match_due_at IS NOT NULL"),
         postgresql_where=text("match_due_at IS NOT NULL"),
     ),

@@ -162,7 +162,7 @@ def upgrade() -> None:
     op.create_index(
         "events_unmatched",
         "events",
-        ["org_id", "match_due_at", "id"],
+        ["org_id", "match_due_at", "id", "day"],
         sqlite_where=sa.text("match_due_at IS NOT NULL"),
         postgresql_where=sa.text("match_due_at IS NOT NULL"),
     )
