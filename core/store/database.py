@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Connection, event, make_url
+from sqlalchemy import Connection, PoolProxiedConnection, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -20,7 +20,7 @@ from core.clock import Clock
 from core.store import postgresql
 from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
-from core.store.session import BROKEN, PostgresqlSession, Session
+from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession, Session
 from core.store.sqlite_session import PATIENT_MILLISECONDS, SqliteSession
 from core.store.statement_times import StatementTimes
 from core.store.statements import EVERY_ORGANIZATION, Statements
@@ -72,7 +72,7 @@ class Database:
         return self.url.get_backend_name() == "postgresql"
 
     def read(self, org_id: str) -> AbstractAsyncContextManager[Transaction]:
-        """Open a read-only transaction for one organization."""
+        """Open what reads for one organization: on SQLite a transaction, on PostgreSQL each statement by itself."""
         return self._begun(self.callers, org_id, reads=True)
 
     def write(self, org_id: str) -> AbstractAsyncContextManager[Transaction]:
@@ -86,7 +86,7 @@ class Database:
     @asynccontextmanager
     async def _begun(self, connections: Connections, org_id: str, *, reads: bool = False) -> AsyncIterator[Transaction]:
         connection = await connections.take()
-        session = self._session(connection.driver_connection, connections, org_id, reads=reads)
+        session = self._session(connection, connections, org_id, reads=reads)
         try:
             tx = Transaction(session, self.statements, org_id, self.clock.now())
             try:
@@ -101,12 +101,17 @@ class Database:
         for tell in tx.once_committed:
             tell()
 
-    def _session(self, driver: Any, connections: Connections, org_id: str, *, reads: bool) -> Session:
+    def _session(
+        self, connection: PoolProxiedConnection, connections: Connections, org_id: str, *, reads: bool
+    ) -> Session:
+        driver: Any = connection.driver_connection
         if not self.is_postgresql:
             begin = "BEGIN" if connections is self.callers else "BEGIN IMMEDIATE"
             return SqliteSession(driver, begin, self.statement_times)
+        if reads:
+            return PostgresqlReading(driver, connection.info, org_id, postgresql.showing(org_id))
         if connections is self.callers:
-            return PostgresqlSession(driver, postgresql.beginning(org_id, reads=reads))
+            return PostgresqlSession(driver, postgresql.beginning(org_id))
         return PostgresqlSession(driver, "BEGIN;")  # a worker's connection may see every organization
 
     async def create_schema(self) -> None:
@@ -188,7 +193,8 @@ def _own_sqlite_transactions(engine: AsyncEngine, begin: str, query_only: int) -
 def _postgresql(url: URL, most: int) -> tuple[Connections, Connections]:
     url = url.set(drivername="postgresql+asyncpg")
     prepared = {"statement_cache_size": _STATEMENTS, "max_cached_statement_lifetime": 0}
-    callers = _engine(url, **prepared, server_settings={"application_name": "dripstone api"})
+    reading = {"application_name": "dripstone api", **postgresql.READS_ONLY}
+    callers = _engine(url, **prepared, server_settings=reading)
     workers = _engine(
         url,
         **prepared,

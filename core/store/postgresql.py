@@ -38,10 +38,23 @@ def isolation_statements(tables: Iterable[str]) -> list[str]:
     return statements
 
 
-def beginning(org_id: str, *, reads: bool = False) -> str:
-    """Return the statements, sent as one, that begin a transaction in which one organization can be seen."""
+READS_ONLY = {"default_transaction_read_only": "on"}
+"""What a session is told from which callers get what they read; a transaction that writes says so."""
+
+
+def beginning(org_id: str) -> str:
+    """Return the statements, sent as one, that begin a transaction that writes, of the one organization it can see."""
+    return f"BEGIN READ WRITE; {_shown(org_id, until_its_end='true')};"
+
+
+def showing(org_id: str) -> str:
+    """Return the statement after which a session sees one organization, but for transactions that say another."""
+    return _shown(org_id, until_its_end="false")
+
+
+def _shown(org_id: str, *, until_its_end: str) -> str:
     quoted = org_id.replace("'", "''")  # a backslash means nothing there
-    return f"BEGIN{' READ ONLY' if reads else ''}; SELECT set_config('app.org', '{quoted}', true);"
+    return f"SELECT set_config('app.org', '{quoted}', {until_its_end})"
 
 
 def default_partition(table: str) -> str:

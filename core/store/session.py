@@ -5,7 +5,7 @@ A trip costs more than most statements: SQLite's goes to another thread, Postgre
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -46,6 +46,10 @@ class Session(Protocol):
     @property
     def is_spent(self) -> bool:
         """Tell whether nobody can use the connection any more: it is gone, or its transaction has not ended."""
+
+
+_MAY_SEE = "may_see"
+"""Among what a pool keeps about a connection: the organization that its session was told last."""
 
 
 class PostgresqlSession:
@@ -111,3 +115,35 @@ class PostgresqlSession:
     def is_spent(self) -> bool:
         """Tell whether the server has gone, or the transaction has not ended."""
         return bool(self._is_beginning or self._connection.is_closed() or self._connection.is_in_transaction())
+
+
+class PostgresqlReading(PostgresqlSession):
+    """Statements that only read, each a transaction by itself: to begin one and to end it would be two more trips.
+
+    They would see no less of what others commit meanwhile: between its statements a transaction holds nothing still,
+    as its isolation is READ COMMITTED. The connection refuses writes, and is told anew for whom it reads unless the
+    one who had it last read for the same.
+    """
+
+    def __init__(self, connection: Any, kept: MutableMapping[str, Any], org_id: str, show: str):
+        """`kept` stays with the connection; `show` is the statement that lets it see the organization."""
+        super().__init__(connection, show)
+        self._kept = kept
+        self._org_id = org_id
+
+    async def driver(self) -> Any:
+        """Return the driver's connection, on which one organization can be seen."""
+        if self._kept.get(_MAY_SEE) != self._org_id:
+            self._kept.pop(_MAY_SEE, None)
+            self._is_beginning = True
+            await self._connection.execute(self._begin)
+            self._is_beginning = False
+            self._kept[_MAY_SEE] = self._org_id
+        self._begun = True
+        return self._connection
+
+    async def commit(self) -> None:
+        """There is nothing to commit."""
+
+    async def rollback(self) -> None:
+        """There is nothing to roll back."""

@@ -37,6 +37,8 @@ async def effort(tx: Transaction, work: Callable[[], Awaitable[Any]]) -> int:
     The steps are counted in tens: looking at a row takes about as many.
     """
     if tx.dialect == "postgresql":
+        if not (await tx.driver()).is_in_transaction():
+            raise ValueError("PostgreSQL counts by transaction, and who only reads has none: measure in another one")
         before = (await tx.fetch(_LOOKED_AT))[0][0]
         await work()
         return int((await tx.fetch(_LOOKED_AT))[0][0] - before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -14,6 +15,7 @@ from core.store import postgresql, wakeups
 from core.store.database import ERRORS, Database
 from core.store.organizations.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
+from tests.store.effort import counted_trips
 
 pytestmark = pytest.mark.anyio
 
@@ -54,17 +56,37 @@ async def test_what_the_server_closed_is_replaced_before_anybody_notices(postgre
             assert (await tx.driver()).get_server_pid() not in pids
 
 
-async def test_a_beginning_that_is_given_up_leaves_no_transaction_to_who_comes_next(
+async def test_who_reads_on_a_connection_sees_their_own_organization_whoever_had_it_before(
     postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def read() -> None:
-        async with postgresql_database.read("org_a") as tx:
-            await tx.fetch("SELECT 1")
+    trips = counted_trips(monkeypatch, postgresql_database)
+    made = []
+    turns = [("a", False), ("a", False), ("b", False), ("a", True), ("b", False), ("*", False), ("a", False)]
+    for org, writes in turns:
+        trips.clear()
+        async with postgresql_database.write(org) if writes else postgresql_database.read(org) as tx:
+            (seen,) = await tx.fetch(_ORG + ", pg_backend_pid()")
+        assert tuple(seen)[:2] == (org, "off" if writes else "on")
+        made.append((seen[2], len(trips)))
+    assert len({pid for pid, _ in made}) == 1, "one connection for all of them"
+    assert [count for _, count in made][1:] == [1, 2, 3, 1, 2, 2], "who reads on for the same one begins nothing"
 
-    await read()
+
+@pytest.mark.parametrize("begin", [postgresql.beginning, postgresql.showing])
+async def test_a_beginning_that_is_given_up_leaves_nothing_to_who_comes_next(
+    begin: Callable[[str], str], postgresql_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = postgresql_database.write if begin is postgresql.beginning else postgresql_database.read
+
+    async def read() -> None:
+        async with begun("org_a") as tx:
+            assert [org for org, _ in await tx.fetch(_ORG)] == ["org_a"]
+
+    async with begun("org_b") as tx:
+        await tx.fetch("SELECT 1")
     with monkeypatch.context() as slow:
-        begin = postgresql.beginning("org_a", reads=True) + "SELECT pg_sleep(60);"
-        slow.setattr(postgresql, "beginning", lambda _org, *, reads: begin)
+        sleepy = begin("org_a").rstrip(";") + "; SELECT pg_sleep(60)"
+        slow.setattr(postgresql, begin.__name__, lambda _org: sleepy)
         reading = asyncio.create_task(read())
         asleep = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
         async with asyncio.timeout(10):

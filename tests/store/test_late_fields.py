@@ -60,7 +60,7 @@ async def test_neither_older_changes_nor_other_records_are_looked_at(database: D
     rows += [_row(f"cnt_{number}", "city", 100) for number in range(10, 2_000)]
     await _write(database, *rows, _row("cnt_1", "city", 90))
     await tidy(database, "record_changes")
-    async with database.read(ORG) as tx:
+    async with database.write(ORG) as tx:
 
         async def asked() -> None:
             assert len(await late_fields.set_since(tx, AS_OF, ["city"])) == 1

@@ -162,7 +162,7 @@ async def test_a_partition_that_others_use_is_left_for_the_next_round(postgresql
     history = History(postgresql_database, clock)
     await history.partitions_of(60)
     await history.message(60)
-    async with postgresql_database.read("org_a") as tx:
+    async with postgresql_database.write("org_a") as tx:
         await tx.fetch("SELECT 1 FROM deliveries")
         await retention.forget(postgresql_database, KEPT)
         assert len(await history.partitions("deliveries")) == 1

@@ -68,6 +68,7 @@ async def test_no_table_is_open_to_a_stranger_who_asks_past_our_own_predicate(po
     assert len(tables) == len(metadata.tables), "every table belongs to organizations"
     for table in tables:
         async with database.callers.engine.connect() as connection, connection.begin() as transaction:
+            await connection.execute(text("SET TRANSACTION READ WRITE"))
             name = table.name
             await _as(connection, OWNER)
             await connection.execute(table.insert().values(_row(table, OWNER)))

@@ -54,7 +54,7 @@ async def test_neither_upkeep_nor_routings_nor_the_feed_walk_through_all_records
 
         await change()
         assert await effort(tx, change) < 100
-    async with database.read(org) as tx:
+    async with database.write(org) as tx:
 
         async def account() -> None:
             contact = RecordFacts("cnt_new", "contact", {"email": "new@firm7.test"})
