@@ -87,7 +87,7 @@ class Answer(BaseModel):
         text = self.text()
         others = {"next", "more", self.FENCED}
         said = quoted(text, [value for name, value in self if name not in others])
-        document = getattr(self, self.FENCED, "")
+        document = getattr(self, self.FENCED) if self.FENCED else ""
         return lines(said, fenced(document, self.about_document()) if document else "")
 
     def about_document(self) -> str:

@@ -40,8 +40,9 @@ def build_app(
 ) -> Starlette:
     """Return the application.
 
-    `mounts` come after the contract's own routes. The lifespans of mounted applications run with this one's, and
-    `lifespans` are further contexts to be open while it serves. Raises ValueError when the contract cannot be served.
+    `mounts` come first, as each route ahead of them would cost every call there; they claim nothing of the contract's.
+    The lifespans of mounted applications run with this one's, and `lifespans` are further contexts to be open while it
+    serves. Raises ValueError when the contract cannot be served.
     """
     contract = ContractRoutes(methods, pipeline)
 
@@ -65,13 +66,13 @@ def build_app(
 
     return Starlette(
         routes=[
+            *mounts,
             *operations(ready, document),
             *Inbound(pipeline.parts).routes(),
             *unsubscribing(pipeline.parts),
             webhook_keys(pipeline.parts.database),
             *agent_skills(),
             contract,
-            *mounts,
         ],
         middleware=[Middleware(SafeHeaders)],
         exception_handlers={HTTPException: refuse, Exception: refuse},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from core.clock import Clock
 from core.domain.control.key_limits import UNLIMITED, KeyLimits
 from core.domain.control.policy import Demand
+from core.domain.frozen import copied, frozen
 from core.rpc.admission.rulebook import Rulebook
 from core.rpc.events.stream_places import StreamPlaces
 from core.rpc.under_way import UnderWay
@@ -76,7 +77,7 @@ class Parts:
     """Set when the process is going away: streams end, nothing new begins."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Call:
     """One admitted call."""
 
@@ -93,6 +94,10 @@ class Call:
     """The approval that a policy wanted for this call, and that it has used; None for none."""
     id: str = ""
     """The call's own id, `req_…`: idempotency keys belong to principals, and are used again. Empty in the engine."""
+
+    def within(self, tx: Transaction) -> Call:
+        """Return the call in a transaction that is open."""
+        return copied(self, _tx=tx)
 
     @property
     def tx(self) -> Transaction:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _EXACT = 2**53
@@ -16,28 +16,46 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def to_value(value: Any) -> Value:
     """Return a JSON-like value as a protobuf Value; instants become ISO 8601 text."""
-    match value:
-        case None:
-            return Value(null_value=0)  # type: ignore[arg-type]
-        case bool():
-            return Value(bool_value=value)
-        case int() | float():
-            return Value(number_value=value)
-        case str():
-            return Value(string_value=value)
-        case datetime():
-            return Value(string_value=value.isoformat())
-        case Mapping():
-            return Value(struct_value=to_struct(value))
-        case list() | tuple():
-            return Value(list_value=ListValue(values=[to_value(item) for item in value]))
-        case _:
-            return Value(string_value=str(value))
+    told = Value()
+    _tell(told, value)
+    return told
 
 
 def to_struct(mapping: Mapping[str, Any]) -> Struct:
     """Return a mapping as a protobuf Struct."""
-    return Struct(fields={key: to_value(value) for key, value in mapping.items()})
+    told = Struct()
+    _fill(told, mapping)
+    return told
+
+
+def _fill(told: Struct, mapping: Mapping[str, Any]) -> None:
+    """Fill in place: messages that are made apart are copied into those around them."""
+    fields = told.fields
+    for key, value in mapping.items():
+        _tell(fields[key], value)
+
+
+def _tell(told: Value, value: Any) -> None:
+    match value:
+        case str():
+            told.string_value = value
+        case None:
+            told.null_value = NULL_VALUE
+        case bool():
+            told.bool_value = value
+        case int() | float():
+            told.number_value = value
+        case datetime():
+            told.string_value = value.isoformat()
+        case Mapping():
+            told.struct_value.SetInParent()  # an empty one is there, too
+            _fill(told.struct_value, value)
+        case list() | tuple():
+            told.list_value.SetInParent()
+            for item in value:
+                _tell(told.list_value.values.add(), item)
+        case _:
+            told.string_value = str(value)
 
 
 def from_value(value: Value) -> Any:

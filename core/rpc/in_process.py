@@ -63,14 +63,17 @@ class InProcessChannel(grpc.aio.Channel):
         raise NotImplementedError(method)
 
     async def close(self, grace: float | None = None) -> None:
-        """Refuse new calls, give those under way `grace` seconds, then tell the rest that they were given up."""
+        """Refuse new calls, give those under way `grace` seconds, then tell the rest that they were given up.
+
+        The work of plain calls goes on; it is the pipeline's `finish` that waits for it.
+        """
         self._closing.set()
         if grace and self._under_way:
             await asyncio.wait(tuple(self._under_way), timeout=grace)
         left = dict(self._under_way)
         for work in left.values():
             work.finish(_GOING)
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*(task for task, work in left.items() if work.task is task), return_exceptions=True)
 
     async def __aenter__(self) -> InProcessChannel:
         return self
@@ -122,7 +125,7 @@ class InProcessChannel(grpc.aio.Channel):
             except TooLarge as error:
                 refusal = error.status
             else:
-                self._start(work, carried, timeout)
+                self._start(work, carried, timeout, to_its_end=kind is PlainCall)
         if refusal is not None:
             work.finish(refusal)
         return call
@@ -139,11 +142,17 @@ class InProcessChannel(grpc.aio.Channel):
             return _TOO_MUCH_METADATA
         return None
 
-    def _start(self, work: Work, carried: Coroutine[Any, Any, None], timeout: float | None) -> None:
-        task = work.loop.create_task(carried, context=self._context.copy())
+    def _start(
+        self, work: Work, carried: Coroutine[Any, Any, None], timeout: float | None, *, to_its_end: bool
+    ) -> None:
+        context = self._context.copy()
+        if to_its_end:
+            task = self._pipeline.parts.under_way.begin(carried, context)
+        else:
+            task = work.task = work.loop.create_task(carried, context=context)
         self._under_way[task] = work
         task.add_done_callback(partial(self._done, work))
-        work.start(task, timeout)
+        work.end_within(timeout)
 
     def _done(self, work: Work, task: asyncio.Task[None]) -> None:
         del self._under_way[task]

@@ -17,10 +17,10 @@ import structlog
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
-from core.domain.errors import DripstoneError
+from core.domain.errors import DripstoneError, TookTooLong
 from core.rpc.errors import to_status
 from core.rpc.methods import Access, Method
-from core.rpc.pipeline import Pipeline
+from core.rpc.pipeline import LONGEST_CALL_SECONDS, Pipeline
 from core.rpc.server import LARGEST_REQUEST, REPLAYED
 
 _log = structlog.get_logger()
@@ -49,6 +49,11 @@ _OK = Status(grpc.StatusCode.OK)
 _REPLAYED = Status(grpc.StatusCode.OK, trailing=((REPLAYED, "true"),))
 _CANCELLED = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
 _TOO_LATE = Status(grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+
+def _told(error: DripstoneError) -> Status:
+    told = rpc_status.to_status(to_status(error))
+    return Status(told.code, told.details, told.trailing_metadata)
 
 
 class TooLarge(Exception):
@@ -138,7 +143,7 @@ class Pipe:
 class Work:
     """What goes on behind a call."""
 
-    __slots__ = ("_timer", "answers", "ended", "feeding", "loop", "message", "sent", "task")
+    __slots__ = ("_limit", "_timer", "answers", "ended", "feeding", "loop", "message", "sent", "task")
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -148,14 +153,18 @@ class Work:
         self.answers: Pipe | None = None
         self.sent: Pipe | None = None
         self.task: asyncio.Task[None] | None = None
+        """What is cancelled when the call ends; None for a plain call, whose work goes on."""
         self.feeding: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._limit: asyncio.TimerHandle | None = None
 
-    def start(self, task: asyncio.Task[None], timeout: float | None) -> None:
-        """Follow the task that does the work, for `timeout` seconds at most."""
-        self.task = task
+    def end_within(self, timeout: float | None) -> None:
+        """End after `timeout` seconds at most; a plain call ends when it has taken longer than any may, too."""
         if timeout is not None:
             self._timer = self.loop.call_later(timeout, self.finish, _TOO_LATE)
+        if self.task is None and (timeout is None or timeout > LONGEST_CALL_SECONDS):
+            told = _told(TookTooLong(limit=LONGEST_CALL_SECONDS))
+            self._limit = self.loop.call_later(LONGEST_CALL_SECONDS, self.finish, told)
 
     def finish(self, status: Status) -> None:
         """End with a status, unless it has ended already."""
@@ -173,8 +182,9 @@ class Work:
         return None if self._timer is None else max(0.0, self._timer.when() - self.loop.time())
 
     def _over(self, _ended: asyncio.Future[Status]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._limit):
+            if timer is not None:
+                timer.cancel()
         for task in (self.task, self.feeding):
             if task is not None and not task.done():
                 task.cancel()
@@ -184,14 +194,15 @@ class Work:
 
 
 async def answer_plainly(work: Work, route: Route, content: bytes, metadata: Metadata) -> None:
-    """Carry out a plain call."""
+    """Carry out a plain call, to its end even when it is given up meanwhile."""
 
     async def once() -> Status:
-        reply = await route.pipeline.unary(route.method, route.request(content), metadata)
+        reply = await route.pipeline.unary_under_way(route.method, route.request(content), metadata)
         work.message = route.answer(reply.message)
         return _REPLAYED if reply.replayed else _OK
 
-    work.finish(await _tried(once, route))
+    if not work.ended.done():  # else it was given up before it began
+        work.finish(await _tried(work, once, route))
 
 
 async def answer_in_stream(
@@ -205,7 +216,7 @@ async def answer_in_stream(
                 await answers.put(route.answer(message))
         return _OK
 
-    work.finish(await _tried(once, route, answers))
+    work.finish(await _tried(work, once, route))
 
 
 async def feed(work: Work, sent: Pipe, route: Route, messages: Any) -> None:
@@ -232,18 +243,19 @@ async def put(work: Work, sent: Pipe, route: Route, message: Message) -> bool:
         return False
 
 
-async def _tried(once: Callable[[], Awaitable[Status]], route: Route, answers: Pipe | None = None) -> Status:
+async def _tried(work: Work, once: Callable[[], Awaitable[Status]], route: Route) -> Status:
     """Return how the work ends, tried again while it is unavailable and nobody has seen an answer of it."""
     pauses = iter(_PAUSES if route.repeatable else ())
     while True:
         try:
             return await once()
         except DripstoneError as error:
-            told = rpc_status.to_status(to_status(error))
-            status = Status(told.code, told.details, told.trailing_metadata)
+            status = _told(error)
         pause = next(pauses, None)
         if status.code is not grpc.StatusCode.UNAVAILABLE or pause is None or route.closing.is_set():
             return status
-        if answers is not None and answers.used:
+        if work.answers is not None and work.answers.used:
             return status
         await asyncio.sleep(pause)
+        if work.ended.done():
+            return status

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -73,6 +73,12 @@ class Pipeline:
         with self._observed(method, reference):
             async with asyncio.timeout(LONGEST_CALL_SECONDS):
                 return await self.parts.under_way.to_its_end(self._answer(method, request, metadata, reference))
+
+    async def unary_under_way(self, method: Method, request: Message, metadata: Mapping[str, str]) -> Reply:
+        """Answer one call like `unary` does, for who carries work to its end and limits the waiting for it."""
+        reference = self._reference(metadata)
+        with self._observed(method, reference):
+            return await self._answer(method, request, metadata, reference)
 
     async def stream(self, method: Method, request: Message, metadata: Mapping[str, str]) -> AsyncIterator[Message]:
         """Admit one call and yield its answers. Raises DripstoneError, and nothing else.
@@ -185,11 +191,11 @@ class Pipeline:
         if method.access is Access.READ:
             async with database.read(call.caller.org_id) as tx:
                 await narrowing.judge(tx, method, request, call.caller)
-                answer = await method.handler(request, replace(call, _tx=tx))
+                answer = await method.handler(request, call.within(tx))
                 return Reply(hiding.shown(answer, call.caller.limits))
         try:
             return await written(
-                database, call.caller.org_id, lambda tx: self._write(method, request, replace(call, _tx=tx), tx)
+                database, call.caller.org_id, lambda tx: self._write(method, request, call.within(tx), tx)
             )
         except _DryRunOver as over:
             return Reply(over.message)

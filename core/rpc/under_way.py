@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -19,12 +20,16 @@ class UnderWay:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def to_its_end(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Wait for work that goes on when the waiting is cancelled."""
-        task = asyncio.create_task(work)
+    def begin(self, work: Coroutine[Any, Any, _T], context: Context | None = None) -> asyncio.Task[_T]:
+        """Begin work that nobody cancels: who gives it up stops waiting for it."""
+        task = asyncio.create_task(work, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._done)
-        return await asyncio.shield(task)
+        return task
+
+    async def to_its_end(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Wait for work that goes on when the waiting is cancelled."""
+        return await asyncio.shield(self.begin(work))
 
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from core.domain.errors import StoreUnavailable
+from core.rpc import in_process_work, pipeline
 from core.rpc.in_process import InProcessChannel
 from core.rpc.server import GrpcServer
 from dripstone.v1 import enrollment_pb2, event_pb2, organization_pb2, record_pb2
@@ -51,8 +52,8 @@ async def ways(core: RunningCore) -> AsyncIterator[Ways]:
         return lambda request, call: handlers.get(method.name, method.handler)(request, call)
 
     methods = [replace(method, handler=handler(method)) for method in core.core.methods]
-    pipeline = core.core.pipeline
-    made = Ways(GrpcServer(methods, pipeline), InProcessChannel(methods, pipeline), handlers)
+    admitting = core.core.pipeline
+    made = Ways(GrpcServer(methods, admitting), InProcessChannel(methods, admitting), handlers)
     (port,) = await made.server.start([("127.0.0.1:0", None)])
     async with (
         Client(f"127.0.0.1:{port}", core.api_key) as wire,
@@ -162,7 +163,9 @@ async def test_an_answer_is_each_side_s_own_and_says_whether_it_was_given_before
     assert carried == ["", ""]
 
 
-async def test_a_call_that_is_given_up_ends_for_its_client_and_goes_on_to_its_end(ways: Ways) -> None:
+async def test_a_call_that_is_given_up_ends_for_its_client_and_goes_on_to_its_end(
+    core: RunningCore, ways: Ways
+) -> None:
     for way, client in ways:
         begun, over, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -191,7 +194,47 @@ async def test_a_call_that_is_given_up_ends_for_its_client_and_goes_on_to_its_en
             await waiting
         assert await call.code() is grpc.StatusCode.CANCELLED
         over.set()
-        await asyncio.wait_for(done.wait(), SOON)
+        await core.core.pipeline.finish(SOON)
+        assert done.is_set(), "a process that goes away waits for it"
+
+        begun.clear()
+        over.clear()
+        tries: list[str] = []
+
+        async def fail(request: Any, call: Any, begun: Any = begun, over: Any = over, tries: Any = tries) -> Any:
+            tries.append("call")
+            begun.set()
+            await over.wait()
+            raise StoreUnavailable(retry_after=1.0)
+
+        ways.handlers[GET_CALLER] = fail
+        assert client.organization.GetCaller(WHO).cancel(), "before it began"
+        call = client.organization.GetCaller(WHO)
+        await begun.wait()
+        call.cancel()
+        over.set()
+        await core.core.pipeline.finish(SOON)
+        assert tries == ["call"], way
+
+
+async def test_a_call_without_a_deadline_ends_with_the_core_s_own(
+    core: RunningCore, ways: Ways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (pipeline, in_process_work):
+        monkeypatch.setattr(module, "LONGEST_CALL_SECONDS", 0.05)
+    over = asyncio.Event()
+
+    async def hang(request: Any, call: Any) -> Any:
+        await over.wait()
+        return organization_pb2.Caller()
+
+    ways.handlers[GET_CALLER] = hang
+    for way, client in ways:
+        told = await _told(client.organization.GetCaller(WHO))
+        assert (told.reason, told.message[:31]) == ("DEADLINE_EXCEEDED", "The call took longer than 0.05 "), way
+        assert told.hint, way
+    over.set()
+    await core.core.pipeline.finish(SOON)
 
 
 async def test_a_read_that_is_unavailable_is_tried_again_and_a_stream_before_its_first_answer(ways: Ways) -> None:
@@ -316,7 +359,7 @@ async def test_a_process_that_goes_away_refuses_what_is_new_and_gives_up_what_ta
         ways.handlers[GET_CALLER] = hang
         slow = asyncio.ensure_future(client.organization.GetCaller(WHO))
         await begun.acquire()
-        await stops[way](0.05)
+        await asyncio.wait_for(stops[way](0.05), SOON)
         assert (await quick).display_name == "in time"
         assert (await _told(slow)).code == "UNAVAILABLE", way
         assert (await _told(client.organization.GetCaller(WHO))).code == "UNAVAILABLE", way

@@ -54,6 +54,7 @@ async def test_an_upsert_creates_then_updates_and_tells_what_changed(database: D
     assert [change for change in second.changes if change.field == "city"] == [Change("city", "London", "Paris")]
     async with database.read("org_a") as tx:
         assert await records.get(tx, first.record.id) == second.record
+        assert await records.get_with_names(tx, first.record.id) == (second.record, [])
     assert await history(database, first.record.id) == [
         ("city", "London", "Paris", "key_1"),
         ("email", "Ada@Example.com", "ada@example.com", "key_1"),
@@ -200,7 +201,11 @@ async def test_concurrent_upserts_of_one_email_make_one_contact(database: Databa
         record = await records.get(tx, answers[0].contact_id)
         assert record is not None
         assert record.fields["custom"] == {f"n{number}": number for number in range(8)}
-        assert len((await identifiers.external_refs(tx, [record.id]))[record.id]) == 8
+        references = (await identifiers.external_refs(tx, [record.id]))[record.id]
+        assert len(references) == 8
+        assert await records.get_with_names(tx, record.id) == (record, references)
+    async with database.read("org_b") as tx:
+        assert await records.get_with_names(tx, record.id) is None
 
 
 async def test_the_engine_updates_records_of_many_organizations_at_once(database: Database) -> None:

@@ -161,4 +161,6 @@ def _text(fields: Mapping[str, Any], path: str) -> str:
     value: Any = fields
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, str):  # as nearly all are
+        return value.strip()
     return "" if value is None or isinstance(value, Mapping | list) else str(value).strip()

@@ -37,19 +37,21 @@ class Authenticator:
     async def caller(self, authorization: str) -> Caller:
         """Return who `Bearer <key>` stands for. Raises Unauthenticated without saying which part was wrong."""
         scheme, _, secret = authorization.partition(" ")
-        secret = secret.strip()
-        is_key = ids.api_key_is_well_formed(secret)
-        if scheme.lower() != "bearer" or not (is_key or bearer_tokens.looks_like_one(secret)):
+        if scheme.lower() != "bearer":
             raise Unauthenticated()
         if self._changed.is_set():  # somebody's keys, role or provider: everybody is asked for anew
             self._changed.clear()
             self._remembered.clear()
             self._generation += 1
+        secret = secret.strip()
         digest = api_keys.digest(secret)
         now = self._clock.now()
         if (known := self._remembered.get(digest)) and now < known[0]:
             return known[1]
         self._remembered.pop(digest, None)
+        is_key = ids.api_key_is_well_formed(secret)
+        if not (is_key or bearer_tokens.looks_like_one(secret)):
+            raise Unauthenticated()
         generation = self._generation
         caller, until = await (self._by_key(secret) if is_key else self._by_token(secret))
         if generation == self._generation and not self._changed.is_set():

@@ -101,7 +101,7 @@ async def admit_batch(name: str, request: Message, call: Call, tx: Transaction) 
     found = await call.parts.rulebook.of(call.parts.database, tx)
     if not any(policy.looks_at(name) for policy in found.policies):
         return
-    verdict = await _judged(found.policies, name, request, replace(call, _tx=tx), tx)
+    verdict = await _judged(found.policies, name, request, call.within(tx), tx)
     if verdict.effect is Effect.DENY:
         raise denied(verdict)
     if verdict.demand is not None and verdict.demand != call.agreed:
@@ -151,7 +151,7 @@ async def admit_outside(method: Method, request: Message | None, call: Call) -> 
         return call
 
     async def work(tx: Transaction) -> Call:
-        admitted = await admit(method, request, replace(call, _tx=tx), tx)
+        admitted = await admit(method, request, call.within(tx), tx)
         await charge(admitted)
         return replace(admitted, _tx=None)
 
@@ -202,7 +202,7 @@ async def _use(method: Method, request: Message | None, call: Call, tx: Transact
 async def ask(wanted: NeedsApproval, call: Call) -> ApprovalRequired:
     """Ask for the approval of a call, unless that is done already, and return the error that tells of it."""
     demand = wanted.demand
-    approval_id = await written(call.parts.database, call.caller.org_id, lambda tx: _ask(wanted, replace(call, _tx=tx)))
+    approval_id = await written(call.parts.database, call.caller.org_id, lambda tx: _ask(wanted, call.within(tx)))
     return CallNeedsApproval(
         why=demand.reason.rstrip("."), policy_id=demand.policy_id, approval_id=approval_id, state="pending"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from core.rpc.admission import audit_trail, permission
 from core.rpc.call import Call
@@ -43,7 +42,7 @@ async def _take(batch: Sequence[pb.StreamEventsRequest], call: Call) -> list[pb.
         # As one call with these events, so that policies see what it does and how many there are.
         await permission.admit_batch(_NAME, pb.IngestEventsRequest(events=events), call, tx)
         results = await ingesting.take(tx, events, actor=actor)
-        await permission.charge(replace(call, _tx=tx))
+        await permission.charge(call.within(tx))
         await usage.note_call(tx, org_id, actor, call.caller.agent_id, {"writes": 1, **tx.spent})
         summary = f"stream events ({len(events)} events)"
         await audit_trail.note(tx, call, method=_NAME, subject_id="", summary=summary)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from sqlalchemy import Row
 
@@ -24,6 +24,7 @@ from core.rpc.convert import from_struct, to_struct, to_timestamp, to_value
 from core.store.merging import merges
 from core.store.organizations import members
 from core.store.records import identifiers, record_pages, record_schema, records
+from core.store.records.identifiers import ExternalName
 from core.store.records.record_pages import Order
 from core.store.records.records import Record, Written
 from core.store.transaction import Transaction
@@ -34,7 +35,9 @@ _NO_OWNER = "-"
 
 async def get_record(request: pb.GetRecordRequest, call: Call) -> pb.Record:
     """Return one record."""
-    return (await messages(call.tx, [await _get(call.tx, request.record_id)]))[0]
+    found = await records.get_with_names(call.tx, request.record_id) or await _gone(call.tx, request.record_id)
+    record, names = found
+    return _message(record, names, await _schema_of(call.tx, [record]))
 
 
 async def list_records(request: pb.ListRecordsRequest, call: Call) -> pb.ListRecordsResponse:
@@ -143,30 +146,37 @@ def change_message(row: Row[Any]) -> pb.RecordChange:
 
 async def messages(tx: Transaction, found: Sequence[Record]) -> list[pb.Record]:
     """Return records as the contract has them, with their names in other systems."""
-    references = await identifiers.external_refs(tx, [record.id for record in found])
+    names = await identifiers.external_refs(tx, [record.id for record in found])
+    schema = await _schema_of(tx, found)
+    return [_message(record, names.get(record.id, ()), schema) for record in found]
+
+
+async def _schema_of(tx: Transaction, found: Iterable[Record]) -> Schema:
+    """Return the schema of records; most are of types that are the same everywhere."""
     own = any(record.type not in STANDARD_FIELDS for record in found)
-    schema = await record_schema.of(tx) if own else STANDARD
-    return [
-        pb.Record(
-            id=record.id,
-            type=record.type,
-            fields=to_struct(record.fields),
-            external_refs=[pb.ExternalRef(system=system, id=name) for system, name in references.get(record.id, ())],
-            etag=record.etag,
-            create_time=to_timestamp(record.created_at),
-            update_time=to_timestamp(record.updated_at),
-            title=schema.of(record.type).title(record.fields),
-            delete_time=to_timestamp(record.deleted_at),
-        )
-        for record in found
-    ]
+    return await record_schema.of(tx) if own else STANDARD
+
+
+def _message(record: Record, names: Iterable[ExternalName], schema: Schema) -> pb.Record:
+    return pb.Record(
+        id=record.id,
+        type=record.type,
+        fields=to_struct(record.fields),
+        external_refs=[pb.ExternalRef(system=system, id=name) for system, name in names],
+        etag=record.etag,
+        create_time=to_timestamp(record.created_at),
+        update_time=to_timestamp(record.updated_at),
+        title=schema.of(record.type).title(record.fields),
+        delete_time=to_timestamp(record.deleted_at),
+    )
 
 
 async def _get(tx: Transaction, record_id: str) -> Record:
-    record = await records.get(tx, record_id)
-    if record is None:
-        raise await merges.kept_by(tx, record_id) or NotFound(kind="record", id=record_id)
-    return record
+    return await records.get(tx, record_id) or await _gone(tx, record_id)
+
+
+async def _gone(tx: Transaction, record_id: str) -> NoReturn:
+    raise await merges.kept_by(tx, record_id) or NotFound(kind="record", id=record_id)
 
 
 def known_type(schema: Schema, text: str, field: str = "type") -> str:

@@ -32,6 +32,8 @@ Key = tuple[str, str, str, str]
 """Organization, record type, kind, value."""
 Row = tuple[str, str, str, str, str]
 """A key and the record it belongs to."""
+ExternalName = tuple[str, str]
+"""Another system, and the record's id there."""
 
 _KEYS_POSTGRESQL = "unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS w(org_id, record_type, kind, value)"
 _ROWS_POSTGRESQL = (
@@ -174,16 +176,21 @@ async def taken_emails(tx: Transaction, changes: Iterable[Change]) -> dict[Key, 
     return {key: owner for key, owner in there.items() if owner != wanted[key]}
 
 
-async def external_refs(tx: Transaction, record_ids: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """Return the names `(system, id)` of records in other systems, by record."""
+def external_name(kind: str, value: str) -> ExternalName:
+    """Return an identifier of a kind such as `ext:hubspot` as what it names."""
+    return kind.removeprefix("ext:"), value
+
+
+async def external_refs(tx: Transaction, record_ids: Iterable[str]) -> dict[str, list[ExternalName]]:
+    """Return the names of records in other systems, by record."""
     wanted = sorted(set(record_ids))
     if tx.dialect == "postgresql":
         rows = await tx.fetch(_REFERENCES_POSTGRESQL, tx.org_id, wanted)
     else:
         rows = await tx.fetch(_REFERENCES_SQLITE, tx.org_id, dump_json(wanted))
-    found: dict[str, list[tuple[str, str]]] = {}
+    found: dict[str, list[ExternalName]] = {}
     for record_id, kind, value in rows:
-        found.setdefault(record_id, []).append((kind.removeprefix("ext:"), value))
+        found.setdefault(record_id, []).append(external_name(kind, value))
     return found
 
 

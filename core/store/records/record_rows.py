@@ -28,6 +28,7 @@ from core.domain.records.words import Entry
 from core.pieces import in_pieces
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, read_json, to_micros, write_json
 from core.store.records import identifiers, record_schema, record_search, unique_values
+from core.store.records.identifiers import ExternalName
 from core.store.transaction import Transaction, rows_of_json, values_by_column
 
 
@@ -144,6 +145,11 @@ _UPDATES = {
 }
 _COLUMNS_OF_R = ", ".join(f"r.{name}" for name in READ_COLUMNS)
 _GET = f"SELECT {_COLUMNS_OF_R} FROM records r WHERE r.org_id = $1 AND r.id = $2 AND r.deleted_at IS NULL"  # noqa: S608
+_GET_WITH_NAMES = (
+    f"SELECT {_COLUMNS_OF_R}, i.kind, i.value FROM records r LEFT JOIN record_identifiers i "  # noqa: S608
+    "ON i.org_id = r.org_id AND i.record_id = r.id AND i.kind LIKE 'ext:%' "
+    "WHERE r.org_id = $1 AND r.id = $2 AND r.deleted_at IS NULL ORDER BY i.kind, i.value"
+)
 _HOLD_SQLITE = (
     f"SELECT {_COLUMNS_OF_R} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608 -- names are ours
     "ON r.org_id = (w.value ->> 0) AND r.id = (w.value ->> 1) "
@@ -234,6 +240,14 @@ async def get(tx: Transaction, record_id: str) -> Record | None:
     """Return a record of the transaction's organization, or None."""
     rows = await tx.fetch(_GET, tx.org_id, record_id)
     return from_driver(rows[0]) if rows else None
+
+
+async def get_with_names(tx: Transaction, record_id: str) -> tuple[Record, list[ExternalName]] | None:
+    """Return a record and its names in other systems in one trip, or None."""
+    rows = await tx.fetch(_GET_WITH_NAMES, tx.org_id, record_id)
+    if not rows:
+        return None
+    return from_driver(rows[0]), [identifiers.external_name(*row[-2:]) for row in rows if row[-1] is not None]
 
 
 async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Record]:

@@ -33,15 +33,26 @@ from core.store.records import (
     record_triggers,
     unsubscribed_field,
 )
-from core.store.records.record_rows import Draft, Record, Written, get, hold, record_changes, records, save, to_record
+from core.store.records.record_rows import (
+    Draft,
+    Record,
+    Written,
+    get,
+    get_with_names,
+    hold,
+    record_changes,
+    records,
+    save,
+    to_record,
+)
 from core.store.records.unsubscribed_field import FIELD
 from core.store.records.upserts import ContactCandidate, Resolved, resolve_contacts, upsert
 from core.store.transaction import Transaction
 
 __all__ = [
     "ContactCandidate", "Draft", "Record", "RecordUpdate", "Resolved", "Written", "apply_updates", "as_of",
-    "changes_page", "filter_columns", "get", "get_many", "hold", "leads_of", "newest_leads", "page", "record_changes",
-    "records", "resolve_contacts", "save", "update", "upsert",
+    "changes_page", "filter_columns", "get", "get_many", "get_with_names", "hold", "leads_of", "newest_leads", "page",
+    "record_changes", "records", "resolve_contacts", "save", "update", "upsert",
 ]  # fmt: skip
 
 _log = structlog.get_logger()
