@@ -91,7 +91,7 @@ class Database:
             tx = Transaction(session, self.statements, org_id, self.clock.now())
             try:
                 yield tx
-                await session.commit()
+                await self._commit(tx, session)
             except BaseException:
                 await session.rollback()
                 raise
@@ -100,6 +100,19 @@ class Database:
         self.wakeups.signal(tx.wakes)
         for tell in tx.once_committed:
             tell()
+
+    async def _commit(self, tx: Transaction, session: Session) -> None:
+        """Commit; what only the matcher waits for, it may see on PostgreSQL while this waits for the disk.
+
+        Its own commit comes later in the log: nothing that follows from an event is ever on the disk without it.
+        """
+        if not isinstance(session, PostgresqlSession) or tx.wakes != {"matcher"}:
+            await session.commit()
+            return
+        await session.commit_ahead()
+        self.wakeups.signal(tx.wakes)
+        tx.wakes.clear()
+        await session.on_disk()
 
     def _session(
         self, connection: PoolProxiedConnection, connections: Connections, org_id: str, *, reads: bool

@@ -48,6 +48,8 @@ class Session(Protocol):
         """Tell whether nobody can use the connection any more: it is gone, or its transaction has not ended."""
 
 
+_COMMIT_AHEAD = "SET LOCAL synchronous_commit = off; COMMIT;"
+_TO_DISK = "SELECT pg_logical_emit_message(true, 'dripstone', '')"
 _MAY_SEE = "may_see"
 """Among what a pool keeps about a connection: the organization that its session was told last."""
 
@@ -104,6 +106,15 @@ class PostgresqlSession:
             self._begun and await self._connection.execute("COMMIT;") != "COMMIT"
         ):  # a statement failed; who asked went on
             raise asyncpg.InFailedSQLTransactionError("the transaction was rolled back")
+
+    async def commit_ahead(self) -> None:
+        """Commit what others may see before it is on the disk; whoever promises it to somebody waits for `on_disk`."""
+        if self._begun and await self._connection.execute(_COMMIT_AHEAD) != "COMMIT":
+            raise asyncpg.InFailedSQLTransactionError("the transaction was rolled back")
+
+    async def on_disk(self) -> None:
+        """Return when what was committed is on the disk: what is written to the log takes all before it along."""
+        await self._connection.execute(_TO_DISK)
 
     async def rollback(self) -> None:
         """Roll back what there is."""
