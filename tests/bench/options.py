@@ -76,6 +76,8 @@ class Options:
     """Sleepers of the scale part."""
     folder: Path | None
     """Where the databases live; a temporary folder by default."""
+    scale_folder: Path | None
+    """Where those of the scale part live; with the others by default."""
     fsync_micros: int
     """The least that an fsync takes; 0 leaves it as it is."""
     peers_python: Path
@@ -101,6 +103,9 @@ def read(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--few", type=int, help="sleepers of the scale part, few; 100,000 by default")
     parser.add_argument("--many", type=int, help="sleepers of the scale part, many; 5,000,000 by default")
     parser.add_argument("--folder", type=Path, help="where the databases live, such as /dev/shm")
+    parser.add_argument(
+        "--scale-folder", type=Path, help="where those of the scale part live: five million on PostgreSQL take 40 GB"
+    )
     parser.add_argument("--fsync-ms", type=float, default=0.0, help="least time of an fsync (Linux, needs cc)")
     parser.add_argument("--peers-python", type=Path, default=Path(".venv-peers/bin/python"), help=argparse.SUPPRESS)
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -134,6 +139,7 @@ def _sized(given: argparse.Namespace) -> Options:
         few=given.few or (10_000 if quick else 100_000),
         many=given.many or (100_000 if quick else 5_000_000),
         folder=given.folder,
+        scale_folder=given.scale_folder,
         fsync_micros=round(given.fsync_ms * 1000),
         peers_python=given.peers_python,
         as_json=given.json,

@@ -114,6 +114,7 @@ def test_the_page_says_where_each_figure_comes_from_and_how_to_repeat_it() -> No
                 "engine", "row writes", "SQLite", 20_000, "rows/s", "rows/s of plain inserts", 200_000,
                 Aim("ratio", ">=", 0.08), (19_000, 20_000, 21_000),
             ),
+            Figure("simulation", "cold-dm", "", 0.5, "s of CPU", aim=Aim("value", "<=", 10)),
         ],
         ["peers: their environment is not there"],
     )  # fmt: skip
@@ -124,5 +125,6 @@ def test_the_page_says_where_each_figure_comes_from_and_how_to_repeat_it() -> No
         "| row writes | SQLite | 20,000 rows/s (19,000 to 21,000) | 200,000 rows/s of plain inserts | 0.10 "
         "| >= 0.08: met |" in page
     )
+    assert "| cold-dm |  | 0.50 s of CPU |  |  | <= 10.0 s of CPU: met |" in page
     assert "- peers: their environment is not there" in page
     assert "make bench-peers" in page

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
-from tests.bench import prepared
+from tests.bench import prepared, storage
 from tests.bench.figures import Aim, Figure
 from tests.bench.parts.engine import steps_per_second
 from tests.bench.prepared import Prepared
@@ -14,6 +15,20 @@ from tests.bench.session import LABELS, Session
 async def measure(session: Session) -> None:
     """Fill two databases of each kind and measure them in turns."""
     await prepared.drop(session)  # five million need the room
+    apart = session.options.scale_folder
+    if apart is None:
+        await _measure(session)
+        return
+    with storage.opened(replace(session.options, folder=apart)) as there:
+        session.report.machine["databases of many sleepers in"] = there.describe()
+        here, session.storage = session.storage, there
+        try:
+            await _measure(session)
+        finally:
+            session.storage = here
+
+
+async def _measure(session: Session) -> None:
     few, many = session.options.few, session.options.many
     for kind in session.options.databases:
         rates: dict[int, list[float]] = {few: [], many: []}
