@@ -70,11 +70,11 @@ conformance: $(READY) .venv-conformance/.ready
 # The proof by kill -9, by power cuts between statements and by stories, at many more points than `make test` has time for:
 # the dispatcher is killed at every await it has, which a table sums up for each database.
 kill-matrix: $(READY)
-	DRIPSTONE_KILLS=40 $(BIN)/pytest tests/chaos tests/engine/test_model.py tests/engine/test_stories.py $(ARGS)
+	DRIPSTONE_KILLS=40 DRIPSTONE_LONGEST_TEST_SECONDS=3600 $(BIN)/pytest tests/chaos tests/engine/test_model.py tests/engine/test_stories.py $(ARGS)
 
 # Every refusal of every method by both transports; `make test` asks for each method's by one of them.
 cases: $(READY)
-	DRIPSTONE_CASES=all $(BIN)/pytest tests/contract/test_cases.py $(ARGS)
+	DRIPSTONE_CASES=all DRIPSTONE_LONGEST_TEST_SECONDS=3600 $(BIN)/pytest tests/contract/test_cases.py $(ARGS)
 
 # One file that desktop programs install: dist/dripstone-VERSION.mcpb, and its digest.
 bundle: $(READY)

@@ -6,6 +6,7 @@ Without this a single lost answer would keep a whole run from ending, and leave 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import threading
@@ -17,8 +18,8 @@ from typing import Any
 
 import pytest
 
-LONGEST_SECONDS = 300
-"""Many times what the slowest test takes on a slow machine."""
+LONGEST_SECONDS = float(os.environ.get("DRIPSTONE_LONGEST_TEST_SECONDS", "300"))
+"""Many times what the slowest test takes on a slow machine; the long proofs allow theirs more."""
 
 _AGAIN_SECONDS = 10
 """The first failure may be caught by what happens to run just then, as by a task that nobody waits for."""
@@ -36,7 +37,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Let nothing of a test, its fixtures among it, take for ever."""
 
     def fail(_signal: int, _frame: FrameType | None) -> None:
-        raise Hangs(f"{item.nodeid} has not ended after {LONGEST_SECONDS} s\n{_where()}")
+        raise Hangs(f"{item.nodeid} has not ended after {LONGEST_SECONDS:g} s\n{_where()}")
 
     before = signal.signal(signal.SIGALRM, fail)
     signal.setitimer(signal.ITIMER_REAL, LONGEST_SECONDS, _AGAIN_SECONDS)
