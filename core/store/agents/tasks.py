@@ -66,8 +66,9 @@ agent_tasks = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant),
     Column("answered_at", Instant),
-    Index("agent_tasks_state", "org_id", "state", "id"),
-    Index("agent_tasks_enrollment", "org_id", "enrollment_id", "id"),
+    # The organization not first: see `enrollments`.
+    Index("agent_tasks_state", "state", "org_id", "id"),
+    Index("agent_tasks_enrollment", "enrollment_id", "org_id", "id"),
     Index(
         "agent_tasks_expiring",
         "expires_at",

@@ -60,8 +60,9 @@ approvals = Table(
     # Who decides for whom.
     Column("delegations", Json, nullable=False),
     Column("escalated_at", Instant),
-    Index("approvals_subject", "org_id", "subject_kind", "subject_id"),
-    Index("approvals_state", "org_id", "state", "id"),
+    # The organization not first: see `enrollments`.
+    Index("approvals_subject", "subject_id", "org_id", "subject_kind"),
+    Index("approvals_state", "state", "org_id", "id"),
     Index(
         "approvals_expiring",
         "expires_at",
@@ -215,7 +216,7 @@ async def all_of_subject(tx: Transaction, kind: str, subject_id: str, *, lock: b
 async def pending_of(tx: Transaction, kind: str, requester_id: str) -> int:
     """Return how many approvals of a kind of subject wait for a decision that a principal asked for."""
     a = approvals.c
-    here = (a.state == ApprovalState.PENDING.value, a.subject_kind == kind, a.requester_id == requester_id)
+    here = (a.state == literal_column("'pending'"), a.subject_kind == kind, a.requester_id == requester_id)
     row = await tx.first(select(func.count()).select_from(approvals).where(*here))
     return 0 if row is None else int(row[0])
 

@@ -66,7 +66,7 @@ events = Table(
         sqlite_where=text("match_due_at IS NOT NULL"),
         postgresql_where=text("match_due_at IS NOT NULL"),
     ),
-    Index("events_contact", "org_id", "contact_id", "id"),
+    Index("events_contact", "contact_id", "org_id", "id"),
     postgresql_partition_by="RANGE (day)",
 )
 
@@ -90,10 +90,12 @@ _FACTS = (
 _RETURNED = "org_id, id, event_name, event_type, fields, contact_id, occurred_at, received_at, source_id, hops"
 # Which organizations have work: one index probe for each of them, and none for those that have not. It begins elsewhere
 # each time: with more of them than a batch has room for, all have their turn. `$1` is the instant, `$2` the limit.
+# They come in the order of the index of what waits: for the least one alone, all keys of a day may be read.
 _WORKING = (
-    "WITH RECURSIVE waiting(org_id) AS (SELECT (SELECT min(org_id) FROM events WHERE match_due_at <= $1{days}) "
-    "UNION ALL SELECT "
-    "(SELECT min(e.org_id) FROM events e WHERE e.org_id > waiting.org_id AND e.match_due_at <= $1{days}) "
+    "WITH RECURSIVE waiting(org_id) AS (SELECT (SELECT org_id FROM events WHERE match_due_at <= $1{days} "
+    "ORDER BY org_id, match_due_at LIMIT 1) UNION ALL SELECT "
+    "(SELECT e.org_id FROM events e WHERE e.org_id > waiting.org_id AND e.match_due_at <= $1{days} "
+    "ORDER BY org_id, match_due_at LIMIT 1) "
     "FROM waiting WHERE waiting.org_id IS NOT NULL), "
     "found AS (SELECT org_id, row_number() OVER (ORDER BY org_id) - 1 AS place, count(*) OVER () AS number "
     "FROM waiting WHERE org_id IS NOT NULL), "
@@ -129,8 +131,9 @@ _ARRIVED_SQLITE = {
 }
 _ARRIVED_POSTGRESQL = {
     unmatched: f"SELECT {_FACTS} FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::bigint[], "  # noqa: S608
-    "$7::bigint[]) AS w(org_id, contact_id, event_name, first_id, day, since, until) "
-    f"JOIN events e ON {_ARRIVED_ON} {condition}ORDER BY e.id"
+    "$7::bigint[]) AS w(org_id, contact_id, event_name, first_id, day, since, until) CROSS JOIN LATERAL "
+    # Contact by contact: with OFFSET 0 no day is read from end to end, whatever is known of it.
+    f"(SELECT * FROM events e WHERE {_ARRIVED_ON} {condition}OFFSET 0) e ORDER BY e.id"
     for unmatched, condition in _UNMATCHED.items()
 }
 _CLAIM_ID_POSTGRESQL = (

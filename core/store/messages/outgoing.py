@@ -87,12 +87,12 @@ outgoing_messages = Table(
     Column("created_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index("outgoing_due", "org_id", "due_at", sqlite_where=text(UNDER_WAY), postgresql_where=text(UNDER_WAY)),
-    # Frequency caps ask what a contact got lately, by any workflow.
-    Index("outgoing_contact", "org_id", "contact_id", "created_at"),
-    Index("outgoing_enrollment", "org_id", "enrollment_id", "id"),
+    # Frequency caps ask what a contact got lately, by any workflow. The organization not first: see `enrollments`.
+    Index("outgoing_contact", "contact_id", "org_id", "created_at"),
+    Index("outgoing_enrollment", "enrollment_id", "org_id", "id"),
     # Other systems tell what became of a message under their own id of it.
     Index("outgoing_provider", "org_id", "provider_id", sqlite_where=text(ELSEWHERE), postgresql_where=text(ELSEWHERE)),
-    Index("outgoing_workflow", "org_id", "workflow_id", "id"),
+    Index("outgoing_workflow", "workflow_id", "org_id", "id"),
     # Resuming a workflow brings its own back.
     Index("outgoing_parked", "org_id", "workflow_id", sqlite_where=text(PARKED), postgresql_where=text(PARKED)),
 )

@@ -25,9 +25,9 @@ from core.store.workflows.workflows import WorkflowState, workflows
 _PARKED_AT_ONCE = 500
 _DUE = f"m.{UNDER_WAY} AND m.due_at <= $2"
 _READY = (
-    f"SELECT o.org_id FROM {organizations.name} o WHERE EXISTS "  # noqa: S608
-    f"(SELECT 1 FROM outgoing_messages m WHERE m.org_id = o.org_id AND m.{UNDER_WAY} AND m.due_at <= $1) "
-    "ORDER BY o.org_id"
+    f"SELECT o.org_id FROM {organizations.name} o WHERE "  # noqa: S608
+    f"(SELECT m.due_at FROM outgoing_messages m WHERE m.org_id = o.org_id AND m.{UNDER_WAY} AND m.due_at <= $1 "
+    "ORDER BY m.due_at LIMIT 1) IS NOT NULL ORDER BY o.org_id"
 )
 _PAUSED = (
     f"SELECT 1 FROM {workflows.name} f WHERE f.org_id = m.org_id AND f.id = m.workflow_id "  # noqa: S608

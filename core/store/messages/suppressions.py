@@ -55,13 +55,8 @@ suppressions = Table(
         sqlite_where=text(_STANDING),
         postgresql_where=text(_STANDING),
     ),
-    Index(
-        "suppressions_contact",
-        "org_id",
-        "contact_id",
-        sqlite_where=text(_OF_SOMEBODY),
-        postgresql_where=text(_OF_SOMEBODY),
-    ),
+    # Of all, not of those alone that stand: merges look for every one. The organization not first: see `enrollments`.
+    Index("suppressions_contact", "contact_id", "org_id"),
 )
 
 

@@ -20,8 +20,10 @@ _BOTH = (
 )
 _HOLD_POSTGRESQL = (
     "WITH named AS MATERIALIZED (SELECT i.kind, i.value, i.record_id "  # noqa: S608
-    f"FROM {rows_of_json({'kind': 'text', 'value': 'text'}, 3)} AS w JOIN record_identifiers i "
-    "ON i.org_id = $1 AND i.record_type = $2 AND i.kind = w.kind AND i.value = w.value), "
+    f"FROM {rows_of_json({'kind': 'text', 'value': 'text'}, 3)} AS w CROSS JOIN LATERAL "
+    # One by one: else all identifiers of the organization may be read.
+    "(SELECT * FROM record_identifiers WHERE org_id = $1 AND record_type = $2 AND kind = w.kind AND value = w.value "
+    "LIMIT 1) i), "
     f"held AS MATERIALIZED (SELECT {_COLUMNS} FROM records r WHERE r.org_id = $1 AND r.id = "
     "ANY(ARRAY(SELECT record_id FROM named UNION SELECT unnest($4::text[]))) AND r.deleted_at IS NULL "
     f"ORDER BY r.id FOR UPDATE OF r) {_BOTH} held r"

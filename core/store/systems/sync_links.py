@@ -25,7 +25,8 @@ sync_links = Table(
     # The record's rev when nothing of it was left to push; 0 for never.
     Column("rev", Integer, nullable=False),
     Column("updated_at", Instant, nullable=False),
-    Index("sync_links_external", "org_id", "connection_id", "type", "external_id", unique=True),
+    # The organization not first: see `enrollments`.
+    Index("sync_links_external", "external_id", "org_id", "connection_id", "type", unique=True),
 )
 
 

@@ -26,9 +26,10 @@ _NAMES = (
 _COLUMNS = ", ".join(_NAMES)
 _COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
 
+# The first of each, not EXISTS, which PostgreSQL may turn into reading all enrollments once.
 _DUE_ORGANIZATIONS = (
-    "SELECT o.org_id FROM organizations o WHERE {others} AND EXISTS "
-    "(SELECT 1 FROM enrollments e WHERE e.org_id = o.org_id AND e.due_at <= $1) ORDER BY o.org_id"
+    "SELECT o.org_id FROM organizations o WHERE {others} AND (SELECT e.due_at FROM enrollments e "
+    "WHERE e.org_id = o.org_id AND e.due_at <= $1 ORDER BY e.due_at LIMIT 1) IS NOT NULL ORDER BY o.org_id"
 )
 _DUE_ORGANIZATIONS_SQLITE = _DUE_ORGANIZATIONS.format(others="o.org_id NOT IN (SELECT value FROM json_each($2))")
 _DUE_ORGANIZATIONS_POSTGRESQL = _DUE_ORGANIZATIONS.format(others="o.org_id <> ALL ($2::text[])")
@@ -78,10 +79,9 @@ _BY_ID_SQLITE = (
     f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
     "ON e.org_id = json_extract(w.value, '$[0]') AND e.id = json_extract(w.value, '$[1]') ORDER BY e.id"
 )
-_BY_ID_POSTGRESQL = (
-    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "  # noqa: S608
-    "JOIN enrollments e USING (org_id, id) ORDER BY e.id FOR UPDATE OF e"
-)
+# Arrays, not a join, which may read all enrollments; an id is of one organization.
+_BY_KEYS_POSTGRESQL = "WHERE e.org_id = ANY($1::text[]) AND e.id = ANY($2::text[])"
+_BY_ID_POSTGRESQL = f"SELECT {_COLUMNS_OF_E} FROM enrollments e {_BY_KEYS_POSTGRESQL} ORDER BY e.id FOR UPDATE OF e"  # noqa: S608
 _RECORD_COLUMNS = "r.org_id, r.id, r.type, r.contact_id, r.fields"
 _JOINED_SQLITE = (
     f"SELECT {_RECORD_COLUMNS} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608
@@ -154,14 +154,8 @@ async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, eac
     return Claimed(held, {org: at for org, at in last.items() if number[org] >= each})
 
 
-_SETTLE_POSTGRESQL = (
-    "UPDATE enrollments e SET due_at = e.deadline FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
-    "WHERE e.org_id = w.org_id AND e.id = w.id"
-)
-_PARK_POSTGRESQL = (
-    "UPDATE enrollments e SET due_at = NULL, parked = 'held' FROM unnest($1::text[], $2::text[]) AS w(org_id, id) "
-    "WHERE e.org_id = w.org_id AND e.id = w.id"
-)
+_SETTLE_POSTGRESQL = f"UPDATE enrollments e SET due_at = e.deadline {_BY_KEYS_POSTGRESQL}"  # noqa: S608
+_PARK_POSTGRESQL = f"UPDATE enrollments e SET due_at = NULL, parked = 'held' {_BY_KEYS_POSTGRESQL}"  # noqa: S608
 _THESE_SQLITE = (
     "WHERE (org_id, id) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each($1))"
 )

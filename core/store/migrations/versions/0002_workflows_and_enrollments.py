@@ -92,7 +92,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("org_id", "id"),
         postgresql_with={"fillfactor": 90, "autovacuum_vacuum_scale_factor": 0.02, "autovacuum_vacuum_cost_delay": 0},
     )
-    op.create_index("enrollments_contact", "enrollments", ["org_id", "contact_id"])
+    op.create_index("enrollments_contact", "enrollments", ["contact_id", "org_id"])
     op.create_index(
         "enrollments_due",
         "enrollments",
@@ -101,7 +101,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index(
-        "enrollments_identity", "enrollments", ["org_id", "workflow_id", "contact_id", "key", "occurrence"], unique=True
+        "enrollments_identity", "enrollments", ["workflow_id", "org_id", "contact_id", "key", "occurrence"], unique=True
     )
     op.create_index(
         "enrollments_waiting",
@@ -158,7 +158,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("org_id", "id", "day"),
         postgresql_partition_by="RANGE (day)",
     )
-    op.create_index("events_contact", "events", ["org_id", "contact_id", "id"])
+    op.create_index("events_contact", "events", ["contact_id", "org_id", "id"])
     op.create_index(
         "events_unmatched",
         "events",

@@ -170,8 +170,8 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'pending' AND expires_at IS NOT NULL"),
         postgresql_where=sa.text("state = 'pending' AND expires_at IS NOT NULL"),
     )
-    op.create_index("approvals_state", "approvals", ["org_id", "state", "id"])
-    op.create_index("approvals_subject", "approvals", ["org_id", "subject_kind", "subject_id"])
+    op.create_index("approvals_state", "approvals", ["state", "org_id", "id"])
+    op.create_index("approvals_subject", "approvals", ["subject_id", "org_id", "subject_kind"])
 
 
 def downgrade() -> None:

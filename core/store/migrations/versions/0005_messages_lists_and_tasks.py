@@ -49,8 +49,8 @@ def upgrade() -> None:
         sa.Column("answered_at", Instant()),
         sa.PrimaryKeyConstraint("org_id", "id"),
     )
-    op.create_index("agent_tasks_state", "agent_tasks", ["org_id", "state", "id"])
-    op.create_index("agent_tasks_enrollment", "agent_tasks", ["org_id", "enrollment_id", "id"])
+    op.create_index("agent_tasks_state", "agent_tasks", ["state", "org_id", "id"])
+    op.create_index("agent_tasks_enrollment", "agent_tasks", ["enrollment_id", "org_id", "id"])
     in_work = sa.text("state IN ('open', 'claimed') AND expires_at IS NOT NULL")
     op.create_index(
         "agent_tasks_expiring", "agent_tasks", ["expires_at"], sqlite_where=in_work, postgresql_where=in_work
@@ -85,9 +85,9 @@ def upgrade() -> None:
     op.create_index(
         "outgoing_due", "outgoing_messages", ["org_id", "due_at"], sqlite_where=under_way, postgresql_where=under_way
     )
-    op.create_index("outgoing_contact", "outgoing_messages", ["org_id", "contact_id", "created_at"])
-    op.create_index("outgoing_enrollment", "outgoing_messages", ["org_id", "enrollment_id", "id"])
-    op.create_index("outgoing_workflow", "outgoing_messages", ["org_id", "workflow_id", "id"])
+    op.create_index("outgoing_contact", "outgoing_messages", ["contact_id", "org_id", "created_at"])
+    op.create_index("outgoing_enrollment", "outgoing_messages", ["enrollment_id", "org_id", "id"])
+    op.create_index("outgoing_workflow", "outgoing_messages", ["workflow_id", "org_id", "id"])
     if op.get_bind().dialect.name != "postgresql":
         return
     for table in _TABLES:

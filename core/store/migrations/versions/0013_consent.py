@@ -87,14 +87,7 @@ def upgrade() -> None:
         sqlite_where=standing,
         postgresql_where=standing,
     )
-    of_somebody = sa.text("lifted_at IS NULL AND contact_id <> ''")
-    op.create_index(
-        "suppressions_contact",
-        "suppressions",
-        ["org_id", "contact_id"],
-        sqlite_where=of_somebody,
-        postgresql_where=of_somebody,
-    )
+    op.create_index("suppressions_contact", "suppressions", ["contact_id", "org_id"])
     if op.get_bind().dialect.name == "postgresql":
         for table in _TABLES:
             op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")

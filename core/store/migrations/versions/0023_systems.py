@@ -109,7 +109,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("org_id", "connection_id", "record_id"),
     )
     op.create_index(
-        "sync_links_external", "sync_links", ["org_id", "connection_id", "type", "external_id"], unique=True
+        "sync_links_external", "sync_links", ["external_id", "org_id", "connection_id", "type"], unique=True
     )
     if op.get_bind().dialect.name == "postgresql":
         for statement in isolation_statements(_TABLES):
