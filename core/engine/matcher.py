@@ -139,7 +139,7 @@ async def _waiting(
     woken = [
         (enrollment, event)
         for enrollment in held.enrollments
-        for event in found[enrollment.org_id, _wait_key(enrollment)]
+        for event in found.get((enrollment.org_id, _wait_key(enrollment)), ())
         if enrollment.waiting is not None and event.name in enrollment.waiting.events
     ]
     return woken, held.people
@@ -160,7 +160,7 @@ async def _ruled(
     return [
         (enrollment, event)
         for enrollment in await claims.claim_active_of_contacts(tx, found)
-        for event, versions in found[enrollment.org_id, enrollment.contact_id, enrollment.workflow_id]
+        for event, versions in found.get((enrollment.org_id, enrollment.contact_id, enrollment.workflow_id), ())
         if enrollment.version in versions
     ]
 

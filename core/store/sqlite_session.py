@@ -37,6 +37,10 @@ class _NotHere(Exception):
     """It took too long, or a lock is held by somebody else; nothing was done."""
 
 
+class _GivenUp(_NotHere):
+    """It took too long."""
+
+
 class SqliteSession:
     """A transaction on a connection that does not wait for locks by itself."""
 
@@ -104,12 +108,17 @@ class SqliteSession:
     async def _done(self, sql: str, kind: Kind, what: Callable[..., _T], *arguments: Any, is_small: bool) -> _T:
         if self._times.has_to_give_way():
             await asyncio.sleep(0)  # many short ones are long together
+        was_given_up = False
         if is_small and not self._trips and self._times.is_short(sql, kind):
-            with suppress(_NotHere):
+            try:
                 return self._here(sql, kind, what, arguments)
+            except _NotHere as why:
+                was_given_up = isinstance(why, _GivenUp)
         done, seconds = await self._trip(what, *arguments)
         if is_small:
             self._times.took(sql, kind, seconds)
+        if was_given_up and seconds <= statement_times.SHORT_SECONDS:
+            self._times.was_the_machine(sql)
         return done
 
     def _here(self, sql: str, kind: Kind, what: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
@@ -120,7 +129,7 @@ class SqliteSession:
         except sqlite3.OperationalError as error:
             if kind is Kind.READ and _is(error, sqlite3.SQLITE_INTERRUPT):
                 self._times.was_long(sql, kind)
-                raise _NotHere from None
+                raise _GivenUp from None
             if not self._is_settled and _is(error, sqlite3.SQLITE_BUSY):
                 raise _NotHere from None
             raise

@@ -83,6 +83,10 @@ class StatementTimes:
         self._proven.pop(sql, None)
         _remember(self._apart_until, sql, perf_counter() + kind.value)
 
+    def was_the_machine(self, sql: str) -> None:
+        """Note that what seemed long was not: the machine did something else between."""
+        self._apart_until.pop(sql, None)
+
     def spend(self, seconds: float) -> None:
         """Note what was spent in the loop's thread."""
         self._spent += seconds

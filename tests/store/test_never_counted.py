@@ -53,6 +53,7 @@ _WAITING: dict[str, dict[str, str]] = {
     },
     "enrollments": {
         "id": ID, "workflow_id": "'flow'", "contact_id": ID, "due_at": f"{NOW}", "state": "'active'",
+        "wait_kind": "'event'", "wait_subject": "'paid'", "wait_key": ID, "wait_since": f"{NOW}",
     },
     "outgoing_messages": {
         "id": ID, "contact_id": ID, "enrollment_id": ID, "workflow_id": "'flow'", "due_at": f"{NOW}",
@@ -107,6 +108,8 @@ CASES: dict[str, tuple[Callable[[Transaction], Awaitable[Any]], int]] = {
     "the engine's claim": (lambda tx: claims.claim_due(tx, {"org_a": 0}, tx.now, 9), 40),
     "what the engine decided": (_written, 20),
     "an enrollment put to sleep": (_settled, 60),
+    "who waits for an event": (lambda tx: claims.claim_event_waits(tx, [KEY]), 60),
+    "who is in a workflow": (lambda tx: claims.claim_active_of_contacts(tx, [(*KEY, "flow")]), 40),
     "the mailer's claim": (lambda tx: outgoing_due.claim(tx, limit=9, lease=SOON, token="t"), 80),
     "plans that expire": (plans.expire_due, 30),
     "approvals that expire": (lambda tx: approvals.expire_due(tx, tx.now), 150),

@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import AsyncIterator
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.clock import ManualClock
 from core.store import statement_times
 from core.store.database import Database
+from core.store.sqlite_session import SqliteSession
 from core.store.statement_times import Kind, kind_of
 from core.store.transaction import EVERY_ORGANIZATION
 from tests.bench import workload
@@ -113,6 +115,25 @@ async def test_what_deletes_by_a_condition_goes_to_a_thread(
 )
 def test_what_tells_how_long_a_statement_takes(sql: str, kind: Kind) -> None:
     assert kind_of(sql) is kind
+
+
+@pytest.mark.parametrize("was_the_machine", [True, False])
+async def test_a_read_that_was_given_up_and_then_short_is_short(
+    database: Database, monkeypatch: pytest.MonkeyPatch, was_the_machine: bool
+) -> None:
+    read = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999) SELECT 1 FROM n"
+    monkeypatch.setattr(statement_times, "SHORT_SECONDS", -1.0)  # so it is given up
+    trip = SqliteSession._trip
+
+    async def later(session: SqliteSession, *what: Any) -> Any:
+        if was_the_machine:
+            monkeypatch.setattr(statement_times, "SHORT_SECONDS", 10.0)
+        return await trip(session, *what)
+
+    monkeypatch.setattr(SqliteSession, "_trip", later)
+    async with database.read(EVERY_ORGANIZATION) as tx:
+        await tx.fetch(read)
+    assert database.statement_times.is_short(read, Kind.READ) is was_the_machine
 
 
 async def test_looking_at_the_time_does_not_break_what_begins(

@@ -60,9 +60,10 @@ _WAITING_SQLITE = _WITH_PEOPLE.format(
     "ON e.org_id = json_extract(w.value, '$[0]') AND e.wait_key = json_extract(w.value, '$[1]') "
     "AND e.wait_kind = 'event'"
 )
+# Arrays, not joins, for which all that there is may be read. So they may hold a few of another organization, too.
 _WAITING_POSTGRESQL = _WITH_PEOPLE.format(
-    held=f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[]) AS w(org_id, wait_key) "  # noqa: S608
-    "JOIN enrollments e USING (org_id, wait_key) WHERE e.wait_kind = 'event' ORDER BY e.id FOR UPDATE OF e"
+    held=f"SELECT {_COLUMNS_OF_E} FROM enrollments e WHERE e.org_id = ANY($1::text[]) "  # noqa: S608
+    "AND e.wait_key = ANY($2::text[]) AND e.wait_kind = 'event' ORDER BY e.id FOR UPDATE OF e"
 )
 _RUNNING_SQLITE = (
     f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
@@ -71,9 +72,9 @@ _RUNNING_SQLITE = (
     "AND e.state IN ('active', 'awaiting_approval') ORDER BY e.id"
 )
 _RUNNING_POSTGRESQL = (
-    f"SELECT {_COLUMNS_OF_E} FROM unnest($1::text[], $2::text[], $3::text[]) "  # noqa: S608
-    "AS w(org_id, contact_id, workflow_id) JOIN enrollments e USING (org_id, contact_id, workflow_id) "
-    "WHERE e.state IN ('active', 'awaiting_approval') ORDER BY e.id FOR UPDATE OF e"
+    f"SELECT {_COLUMNS_OF_E} FROM enrollments e WHERE e.org_id = ANY($1::text[]) "  # noqa: S608
+    "AND e.contact_id = ANY($2::text[]) AND e.workflow_id = ANY($3::text[]) "
+    "AND e.state IN ('active', 'awaiting_approval') ORDER BY e.id FOR UPDATE OF e"
 )
 _BY_ID_SQLITE = (
     f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
@@ -205,7 +206,7 @@ class Waiting:
 
 
 async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) -> Waiting:
-    """Claim the enrollments that wait for events under these `(organization, wait key)`.
+    """Claim the enrollments that wait for events under these `(organization, wait key)`, and maybe a few others.
 
     What is told of people was so when the statement began. Who moved an enrollment that it then waited for may have
     changed them, and they are left out.
@@ -228,7 +229,7 @@ async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) ->
 
 
 async def claim_active_of_contacts(tx: Transaction, wanted: Iterable[tuple[str, str, str]]) -> list[Enrollment]:
-    """Claim the running enrollments of these `(organization, contact, workflow)`."""
+    """Claim the running enrollments of these `(organization, contact, workflow)`, and maybe a few others."""
     return [_enrollment(row) for row in await _fetch_rows(tx, _RUNNING_SQLITE, _RUNNING_POSTGRESQL, wanted)]
 
 
