@@ -168,13 +168,13 @@ class Databases:
         self._prepared[kind, filled] = url
 
 
-async def somebody_waits(database: Database) -> None:
-    """Return once a session of a PostgreSQL database waits for a lock."""
-    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+async def somebody_waits(database: Database, *, what_for: str = "Lock") -> None:
+    """Return once a session of a PostgreSQL database waits for a lock, or for what else PostgreSQL calls so."""
+    sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = $1"
     async with asyncio.timeout(10):
         while True:
             async with database.system() as tx:
-                if await tx.fetch(sql):
+                if await tx.fetch(sql, what_for):
                     return
 
 

@@ -15,6 +15,7 @@ from core.store import postgresql, wakeups
 from core.store.database import ERRORS, Database
 from core.store.organizations.organizations import organizations
 from core.store.transaction import EVERY_ORGANIZATION
+from tests.databases import somebody_waits
 from tests.store.effort import counted_trips
 
 pytestmark = pytest.mark.anyio
@@ -88,12 +89,7 @@ async def test_a_beginning_that_is_given_up_leaves_nothing_to_who_comes_next(
         sleepy = begin("org_a").rstrip(";") + "; SELECT pg_sleep(60)"
         slow.setattr(postgresql, begin.__name__, lambda _org: sleepy)
         reading = asyncio.create_task(read())
-        asleep = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
-        async with asyncio.timeout(10):
-            while True:
-                async with postgresql_database.system() as tx:
-                    if await tx.fetch(asleep):
-                        break
+        await somebody_waits(postgresql_database, what_for="Timeout")
         reading.cancel()
         await asyncio.wait([reading])
     await read()
