@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+
+from core.domain.frozen import frozen
 
 FILE_NAME = "connection.json"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Connection:
     """Addresses and keys of a running core."""
 

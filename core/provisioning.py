@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlalchemy import select
 
 from core import ids
 from core.domain.control.scopes import AGENT_SCOPES, ALL_SCOPES, role_scopes
+from core.domain.frozen import frozen
 from core.store.control import audit
 from core.store.database import Database
 from core.store.organizations import api_keys, members, organizations
@@ -17,7 +16,7 @@ APPROVER = "approver@example.com"
 _FIRST_ORGANIZATION_LOCK = 0x6472_6972  # any number that nobody else locks
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Provisioned:
     """A new organization, and the secrets of its first keys: they are stored nowhere."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+
+from core.domain.frozen import frozen
 
 ROLES = ("grpc", "http", "engine", "dispatcher", "scheduler")
 """Every role of a process; one process may have them all."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """One deployment."""
 

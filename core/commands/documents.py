@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from core.domain import names
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.workflow.source_lines import SourceLines
 from core.templates import Template
@@ -29,7 +29,7 @@ out_option = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DocumentFile:
     """A file with the text of a document."""
 

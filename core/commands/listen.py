@@ -20,6 +20,7 @@ import click
 
 from core.clock import SystemClock
 from core.commands.telling import run
+from core.domain.frozen import frozen
 
 if TYPE_CHECKING:
     import aiohttp
@@ -66,7 +67,7 @@ def listen(url: str, event_types: tuple[str, ...], endpoint_id: str, as_json: bo
     run(_listen(url, event_types, endpoint_id, _Telling(as_json)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Telling:
     """What is printed."""
 

@@ -10,9 +10,10 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from core.domain.frozen import frozen
 
 KEY_VARIABLE = "DRIPSTONE_AGENT_KEY"
 _KEYS = (KEY_VARIABLE, "DRIPSTONE_API_KEY")
@@ -24,7 +25,7 @@ class CannotAdd(ValueError):
     """A file is not as it must be for an entry to be added to it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Server:
     """What a program is told: a command to run, or an address to call."""
 
@@ -33,7 +34,7 @@ class Server:
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class McpClient:
     """One program that runs agents."""
 

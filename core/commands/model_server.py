@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 
 if TYPE_CHECKING:
     from dripstone.v1.client import Client
@@ -16,7 +16,7 @@ Checked = tuple[Sequence[Violation], Sequence[Violation]]
 """What is wrong with a file, and what is doubtful."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """What a model is tried on."""
 

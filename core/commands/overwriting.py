@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from core.domain.frozen import frozen
 
 _LINE = re.compile(
     r"\A# dripstone: (?P<id>[a-z0-9_-]+), (?:version (?P<version>[0-9]{1,9})|draft of (?P<time>[0-9T:.+-]+Z?))[ \t]*\n"
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Base:
     """What a file was taken from: a published version, or the draft that was written at an instant."""
 
@@ -30,7 +31,7 @@ class Base:
         return f"{self.workflow_id}, " + (f"version {self.version}" if self.version else f"draft of {self.draft_time}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """A document on the server, with who put it there and when."""
 
@@ -41,7 +42,7 @@ class Written:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class There:
     """What stands on the server when somebody publishes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from core.clock import SystemClock
 from core.commands import simulation_tables
 from core.commands.simulation_files import named, nested, read_assumed, read_rows, text_of
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 from core.domain.workflow import durations, source
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.source_lines import SourceLines
@@ -165,7 +166,7 @@ def _draw(simulation: Simulation, path: Path, told: Console) -> None:
     told.print(f"Drawn into {escape(str(path))}.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Tried:
     """What every version is tried on."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import grpc
 from core.commands.acting import client as _client
 from core.commands.overwriting import There, Written
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.workflow.document import parse_source
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dripstone.v1.workflow_pb2 import Workflow
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Known:
     """A workflow on the server."""
 

@@ -24,6 +24,7 @@ from core.domain.connections.limits import HELD
 from core.domain.connections.sample import Carried, values
 from core.domain.connections.settings import Settings, without_secrets
 from core.domain.errors import MasterKeyMissing
+from core.domain.frozen import frozen
 from core.domain.webhooks.classify import Outcome
 from core.domain.webhooks.faults import LOCKED_FOR
 from core.domain.webhooks.retry import Preset, parse_retry_after
@@ -48,7 +49,7 @@ _SHORTEST_TICK = 0.02
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Begun:
     """A message that has its turn."""
 

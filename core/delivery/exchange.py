@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import aiohttp
@@ -22,6 +22,7 @@ from core.delivery.certificates import Certificates
 from core.delivery.guard import Guard, Verdict
 from core.delivery.receiving import Connector, Receiving
 from core.delivery.request import Answer, NotSendable, Request
+from core.domain.frozen import frozen
 from core.domain.webhooks import classify
 from core.domain.webhooks.authentication import ClientCertificate
 from core.domain.webhooks.classify import Outcome, Ruling
@@ -43,7 +44,7 @@ _DNS_TIMEOUT_SECONDS = 2.0
 _DNS_TRIES = 2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Destination:
     """A URL, as far as connecting and the first lines of a request go."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
+from core.domain.frozen import frozen
 from core.domain.webhooks.retry import Preset
 from core.store.messages.outgoing import ClaimedMessage
 
 Verdict = Literal["sent", "later", "never", "held"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What became of one try."""
 

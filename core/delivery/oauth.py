@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import quote_plus, urlencode
 
 from core.delivery.send_result import SendResult
+from core.domain.frozen import frozen
 from core.domain.webhooks import classify
 from core.domain.webhooks.authentication import OAuth2, is_token
 from core.domain.webhooks.classify import Outcome, Ruling
@@ -51,7 +52,7 @@ class NoToken(Exception):
         self.sentence = sentence
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """An access token."""
 

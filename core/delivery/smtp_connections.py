@@ -14,6 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import aiosmtplib
 
+from core.domain.frozen import frozen
+
 Tls = Literal["auto", "required", "off", "implicit"]
 """`auto` encrypts where the server offers it; `implicit` from the first byte, as `smtps` does."""
 
@@ -33,7 +35,7 @@ _FORM = (
 _CLOSING = 421
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SmtpServer:
     """Where e-mail is handed over."""
 
@@ -72,7 +74,7 @@ class SmtpServer:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Envelope:
     """One mail and between whom it goes."""
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal
 
 from core.domain.errors import DripstoneError, invalid
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import BadValue, money
 
@@ -32,7 +32,7 @@ MOST_TERMS = 50
 _LARGEST = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comparison:
     """One field compared with one value."""
 
@@ -42,7 +42,7 @@ class Comparison:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Present:
     """Asks whether a field has a value."""
 
@@ -50,21 +50,21 @@ class Present:
     kind: Kind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Not:
     """Holds when the other does not."""
 
     inner: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class And:
     """Holds when all do."""
 
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Or:
     """Holds when one does."""
 
@@ -86,7 +86,7 @@ _COMPARISONS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Token:
     kind: str
     text: str

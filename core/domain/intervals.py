@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from core.domain.frozen import frozen
 
 Z = 1.959963984540054
 """Of a two-sided interval of 95 %."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Share:
     """A share and its 95 % interval."""
 

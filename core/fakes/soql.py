@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from core.domain.frozen import frozen
 
 _QUERY = re.compile(
     r"(?is)\s*SELECT\s+(?P<fields>[\w\s,.]+?)\s+FROM\s+(?P<object>\w+)"
@@ -24,7 +25,7 @@ class BadQuery(ValueError):
     """A query cannot be read; the text is what Salesforce would call its message."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """A field, an operator and what it is compared with."""
 
@@ -33,7 +34,7 @@ class Condition:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Query:
     """A query that was read."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 # The http extension must be registered before the first GetOptions(); core.rpc.methods sees to it as well.
@@ -12,6 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 
 from core.domain.errors import invalid
+from core.domain.frozen import frozen
 from core.gateway import body, query
 from core.gateway.paths import Template, field_at
 from core.gateway.problems import Problems
@@ -24,7 +24,7 @@ WHOLE = "*"
 """The body of a rule whose JSON is the whole request."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Binding:
     """One route: a method under a verb and a path."""
 

@@ -10,13 +10,15 @@ from urllib.parse import unquote_to_bytes
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from core.domain.frozen import frozen
+
 T = TypeVar("T")
 
 _VARIABLE = re.compile(r"\{([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*)(?:=\*)?\}")
 _LITERAL = re.compile(r"[A-Za-z0-9._~:-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Template:
     """A path as the contract writes it, such as `/api/v1/webhooks/{endpoint.id}`."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,6 +11,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from core.domain.errors import invalid
+from core.domain.frozen import frozen
 from core.gateway.problems import Problems
 from core.gateway.values import REFUSED, WELL_KNOWN, Convert, Fill, from_text, is_map
 
@@ -19,7 +19,7 @@ _MOST = 200
 _TEXTUAL = ("google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parameter:
     """One field that a query can fill."""
 

@@ -11,7 +11,6 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Literal
 from urllib.parse import parse_qs
@@ -22,6 +21,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from core.domain.errors import RateLimited
+from core.domain.frozen import frozen
 from core.domain.messaging import addresses, unsubscribe
 from core.domain.messaging.consent import EVERY
 from core.domain.messaging.unsubscribe import Link
@@ -69,7 +69,7 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _About:
     """What the page tells of a link."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from core.store.workflows.workflows import VersionCache
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Caller:
     """The principal behind a key."""
 
@@ -50,7 +50,7 @@ class Caller:
     """Where that agent is: unless it is at work, its keys are refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Parts:
     """The parts of the process that handlers use."""
 

@@ -9,7 +9,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import grpc
@@ -18,6 +17,7 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from core.domain.errors import DripstoneError, TookTooLong
+from core.domain.frozen import frozen
 from core.rpc.errors import to_status
 from core.rpc.methods import Access, Method
 from core.rpc.pipeline import LONGEST_CALL_SECONDS, Pipeline
@@ -64,7 +64,7 @@ class TooLarge(Exception):
         self.status = Status(grpc.StatusCode.RESOURCE_EXHAUSTED, told)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Route:
     """Where calls of one method go, and how messages are copied on the way there and back."""
 

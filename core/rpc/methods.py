@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from types import ModuleType
@@ -19,6 +18,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
+from core.domain.frozen import frozen
 from dripstone.v1 import (
     agent_pb2,
     approval_pb2,
@@ -66,7 +66,7 @@ class Access(Enum):
     OUTSIDE = options_pb2.ACCESS_OUTSIDE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Method:
     """One RPC."""
 

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -20,6 +19,7 @@ from google.protobuf.message import Message
 from core import ids
 from core.domain.control.key_limits import UNLIMITED
 from core.domain.errors import AgentHeld, DripstoneError, RateLimited, ScopeMissing, StoreUnavailable, TookTooLong
+from core.domain.frozen import frozen
 from core.rpc import metrics
 from core.rpc.admission import audit_trail, hiding, narrowing, permission, shape
 from core.rpc.admission.authentication import Authenticator
@@ -43,7 +43,7 @@ LONGEST_CALL_SECONDS = 60
 _REFERENCE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reply:
     """An answer, and whether it was given before."""
 
@@ -56,7 +56,7 @@ class _DryRunOver(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pipeline:
     """The stages, in their order."""
 

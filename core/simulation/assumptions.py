@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from datetime import timedelta
 from typing import Any
 
 from core.domain.articles import with_article
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import zone_names
 from core.domain.steps.agent_task import AgentTask
@@ -33,7 +34,7 @@ def _after(**length: float) -> Span:
     return Span(timedelta(**length), timedelta(**length))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answers:
     """How questions of one kind are answered."""
 
@@ -53,7 +54,7 @@ class Answers:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Qualification:
     """What a scoring model is assumed to say of a share of the leads."""
 
@@ -61,7 +62,7 @@ class Qualification:
     outputs: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Assumptions:
     """Everything that is assumed; the defaults let everybody answer kindly and soon."""
 

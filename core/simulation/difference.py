@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import zip_longest
 
+from core.domain.frozen import frozen
 from core.simulation.result import Journey, Simulation, Turn
 
 _MOST_NAMED = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Divergence:
     """A contact that goes another way, and where the ways part."""
 
@@ -24,7 +24,7 @@ class Divergence:
     there: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """One simulation minus another one."""
 

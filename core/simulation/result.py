@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
+from core.domain.frozen import frozen
 from core.domain.trace import TraceEntry
 
 ACTIVE = "active"
@@ -20,7 +21,7 @@ Turn = tuple[str, str]
 """A step and the exit by which it was left, or how the enrollment ended there."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FunnelStep:
     """What became of those who came to a step; entered = exits + ended + failed + waiting."""
 
@@ -46,7 +47,7 @@ class FunnelStep:
     """Median time in the step, of those who left it; None where nobody has."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MessagesOnDay:
     """Messages to contacts on one day, in UTC."""
 
@@ -55,7 +56,7 @@ class MessagesOnDay:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exclusion:
     """Contacts that were not let in for one reason."""
 
@@ -70,7 +71,7 @@ class Exclusion:
     """Some of them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variant:
     """One way of a split, and how many of those who took it reached a goal."""
 
@@ -80,7 +81,7 @@ class Variant:
     converted: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Journey:
     """One contact's way, in short."""
 
@@ -98,7 +99,7 @@ class Journey:
     """Each step it left or ended in, in order, over all its enrollments."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timeline:
     """One enrollment, entry by entry; one that never came to be has none."""
 
@@ -109,7 +110,7 @@ class Timeline:
     entries: tuple[TraceEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Simulation:
     """What a simulation found."""
 

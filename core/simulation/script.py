@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records.fields import normalise, validate_fields
 from core.domain.records.ingestion import IncomingEvent, ReadEvent, read
@@ -27,7 +28,7 @@ _OF_STAGE = ("status", "probability")
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScriptedEvent:
     """An event that comes in for one contact, for all of them, or for a share of them."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.workflow import durations
 
 _NOTHING = timedelta()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """A length of time, or where it lies when it is drawn."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from core.domain import names
 from core.domain.enrollment import RecordFacts, Sent
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 from core.domain.messaging.consent import NOTHING_STORED, Consent
 from core.domain.nearest import did_you_mean
 from core.domain.records.changes import apply, diff
@@ -25,7 +26,7 @@ _BESIDE = ("id", "lead", "company", "opportunity", "lists", "variables", "key")
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """One contact, with what is known of it when the simulation begins."""
 

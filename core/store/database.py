@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from core.clock import Clock
+from core.domain.frozen import frozen
 from core.store import postgresql
 from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
@@ -33,7 +34,7 @@ _WORKERS = 8
 """One for every loop of a process, two turns of the engine among them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Database:
     """One database and two sets of connections to it: `callers` for API calls, `workers` for the loops.
 

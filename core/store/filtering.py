@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator as operators
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain import filters
 from core.domain.filters import And, Comparison, Expression, Not, Or, Present
+from core.domain.frozen import frozen
 from core.domain.records.values import instant_text
 from core.store.metadata import dump_json
 
@@ -30,7 +30,7 @@ _SQLITE_TYPES = {str: ("text",), int: ("integer", "real"), float: ("integer", "r
 _POSTGRESQL_TYPES = {str: "string", int: "number", float: "number", bool: "boolean"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonPath:
     """A field inside a JSON column; as the column of `custom.*` it stands for every path below it."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from sqlalchemy import Column, Index, LargeBinary, Row, Table, delete, select, u
 from sqlalchemy.sql.elements import ColumnElement
 
 from core.domain.errors import IdempotencyConflict
+from core.domain.frozen import frozen
 from core.store.metadata import Instant, Name, metadata, org_id
 from core.store.transaction import Transaction
 
@@ -34,7 +34,7 @@ idempotency_keys = Table(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """The stored answer of an earlier call."""
 

@@ -6,11 +6,10 @@ rows are deleted in small batches.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import asyncpg
 import structlog
 
+from core.domain.frozen import frozen
 from core.store import postgresql
 from core.store.control import audit_chain
 from core.store.database import Database
@@ -23,7 +22,7 @@ BATCHES_A_ROUND = 20
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kept:
     """How many days history is kept; 0 for ever."""
 

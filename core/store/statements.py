@@ -7,7 +7,6 @@ statement needs is worked out once and kept: its text, where each value stands i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import BindParameter, Delete, Executable, Row, Select, Update, bindparam
@@ -16,6 +15,7 @@ from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import FromClause, Join
 
+from core.domain.frozen import frozen
 from core.store.metadata import Name
 
 EVERY_ORGANIZATION = "*"
@@ -55,7 +55,7 @@ Asked = tuple[str, Sequence[Any], RowShape]
 """What a driver is asked: the SQL, its values in their order, and the shape of the rows."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Constant:
     """A value that the dialect puts in by itself, as SQLite's does for an OFFSET."""
 
@@ -66,7 +66,7 @@ _Place = tuple[int | _Constant | None, _Convert | None]
 """Where the value of a mark is given, and what makes the driver's of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Form:
     """What all statements of one form have in common."""
 

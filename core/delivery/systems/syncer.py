@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,6 +17,7 @@ from core.delivery.systems.deletions import Leave
 from core.delivery.systems.opening import Opener
 from core.domain.connections.call import NotRendered
 from core.domain.errors import BudgetExhausted
+from core.domain.frozen import frozen
 from core.domain.systems.settings import SystemSettings, TypeMapping
 from core.store.control import budgets
 from core.store.control.budgets import Spender
@@ -39,7 +39,7 @@ _Take = Callable[[Transaction, Row[Any], Sequence[Theirs]], Awaitable[list[Item]
 """Writes what was found there, and tells what became of each."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Step:
     """The step that a sync is at, with all that its next batch needs."""
 

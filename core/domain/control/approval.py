@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from core.domain.control.approval_rule import Mode, OnTimeout, Rule
 from core.domain.errors import ApprovalMismatch, PermissionDenied, PersonRequired, WrongState
+from core.domain.frozen import frozen
 
 __all__ = ["Approval", "ApprovalState", "Mode", "OnTimeout", "Party", "Rule", "Vote"]
 
@@ -27,7 +28,7 @@ class ApprovalState(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Vote:
     """What one of those asked said."""
 
@@ -37,7 +38,7 @@ class Vote:
     """Who was behind it when it voted."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Party:
     """A principal and those behind it."""
 
@@ -75,7 +76,7 @@ class Party:
         return self.kind != "member" and bool(self.behind & vote.behind)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Approval:
     """A decision that others than its requester must take."""
 

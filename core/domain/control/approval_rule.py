@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 
 USUAL_SLA = timedelta(days=3)
 SHORTEST_SLA = timedelta(minutes=1)
@@ -36,7 +36,7 @@ class OnTimeout(StrEnum):
     APPROVE = "approve"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """Who decides, by when, and what happens otherwise."""
 

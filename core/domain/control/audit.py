@@ -55,7 +55,7 @@ class Entry:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seal:
     """A place in the chain: the sequence of an entry and its hash. Written `12:sha256:…`."""
 
@@ -127,7 +127,7 @@ def told_reason(text: str) -> str:
     return _NUMBER.sub("[number]", _ADDRESS.sub("[address]", plain))[:_LONGEST_REASON]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """Something wrong with an export."""
 

@@ -10,13 +10,15 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from core.domain.frozen import frozen
 
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
 LEEWAY = timedelta(seconds=60)
@@ -37,7 +39,7 @@ class BadToken(Exception):
     """A token is not what it claims to be; why is for tests and logs, never for the caller."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claimed:
     """What a token says of itself, before anything of it is proved."""
 
@@ -49,7 +51,7 @@ class Claimed:
     claims: Mapping[str, Any] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProviderKey:
     """A public key of a provider."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from core.domain.frozen import frozen
 from core.domain.workflow.version import Breaker
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tripped:
     """Why a workflow pauses itself."""
 

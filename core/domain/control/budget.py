@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
+from core.domain.frozen import frozen
 from core.domain.workflow.zones import Zone, instant_of
 
 KINDS = ("agent", "service", "member")
@@ -25,7 +25,7 @@ LARGEST = 2**53
 UNLIMITED = -1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Share:
     """How much of a budget is left."""
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 
 _FIELD = re.compile(r"([a-z][a-z0-9_]{0,39})\.(\*|[A-Za-z][A-Za-z0-9_]{0,63}(?:\.[A-Za-z][A-Za-z0-9_]{0,63}){0,3})")
 _SHOWN = 100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KeyLimits:
     """The lists that narrow a key; names are those of the contract."""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from core.domain.control.digest import digest
+from core.domain.frozen import frozen
 from core.domain.records.changes import Change
 
 LASTS = timedelta(hours=24)
@@ -40,7 +41,7 @@ class Risk(StrEnum):
     HIGH = "high"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Item:
     """One record's part of a plan."""
 
@@ -54,7 +55,7 @@ class Item:
     """What else of it decides, such as its etag: part of the hash, not kept."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Weighed:
     """What a plan would do now."""
 

@@ -6,7 +6,7 @@ What cannot be told is refused: a condition that fails on a call denies it, and 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from functools import cache, lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from core.domain.control.approval_rule import OnTimeout, Rule
 from core.domain.control.known_conditions import is_false
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.names import is_slug
 from core.domain.nearest import did_you_mean
 from core.domain.workflow.expressions import Environment, Expression, Kind
@@ -62,7 +63,7 @@ class Effect(StrEnum):
     NEEDS_APPROVAL = "needs_approval"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Demand:
     """The approval that a policy wants."""
 
@@ -71,7 +72,7 @@ class Demand:
     rule: Rule
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """A rule over who does what to how much."""
 
@@ -98,7 +99,7 @@ class Policy:
         return any(fits(pattern, method) for pattern in self.methods)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What policies say of a call."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
+
+from core.domain.frozen import frozen
 
 
 class Code(Enum):
@@ -22,7 +23,7 @@ class Code(Enum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Violation:
     """One thing wrong with a request: where (`contacts[3].email`), a machine reason, a sentence, the way out."""
 

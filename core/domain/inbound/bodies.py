@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 from urllib.parse import parse_qsl
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.inbound import cloudevents, json_values
 from core.domain.inbound.cloudevents import CloudEvent
 from core.domain.inbound.json_values import Unreadable
@@ -25,7 +26,7 @@ MOST_FORM_FIELDS = 1_000
 _FORM = "application/x-www-form-urlencoded"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message:
     """One message of a request."""
 

@@ -9,11 +9,12 @@ import base64
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 from urllib.parse import unquote
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.inbound import json_values
 from core.domain.workflow.storable import storable_text
 
@@ -25,7 +26,7 @@ _REQUIRED = ("specversion", "id", "source", "type")
 _DATA = ("data", "data_base64")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CloudEvent:
     """An event with its attributes as texts, and its data."""
 

@@ -10,9 +10,10 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.inbound.request import Arrived
 from core.domain.inbound.verifiers import Kind, Verifier, same
 
@@ -30,7 +31,7 @@ _ECHOED = re.compile(r"[0-9a-f]{16,128}")
 _PLAIN_TOKEN = re.compile(r"[A-Za-z0-9+/=_-]{1,200}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What is answered to a question; an empty body has no type."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from core.domain.control.digest import digest
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.inbound import conventions
 from core.domain.inbound.bodies import Message
 from core.domain.inbound.verifiers import Kind
@@ -32,7 +33,7 @@ _FIELD_NAME = re.compile(r"[^\x00-\x1f]{1,100}")
 _PRESENT_SECONDS = (0, 253_402_300_799)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MappingRules:
     """The mapping of a source; each text is CEL, an empty one leaves it to the conventions."""
 
@@ -45,7 +46,7 @@ class MappingRules:
     when: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mapped:
     """What a mapping made of a message."""
 

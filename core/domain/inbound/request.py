@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from core.domain.frozen import frozen
 from core.domain.workflow.storable import storable_text
 
 LARGEST_BODY = 1024 * 1024
@@ -18,7 +19,7 @@ LONGEST_QUERY = 8 * 1024
 _SECRET = re.compile(r"authorization|cookie|token|secret|password|api-?_?key")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arrived:
     """One request."""
 

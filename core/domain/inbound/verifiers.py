@@ -11,13 +11,14 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from core.domain.frozen import frozen
 from core.domain.inbound.request import Arrived
 
 TOLERANCE = timedelta(minutes=5)
@@ -50,7 +51,7 @@ class Kind(StrEnum):
     BEARER = "bearer"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HmacForm:
     """An HMAC of any form."""
 
@@ -62,7 +63,7 @@ class HmacForm:
     timestamp_header: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verifier:
     """How a source's requests are verified."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from core.domain.frozen import frozen
 from core.domain.messaging.addresses import EMAIL
 
 What = Literal["bounced", "complained", "unsubscribed"]
@@ -28,7 +28,7 @@ _LONGEST_ID = 200
 _LONGEST_ADDRESS = 400
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """A report, as far as it could be read."""
 

@@ -7,7 +7,9 @@ import binascii
 import hashlib
 import hmac
 import re
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
+
+from core.domain.frozen import frozen
 
 PLACE = "%unsubscribe_url%"
 """Stands for the link in the text and the HTML of a message, and is replaced when it is sent."""
@@ -21,7 +23,7 @@ _FIELD = re.compile(r"[A-Za-z0-9_]{1,64}", re.ASCII)
 _PURPOSE_OF_KEY = b"dripstone unsubscribe link\x1f"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Link:
     """What a link is about."""
 
@@ -32,7 +34,7 @@ class Link:
     purpose: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unproved:
     """A token that is well formed; whether it is ours is for `prove` to say."""
 

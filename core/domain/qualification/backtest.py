@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from core.domain.enrollment import RecordFacts
+from core.domain.frozen import frozen
 from core.domain.qualification.model import ScoringModel
 from core.domain.qualification.score import Score
 from core.domain.records.fields import CLOSED_LEAD_STATUSES
@@ -27,7 +28,7 @@ _QUANTILE = 1.959963984540054
 """Of the normal distribution, for 95 %."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bucket:
     """Leads with a score in a range, both ends within."""
 
@@ -37,7 +38,7 @@ class Bucket:
     positive: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Calibration:
     """How often a tier ended well."""
 
@@ -50,7 +51,7 @@ class Calibration:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """What came of it."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import RecordFacts
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.qualification.environments import RESULT_FIELDS
 from core.domain.qualification.facts import LeadFacts, Origin, is_stale
@@ -21,7 +22,7 @@ _RECORDS = ("contact", "lead")
 _PATHS = tuple(f"{record}.{field}" for record in _RECORDS for field in STANDARD_FIELDS[record])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Claim:
     """What an agent says, where it has it from, and how sure it is."""
 
@@ -33,7 +34,7 @@ class Claim:
     confidence: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settled:
     """The facts with the claims that count, and what became of each claim."""
 

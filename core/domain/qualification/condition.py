@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 from core.domain.workflow.expression_text import mentions
 from core.domain.workflow.expression_tree import Tree
 from core.domain.workflow.expression_values import dig
@@ -33,7 +34,7 @@ _LONGEST_KNOWN = 200
 _NEGATED = re.compile(rf"!\s*(?:\(|{_PATH}\s*(?:\(|$))")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What a condition came to."""
 
@@ -45,7 +46,7 @@ class Verdict:
     """Paths of the facts without which it cannot be told; empty when it can."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Leaf:
     expression: Expression
     asked: frozenset[str]
@@ -62,7 +63,7 @@ class _Leaf:
         return [path for path in inputs if path in self.asked and inputs[path] is None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Join:
     kind: Literal["and", "or", "not"]
     parts: tuple[_Leaf | _Join, ...]
@@ -81,7 +82,7 @@ class _Join:
         return [path for part in open_parts for path in part.unknown(values)]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """A checked condition."""
 

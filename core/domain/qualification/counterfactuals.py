@@ -6,10 +6,11 @@ Candidates come from what the rules compare facts with; each is tried by scoring
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from core.domain.enrollment import EventFacts
+from core.domain.frozen import frozen
 from core.domain.qualification import environments
 from core.domain.qualification.facts import LeadFacts, Origin
 from core.domain.qualification.literals import around, asked, kind_of
@@ -24,7 +25,7 @@ MOST_TRIED = 400
 MOST_FURTHER_EVENTS = 10
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Counterfactual:
     """A change of one fact, and where it leads."""
 
@@ -39,7 +40,7 @@ class Counterfactual:
     decision: Decision
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Change:
     path: str
     value: Any

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ class Origin:
     """It is an agent's claim."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fact:
     """A value that a rule looked at."""
 
@@ -43,7 +43,7 @@ class Fact:
 _ALWAYS_FRESH = Freshness()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeadFacts:
     """Everything a qualification may look at."""
 

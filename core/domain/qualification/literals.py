@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.qualification.condition import Condition
 from core.domain.workflow.expression_tree import Tree
 from core.domain.workflow.expressions import Kind
@@ -21,7 +21,7 @@ _JOINING = frozenset({"_&&_", "_||_", "!_", "_?_:_"})
 _WITHIN = frozenset({"contains", "startsWith", "endsWith"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """A fact and a value it is compared with."""
 

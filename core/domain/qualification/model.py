@@ -6,10 +6,11 @@ Points are positive: what speaks against a lead is a `disqualify` rule. A publis
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import Any, Literal
 
+from core.domain.frozen import frozen
 from core.domain.qualification.condition import Condition
 from core.domain.workflow import own_kinds
 from core.domain.workflow.own_kinds import OwnKinds
@@ -18,7 +19,7 @@ GroupName = Literal["fit", "engagement", "disqualify"]
 Judgement = Literal["qualified", "nurture", "disqualified"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """One reason for points, or, in the group `disqualify`, against the lead altogether."""
 
@@ -48,7 +49,7 @@ class Rule:
         return " and ".join(part for part in (f"{often}event {self.event}" if self.event else "", condition) if part)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """Rules that together give no more than a cap; when it cuts, the rules further down get less."""
 
@@ -61,7 +62,7 @@ class Group:
         return min(self.cap, sum(rule.most for rule in self.rules))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tier:
     """A grade, from so many points upwards."""
 
@@ -69,7 +70,7 @@ class Tier:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Matrix:
     """Tiers by fit and engagement together; each list of grades has the highest first, the last begins at 0."""
 
@@ -85,7 +86,7 @@ class Matrix:
         return self.cells[row][column]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Routing:
     """Who owns qualified leads."""
 
@@ -94,7 +95,7 @@ class Routing:
     """E-mails of members, in the order of their turns."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Demand:
     """When a person must agree before a decision is applied."""
 
@@ -102,7 +103,7 @@ class Demand:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Freshness:
     """How old a fact may be before it counts as stale."""
 
@@ -115,7 +116,7 @@ class Freshness:
         return self.by_path.get(path, self.usual)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TierEffect:
     """What happens when a lead comes into a tier."""
 
@@ -125,7 +126,7 @@ class TierEffect:
     """The event that is noted about its contact."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScoringModel:
     """A compiled scoring model."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.qualification.claims import Claim
 from core.domain.qualification.model import TierEffect
 from core.domain.qualification.routing import Choice
@@ -27,7 +27,7 @@ _WORDS = {
 _WIDE = frozenset({"contributions", "changes", "claims"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setting:
     """Fields that a commit sets on one record."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from core.domain.frozen import frozen
 from core.domain.qualification.model import Routing
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """A member who may own leads."""
 
@@ -19,7 +20,7 @@ class Candidate:
     """Why the member takes no leads now; empty when they are taken."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Skipped:
     """Somebody who was passed over."""
 
@@ -28,7 +29,7 @@ class Skipped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """Who should own a lead."""
 

@@ -10,13 +10,13 @@ Points that fade with age are summed exactly and rounded once, before any cap; f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 from operator import attrgetter
 from typing import Any, Literal
 
 from core.domain.enrollment import EventFacts
+from core.domain.frozen import frozen
 from core.domain.qualification.decay import remaining
 from core.domain.qualification.facts import Fact, LeadFacts
 from core.domain.qualification.model import Group, GroupName, Rule, ScoringModel
@@ -43,7 +43,7 @@ class Decision(StrEnum):
     NEEDS_INFO = "needs_info"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Contribution:
     """One rule's share of the score."""
 
@@ -61,7 +61,7 @@ class Contribution:
     """The last cap that took points."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MissingFact:
     """A fact that is not known and that rules ask for."""
 
@@ -71,7 +71,7 @@ class MissingFact:
     """What those rules could give; 0 for one that only a disqualify rule asks for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Score:
     """The result, with its reasons."""
 
@@ -90,7 +90,7 @@ class Score:
     """Share of the reachable points whose inputs are known and fresh, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What one rule came to, before any cap."""
 
@@ -116,7 +116,7 @@ class Outcome:
         return self.rule.most if any(fact.stale for fact in self.inputs) else self.at_stake
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcomes:
     """What every rule came to."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.qualification.model import Matrix, Tier
 from core.domain.qualification.reader import Reader
@@ -20,7 +20,7 @@ _EXAMPLE = "Such as [{name: A, from: 70}, {name: B, from: 0}]."
 _MATRIX_EXAMPLE = "Such as [[A1, A2], [B1, B2]]: a row for each grade of fit, in it a tier for each of engagement."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tiers:
     """Tiers as a document has them: one of the two."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
 from core.domain.errors import Invalid, Violation
 from core.domain.filters import Kind
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records import identity, values
 from core.domain.records.values import BadValue
@@ -50,7 +50,7 @@ class FieldKind(StrEnum):
     MONEY = "money"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Definition:
     """A field that an organization defined."""
 

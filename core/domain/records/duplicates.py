@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.records import identity
 
 COMPARED = ("contact", "company")
@@ -48,7 +48,7 @@ _LEGAL = frozenset(
 """Words of a company's name that say nothing of which one it is."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reason:
     """Why two records are alike: one field of both."""
 
@@ -58,7 +58,7 @@ class Reason:
     likeness: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Likeness:
     """How alike two records are, 0 to 1, and why."""
 

@@ -9,10 +9,11 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.records.changes import value_at
 from core.domain.records.import_files import escaped
 from core.domain.records.values import instant_text
@@ -36,7 +37,7 @@ MOST_COLUMNS = 480
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exported:
     """A record on its way out."""
 
@@ -52,7 +53,7 @@ class Exported:
     """What a contact has beside its fields: `lists` it is on, `consents` it gave or refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cursor:
     """How far an export is."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from core.domain.frozen import frozen
 
 Identifier = tuple[str, str]
 """Kind and value in normal form, such as `("email", "ada@example.com")` or `("ext:hubspot", "42")`."""
@@ -54,7 +55,7 @@ _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _NO_SUBSCRIBER = re.compile(r"\+(\d)\1+|\+\d{1,3}(\d)\2{5,}|\+1?234567890?\d*|\+\d{1,3}(0?123456789?0?)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conflict:
     """Two identifiers that should name one record name different ones; nothing is merged."""
 

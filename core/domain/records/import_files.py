@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from core.domain.errors import Invalid, Violation, invalid
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 
 LARGEST_FILE = 10 * 1024 * 1024
@@ -71,7 +72,7 @@ _IGNORED = frozenset(
 """What other systems and our own exports tell of a record that an import does not set."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """What is wrong with a row; one that is `mild` does not keep the row out."""
 
@@ -102,7 +103,7 @@ class FileRow:
     faults: list[Fault] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadFile:
     """A file that could be read."""
 

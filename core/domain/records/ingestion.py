@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records import identity
 from core.domain.records.fields import STANDARD_FIELDS, normalise
@@ -33,7 +33,7 @@ _NOT_OBSERVED = frozenset({"company_id", "owner_id", "unsubscribed"})
 """Contact fields that only a caller who means them may set, never a form."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IncomingEvent:
     """An event as it was sent."""
 
@@ -48,7 +48,7 @@ class IncomingEvent:
     message_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadEvent:
     """A well-formed event, and what it tells of a person."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.messaging.consent import Answer
 from core.domain.records import identity
 from core.domain.records.identity import Identifier
@@ -14,7 +14,7 @@ STRICT = "unsubscribed"
 """The contact field in which true wins, whichever of the two has it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Filling:
     """What the fields of the merged record do to the kept one."""
 
@@ -61,7 +61,7 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Held:
     """An enrollment of one of two contacts."""
 
@@ -71,7 +71,7 @@ class Held:
     over: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sorting:
     """What becomes of the merged contact's enrollments."""
 
@@ -90,7 +90,7 @@ def sort(kept: Iterable[Held], merged: Iterable[Held]) -> Sorting:
     return Sorting(moving, ending)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Consenting:
     """What becomes of the merged contact's answers about messages."""
 
@@ -123,7 +123,7 @@ def stricter(kept: Sequence[Answer], merged: Sequence[Answer]) -> Consenting:
     return Consenting(tuple(moving), tuple(restated), tuple(refusing))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Known:
     """One of two contacts that an event names, as far as it matters for joining them unasked."""
 

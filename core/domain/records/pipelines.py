@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from core.domain import names
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import money_text, split_money
 
@@ -28,7 +28,7 @@ class StageKind(StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stage:
     """A stage of a pipeline."""
 
@@ -49,7 +49,7 @@ class Stage:
         return cls(said["id"], said["display_name"], said["probability"], StageKind(said["kind"]))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pipeline:
     """A pipeline."""
 
@@ -121,7 +121,7 @@ def placed(known: Sequence[Pipeline], before: Mapping[str, Any], patch: Mapping[
     return fields
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Column:
     """The opportunities of one stage."""
 

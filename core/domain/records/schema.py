@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from core.domain.filters import Kind
+from core.domain.frozen import frozen
 from core.domain.records.definitions import Definition
 from core.domain.records.standard import ID_PREFIXES, OBJECT_FIELDS, OBJECT_PREFIX, STANDARD_TYPES, Field
 from core.domain.workflow import expressions
@@ -21,7 +22,7 @@ MEMBER = "member"
 """What a reference names that names a person of the organization."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnType:
     """A type of an organization's own objects."""
 

@@ -6,8 +6,10 @@ What an organization adds of its own, fields below `custom` and types of its own
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
+
+from core.domain.frozen import frozen
 
 Kind = Literal["string", "integer", "number", "boolean", "instant", "date", "reference", "money"]
 
@@ -17,7 +19,7 @@ LONGEST_TEXT = 20_000
 """Characters of a note or of what was said in a call."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Field:
     """A standard field."""
 
@@ -43,7 +45,7 @@ class Field:
         return "string" if self.kind == "money" else self.kind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StandardType:
     """A type of records that every organization has."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from core.domain.frozen import frozen
 from core.domain.records.changes import value_at
 from core.domain.records.schema import TypeSchema
 
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     """What a hit counts: more in a name than in a text."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """A word that is looked for."""
 

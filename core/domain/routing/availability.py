@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import zone_names
 from core.domain.workflow import calendar, public_holidays
@@ -22,7 +22,7 @@ LONGEST_NAME = 63
 _WHOLE_DAY = (Window(MIDNIGHT, MIDNIGHT),)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hours:
     """Working hours of one day of the week, as they were written."""
 
@@ -31,7 +31,7 @@ class Hours:
     end: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Absence:
     """Time out of office."""
 
@@ -41,7 +41,7 @@ class Absence:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Availability:
     """When and how much a person can take on; as it is, always and without limit."""
 

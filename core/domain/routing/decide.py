@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from core.domain.frozen import frozen
 from core.domain.routing import turns as turning
 from core.domain.routing.document import CATCH_ALL, Routing, Rule, Sla
 from core.domain.routing.sight import Person, Sight
@@ -25,7 +25,7 @@ _MATCHED = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Passed:
     """Somebody who was passed over."""
 
@@ -34,7 +34,7 @@ class Passed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """Who gets the lead."""
 
@@ -50,7 +50,7 @@ class Decision:
     """The rule's turns after this one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Asked:
     """Who a rule may choose among, in its order, with their weights."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
 
+from core.domain.frozen import frozen
 from core.domain.qualification.condition import Condition
 from core.domain.workflow import own_kinds
 from core.domain.workflow.calendar import Calendar
@@ -23,7 +23,7 @@ CATCH_ALL = "catch_all"
 """The key, the rule's id and the method of what catches everything else."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Named:
     """A member that a rule names."""
 
@@ -32,7 +32,7 @@ class Named:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Team:
     """Members that a rule finds by what they are."""
 
@@ -43,7 +43,7 @@ class Team:
     territory: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sla:
     """How soon an owner must respond, and what happens otherwise."""
 
@@ -54,7 +54,7 @@ class Sla:
     """How often the lead goes to somebody else before people are told."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """One rule."""
 
@@ -79,7 +79,7 @@ class Rule:
         return self.id == CATCH_ALL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Routing:
     """A compiled routing."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.routing.document import Routing, Rule
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Member:
     """A member as the check of a document sees them."""
 

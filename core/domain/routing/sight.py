@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.routing import turns as turning
 from core.domain.routing.document import Routing
 from core.domain.routing.turns import Turns
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Person:
     """A member who may be considered, as they are at one instant."""
 
@@ -42,7 +43,7 @@ class Person:
         return min((limit - used for limit, used in limits if limit), default=None)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sight:
     """What a routing sees."""
 

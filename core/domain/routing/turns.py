@@ -9,12 +9,14 @@ would first be owed a whole turn. So everybody stays within one turn of their ex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from fractions import Fraction
 from typing import Any
 
+from core.domain.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Turns:
     """What a rule remembers of the turns it gave."""
 

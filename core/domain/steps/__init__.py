@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.steps.agent_task import AgentTask
 from core.domain.steps.approval import Approval
 from core.domain.steps.assign_owner import AssignOwner
@@ -53,7 +53,7 @@ KINDS: tuple[type[Step], ...] = (
 BY_NAME: Mapping[str, type[Step]] = {kind.kind: kind for kind in KINDS}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepType:
     """A step kind as authors and agents are told of it."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.effects import CancelTask, CreateTask
 from core.domain.enrollment import Stimulus, TaskAnswered, TimerFired, Waiting
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.shapes import AnswerSchema, Duration, LiquidText, Values
 from core.domain.workflow import durations
@@ -36,7 +36,7 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AgentTask(Step):
     """Hands a piece of reasoning to an agent and waits for the answer."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
@@ -11,6 +10,7 @@ from core.domain.control import approval_rule
 from core.domain.control.approval_rule import Mode, OnTimeout, Rule
 from core.domain.effects import CancelApproval, EscalateApproval, RequestApproval
 from core.domain.enrollment import ApprovalDecided, State, Stimulus, TimerFired, Waiting
+from core.domain.frozen import frozen
 from core.domain.steps.approval_shapes import Count, Members, Roles
 from core.domain.steps.base import Context, Decision, Fail, Go, Leave, Stay, Step, setting
 from core.domain.steps.shapes import Duration, LiquidText, Scope, Text, Values
@@ -26,7 +26,7 @@ _ESCALATED = "escalated"
 """What a wait says of itself once others were asked as well."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Approval(Step):
     """Asks people and waits for their decision."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from core.domain.control.approval_rule import MOST_NAMED, ROLES
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps.outward_shapes import MEMBER
 from core.domain.steps.shapes import Scope, wrong_type
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Count:
     """A whole number from 1 on."""
 
@@ -30,7 +30,7 @@ class Count:
         return raw
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Roles:
     """Roles of members."""
 
@@ -52,7 +52,7 @@ class Roles:
         return tuple(dict.fromkeys(role for role in raw if isinstance(role, str)))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Members:
     """Members by their ids."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from core.domain.effects import Ask, UpdateRecord
 from core.domain.enrollment import Answered, RecordFacts, Stimulus, Waiting
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.outward_shapes import MEMBER, METHODS, ROUTING, Owner, Owners
 from core.domain.steps.shapes import Scope, Text
@@ -15,7 +15,7 @@ RECORDS = ("contact", "lead")
 """The records that are the contact's own; a company is shared with others."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AssignOwner(Step):
     """Gives the contact or the lead to a member."""
 

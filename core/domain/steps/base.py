@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, field, fields, replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_type_hints
@@ -137,7 +137,7 @@ class Context:
         return names.derive(prefix, self.now, self.enrollment.id, self.rev, self.index)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """A step kind; each field is one key of its configuration, annotated by `setting`."""
 
@@ -216,7 +216,7 @@ class Step:
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setting:
     """One key of a step's configuration."""
 

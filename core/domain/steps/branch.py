@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from core.domain.frozen import frozen
 from core.domain.steps.base import BROKEN, Context, Decision, Fail, Go, Step, setting
 from core.domain.steps.way_shapes import ELSE, Case, Cases
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Branch(Step):
     """Takes the exit of the first case whose condition holds."""
 

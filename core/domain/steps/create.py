@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from core.domain.articles import with_article
 from core.domain.effects import CreateRecord
+from core.domain.frozen import frozen
 from core.domain.names import RECORD_PREFIXES
 from core.domain.records import pipelines
 from core.domain.records.fields import missing_fields, validate_fields
@@ -19,7 +19,7 @@ RECORDS = ("lead", "company", "opportunity", "activity", "task", "note")
 """Contacts come in with events and enrollments, where it is known whether they are there already."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Create(Step):
     """Makes a record about the contact, such as a lead or a task, or a company."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from core.domain import effects
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Go, Step, setting
 from core.domain.steps.shapes import OwnEventName, Values
 from core.domain.workflow.values import Value
@@ -18,7 +18,7 @@ LARGEST_FIELDS = 65_536
 """In bytes of JSON."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EmitEvent(Step):
     """Records an event of the contact, which may wake and start others."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from core.domain.effects import Ask
 from core.domain.enrollment import Answered, Stimulus, Waiting
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.emit_event import MOST_HOPS
 from core.domain.steps.outward_shapes import WORKFLOW
@@ -19,7 +19,7 @@ ENROLLED = "enrolled"
 NOT_ENROLLED = "not_enrolled"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Enroll(Step):
     """Enrolls the contact in another workflow."""
 

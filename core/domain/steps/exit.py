@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Leave, Step, setting
 from core.domain.steps.shapes import LiquidText, Values
 from core.domain.workflow.templates import Template
@@ -15,7 +15,7 @@ LONGEST_REASON = 500
 LARGEST_RESULT = 65_536
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exit(Step):
     """Ends the enrollment here."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from core.domain.frozen import frozen
 from core.domain.steps.base import BROKEN, Context, Decision, Fail, Go, Leave, Step, setting
 from core.domain.steps.shapes import Condition
 from core.domain.workflow.expressions import Expression
@@ -12,7 +12,7 @@ from core.domain.workflow.expressions import Expression
 OTHERWISE = "otherwise"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Filter(Step):
     """Lets a contact through when a condition holds; others leave, or take the exit that the author wrote for them."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Go, Step, setting
 from core.domain.steps.shapes import Text
 
 LONGEST_NAME = 100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Goal(Step):
     """Counts the enrollment as converted, and lets it go on."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from core.domain import names
 from core.domain.effects import ChangeList
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Go, Step, setting
 from core.domain.steps.outward_shapes import ListNames
 from core.domain.steps.shapes import Scope
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class List(Step):
     """Puts the contact on lists, or takes them off."""
 

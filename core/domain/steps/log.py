@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Go, Step, setting
 from core.domain.steps.shapes import LiquidText, Text
 from core.domain.workflow.templates import Template
@@ -13,7 +13,7 @@ LONGEST_LINE = 2_000
 LEVELS = ("debug", "info", "warning", "error")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Log(Step):
     """Writes a line into the trace."""
 

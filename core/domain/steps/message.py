@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.effects import SendMessage, WithdrawMessages
 from core.domain.enrollment import MessageEnded, Stimulus, TimerFired, Waiting
+from core.domain.frozen import frozen
 from core.domain.messaging import addresses, consent
 from core.domain.messaging import terms as sending_terms
 from core.domain.messaging.terms import NotNow, Terms
@@ -31,7 +32,7 @@ SEND, SKIP, FAIL = "send", "skip", "fail"
 """What becomes of a message with gaps."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Written:
     """The texts of a message, or why they could not be made."""
 
@@ -41,7 +42,7 @@ class _Written:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Message(Step):
     """Sends a message to the contact."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.domain import names
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps.shapes import Scope, Text, wrong_type
 from core.domain.workflow import templates
@@ -27,7 +27,7 @@ Method = Literal["round_robin", "weighted", "sticky"]
 METHODS: tuple[Method, ...] = ("round_robin", "weighted", "sticky")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Word:
     """One word in lower case, such as a channel."""
 
@@ -47,7 +47,7 @@ class Word:
         return raw
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HtmlText:
     """HTML that may have Liquid in it; what values bring along is escaped."""
 
@@ -65,7 +65,7 @@ class HtmlText:
         return template
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """The id of something that the organization has."""
 
@@ -93,7 +93,7 @@ MEMBER = Reference("member", "Write the id of a member, such as mem_….")
 ROUTING = Reference("routing", "Write the id of a routing; list the routings to see what there is.")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListNames:
     """Names of lists."""
 
@@ -130,7 +130,7 @@ def _as_slug(text: str) -> str:
     return f"Use {slug}." if slug else ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owner:
     """A member who may be chosen, and how large their share is."""
 
@@ -138,7 +138,7 @@ class Owner:
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Owners:
     """Members to choose among: ids, or ids with a weight."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps.shapes import Scope
 from core.domain.workflow import record_types
 from core.domain.workflow.values import Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordType:
     """A type of records: one of those that every organization has, or one of its own."""
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from core.domain.effects import Ask
 from core.domain.enrollment import Answered, Stimulus, Waiting
+from core.domain.frozen import frozen
 from core.domain.records.fields import DECISIONS
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.outward_shapes import MODEL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Score(Step):
     """Qualifies the contact's lead by a scoring model."""
 

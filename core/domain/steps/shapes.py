@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records import fields as records
 from core.domain.records.pipelines import Pipeline
@@ -31,7 +32,7 @@ MOST_FIELDS = 100
 LONGEST_EVENT_NAME = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lookups:
     """What exists outside the document; None for what is not to be checked."""
 
@@ -101,7 +102,7 @@ def wrong_type(raw: Any, wanted: str, shape: Shape, scope: Scope, path: str) -> 
     scope.add(path, "WRONG_TYPE", f"this must be {wanted}, not {given}", shape.hint)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """Plain text, from a list of choices where there is one."""
 
@@ -134,7 +135,7 @@ class Text:
         return raw
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Flag:
     """True or false."""
 
@@ -151,7 +152,7 @@ class Flag:
         return raw is True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Duration:
     """A length of time."""
 
@@ -173,7 +174,7 @@ class Duration:
             return timedelta()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """A CEL expression that is true or false."""
 
@@ -193,7 +194,7 @@ class Condition:
         return expression
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LiquidText:
     """Text that may have Liquid in it."""
 
@@ -213,7 +214,7 @@ class LiquidText:
         return template
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Values:
     """A map of names to values: literals, Liquid texts, `{cel: …}`."""
 
@@ -235,7 +236,7 @@ class Values:
         return value or Value({})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordFields:
     """A map of field paths to new values; null removes a field."""
 
@@ -286,7 +287,7 @@ class RecordFields:
                     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventName:
     """The name of an incoming event."""
 
@@ -304,7 +305,7 @@ class EventName:
         return text.strip()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OwnEventName:
     """The name of an event that a workflow makes."""
 
@@ -322,7 +323,7 @@ class OwnEventName:
         return text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventType:
     """The type of an outgoing event."""
 
@@ -342,7 +343,7 @@ class EventType:
         return text
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AnswerSchema:
     """A JSON Schema, draft 2020-12, that an answer must fit."""
 
@@ -362,7 +363,7 @@ class AnswerSchema:
         return schema
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndpointId:
     """The id of a webhook endpoint."""
 

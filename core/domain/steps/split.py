@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Go, Step, setting
 from core.domain.steps.shapes import Text
 from core.domain.steps.way_shapes import Way, Ways
@@ -14,7 +14,7 @@ from core.domain.steps.way_shapes import Way, Ways
 LONGEST_SALT = 100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Split(Step):
     """Takes one of several ways by a draw that comes out the same whenever it is repeated."""
 

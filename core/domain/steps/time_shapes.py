@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import time, timedelta
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps.shapes import IDENTIFIER, Scope, wrong_type
 from core.domain.workflow import calendar, durations, moments, values
@@ -15,7 +15,7 @@ from core.domain.workflow.expressions import Expression, fits, spoken
 from core.domain.workflow.values import Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalTime:
     """A time of day, on the clock of whoever waits."""
 
@@ -30,7 +30,7 @@ class LocalTime:
         return notation.read_time(raw, scope.findings, path)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Weekdays:
     """One or several days of the week."""
 
@@ -45,7 +45,7 @@ class Weekdays:
         return notation.read_weekdays(raw, scope.findings, path)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Offset:
     """A length of time before or after something."""
 
@@ -67,7 +67,7 @@ class Offset:
             return timedelta()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ZoneName:
     """The IANA name of a time zone."""
 
@@ -82,7 +82,7 @@ class ZoneName:
         return notation.read_zone(raw, scope.findings, path)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CalendarRef:
     """The name of one of the document's calendars."""
 
@@ -109,7 +109,7 @@ ENTRY = "entry"
 """Since when events count: since the enrollment began."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Since:
     """An instant of the enrollment's own past: when it began, or when it came into a step."""
 
@@ -130,7 +130,7 @@ class Since:
         return raw
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Moment:
     """A date or an instant: written out, or computed by a template or an expression."""
 

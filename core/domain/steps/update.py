@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from core.domain.effects import UpdateRecord
+from core.domain.frozen import frozen
 from core.domain.records import pipelines
 from core.domain.records.fields import validate_fields
 from core.domain.records.standard import KNOWN_TO_WORKFLOWS
@@ -15,7 +15,7 @@ from core.domain.steps.shapes import RecordFields, Scope
 from core.domain.workflow.values import Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Update(Step):
     """Sets fields of the record in hand of a type, such as the contact, their newest lead or an opportunity."""
 

@@ -8,11 +8,12 @@ the contact's zone, and the trace says which that was.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import EventArrived, Stimulus, TimerFired, Waiting
+from core.domain.frozen import frozen
 from core.domain.steps import until_true
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.shapes import Condition, Duration, Scope
@@ -31,7 +32,7 @@ from core.domain.workflow.zones import MIDNIGHT, Zone, instant_of
 PAST, MISSING = "past", "missing"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Aim:
     """What a date came to."""
 
@@ -43,7 +44,7 @@ class _Aim:
     failure: Fail | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wait(Step):
     """Holds a contact for a length of time, until a date, a time of the day or of the week, or a condition holds."""
 

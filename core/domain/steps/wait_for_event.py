@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.enrollment import EventArrived, EventFacts, Stimulus, TimerFired, Waiting
+from core.domain.frozen import frozen
 from core.domain.records.lateness import was_before
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.shapes import Condition, Duration, EventName, Scope
@@ -19,7 +19,7 @@ from core.domain.workflow.expressions import Expression, Result
 from core.domain.workflow.variables import event_values
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WaitForEvent(Step):
     """Holds a contact until one of several events comes, or for a time at most."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps.shapes import IDENTIFIER, Condition, EventName, Scope, Text, wrong_type
 from core.domain.workflow import values
@@ -52,7 +52,7 @@ def _unknown_keys(raw: Mapping[str, Any], known: tuple[str, ...], what: str, sco
             scope.add(f"{path}.{key}", "UNKNOWN_KEY", f"{what} has no {key}", hint)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Case:
     """One way of a branch."""
 
@@ -60,7 +60,7 @@ class Case:
     when: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cases:
     """The ways of a branch: each a name and a condition."""
 
@@ -115,7 +115,7 @@ class Cases:
         return Case(str(name), when) if when is not None else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Way:
     """One way of a split."""
 
@@ -123,7 +123,7 @@ class Way:
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ways:
     """The ways of a split: a map of names to weights, in the order of their names, since maps have none."""
 
@@ -161,7 +161,7 @@ class Ways:
         return tuple(sorted(ways, key=lambda way: way.name))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alternative:
     """An event that ends a wait, and the exit it leads to."""
 
@@ -170,7 +170,7 @@ class Alternative:
     exit: str = MATCHED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alternatives:
     """Several events of which the first one that fits ends a wait."""
 
@@ -218,7 +218,7 @@ class Alternatives:
         return Alternative(event, when, exit) if named else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Correlation:
     """A field of an event, and the value by which it is known whose event it is."""
 
@@ -226,7 +226,7 @@ class Correlation:
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Match:
     """One field of the event and the value it must have."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar
 
 from core.domain.effects import Emit
 from core.domain.enrollment import DeliveryEnded, Stimulus, TimerFired, Waiting
+from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Go, Stay, Step, setting
 from core.domain.steps.shapes import AnswerSchema, Duration, EndpointId, EventType, Flag, Scope, Values
 from core.domain.workflow import durations
@@ -32,7 +32,7 @@ _BY_ITSELF = {"enrollment_id": _AN_ID, "workflow_id": _AN_ID, "contact_id": _AN_
 _ONLY_AWAITED = {"properties": {"await": {"const": True}}, "required": ["await"]}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Webhook(Step):
     """Sends an event to the organization's webhook endpoints."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from core.domain.frozen import frozen
@@ -50,7 +49,7 @@ class Outcome(StrEnum):
     KEY_MISSING = "key_missing"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Meaning:
     """What one outcome says and does."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
@@ -21,7 +21,7 @@ INTEGER: dict[str, Any] = {"type": "integer"}
 OBJECT: dict[str, Any] = {"type": "object"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventType:
     """A kind of event that endpoints subscribe to."""
 

@@ -6,11 +6,11 @@ The claim asks the same in SQL, for many endpoints at once; tests hold both agai
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from core.domain.frozen import frozen
 from core.domain.webhooks import breaker, throttle
 from core.domain.webhooks.states import DeliveryState, EndpointState, Ordering, Verification
 
@@ -72,7 +72,7 @@ class GatedDelivery(Protocol):
     def contact_id(self) -> str: ...  # noqa: D102
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """What else is going on at an endpoint."""
 
@@ -82,7 +82,7 @@ class Surroundings:
     """The earliest message about the same contact that is pending and comes before; None for none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """One rule and what it found."""
 

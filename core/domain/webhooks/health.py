@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from core.domain.frozen import frozen
 from core.domain.webhooks import breaker, throttle
 from core.domain.webhooks.gates import GateReason
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Health:
     """What is remembered of an endpoint's attempts: columns of its row."""
 
@@ -22,7 +23,7 @@ class Health:
     pace: float = throttle.FULL_PACE
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attempted:
     """What one attempt says about the endpoint."""
 

@@ -11,13 +11,15 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from core.domain.frozen import frozen
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix of every secret
 PUBLIC_PREFIX = "whpk_"
@@ -37,7 +39,7 @@ class SignatureFormat(StrEnum):
     TIMESTAMPED = "timestamped"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExtraSignature:
     """A signature beside `v1`."""
 
@@ -46,7 +48,7 @@ class ExtraSignature:
     """The header that carries it; empty for `v1a`, which stands in `webhook-signature`."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SigningKey:
     """A secret and until when it signs; None means that it is the current one."""
 

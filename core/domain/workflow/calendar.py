@@ -6,10 +6,10 @@ A day counts with the local times of the calendar's own zone, or of the contact'
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.workflow import public_holidays
 from core.domain.workflow import time_notation as notation
@@ -38,7 +38,7 @@ class NeverOpen(ValueError):
     """A calendar is closed for ten years on end."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Calendar:
     """When somebody is there."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from core.domain import steps
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps import base
 from core.domain.steps.shapes import Lookups, Scope
@@ -31,7 +32,7 @@ MOST_COMPUTED = 1_000
 Problem = Violation
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Compiled:
     """What became of a document."""
 

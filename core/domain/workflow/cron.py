@@ -7,11 +7,11 @@ shows: it goes on through the hour that comes twice, and has nothing to do in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
 
+from core.domain.frozen import frozen
 from core.domain.workflow.zones import Zone, instant_of
 
 EXAMPLE = "Write minute, hour, day of month, month and day of week, such as 0 9 * * mon-fri."
@@ -31,7 +31,7 @@ _ANY_TIME = datetime(2024, 1, 1, tzinfo=UTC)
 """What every schedule must come round after."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cron:
     """A schedule."""
 

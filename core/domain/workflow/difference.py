@@ -7,10 +7,10 @@ it leads elsewhere, although nobody wrote there.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.domain.articles import with_article
+from core.domain.frozen import frozen
 from core.domain.workflow.compile import compile_document
 from core.domain.workflow.document import DOCUMENT_KEYS, END
 
@@ -21,7 +21,7 @@ _WIRING = ("next", "exits")
 _LONGEST_SHOWN = 80
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One thing that is different."""
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Literal
 
 from core.domain.enrollment import Facts, State
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.workflow.conditions import tell
 from core.domain.workflow.expression_values import as_instant
@@ -27,7 +28,7 @@ LONGEST_KEY = 200
 _KEPT_OF_LONG_KEY = 160
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Standing:
     """The latest time a contact entered a workflow under one key."""
 
@@ -35,7 +36,7 @@ class Standing:
     entered_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Judgement:
     """Whether a contact may enter, and why not."""
 
@@ -57,7 +58,7 @@ _LEFT_OUT = Judgement(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Check:
     """One rule of entry, and whether it lets the contact in."""
 

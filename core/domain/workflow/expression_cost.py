@@ -9,9 +9,9 @@ up.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.workflow.expression_tree import Tree
 from core.domain.workflow.pattern_cost import states
 
@@ -29,7 +29,7 @@ class TooMuchWork(Exception):
     """An expression would take too long, or come to something too large."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Size:
     """How large a value is at most."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from core.domain.articles import with_article
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.workflow.expression_text import MACROS, Rewritten
 
@@ -41,7 +41,7 @@ _WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Complaint:
     """One thing the checker found; line and column count from 1."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+
+from core.domain.frozen import frozen
 
 MACROS = frozenset({"all", "exists", "exists_one", "map", "filter"})
 """The macros that run over a list."""
@@ -23,7 +24,7 @@ _KEY = re.compile(r"""\s*\[\s*(?:"([^"\\]*)"|'([^'\\]*)')\s*\]""")
 _DOT = re.compile(r"\s*\.\s*")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mention:
     """A value an expression looks at."""
 
@@ -42,7 +43,7 @@ def roots(mentioned: Iterable[Mention]) -> frozenset[str]:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Path:
     segments: tuple[str, ...]
     start: int
@@ -97,7 +98,7 @@ def deepest_macro(text: str) -> int:
     return deepest
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rewritten:
     """An expression whose `has(variable)` became `(variable != null)`, and the way back to the author's columns."""
 

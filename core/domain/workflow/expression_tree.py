@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
+from core.domain.frozen import frozen
 from core.domain.workflow.expression_text import Mention
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tree:
     """A part of an expression."""
 

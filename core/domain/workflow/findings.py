@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Findings:
     """What is wrong so far, in the order in which it was met."""
 

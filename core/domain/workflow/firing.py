@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from core.domain.enrollment import EventFacts, Facts, RecordFacts
+from core.domain.frozen import frozen
 from core.domain.records.changes import Change, as_of
 from core.domain.records.lateness import LATEST_TRIGGER, is_history
 from core.domain.steps.wait import Wait
@@ -28,7 +29,7 @@ from core.domain.workflow.variables import Known, RecordChange, event_values
 from core.domain.workflow.version import Version
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Look:
     """What a trigger made of an event."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast, get_args
 
 from core.domain.enrollment import Sent
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.workflow import durations
 from core.domain.workflow import time_notation as notation
@@ -28,7 +28,7 @@ _CHANNEL = r"[a-z][a-z0-9_]{0,39}"
 _DAYS: dict[CalendarUnit, int] = {"day": 1, "week": 7}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FrequencyCap:
     """At most so many messages in a time."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps.way_shapes import ERROR
 from core.domain.workflow.document import END
@@ -16,7 +16,7 @@ _MOST_GUESSED = 20
 _LONGEST_ID = 63
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """A step as far as the graph is concerned."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
+from core.domain.frozen import frozen
 from core.domain.names import is_slug
 from core.domain.nearest import did_you_mean
 from core.domain.records.values import zone_names
@@ -28,7 +28,7 @@ DECLARABLE: tuple[Kind, ...] = ("string", "integer", "number", "boolean", "insta
 """Kinds that a document may declare for variables and fields of events."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Declared:
     """The names a document declares, known before its expressions are read."""
 

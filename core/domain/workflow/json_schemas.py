@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -35,7 +36,7 @@ _REFUSED = (
 _HINT = "See JSON Schema, draft 2020-12."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonSchema:
     """A checked JSON Schema, draft 2020-12."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.domain.frozen import frozen
 from core.domain.workflow.expressions import Expression, Kind
 from core.domain.workflow.json_schemas import LONGEST_COMPLAINT, JsonSchema
 from core.domain.workflow.templates import Template
@@ -33,7 +33,7 @@ _UNDECIDED = frozenset({"if", "then", "else", "contains"})
 """Keywords that apply depending on what parts hold."""
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@frozen
 class Later:
     """A part that is not known yet."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from core.domain.enrollment import Waiting, WaitPolicy
+from core.domain.frozen import frozen
 from core.domain.steps.agent_task import AgentTask
 from core.domain.steps.wait import Wait
 from core.domain.steps.wait_for_event import WaitForEvent
@@ -18,7 +18,7 @@ EXIT = "exit"
 """The target that ends an enrollment instead of moving it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Destination:
     """Where an enrollment goes."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.workflow import time_notation as notation
 from core.domain.workflow.findings import Findings
 from core.domain.workflow.windows import DAY, EVERY_DAY, Window
@@ -19,7 +19,7 @@ _KEYS = ("from", "to", "days")
 _A_MONDAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class QuietHours:
     """Local times in which no message goes out."""
 

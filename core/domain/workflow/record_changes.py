@@ -6,10 +6,10 @@ A change travels like everything else that happens, as an event of the core's ow
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Any
 
 from core.domain.enrollment import EventFacts
+from core.domain.frozen import frozen
 from core.domain.records.changes import Change
 from core.domain.records.standard import KNOWN_TO_WORKFLOWS, is_known_to_workflows
 from core.domain.workflow.expression_text import Mention
@@ -39,7 +39,7 @@ def record_event(record_type: str, by: str = CONTACT) -> str:
     return f"$record.{record_type}" if by == CONTACT else f"$record.{record_type}:{by}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChangedRecord:
     """A record that was created or changed, as its event carries it."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ class Rendered:
     """The paths that were not known and should have been written: the text has a gap there, and no default."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Template:
     """A checked template."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from core.domain.enrollment import Facts
+from core.domain.frozen import frozen
 from core.domain.workflow import audiences
 from core.domain.workflow.trigger_kinds import PoolTrigger, Timed
 from core.domain.workflow.why_not import TimedLook
@@ -15,7 +16,7 @@ MOST_ROUNDS = 400
 """How far ahead the day is worked out on which a pool comes to somebody."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class InLine:
     """How a trigger stands, and a contact before it."""
 

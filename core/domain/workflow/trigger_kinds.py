@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, time
 from typing import ClassVar, Literal
 
 from core.domain import filters
+from core.domain.frozen import frozen
 from core.domain.workflow.cron import Cron
 from core.domain.workflow.expressions import Expression
 from core.domain.workflow.windows import EVERY_DAY
@@ -16,7 +16,7 @@ TriggerKind = Literal["event", "source", "record", "segment", "schedule", "pool"
 Moment = Literal["created", "changed", "either"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Audience:
     """Which contacts a schedule or a pool takes; everybody where nothing is said."""
 
@@ -34,7 +34,7 @@ class Audience:
         return ", ".join(part for part in parts if part) or "every contact"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EventTrigger:
     """An event of the contact, by name."""
 
@@ -47,7 +47,7 @@ class EventTrigger:
     """Tells enrollments of one contact apart, instead of the workflow's own key."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceTrigger:
     """Every event that comes in from one source, such as an inbound webhook."""
 
@@ -61,7 +61,7 @@ class SourceTrigger:
     key: Expression | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RecordTrigger:
     """A record that is created or changed: the contact, their company, or one that refers to them."""
 
@@ -79,7 +79,7 @@ class RecordTrigger:
     """The field of the record that refers to the contact who enters."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SegmentTrigger:
     """The contact begins to match a condition: it does after a change, and did not before."""
 
@@ -88,7 +88,7 @@ class SegmentTrigger:
     segment: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ScheduleTrigger:
     """An audience enters whenever the schedule comes round."""
 
@@ -104,7 +104,7 @@ class ScheduleTrigger:
         return Cron(self.cron, zone).next_after(instant)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PoolTrigger:
     """So many contacts of an audience enter every day, oldest first, nobody twice."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from core.domain.errors import Violation
@@ -40,7 +40,7 @@ class Computed:
         return bool(self.gaps) and (self.value is None or self.value == "" or str(self.value).strip() == "")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Value:
     """A checked value."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from core.domain.frozen import frozen
 from core.domain.workflow import own_kinds
 from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Expression, Kind
@@ -24,7 +25,7 @@ OnError = Literal["fail", "continue", "goto"]
 LONGEST_DELAY = timedelta(days=7)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Retry:
     """How often, and after how long, a step that failed is tried again."""
 
@@ -41,7 +42,7 @@ class Retry:
         return timedelta(seconds=min(seconds, LONGEST_DELAY.total_seconds()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """What ends an enrollment wherever it stands: a goal reached, or a reason to leave."""
 
@@ -56,7 +57,7 @@ class Rule:
         return f"{'goal' if self.kind == 'goal' else 'exit rule'} {self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entry:
     """Who may come in."""
 
@@ -68,7 +69,7 @@ class Entry:
     """Whoever is on one of these lists stays out."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Breaker:
     """When a workflow pauses itself: too many of its last step outcomes failed."""
 
@@ -76,7 +77,7 @@ class Breaker:
     of_last: int = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """A step in its place in the graph."""
 
@@ -96,7 +97,7 @@ class Node:
         return f"{self.id} ({self.title})" if self.title else self.id
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Version:
     """One version of a workflow."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any, Literal
 
 from core.domain.articles import with_article
 from core.domain.enrollment import Enrollment, EventFacts, Facts
+from core.domain.frozen import frozen
 from core.domain.workflow import entry
 from core.domain.workflow.firing import Look
 from core.domain.workflow.record_changes import OF_CONTACT, RECORD, ChangedRecord
@@ -41,7 +42,7 @@ _KINDS: Mapping[str, str] = {
 """Rules of entry by kind; the others are about re-entry."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PastRefusal:
     """A time that the contact was not let in."""
 
@@ -55,7 +56,7 @@ class PastRefusal:
     """How often for this reason; the rest tells of the last time."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TriggerLook:
     """An event of the contact that a trigger listens to, and what the trigger makes of it now."""
 
@@ -65,7 +66,7 @@ class TriggerLook:
     look: Look
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TimedLook:
     """What a schedule or a pool would do about the contact."""
 
@@ -78,7 +79,7 @@ class TimedLook:
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reason:
     """One thing that speaks for or against the contact being in the workflow."""
 
@@ -93,7 +94,7 @@ class Reason:
     """When it was so; None for now."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WhyNot:
     """The answer."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
+from core.domain.frozen import frozen
 from core.domain.workflow.zones import MIDNIGHT, Zone, instant_of
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
@@ -16,7 +16,7 @@ WORKING_DAYS = frozenset(range(5))
 DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Window:
     """From one local time to another; past midnight when it ends at or before its start."""
 

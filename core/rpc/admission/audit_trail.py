@@ -6,7 +6,6 @@ Entries stay for ever and outlive whoever they are about, so they hold ids and d
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote
 
@@ -16,6 +15,7 @@ from google.protobuf.message import Message
 from core import ids
 from core.domain.control.audit import Entry, as_id, told_reason
 from core.domain.control.digest import digest
+from core.domain.frozen import frozen
 from core.domain.workflow.storable import storable_text
 from core.rpc.admission.fingerprint import without_secrets
 from core.rpc.call import Call
@@ -58,7 +58,7 @@ _MOST_NAMES = 12
 _LONGEST_SAID = 500
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """What a call is about: `record` and its id."""
 
@@ -69,7 +69,7 @@ class Subject:
 _NOTHING = Subject("", "")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Before:
     """What a call's subject was before the call."""
 

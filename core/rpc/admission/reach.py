@@ -6,14 +6,14 @@ Handlers say here what one of their methods would touch now. Policies count it, 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from core.domain.control.digest import digest
+from core.domain.frozen import frozen
 from core.rpc.call import Call
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reach:
     """What a call would touch."""
 

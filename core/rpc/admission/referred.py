@@ -7,7 +7,7 @@ version of its workflow. Without this an approval of the one would be good for t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, cast
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -16,6 +16,7 @@ from sqlalchemy import Row, Table, select
 
 from core.domain.control.digest import digest
 from core.domain.control.showing import differences
+from core.domain.frozen import frozen
 from core.rpc.admission import policy_facts, reach
 from core.rpc.call import Call
 from core.rpc.methods import Method
@@ -74,7 +75,7 @@ _OF_DRAFTS = frozenset({"WorkflowService.PublishWorkflow", "WorkflowService.Upda
 """Methods for which a workflow's draft matters, and not its published version alone."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Referred:
     """What a request refers to."""
 

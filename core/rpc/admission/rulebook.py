@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from core.domain.control.policy import Policy
+from core.domain.frozen import frozen
 from core.store.control import budgets, policies
 from core.store.control.policies import CHANGED
 from core.store.database import Database
@@ -18,7 +18,7 @@ _REMEMBERED_FOR = timedelta(seconds=20)
 _MOST_REMEMBERED = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rules:
     """What binds the principals of one organization."""
 

@@ -7,7 +7,6 @@ it (`apply`). Everything else is the same for all: the hash, expiry, the approva
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from core.domain.control.approval import ApprovalState, Rule
 from core.domain.control.plan import LASTS, PlanState, Risk, Weighed
 from core.domain.control.policy import Demand
 from core.domain.errors import ApprovalRejected, NotFound, PlanStale, ScopeMissing, WrongState
+from core.domain.frozen import frozen
 from core.domain.records.values import instant_text
 from core.rpc.call import Call
 from core.store.control import approvals
@@ -38,7 +38,7 @@ Apply = Callable[[Call, Row[Any], Weighed], Awaitable[Any]]
 """Do exactly what was weighed; whatever it returns is handed to who applied the plan."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanKind:
     """What tells plans of one kind from others."""
 
@@ -53,7 +53,7 @@ class PlanKind:
     """The method that applies such plans beside ApplyPlan, whose policies hold for both; empty for none."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CarriedOut:
     """What became of a plan that was to be applied."""
 

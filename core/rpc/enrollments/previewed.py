@@ -11,11 +11,11 @@ import binascii
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
 from core.domain.errors import PreviewStale, invalid
+from core.domain.frozen import frozen
 from core.domain.workflow.version import Version
 from dripstone.v1.agent_pb2 import ExecuteRequest, ExecuteWorkflowRequest
 from dripstone.v1.enrollment_pb2 import EnrollContactsRequest
@@ -26,7 +26,7 @@ _ETAG = re.compile(r"v(\d{1,9})\.([0-9a-f]{16})(?:\.([\w-]{1,200}))?", re.ASCII)
 _NOT_CONTENT = ("request_id", "idempotency_key", "validate_only", "preview_etag")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Previewed:
     """A preview that a call goes by; an empty one for a call that was not previewed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -204,11 +205,10 @@ def _source(row: Row[Any], counts: dict[str, int] | None = None) -> pb.Source:
         verifier = settings.verifier_of(row.verifier)
         source.verifier.kind = _VERIFIERS.get(verifier.kind, pb.VERIFIER_KIND_UNSPECIFIED)
         if verifier.kind is Kind.HMAC:
-            form = verifier.hmac
-            source.verifier.hmac.CopyFrom(pb.HmacForm(**{name: getattr(form, name) for name in HmacForm.__slots__}))
+            source.verifier.hmac.CopyFrom(pb.HmacForm(**asdict(verifier.hmac)))
     if row.mapping:
         rules = settings.rules_of(row.mapping)
-        texts = {name: getattr(rules, name) for name in MappingRules.__slots__ if name != "fields"}
+        texts = {name: value for name, value in asdict(rules).items() if name != "fields"}
         source.mapping.CopyFrom(pb.Mapping(**texts, fields=dict(rules.fields)))
     if row.schema:
         source.schema.CopyFrom(to_struct(row.schema))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from core.domain.errors import Invalid, Violation
+from core.domain.frozen import frozen
 from core.domain.qualification.backtest import POSITIVE, Backtest, Report, before_the_end, ended
 from core.domain.qualification.facts import LeadFacts
 from core.domain.qualification.model import ScoringModel
@@ -36,7 +37,7 @@ _BEFORE = timedelta(microseconds=1)
 """The outcome itself is never among what was known."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Outcome:
     """The field that says how a lead ended."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from core import ids
 from core.domain.control.plan import Item, Weighed
 from core.domain.effects import Emit
 from core.domain.errors import PlanStale
+from core.domain.frozen import frozen
 from core.domain.qualification import routing
 from core.domain.qualification.claims import Claim
 from core.domain.qualification.plan import difference
@@ -42,7 +43,7 @@ from core.store.webhooks.deliveries import Emission
 KIND = "qualification"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What became of a commit."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlalchemy import Row
 
 from core.domain.control.digest import digest
 from core.domain.errors import EtagMismatch, NotFound, ScoringModelNotFound
+from core.domain.frozen import frozen
 from core.domain.qualification import claims, plan, routing
 from core.domain.qualification import score as scoring
 from core.domain.qualification.claims import Claim, Settled
@@ -46,7 +47,7 @@ _OVER = frozenset({"converted", "closed"})
 """Statuses that a qualification leaves alone: the lead's story has gone on."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """Who is to be qualified, as the caller said it."""
 
@@ -68,7 +69,7 @@ class Target:
         return {**(self.given or {}), **({"email": self.email} if contact is None else {})}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Person:
     """The records behind a target; None where there is none yet."""
 
@@ -76,7 +77,7 @@ class Person:
     lead: Record | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """A version of a scoring model, compiled."""
 
@@ -85,7 +86,7 @@ class Model:
     rules: ScoringModel
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Planned:
     """The owner that a plan has promised."""
 
@@ -95,7 +96,7 @@ class Planned:
     """When the plan was made: facts are as old as they were then, or every plan would go stale by itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Qualification:
     """What qualifying would do."""
 

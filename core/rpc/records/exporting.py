@@ -7,13 +7,14 @@ when its page was read, and what was created after the export began is not in it
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 
 from core.domain.errors import GoingAway, Invalid, Violation, invalid
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records import export
 from core.domain.records.changes import Change
@@ -37,7 +38,7 @@ _CONTENT_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Wanted:
     """What an export is of."""
 

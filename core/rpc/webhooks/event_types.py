@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
 
 from core.domain.errors import Invalid, TooManyEventTypes
+from core.domain.frozen import frozen
 from core.domain.webhooks import own_types
 from core.domain.webhooks.event_type_export import document
 from core.domain.webhooks.event_types import CATALOGUE, EVENT_TYPES, EventType
@@ -57,7 +57,7 @@ async def export_event_types(request: pb.ExportEventTypesRequest, call: Call) ->
     return pb.ExportEventTypesResponse(document=to_struct(document(shown)), next_page_token=page.next_token)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Page:
     """Types that follow each other."""
 

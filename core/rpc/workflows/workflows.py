@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, select
@@ -21,6 +20,7 @@ from core.domain.errors import (
     WrongState,
     invalid,
 )
+from core.domain.frozen import frozen
 from core.domain.steps.shapes import Lookups
 from core.domain.webhooks import own_types
 from core.domain.workflow import launch_gate
@@ -51,7 +51,7 @@ _ROUTES = ("step_types", "validate", "schema", "templates", "simulate")
 """Words that stand where an id stands in a path of the HTTP gateway."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Written:
     """A document as it was sent: its text, and what the text holds."""
 

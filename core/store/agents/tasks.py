@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -15,6 +14,7 @@ from core.domain import names
 from core.domain.effects import CreateTask, Emit
 from core.domain.enrollment import Enrollment, TaskAnswered
 from core.domain.errors import Invalid, NotFound, WrongState, invalid
+from core.domain.frozen import frozen
 from core.domain.workflow import json_schemas
 from core.domain.workflow.schema_complaints import complaints
 from core.domain.workflow.storable import storable
@@ -83,7 +83,7 @@ _COLUMNS = (
 ).split()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskOutcome:
     """An answer that was taken: the enrollment to move, and what it is told."""
 

@@ -7,16 +7,16 @@ approval, bound to the approval's organization; it is told once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
 
 from core.domain.control.approval import ApprovalState
+from core.domain.frozen import frozen
 from core.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settlement:
     """What became of an approval."""
 
@@ -37,7 +37,7 @@ Settle = Callable[[Transaction, Row[Any], Settlement], Awaitable[None]]
 """Told of an approval as it was asked, and what became of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SubjectKind:
     """A kind of thing that approvals are asked for."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from core.domain.control.approval import Approval, ApprovalState, Rule, Vote, ti
 from core.domain.control.approval_rule import OnTimeout, from_plain
 from core.domain.effects import Emit, RequestApproval
 from core.domain.enrollment import Enrollment
+from core.domain.frozen import frozen
 from core.store.control import approval_subjects
 from core.store.control.approval_subjects import Settlement
 from core.store.keys import these
@@ -85,7 +86,7 @@ STEP = "step"
 """The kind of subject whose enrollment the engine moves."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewApproval:
     """A request to write."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Index, Integer, Row, Table, delete, select, update
 
 from core.domain.control.budget import UNLIMITED, Share, day_of, reset_time, told
 from core.domain.errors import BudgetExhausted
+from core.domain.frozen import frozen
 from core.domain.records.values import instant_text
 from core.domain.workflow.zones import Zone, zone_of
 from core.store.control.policies import CHANGED
@@ -47,7 +47,7 @@ _KEPT_DAYS = 35
 _MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Spender:
     """Whose budget is charged."""
 

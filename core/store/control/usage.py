@@ -7,7 +7,6 @@ the sum of both. Days are those of UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from sqlalchemy import BigInteger, Column, Float, Index, Integer, Table
 
@@ -62,7 +61,7 @@ class Used:
     """In the organization's units."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Line:
     """What one did in a day."""
 

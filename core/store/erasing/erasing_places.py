@@ -8,8 +8,10 @@ and a test holds that: who adds a table says what it keeps of people.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from core.domain.frozen import frozen
 
 Link = Literal["contact", "record", "enrollment", "message", "delivery", "merge", "plan", "task"]
 """What of a person the value in a column is the id of."""
@@ -18,7 +20,7 @@ ERASED = "[erased]"
 """What stands where something of a person stood that must not be empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """What one table keeps of people."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from core.domain import names
 from core.domain.effects import EmitEvent
 from core.domain.enrollment import Enrollment, EventFacts
 from core.domain.filters import Expression
+from core.domain.frozen import frozen
 from core.store import paging
 from core.store.filtering import to_sql
 from core.store.metadata import (
@@ -156,7 +157,7 @@ _FIRST_SQLITE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewEvent:
     """An event to store."""
 
@@ -178,7 +179,7 @@ class NewEvent:
     """Who brought it: a principal, or `event:` or `enrollment:` with the id of what led to it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnmatchedEvent:
     """An event that the matcher has yet to look at."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row
 
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.inbound import bodies, mapping
 from core.domain.inbound.bodies import Message
 from core.domain.inbound.mapping import Mapped, MappingRules
@@ -21,7 +21,7 @@ from core.store.events.quarantine import Form, Misfit
 from core.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Taken:
     """What became of one message."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from core import ids
 from core.domain import names
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.inbound.fitting import misfit
 from core.domain.messaging import reports
 from core.domain.nearest import did_you_mean
@@ -34,7 +34,7 @@ _MOST_GUESSED = 10
 """Unknown sources of one batch for which the nearest there are is looked for: that takes a while for each."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ingested:
     """What became of one event."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
@@ -31,6 +31,7 @@ from sqlalchemy import (
 from core import ids
 from core.domain import names
 from core.domain.errors import QuarantineFull
+from core.domain.frozen import frozen
 from core.domain.records.ingestion import IncomingEvent
 from core.store.metadata import Instant, Json, Name, dump_json, metadata, org_id, read_json
 from core.store.transaction import Transaction
@@ -112,7 +113,7 @@ quarantine = Table(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Misfit:
     """Something to keep apart."""
 

@@ -7,7 +7,7 @@ known already changes nothing and tells nobody.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from sqlalchemy import Row, select
 
 from core import ids
 from core.domain.effects import Emit
+from core.domain.frozen import frozen
 from core.domain.messaging.addresses import EMAIL
 from core.domain.messaging.consent import EVERY, Cause
 from core.store.events import events
@@ -49,7 +50,7 @@ def is_own(actor: str) -> bool:
     return actor in (PAGE, ONE_CLICK) or actor.startswith(_REPORTED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Said:
     """Who refuses what, and how that came to be known."""
 

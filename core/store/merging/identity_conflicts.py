@@ -6,13 +6,13 @@ Nothing is merged by them. A pair that somebody keeps apart is never told again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Row, Table, and_, or_, select, update
 
 from core import ids
+from core.domain.frozen import frozen
 from core.store.metadata import Instant, Name, dump_json, metadata, org_id, to_micros
 from core.store.transaction import Transaction, values_by_column
 
@@ -69,7 +69,7 @@ _NOTE_SQLITE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seen:
     """A conflict as somebody met it."""
 

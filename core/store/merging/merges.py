@@ -6,12 +6,13 @@ What moved is kept row by row, before and after, so that a merge can be taken ba
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Row, Table, delete, or_, select, text, update
 
 from core.domain.errors import RecordMerged, Violation
+from core.domain.frozen import frozen
 from core.store import paging
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, to_micros
 from core.store.transaction import Transaction
@@ -70,7 +71,7 @@ merge_moves = Table(
 _MOVE_COLUMNS = ("org_id", "merge_id", "number", "action", "kind", "place", "row_key", "before", "after")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Move:
     """One row that a merge changed: how to find it, and what it said before and after."""
 

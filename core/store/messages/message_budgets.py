@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
 
 from core.domain.control.budget import Share, day_of, reset_time
+from core.domain.frozen import frozen
 from core.domain.records.values import instant_text
 from core.store.control import budgets
 from core.store.control.budgets import Spender
@@ -23,7 +23,7 @@ from core.store.workflows.enrollments import enrollments
 METRIC = "messages"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Held:
     """Why a message is not sent now, and when it is looked at again."""
 

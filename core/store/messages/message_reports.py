@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row
 
+from core.domain.frozen import frozen
 from core.domain.messaging import reports
 from core.domain.messaging.consent import EVERY, TRANSACTIONAL
 from core.domain.messaging.reports import Report
@@ -18,7 +18,7 @@ from core.store.messages import outgoing
 from core.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heard:
     """An event that was stored in this transaction."""
 

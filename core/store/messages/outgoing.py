@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -30,6 +29,7 @@ from sqlalchemy import (
 
 from core.domain.effects import SendMessage, WithdrawMessages
 from core.domain.enrollment import Enrollment, MessageEnded, Sent
+from core.domain.frozen import frozen
 from core.domain.trace import Transition
 from core.store.metadata import Instant, Json, Name, dump_json, from_micros, metadata, org_id, to_micros
 from core.store.transaction import Transaction, values_by_column
@@ -119,7 +119,7 @@ ContactKey = tuple[str, str]
 """Organization and contact."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewMessage:
     """A message to write."""
 
@@ -137,7 +137,7 @@ class NewMessage:
         return cls(enrollment.org_id, enrollment.id, enrollment.workflow_id, step_id, effect)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ClaimedMessage:
     """A message to send now."""
 
@@ -167,7 +167,7 @@ class ClaimedMessage:
     """Where one click ends messages of its purpose to its contact; empty for nowhere."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Completion:
     """What became of a try to send."""
 

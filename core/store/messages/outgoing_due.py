@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, literal_column, select, update
 
 from core.domain.enrollment import State
+from core.domain.frozen import frozen
 from core.domain.messaging import addresses
 from core.domain.messaging.consent import EVERY, NOTHING_STORED, TRANSACTIONAL, objection
 from core.store.keys import these
@@ -76,7 +76,7 @@ async def claim(tx: Transaction, *, limit: int, lease: timedelta, token: str, of
     return [_claimed(row) for row in sorted(leased, key=lambda row: (row.created_at, row.id))]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Due:
     """A message that is due."""
 

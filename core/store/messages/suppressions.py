@@ -6,13 +6,13 @@ The key outlives the address: what is left of a person who was erased is a hash.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Index, Row, Select, Table, and_, or_, select, text, update
 
 from core import ids
 from core.domain.filters import And, Comparison, Expression, Not, Or
+from core.domain.frozen import frozen
 from core.domain.messaging import addresses
 from core.domain.messaging.consent import Cause
 from core.store import paging
@@ -60,7 +60,7 @@ suppressions = Table(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewSuppression:
     """An address to suppress."""
 

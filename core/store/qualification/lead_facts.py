@@ -42,7 +42,7 @@ class Wanted:
     """Whether there can be anything later than the instant that must be undone."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Needs:
     """What the models at hand look at."""
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, func, select
 
 from core.domain.filters import Expression
+from core.domain.frozen import frozen
 from core.store.filtering import to_sql
 from core.store.records.record_rows import Record, records, to_record
 from core.store.records.records import filter_columns
 from core.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Which:
     """Which leads are meant."""
 

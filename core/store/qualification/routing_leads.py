@@ -7,7 +7,7 @@ more than they have room for, however many ask at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from core.domain import names
 from core.domain.effects import Emit
 from core.domain.enrollment import RecordFacts
 from core.domain.errors import NotFound, RoutingNotFound
+from core.domain.frozen import frozen
 from core.domain.qualification.routing import Choice, Skipped
 from core.domain.routing import decide as deciding
 from core.domain.routing.decide import Decision, respond_by
@@ -41,7 +42,7 @@ NAMED = "named"
 DECLINED = "had the lead and gave it back"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Routed:
     """What a routing makes of a lead."""
 
@@ -53,7 +54,7 @@ class Routed:
     """Members whom the rules looked at."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Why:
     """Who gives a lead, and what led to it."""
 

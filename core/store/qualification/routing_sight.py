@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Row, or_, select
 
 from core.domain.enrollment import RecordFacts
+from core.domain.frozen import frozen
 from core.domain.records import words
 from core.domain.records.duplicates import domain_of
 from core.domain.routing import environment
@@ -31,7 +31,7 @@ _MOST_OF_A_DOMAIN = 50
 """Contacts of one domain that are looked at for an owner."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Seen:
     """What a routing sees, and the zones that its people live in."""
 

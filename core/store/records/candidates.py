@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from core.domain.errors import RecordMerged, Violation
+from core.domain.frozen import frozen
 from core.domain.records.changes import Change
 from core.domain.records.identity import Conflict, Identifier
 from core.store.records import identifiers
@@ -17,7 +18,7 @@ from core.store.records.record_rows import Record, hold
 from core.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContactCandidate:
     """A record as a caller describes it: what it is called and which fields it shall have."""
 
@@ -43,7 +44,7 @@ class ContactCandidate:
     """It names somebody and tells nothing: no record is made for it, and none is changed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resolved:
     """The record that a candidate turned out to be, or what is wrong with the candidate."""
 

@@ -7,13 +7,14 @@ neither loses nor doubles a row. What rows say is forgotten some days after the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Boolean, Column, Index, Integer, Row, Table, func, select, text, update
 
+from core.domain.frozen import frozen
 from core.store import paging
 from core.store.metadata import Instant, Json, Name, metadata, org_id, write_json
 from core.store.transaction import Transaction, rows_of_json
@@ -163,7 +164,7 @@ _JUDGE_SQLITE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRow:
     """A row as it came."""
 
@@ -174,7 +175,7 @@ class NewRow:
     faults: Sequence[Mapping[str, Any]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JudgedRow:
     """What was found of a row, or became of it."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Index, Row, Table, func, select
 
+from core.domain.frozen import frozen
 from core.store import paging
 from core.store.metadata import Instant, Name, dump_json, metadata, org_id
 from core.store.records import record_triggers
@@ -46,7 +46,7 @@ ContactKey = tuple[str, str]
 """Organization and contact."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListChange:
     """A contact to put on a list, or to take off it."""
 

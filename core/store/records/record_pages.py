@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,6 +16,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from core.domain import names
 from core.domain.errors import invalid
 from core.domain.filters import And, Comparison, Expression, Kind
+from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.records.schema import TypeSchema
 from core.store import paging
@@ -33,7 +33,7 @@ _INDEXED = {name: records.c[name] for name in ("owner_id", "status", "tier", "co
 _NUMBERS = frozenset({"integer", "number"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """What a list is ordered by."""
 

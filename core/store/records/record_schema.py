@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Integer, Table, select, update
 
 from core import ids
 from core.domain.errors import Violation
+from core.domain.frozen import frozen
 from core.domain.records.definitions import Definition, FieldKind
 from core.domain.records.fields import fit_custom, missing_fields
 from core.domain.records.schema import STANDARD, OwnType, Schema, build
@@ -76,7 +76,7 @@ _kept: OrderedDict[str, Schema] = OrderedDict()
 """Schemas by token, the longest unused first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Patch:
     """Fields of one record on their way into the store."""
 
@@ -91,7 +91,7 @@ class Patch:
     """What a record must have is demanded; not of what events and workflows bring."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fitted:
     """A patch with its own fields as they are stored, without those that do not fit."""
 

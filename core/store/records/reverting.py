@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, select, update
 
 from core.domain import names
 from core.domain.errors import EmailTaken
+from core.domain.frozen import frozen
 from core.domain.records.reverting import DELETED, Past, Way
 from core.domain.records.reverting import plan as way_of
 from core.store.erasing import erasures
@@ -50,7 +51,7 @@ class Reverting:
         return [one for one in self.history if one.id in ids]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Named:
     """What is to be taken back: single changes, or everything of a cause."""
 

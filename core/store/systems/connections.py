@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -14,6 +14,7 @@ from core.domain.connections.call import Call
 from core.domain.connections.limits import HELD, Limits, Usage
 from core.domain.connections.result import ResultMapping
 from core.domain.connections.settings import Settings
+from core.domain.frozen import frozen
 from core.domain.systems import settings as system_settings
 from core.domain.systems.settings import SystemSettings
 from core.domain.webhooks import authentication
@@ -97,7 +98,7 @@ UNUSED: Mapping[str, Any] = {
 """The columns of a connection that has sent nothing."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Carrying:
     """The connection of a channel, held by this transaction."""
 

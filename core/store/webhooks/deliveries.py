@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -36,7 +35,7 @@ from core.store.webhooks.subscribers import Subscriber
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Emission:
     """An event to send, for an organization."""
 
@@ -47,7 +46,7 @@ class Emission:
     """This endpoint is not told: the event is about it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FinalDelivery:
     """The final outcome of a message that an enrollment waits for."""
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Integer, Row, Table, func, select, tuple_, update
 
+from core.domain.frozen import frozen
 from core.domain.webhooks.own_types import OwnType, breaking_changes
 from core.store.metadata import Instant, Json, Name, metadata, org_id
 from core.store.transaction import Transaction
@@ -44,7 +44,7 @@ event_type_versions = Table(
 _NOTHING: Mapping[str, Any] = {"version": 0, "description": "", "schema": {}, "breaking_changes": []}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Declared:
     """A version that was just declared."""
 

@@ -7,7 +7,6 @@ several processes keep to one rate.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -29,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.elements import ColumnElement
 
+from core.domain.frozen import frozen
 from core.domain.webhooks import throttle
 from core.domain.webhooks.states import DeliveryState, EndpointState
 from core.store.metadata import Instant, Json, Name, day_of, metadata, org_id
@@ -92,7 +92,7 @@ replays = Table(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """Which deliveries a replay takes."""
 

@@ -6,13 +6,13 @@ audience holds up a transaction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, exists, func, select
 
 from core.domain import names
+from core.domain.frozen import frozen
 from core.domain.workflow.trigger_kinds import Audience
 from core.store.filtering import to_sql
 from core.store.records.lists import list_members
@@ -26,7 +26,7 @@ MOST_BEFORE = 20_000
 _HIGHEST = (1 << 80) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page:
     """Some contacts of an audience."""
 
@@ -37,7 +37,7 @@ class Page:
     """There is no further page."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a contact stands in an audience."""
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from core.domain.frozen import frozen
 from core.domain.records.standard import DEFAULTS
 from core.store.records import identifiers, own_fields, pipelines, record_events, unsubscribed_field
 from core.store.records.record_rows import Draft, Record, Written, save
 from core.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NewRecord:
     """A record to make under an id that is known already."""
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Table, delete, select
 
+from core.domain.frozen import frozen
 from core.domain.workflow.entry import Judgement
 from core.domain.workflow.storable import storable
 from core.domain.workflow.version import Version
@@ -54,7 +54,7 @@ _KEEP_POSTGRESQL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """A contact that was not let into a workflow."""
 

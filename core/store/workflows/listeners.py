@@ -6,11 +6,11 @@ The events of the core's own are listened to under names that begin with `$`: `$
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Table, delete, or_, select
 
+from core.domain.frozen import frozen
 from core.domain.workflow import firing
 from core.domain.workflow.version import Version
 from core.store.events.sources import sources
@@ -45,7 +45,7 @@ _RECORDS_POSTGRESQL = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listener:
     """A version of a workflow that listens to an event."""
 

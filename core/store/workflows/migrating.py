@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select
 
 from core.domain.enrollment import Enrollment, Waiting
+from core.domain.frozen import frozen
 from core.store.metadata import from_micros
 from core.store.transaction import Transaction
 from core.store.workflows.enrollments import enrollments, to_domain, waiting_of
@@ -23,7 +23,7 @@ _RUNNING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Running:
     """A running enrollment as a migration sees it."""
 

@@ -6,11 +6,11 @@ However often one came round, it fires once at most: a pool has its pace, and an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, update
 
+from core.domain.frozen import frozen
 from core.domain.workflow.trigger_kinds import Timed
 from core.domain.workflow.version import Version
 from core.domain.workflow.zones import Zone, next_local
@@ -21,7 +21,7 @@ from core.store.workflows.pausing import ResumePolicy
 from core.store.workflows.schedules import Last, Missed, Standing, workflow_schedules
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MissedFiring:
     """A schedule or a pool that a pause passed over, under a policy."""
 

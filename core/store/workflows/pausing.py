@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ from sqlalchemy import update
 
 from core.domain import names
 from core.domain.effects import Emit
+from core.domain.frozen import frozen
 from core.store.messages import outgoing_due
 from core.store.metadata import to_micros
 from core.store.transaction import Transaction
@@ -21,7 +21,7 @@ from core.store.workflows.workflows import WorkflowState, workflows
 ResumePolicy = Literal["run_overdue", "shift", "skip_overdue"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Standing:
     """How many stand in one step of a paused workflow."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Column, Index, Integer, Row, Table, delete, select, update
 
+from core.domain.frozen import frozen
 from core.domain.workflow.trigger_kinds import PoolTrigger, ScheduleTrigger, Timed
 from core.domain.workflow.version import Version
 from core.domain.workflow.zones import Zone, zone_of
@@ -46,7 +46,7 @@ _DUE = (
 _STATE = "SELECT state FROM workflows WHERE org_id = $1 AND id = $2"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Firing:
     """One time that a schedule came round, while its contacts are being enrolled."""
 
@@ -58,7 +58,7 @@ class Firing:
     """Contacts enrolled so far."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Missed:
     """How often a schedule came round while its workflow was paused."""
 
@@ -71,7 +71,7 @@ class Missed:
         return Missed(self.count + 1, self.first, at)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Last:
     """What a schedule did when it came round last."""
 
@@ -82,7 +82,7 @@ class Last:
     """How often it had come round in a pause, which the resumption left out; 0 where it fired."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DueSchedule:
     """A schedule whose time has come, held by the transaction."""
 
@@ -103,7 +103,7 @@ class DueSchedule:
     last: Last | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Standing:
     """How a schedule stands."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +17,7 @@ from core import ids
 from core.domain import names
 from core.domain.effects import SendMessage
 from core.domain.enrollment import Enrollment
+from core.domain.frozen import frozen
 from core.domain.trace import OUTCOME, Transition
 from core.store.metadata import Name, day_of, from_micros, metadata, org_id
 from core.store.transaction import Transaction
@@ -74,7 +74,7 @@ _AT_ONCE, _MILLISECOND = timedelta(), timedelta(milliseconds=1)
 _Key = tuple[str, str, int, str, str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Figure:
     """One count."""
 
