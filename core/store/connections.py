@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import PoolProxiedConnection
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Engine, PoolProxiedConnection
+from sqlalchemy.engine import Dialect
 from sqlalchemy.util import greenlet_spawn
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 _LONGEST_WAIT_SECONDS = 30
 
@@ -24,14 +27,26 @@ class NoConnection(Exception):
 class Connections:
     """At most so many connections of an engine; who waits for one has it before who comes later."""
 
-    def __init__(self, engine: AsyncEngine, most: int, is_open: Callable[[Any], bool] = lambda _driver: True):
+    def __init__(self, engine: Engine, most: int, is_open: Callable[[Any], bool] = lambda _driver: True):
         """`is_open` tells of a driver's connection whether the database has not closed it meanwhile."""
-        self.engine = engine
+        self._engine = engine
         self._is_open = is_open
         self._free: list[PoolProxiedConnection] = []
         self._room = asyncio.Semaphore(most)
         self._ending: set[asyncio.Task[None]] = set()
         self._is_closed = False
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return what SQLAlchemy knows of the database."""
+        return self._engine.dialect
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """Return SQLAlchemy's own way to the database, for changes of the schema."""
+        from sqlalchemy.ext.asyncio import AsyncEngine  # brings the whole ORM, which nothing else here needs
+
+        return AsyncEngine(self._engine)
 
     async def take(self) -> PoolProxiedConnection:
         """Return a connection that is the caller's until it gives it back. Raises NoConnection, and driver's errors."""
@@ -51,7 +66,7 @@ class Connections:
                 if self._is_open(kept.driver_connection):
                     return kept
                 await self._ended(_closed(kept))
-            return await self.engine.raw_connection()
+            return await greenlet_spawn(self._engine.raw_connection)
         except BaseException:
             self._room.release()
             raise

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Connection, PoolProxiedConnection, event, make_url
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from core.clock import Clock
@@ -65,7 +64,7 @@ class Database:
                 wakeups.connect(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
             case other:
                 raise ValueError(f"{other} is not a database this runs on; use sqlite:///… or postgresql://…")
-        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.engine.dialect))
+        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.dialect))
 
     @property
     def is_postgresql(self) -> bool:
@@ -180,8 +179,8 @@ def _sqlite(url: URL, most: int) -> tuple[Connections, Connections]:
     return Connections(readers, most), Connections(writer, 1)
 
 
-def _own_sqlite_transactions(engine: AsyncEngine, begin: str, query_only: int) -> None:
-    @event.listens_for(engine.sync_engine, "connect")
+def _own_sqlite_transactions(engine: Engine, begin: str, query_only: int) -> None:
+    @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin by itself
         cursor = connection.cursor()
@@ -198,7 +197,7 @@ def _own_sqlite_transactions(engine: AsyncEngine, begin: str, query_only: int) -
             cursor.fetchall()
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENT_MILLISECONDS}")
         connection.exec_driver_sql(begin)
@@ -227,8 +226,8 @@ def _is_open(connection: asyncpg.Connection) -> bool:
     return not connection.is_closed()  # the server may have gone meanwhile, and be back
 
 
-def _engine(url: URL, **connect_args: Any) -> AsyncEngine:
-    return create_async_engine(
+def _engine(url: URL, **connect_args: Any) -> Engine:
+    return create_engine(
         url,
         poolclass=NullPool,  # kept by `Connections`
         connect_args=connect_args,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection
 
 from core.store.database import Database
 from core.store.postgresql import ensure_partitions
@@ -34,8 +34,6 @@ def newest() -> str:
 
 
 def _upgrade(connection: Connection) -> None:
-    if _current(connection) == newest():
-        return
     from alembic import command
 
     config = configuration()
@@ -43,18 +41,13 @@ def _upgrade(connection: Connection) -> None:
     command.upgrade(config, "head")
 
 
-def _current(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
 async def upgrade(database: Database) -> None:
     """Apply every migration that the database lacks, and make the partitions of the next days."""
-    async with database.workers.engine.begin() as connection:
-        if database.is_postgresql:
-            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-        await connection.run_sync(_upgrade)
+    if await revision(database) != newest():
+        async with database.workers.engine.begin() as connection:
+            if database.is_postgresql:
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+            await connection.run_sync(_upgrade)  # looks again: who held the lock may have done it
     async with database.system() as tx:
         await ensure_partitions(tx, tx.now)
 
