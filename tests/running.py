@@ -76,16 +76,16 @@ class RunningCore:
         core = self.core
         while True:
             handled = await core.starter.turn() + await core.matcher.turn() + await core.ticker.turn()
-            handled += await core.importer.turn()
-            handled += await core.replayer.drain() + await core.syncer.drain()
-            handled += await core.dispatcher.drain() + await core.mailer.drain()
+            handled += await core.outward.importer.turn()
+            handled += await core.outward.replayer.drain() + await core.outward.syncer.drain()
+            handled += await core.outward.dispatcher.drain() + await core.outward.mailer.drain()
             if not handled:
                 return
 
     async def pass_time(self, by: timedelta) -> None:
         """Let time pass in one leap, then settle."""
         self.clock.advance(by)
-        await self.core.scheduler.turn()
+        await self.core.outward.scheduler.turn()
         await self.settle()
 
 

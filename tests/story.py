@@ -245,7 +245,7 @@ async def tell(core: RunningCore, receiver_url: str, marker: str) -> Told:
         await _limit(client, marker)
         keys = await client.organization.ListApiKeys(organization_pb2.ListApiKeysRequest())
         await core.settle()  # nothing of it is left to do while others are told of
-        await core.core.sealer.turn()
+        await core.core.outward.sealer.turn()
         return Told(
             workflow_id=workflow.id,
             agent_id=agent.id,
@@ -308,7 +308,7 @@ async def _take_in_and_erase(core: RunningCore, client: Client, marker: str) -> 
             start=True,
         )
     )
-    while await core.core.importer.turn():
+    while await core.core.outward.importer.turn():
         pass
     rows = (await client.records.ListImportRows(transfer_pb2.ListImportRowsRequest(import_id=made.id))).rows
     await client.records.EraseContact(record_pb2.EraseContactRequest(record_id=rows[2].record_id, reason=marker))

@@ -58,19 +58,52 @@ async def _dripstone(*arguments: str, command: Sequence[str] = ()) -> tuple[int,
     return process.returncode or 0, out.decode(), err.decode()
 
 
-def test_neither_a_command_nor_a_start_loads_what_it_can_do_without() -> None:
-    listing = (
-        "import sys, core.__main__; print(*sys.modules);"
-        "import core.bootstrap, core.gateway.web_server; core.bootstrap.table(); print(*sys.modules)"
-    )
+_LISTING = """
+import asyncio, pathlib, sys
+import core.__main__
+print(*sys.modules)
+
+from core.bootstrap import Core
+from core.clock import SystemClock
+from core.settings import Settings
+
+async def turn(database, folder):
+    core = await Core.open(Settings(database, pathlib.Path(folder), frozenset({"engine"})), SystemClock())
+    await core.ticker.turn()
+    print(*sys.modules)
+    await core.stop()
+
+asyncio.run(turn(*sys.argv[1:]))
+import core.outward, core.gateway.web_server
+core.outward.table()
+print(*sys.modules)
+"""
+
+
+def test_neither_a_command_nor_an_engine_nor_a_start_loads_what_it_can_do_without(
+    databases: Databases, tmp_path: Path
+) -> None:
     told = subprocess.run(
-        [sys.executable, "-c", listing], env=_environment(), capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    of_a_command, of_a_start = (set(line.split()) for line in told)
+        [sys.executable, "-c", _LISTING, databases.on_sqlite(tmp_path / "dripstone.db", "migrated"), str(tmp_path)],
+        env=_environment(), capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    of_a_command, of_an_engine, of_a_start = (set(line.split()) for line in told)
     assert "core.commands.keys" in of_a_command
     assert not {"grpc", "google.protobuf", "sqlalchemy", "rich", "core.bootstrap", "core.simulation"} & of_a_command
-    assert "core.delivery.http" in of_a_start
     late = {"aiohttp", "jsonschema", "mcp", "pydantic", "rich", "alembic", "matplotlib", *loading.LATE}
+    of_calls = {
+        "grpc",
+        "prometheus_client",
+        "starlette",
+        "uvicorn",
+        "core.outward",
+        "core.rpc.pipeline",
+        "core.gateway",
+    }
+    of_others = {"sqlalchemy.orm", "sqlalchemy.ext.asyncio", "aiosmtplib", "core.simulation", "core.engine.scheduler"}
+    assert "core.engine.ticker" in of_an_engine
+    assert not (late | of_calls | of_others) & of_an_engine
+    assert "core.delivery.dispatcher" in of_a_start
     assert not late & of_a_start
 
 

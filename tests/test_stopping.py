@@ -72,7 +72,7 @@ async def test_a_database_that_is_away_while_draining_keeps_nothing_open(
             secret="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         )  # fmt: skip
         await deliveries.emit(tx, [Emission(org, Emit(ids.mint("msg", tx.now), "deal.won", {}))])
-    assert await core.dispatcher.turn() == 1
+    assert await core.outward.dispatcher.turn() == 1
     await arrived.wait()
 
     await _take_away(settings.database_url, lambda: request.getfixturevalue("postgresql_server"))
@@ -81,16 +81,17 @@ async def test_a_database_that_is_away_while_draining_keeps_nothing_open(
     finally:
         over.set()
     assert all(lock.closed for lock in core.locks)
-    assert core.sender._exchanges is None
+    assert core.parts.webhook_sender._exchanges is None
 
 
 async def test_what_cannot_be_closed_keeps_nothing_else_open(settings: Settings, clock: ManualClock) -> None:
     core = await Core.open(settings, clock)
+    await core.join()
 
     async def fail(_seconds: float) -> None:
         raise RuntimeError("it hangs")
 
-    core.dispatcher.stop = core.mailer.stop = fail  # type: ignore[method-assign]
+    core.outward.dispatcher.stop = core.outward.mailer.stop = fail  # type: ignore[method-assign]
     with pytest.raises(RuntimeError, match="it hangs"):
         await core.stop()
     assert all(lock.closed for lock in core.locks)
@@ -98,9 +99,10 @@ async def test_what_cannot_be_closed_keeps_nothing_else_open(settings: Settings,
     await again.stop()
 
 
-async def test_a_core_that_cannot_be_opened_keeps_nothing_open(settings: Settings, clock: ManualClock) -> None:
+async def test_a_core_that_cannot_start_keeps_nothing_open(settings: Settings, clock: ManualClock) -> None:
+    wrong = await Core.open(replace(settings, smtp_url="nowhere"), clock)
     with pytest.raises(ValueError, match="write smtp://"):
-        await Core.open(replace(settings, smtp_url="nowhere"), clock)
+        await wrong.start()
     core = await Core.open(settings, clock)
     with pytest.raises(AlreadyRunning):
         await Core.open(settings, clock)

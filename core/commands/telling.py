@@ -28,32 +28,38 @@ def run(main: Coroutine[Any, Any, _T]) -> _T:
 @contextlib.contextmanager
 def told_plainly() -> Iterator[None]:
     """Turn what an operator can mend into one sentence and exit code 1."""
-    from grpc.aio import AioRpcError  # slow to load, as all that is imported in functions here
-
-    from dripstone.v1.client import NotConnected
-
     try:
         yield
     except click.ClickException:
         raise
-    except NotConnected as error:
-        raise click.ClickException(f"{str(error)[:1].upper()}{str(error)[1:]}.\n{_ELSEWHERE}") from error
-    except AioRpcError as error:
-        raise click.ClickException(_refusal(error)) from error
-    except OSError as error:
-        raise click.ClickException(
-            f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
-        ) from error
     except Exception as error:
-        from core.bootstrap import AlreadyRunning
-        from core.listening import CannotListen, RefusedToListen
-        from core.store.database import ERRORS
-
-        if isinstance(error, ERRORS):
-            raise click.ClickException(f"The database cannot be used: {getattr(error, 'orig', error)}") from error
-        if isinstance(error, (RefusedToListen, CannotListen, AlreadyRunning, ValueError)):
-            raise click.ClickException(str(error)) from error
+        if (said := _sentence(error)) is not None:
+            raise click.ClickException(said) from error
         raise
+
+
+def _sentence(error: Exception) -> str | None:
+    """Return what an operator is told; None for what no operator can mend."""
+    from grpc.aio import AioRpcError  # slow to load, as all that is imported in functions here
+
+    from dripstone.v1.client import NotConnected
+
+    if isinstance(error, NotConnected):
+        return f"{str(error)[:1].upper()}{str(error)[1:]}.\n{_ELSEWHERE}"
+    if isinstance(error, AioRpcError):
+        return _refusal(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+
+    from core.bootstrap import AlreadyRunning
+    from core.listening import CannotListen, RefusedToListen
+    from core.store.database import ERRORS
+
+    if isinstance(error, ERRORS):
+        return f"The database cannot be used: {getattr(error, 'orig', error)}"
+    if isinstance(error, (RefusedToListen, CannotListen, AlreadyRunning, ValueError)):
+        return str(error)
+    return None
 
 
 def _refusal(error: grpc.aio.AioRpcError) -> str:

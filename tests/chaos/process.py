@@ -42,10 +42,11 @@ class Process:
         self.faults.off = False
         self.faults.disarm()
         self.core = await Core.open(self._settings, self._clock)
+        await self.core.join()
         await self.faults.attach(self.core.database)
-        await self.core.dispatcher.recover()
-        await self.core.mailer.recover()
-        self._methods = {method.name: method for method in self.core.methods}
+        await self.core.outward.dispatcher.recover()
+        await self.core.outward.mailer.recover()
+        self._methods = {method.name: method for method in self.core.outward.methods}
 
     async def stop(self) -> None:
         """Stop in order."""
@@ -54,8 +55,9 @@ class Process:
     async def die(self) -> None:
         """End without another word to the database; only what the operating system would close is closed."""
         self.faults.off = True
-        core = self.core
-        for ending in (core.dispatcher.stop(0), core.mailer.stop(0), core.sender.close(), core.database.close()):
+        core, sender = self.core, self.core.parts.webhook_sender
+        sending = (core.outward.dispatcher, core.outward.mailer)
+        for ending in (*(one.stop(0) for one in sending), sender.close(), core.database.close()):
             with contextlib.suppress(Exception):
                 await ending
         for lock in core.locks:
@@ -63,7 +65,7 @@ class Process:
 
     async def call(self, name: str, request: Message, key: str) -> Any:
         """Make one call and return the answer. Raises DripstoneError."""
-        reply = await self.core.pipeline.unary(self._methods[name], request, {"authorization": f"Bearer {key}"})
+        reply = await self.core.outward.pipeline.unary(self._methods[name], request, {"authorization": f"Bearer {key}"})
         return reply.message
 
     async def match(self) -> int:
@@ -76,4 +78,4 @@ class Process:
 
     async def deliver(self) -> int:
         """Turn the loops that carry what leaves."""
-        return await self.core.dispatcher.drain() + await self.core.mailer.drain()
+        return await self.core.outward.dispatcher.drain() + await self.core.outward.mailer.drain()

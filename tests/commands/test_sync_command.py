@@ -22,7 +22,7 @@ async def test_a_sync_is_begun_watched_and_told_as_tables_and_as_json(core: Runn
     async def ran(*arguments: str) -> Result:
         running = asyncio.create_task(asyncio.to_thread(CliRunner().invoke, sync, list(arguments), env=environment))
         while not running.done():
-            await core.core.syncer.turn()
+            await core.core.outward.syncer.turn()
             await asyncio.wait([running], timeout=0.02)
         return running.result()
 

@@ -65,7 +65,7 @@ class Stage:
 async def staged(url: str, tmp_path: Path, clock: ManualClock) -> AsyncIterator[Stage]:
     async with receiving() as receiver, running(url, tmp_path, clock, requests_per_second=1e6) as core:
         told = await tell(core, receiver.url, MARKER)
-        await core.core.sealer.turn()
+        await core.core.outward.sealer.turn()
         variables = {
             **asdict(told),
             "marker": MARKER,
@@ -178,7 +178,7 @@ async def _before(stage: Stage, way: Way, case: Case) -> dict[str, Any]:
         if step.call == "turn":
             stage.core.clock.advance(timedelta(minutes=request.get("minutes", 0)))
             await stage.core.settle()
-            await stage.core.core.sealer.turn()
+            await stage.core.core.outward.sealer.turn()
             continue
         if step.call == "posted":
             answer = (await stage.http.http.post(request["path"], json=request["body"])).json()

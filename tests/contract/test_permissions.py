@@ -128,7 +128,7 @@ async def test_a_role_calls_what_its_scopes_say_and_nothing_is_looked_up_before(
     keys = {role: await key_of(core, org_id, role) for role in ROLES}
     before = await rows(core, org_id)
     async with grpc.aio.insecure_channel(core.grpc_target) as channel:
-        for method in core.core.methods:
+        for method in core.core.outward.methods:
             for role, key in keys.items():
                 if method.scope != ANY_KEY and method.scope not in role_scopes(role):
                     own = await ask(channel, method, filled(method, ids), key)
@@ -154,12 +154,12 @@ async def test_what_is_anothers_is_told_of_like_what_is_not_there(core: RunningC
     reached = 0
     async with grpc.aio.insecure_channel(core.grpc_target) as channel:
         # Reads first, and writes tried only: what both make of their own must not tell them apart.
-        for method in sorted(core.core.methods, key=lambda one: one.access is not Access.READ):
+        for method in sorted(core.core.outward.methods, key=lambda one: one.access is not Access.READ):
             foreign = await ask(channel, method, dry(method, filled(method, ids)), curious)
             absent = await ask(channel, method, dry(method, filled(method, nothing)), control)
             assert _without(foreign, ids, others[0].org_id) == _without(absent, nothing, others[1].org_id), method.name
             reached += foreign.reason == "NOT_FOUND"
-    assert reached > len(core.core.methods) // 4, "many of the requests must reach what they name"
+    assert reached > len(core.core.outward.methods) // 4, "many of the requests must reach what they name"
     assert await rows(core, core.organization.org_id) == before
 
 

@@ -26,7 +26,7 @@ async def test_every_command_of_the_guide_does_what_it_says(core: RunningCore, t
             request = record_pb2.UpsertRecordRequest(type="contact")
             request.fields.update({"email": f"a{number}@example.com"})
             await client.records.UpsertRecord(request)
-    await core.core.sealer.turn()
+    await core.core.outward.sealer.turn()
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),

@@ -42,7 +42,7 @@ async def test_every_command_does_what_it_promises(core: RunningCore, tmp_path: 
         ended = asyncio.create_task(process.communicate())
         async with asyncio.timeout(60):
             while not ended.done():  # the loops of a core in tests turn by hand
-                await core.core.syncer.turn()
+                await core.core.outward.syncer.turn()
                 await asyncio.wait([ended], timeout=0.05)
         out, err = await ended
         assert process.returncode == 0, err.decode()

@@ -153,6 +153,7 @@ async def test_processes_that_start_together_on_an_empty_database_share_one_orga
         settings = Settings(database_url=postgresql_url, data_dir=tmp_path / name, roles=frozenset({"engine"}))
         core = await Core.open(settings, clock)
         await core.write_connection(settings.data_dir)
+        await core.join()
         return core
 
     cores = await asyncio.gather(*(start(name) for name in ("one", "two", "three")))
@@ -160,7 +161,7 @@ async def test_processes_that_start_together_on_an_empty_database_share_one_orga
         (count,) = await tx.all(select(func.count()).select_from(organizations))
     assert count[0] == 1
     clock.advance(timedelta(days=1))
-    await asyncio.gather(*(core.scheduler.turn() for core in cores))  # tomorrow's partitions, all at once
+    await asyncio.gather(*(core.outward.scheduler.turn() for core in cores))  # tomorrow's partitions, all at once
     for core in cores:
         await core.stop()
 

@@ -232,7 +232,7 @@ class World:
 
     async def _fold(self) -> None:
         process = self.processes[-1]
-        await process.core.scheduler.turn()
+        await process.core.outward.scheduler.turn()
         async with process.core.database.system() as tx:
             await statistics.fold(tx, kept=0)
 

@@ -152,7 +152,7 @@ async def test_the_log_can_be_listed_taken_out_and_checked(core: RunningCore) ->
             await client.records.UpsertRecord(contact(f"a{number}@example.com", request_id=f"call-{number}"))
         ahead = await client.audit.GetAuditHead(audit_pb2.GetAuditHeadRequest())
         assert (ahead.sequence, ahead.unsealed_count) == (0, BEFORE + 3)
-        await core.core.sealer.turn()
+        await core.core.outward.sealer.turn()
         head = await client.audit.GetAuditHead(audit_pb2.GetAuditHeadRequest())
         assert (head.sequence, head.unsealed_count) == (BEFORE + 3, 0)
         listed = await client.audit.ListAuditEntries(
@@ -182,7 +182,7 @@ async def test_another_organization_sees_nothing_of_it(core: RunningCore) -> Non
     other = await provisioning.create_organization(core.core.database, "Other")
     async with core.client() as client:
         await client.records.UpsertRecord(contact("a@example.com"))
-    await core.core.sealer.turn()
+    await core.core.outward.sealer.turn()
     async with core.client(other.api_key) as client:
         listed = (await client.audit.ListAuditEntries(audit_pb2.ListAuditEntriesRequest())).entries
         assert {one.principal_id for one in listed} == {"system"}  # its own first keys
@@ -200,7 +200,7 @@ async def test_who_gets_past_the_database_is_still_found(core: RunningCore) -> N
     async with core.client() as client:
         for number in range(4):
             await client.records.UpsertRecord(contact(f"a{number}@example.com"))
-        await core.core.sealer.turn()
+        await core.core.outward.sealer.turn()
         async with core.core.database.system() as tx:
             for statement in TRIGGERS[tx.dialect]:
                 await tx.fetch(statement)

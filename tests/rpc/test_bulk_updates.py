@@ -83,7 +83,7 @@ async def test_pairs_are_found_told_why_and_dismissed_for_good(core: RunningCore
         second = await _upsert(client, "contact", email="adal+x@gmail.com", first_name="Ada", last_name="Lovelace")
         await _upsert(client, "contact", email="bob@acme.io", first_name="Bob", last_name="Stone")
         for _ in range(20):  # on PostgreSQL, changes are looked at once nobody writes earlier ones
-            await core.core.scheduler.turn()
+            await core.core.outward.scheduler.turn()
             request = duplicate_pb2.ListDuplicatesRequest(type="contact")
             found = (await client.records.ListDuplicates(request)).duplicates
             if found:
@@ -99,11 +99,11 @@ async def test_pairs_are_found_told_why_and_dismissed_for_good(core: RunningCore
         dismissed = await client.records.DismissDuplicate(duplicate_pb2.DismissDuplicateRequest(duplicate_id=pair.id))
         assert dismissed.dismissed
         await _upsert(client, "contact", email="adal+x@gmail.com", city="Rome", phone="+49301234567")
-        await core.core.scheduler.turn()
+        await core.core.outward.scheduler.turn()
         left = (await client.records.ListDuplicates(request)).duplicates
         assert {(one.first_id, one.second_id) for one in left} == {(first, third), (second, third)}
         await client.records.MergeRecords(record_pb2.MergeRecordsRequest(kept_id=first, merged_id=third))
-        await core.core.scheduler.turn()
+        await core.core.outward.scheduler.turn()
         assert not (await client.records.ListDuplicates(request)).duplicates
         with pytest.raises(AioRpcError):
             await client.records.ListDuplicates(duplicate_pb2.ListDuplicatesRequest(type="lead"))

@@ -119,7 +119,7 @@ async def test_an_import_that_is_broken_off_goes_on_where_it_was_and_doubles_not
     async with core.client() as client:
         request = _request("\n".join(lines), format=transfer_pb2.IMPORT_FORMAT_NDJSON, start=True)
         made = await client.records.CreateImport(request)
-        await core.core.importer.turn()
+        await core.core.outward.importer.turn()
         note, broken = imports.note, []
 
         async def breaks(*args: Any, **values: Any) -> None:
@@ -130,7 +130,7 @@ async def test_an_import_that_is_broken_off_goes_on_where_it_was_and_doubles_not
 
         monkeypatch.setattr(imports, "note", breaks)
         with pytest.raises(ConnectionResetError):
-            await core.core.importer.turn()
+            await core.core.outward.importer.turn()
         assert (await _get(client, made.id)).done_count == 200
         await core.settle()
         done = await _get(client, made.id)
@@ -141,7 +141,7 @@ async def test_an_import_that_is_broken_off_goes_on_where_it_was_and_doubles_not
         assert cancelled.state == transfer_pb2.IMPORT_STATE_CANCELLED
         looked_at = await client.records.CreateImport(_request("email,Employer\nx@example.com,Acme"))
         core.clock.advance(timedelta(days=8))
-        await core.core.scheduler.turn()
+        await core.core.outward.scheduler.turn()
         async with core.core.database.read(core.organization.org_id) as tx:
             for one in (made, looked_at):
                 assert {row.said for row in await imports.slice_of(tx, one.id, 0, 500)} == {None}

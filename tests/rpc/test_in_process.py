@@ -51,8 +51,8 @@ async def ways(core: RunningCore) -> AsyncIterator[Ways]:
     def handler(method: Any) -> Callable[..., Any]:
         return lambda request, call: handlers.get(method.name, method.handler)(request, call)
 
-    methods = [replace(method, handler=handler(method)) for method in core.core.methods]
-    admitting = core.core.pipeline
+    methods = [replace(method, handler=handler(method)) for method in core.core.outward.methods]
+    admitting = core.core.outward.pipeline
     made = Ways(GrpcServer(methods, admitting), InProcessChannel(methods, admitting), handlers)
     (port,) = await made.server.start([("127.0.0.1:0", None)])
     async with (
@@ -194,7 +194,7 @@ async def test_a_call_that_is_given_up_ends_for_its_client_and_goes_on_to_its_en
             await waiting
         assert await call.code() is grpc.StatusCode.CANCELLED
         over.set()
-        await core.core.pipeline.finish(SOON)
+        await core.core.outward.pipeline.finish(SOON)
         assert done.is_set(), "a process that goes away waits for it"
 
         begun.clear()
@@ -213,7 +213,7 @@ async def test_a_call_that_is_given_up_ends_for_its_client_and_goes_on_to_its_en
         await begun.wait()
         call.cancel()
         over.set()
-        await core.core.pipeline.finish(SOON)
+        await core.core.outward.pipeline.finish(SOON)
         assert tries == ["call"], way
 
 
@@ -234,7 +234,7 @@ async def test_a_call_without_a_deadline_ends_with_the_core_s_own(
         assert (told.reason, told.message[:31]) == ("DEADLINE_EXCEEDED", "The call took longer than 0.05 "), way
         assert told.hint, way
     over.set()
-    await core.core.pipeline.finish(SOON)
+    await core.core.outward.pipeline.finish(SOON)
 
 
 async def test_a_read_that_is_unavailable_is_tried_again_and_a_stream_before_its_first_answer(ways: Ways) -> None:

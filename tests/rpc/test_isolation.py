@@ -90,7 +90,7 @@ async def _call(core: RunningCore, method: Any, request: Message, key: str) -> s
     metadata_ = {"authorization": f"Bearer {key}"}
     try:
         if method.streaming:
-            pipeline = core.core.pipeline
+            pipeline = core.core.outward.pipeline
             if method.client_streaming:
                 answers = pipeline.exchange(method, _alone(request), metadata_)
             else:
@@ -98,7 +98,7 @@ async def _call(core: RunningCore, method: Any, request: Message, key: str) -> s
             async for message in answers:
                 return str(message)
             return ""
-        return str((await core.core.pipeline.unary(method, request, metadata_)).message)
+        return str((await core.core.outward.pipeline.unary(method, request, metadata_)).message)
     except DripstoneError as error:
         return f"{type(error).__name__} {error.message} {error.violations}"
 
@@ -112,7 +112,7 @@ async def test_no_method_shows_or_changes_anything_of_another_organization(
     ids = asdict(told)
     given = set(ids.values()) - {"default"}
     # Reads first: what the second organization makes under the same chosen ids is its own.
-    for method in sorted(core.core.methods, key=lambda method: method.access is not Access.READ):
+    for method in sorted(core.core.outward.methods, key=lambda method: method.access is not Access.READ):
         request = filled(method, ids)
         answer = await _call(core, method, request, other.api_key)
         for told_by_the_caller in sorted(given, key=len, reverse=True):
@@ -133,7 +133,7 @@ async def test_every_method_asks_for_a_key_and_for_its_scope(core: RunningCore) 
     powerless = await provisioning.mint_key(
         core.core.database, core.organization.org_id, "Powerless", "service", "", frozenset()
     )
-    for method in core.core.methods:
+    for method in core.core.outward.methods:
         refused = await _call(core, method, method.request_class(), secrets.new_api_key())
         assert refused.startswith("Unauthenticated"), method.name
         answer = await _call(core, method, method.request_class(), powerless)

@@ -345,10 +345,10 @@ async def test_messages_over_the_budget_of_who_enrolled_wait_for_the_next_day(co
         await agent.enrollments.EnrollContacts(
             enrollment_pb2.EnrollContactsRequest(workflow_id="hello", contacts=contacts)
         )
-        await core.core.mailer.drain()
+        await core.core.outward.mailer.drain()
         assert await outgoing(core) == {"sent": 2, "pending": 3}
         core.clock.advance(timedelta(days=1))
-        await core.core.mailer.drain()
+        await core.core.outward.mailer.drain()
         assert await outgoing(core) == {"sent": 4, "pending": 1}
 
 

@@ -166,9 +166,9 @@ async def test_an_unforeseen_failure_says_nothing_but_its_reference(core: Runnin
     async def broken(request: Any, call: Any) -> Any:
         raise ValueError("SELECT secret FROM somewhere")
 
-    (method,) = [m for m in core.core.methods if m.name == "OrganizationService.GetCaller"]
+    (method,) = [m for m in core.core.outward.methods if m.name == "OrganizationService.GetCaller"]
     with pytest.raises(Exception, match="reference") as failure:
-        await core.core.pipeline.unary(
+        await core.core.outward.pipeline.unary(
             replace(method, handler=broken),
             method.request_class(),
             {"authorization": f"Bearer {core.api_key}", "x-request-id": "req-77"},

@@ -162,7 +162,7 @@ async def test_use_is_told_by_who_and_what_and_folding_changes_no_figure(fleet: 
             await usage.fold(tx)
 
     measured = await _measured(fleet)
-    await asyncio.gather(fleet.core.core.scheduler.turn(), fold(), fold())
+    await asyncio.gather(fleet.core.core.outward.scheduler.turn(), fold(), fold())
     # Whoever folds it measures it: here one of three did.
     assert await _measured(fleet) - measured in (0.0, 0.875)
     async with fleet.core.core.database.system() as tx:
@@ -171,7 +171,7 @@ async def test_use_is_told_by_who_and_what_and_folding_changes_no_figure(fleet: 
     await fleet.execute("quick", "ben")
     await fleet.core.settle()
     measured = await _measured(fleet)
-    await fleet.core.core.scheduler.turn()
+    await fleet.core.core.outward.scheduler.turn()
     assert await _measured(fleet) - measured == 0.75
     later = await _usage(fleet, "workflow", subject_id="quick")
     assert [_counts(line) for line in later.lines] == [{"steps": 4}]

@@ -26,7 +26,7 @@ async def test_a_batch_under_way_is_given_back(core: RunningCore, receiver: Rece
         )
         await linked.connect(system, system_pb2.Credentials(token=PRIVATE_TOKEN))
         begun = await linked.begin(PULL)
-    turning = asyncio.create_task(core.core.syncer.turn())
+    turning = asyncio.create_task(core.core.outward.syncer.turn())
     await held.arrived.wait()
     core.core.parts.draining.set()
     async with asyncio.timeout(5):

@@ -15,7 +15,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import Column, String, Table, make_url
 
-import core.bootstrap  # noqa: F401 -- every table is known once every part of the core is
+import core.outward  # noqa: F401 -- every table is known once every part of the core is
 from core.store.metadata import Instant, Json, metadata
 from core.store.postgresql import PARTITIONED
 from tests.bench import workload

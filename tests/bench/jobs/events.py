@@ -25,7 +25,8 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
     The engine is idle otherwise, or as busy as what is due at the instant `now` makes it.
     """
     async with engine(spec["url"], spec["folder"], ShiftedClock(from_micros(spec["now"]))) as core:
-        await core.scheduler.turn()
+        await core.join()
+        await core.outward.scheduler.turn()
         if not spec["busy"]:
             while moved := await core.ticker.turn():
                 tell(note=f"{moved} were due")

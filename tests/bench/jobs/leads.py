@@ -62,7 +62,7 @@ async def _import(core: RunningCore, record_type: str, text: str) -> int:
     async with core.client() as client:
         made = await client.records.CreateImport(request, timeout=60)
         done = 0
-        while turned := await core.core.importer.turn():
+        while turned := await core.core.outward.importer.turn():
             done += turned
             tell(done=min(done, 2 * made.row_count), total=2 * made.row_count)  # checked, then written
         over = await client.records.GetImport(transfer_pb2.GetImportRequest(import_id=made.id))
