@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from core.store.database import Database
 from core.store.postgresql import ensure_partitions
-from core.store.transaction import EVERY_ORGANIZATION
+from core.store.transaction import EVERY_ORGANIZATION, Transaction
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -43,7 +43,9 @@ def _upgrade(connection: Connection) -> None:
 
 async def upgrade(database: Database) -> None:
     """Apply every migration that the database lacks, and make the partitions of the next days."""
-    if await revision(database) != newest():
+    async with database.system() as tx:
+        there = await _revision(tx)
+    if there != newest():
         async with database.workers.engine.begin() as connection:
             if database.is_postgresql:
                 await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
@@ -54,9 +56,13 @@ async def upgrade(database: Database) -> None:
 
 async def revision(database: Database) -> str | None:
     """Return the revision a database is at; None for an empty one."""
-    there = "SELECT to_regclass('alembic_version')" if database.is_postgresql else _IS_THERE_SQLITE
     async with database.read(EVERY_ORGANIZATION) as tx:
-        if not any(row[0] for row in await tx.fetch(there)):
-            return None
-        rows = await tx.fetch("SELECT version_num FROM alembic_version")
+        return await _revision(tx)
+
+
+async def _revision(tx: Transaction) -> str | None:
+    there = "SELECT to_regclass('alembic_version')" if tx.dialect == "postgresql" else _IS_THERE_SQLITE
+    if not any(row[0] for row in await tx.fetch(there)):
+        return None
+    rows = await tx.fetch("SELECT version_num FROM alembic_version")
     return rows[0][0] if rows else None

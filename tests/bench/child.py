@@ -10,6 +10,8 @@ from typing import Any
 
 import uvloop
 
+from core import collector
+
 JOBS = {
     "floors": "tests.bench.jobs.floors",
     "populate": "tests.bench.jobs.populate",
@@ -40,7 +42,8 @@ async def told_to_go() -> None:
 def main() -> None:
     """Do the job and tell the result."""
     spec = json.loads(sys.argv[1])
-    job = importlib.import_module(JOBS[spec["job"]])
+    with collector.resting():  # as in every process that serves
+        job = importlib.import_module(JOBS[spec["job"]])
     tell(result=uvloop.run(job.run(spec)))
 
 

@@ -69,6 +69,7 @@ _METHOD = """\
   after the last checkpoint: a page that is written to for the first time after one is logged whole, which no figure
   here contains. They take turns, and are vacuumed before each.
 - **Restart.** From the start of opening the database, and from `exec` of the process, which adds Python's imports.
+  Its modules are compiled already, as those of whatever was installed or started before.
 - **Events.** Posted one after the other through the same path as `IngestEvent`, from before the event is written to the
   commit of the next step; the engine's loops run in the same process. On PostgreSQL the matcher begins while the event
   is still on its way to the disk.

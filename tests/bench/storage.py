@@ -37,9 +37,10 @@ class Storage:
     _serial: int = 0
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a measured process."""
+        """Return the environment of a measured process; it loads compiled modules, as what is installed does."""
         path = os.pathsep.join([str(_ROOT), str(_ROOT / "proto" / "gen")])
-        return {**os.environ, "PYTHONPATH": path, **_preload(self.shim, self.fsync_micros)}
+        own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**own, "PYTHONPATH": path, **_preload(self.shim, self.fsync_micros)}
 
     def new_folder(self, name: str) -> Path:
         """Make a folder of its own for something."""
