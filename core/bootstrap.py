@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from core.outward import Outward
 
 _log = structlog.get_logger()
+_FIRST_TURN_SECONDS = 0.5
+"""For as long at most is the first turn of the engine waited for before what serves is loaded."""
 _WARMS_AFTER_SECONDS = 3.0
 """Whoever waited for the start goes first."""
 
@@ -147,13 +149,10 @@ class Core:
 
     async def _start(self) -> None:
         roles = self.settings.roles
-        if "engine" in roles:  # first: who is due does not wait for the servers
-            self._loop("engine", self.ticker.turn)
-            for _ in range(1, self.ticker.at_once):
-                self._run_loop(Loop("engine", self.ticker.turn, self.ticker.behind, self.parts.clock))
-            self._loop("matcher", self.matcher.turn, few=self.matcher.few)
-            self._loop("starter", self.starter.turn)
+        engine = self._start_engine() if "engine" in roles else None  # first: who is due does not wait for the servers
         if roles - {"engine"}:
+            if engine is not None:  # with modules being loaded beside it, its first turn would take twice as long
+                await self.parts.clock.wait(engine.turned, _FIRST_TURN_SECONDS)
             await self.join()
             await self.outward.start_servers(self.ready)
             if "dispatcher" in roles:
@@ -162,6 +161,14 @@ class Core:
                 self._run_loop(loop)
         await self._look_for_keys()
         collector.look_less()
+
+    def _start_engine(self) -> Loop:
+        engine = self._loop("engine", self.ticker.turn)
+        for _ in range(1, self.ticker.at_once):
+            self._run_loop(Loop("engine", self.ticker.turn, self.ticker.behind, self.parts.clock))
+        self._loop("matcher", self.matcher.turn, few=self.matcher.few)
+        self._loop("starter", self.starter.turn)
+        return engine
 
     async def _look_for_keys(self) -> None:
         """Tell at once what else is told by each delivery that cannot be signed: a master key is not here."""
@@ -173,12 +180,14 @@ class Core:
         if missing:
             _log.error("what is sealed under these master keys cannot be opened", missing=sorted(missing))
 
-    def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0, few: int = 0) -> None:
-        self._run_loop(Loop(name, turn, self.database.wakeups.event(name), self.parts.clock, idle_seconds, few))
+    def _loop(self, name: str, turn: Callable[[], Awaitable[int]], idle_seconds: float = 1.0, few: int = 0) -> Loop:
+        loop = Loop(name, turn, self.database.wakeups.event(name), self.parts.clock, idle_seconds, few)
+        return self._run_loop(loop)
 
-    def _run_loop(self, loop: Loop) -> None:
+    def _run_loop(self, loop: Loop) -> Loop:
         self._loops.append(loop)
         self._tasks.append(asyncio.create_task(loop.run(), name=loop.name))
+        return loop
 
     def warm(self) -> None:
         """Load what the start did without, in the background: then nobody's first call waits for it."""

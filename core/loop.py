@@ -26,6 +26,8 @@ class Loop:
     idle_seconds: float = 1.0
     few: int = 0
     """A turn that handled so many, or fewer, left nothing behind but what will wake the loop again."""
+    turned: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+    """Set once it has turned, whatever came of it."""
     _stopping: bool = field(default=False, init=False)
 
     async def run(self) -> None:
@@ -36,8 +38,10 @@ class Loop:
                 handled = await self.turn()
             except Exception:
                 _log.exception("loop turn failed", loop=self.name)
+                self.turned.set()
                 await self.clock.wait(self.wake, _FAILURE_PAUSE_SECONDS)
                 continue
+            self.turned.set()
             if handled <= self.few and not self._stopping:
                 await self.clock.wait(self.wake, self.idle_seconds)
             await asyncio.sleep(0)  # a turn may have waited for nothing, and what else is due comes before the next one

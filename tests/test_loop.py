@@ -65,3 +65,19 @@ async def test_a_loop_waits_after_a_turn_that_left_nothing(few: int, waited: lis
     loop = Loop("some", turn, asyncio.Event(), clock, few=few)
     await loop.run()
     assert clock.waited == waited
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_loop_tells_that_it_has_turned_whatever_came_of_it(clock: ManualClock, fails: bool) -> None:
+    async def turn() -> int:
+        assert not loop.turned.is_set()
+        if fails:
+            raise RuntimeError("it cannot")
+        return 0
+
+    loop = Loop("engine", turn, asyncio.Event(), clock)
+    running = asyncio.create_task(loop.run())
+    async with asyncio.timeout(10):
+        await loop.turned.wait()
+        loop.stop()
+        await running
