@@ -55,7 +55,8 @@ def storable_effect(effect: Effect) -> Effect:
         case Emit():
             return copied(effect, data=storable(effect.data))
         case UpdateRecord() | CreateRecord() | EmitEvent():
-            return copied(effect, fields=storable(effect.fields))
+            fields = storable(effect.fields)
+            return effect if fields is effect.fields else copied(effect, fields=fields)
         case RequestApproval():
             return copied(effect, title=storable_text(effect.title), details=storable(effect.details))
         case SendMessage():
@@ -88,7 +89,7 @@ def _updated(record: RecordFacts, effect: UpdateRecord) -> RecordFacts:
     fields = dict(record.fields)
     for path, value in effect.fields.items():
         _set(fields, path.split("."), value)
-    return copied(record, fields=fields)
+    return RecordFacts(record.id, record.type, fields)
 
 
 def _set(fields: dict[str, Any], path: list[str], value: Any) -> None:

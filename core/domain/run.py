@@ -141,10 +141,10 @@ class Run:
             case Go():
                 if decision.effects:
                     self.add(decision.effects)
-                self._step_note(
-                    node, decision.outcome, decision.reason, decision.exit, decision.inputs, decision.effects, stood
-                )
-                if node.id not in self.enrollment.outputs and splits.counts(node.step, self.enrollment):
+                caused = _ids(decision.effects) if decision.effects else ()
+                told = (decision.reason, decision.exit, decision.inputs, caused, stood)
+                self.note(node.id, node.step.kind, decision.outcome, *told)
+                if splits.counts(node.step, self.enrollment) and node.id not in self.enrollment.outputs:
                     self.draws.append(Conversion(node.id, decision.exit))
                 if decision.outputs:
                     self.remember(node.id, decision.outputs)
@@ -156,12 +156,14 @@ class Run:
             case Stay():
                 self.add(decision.effects)
                 self._stay(decision)
-                self._step_note(node, decision.outcome, decision.reason, "", decision.inputs, decision.effects, stood)
+                caused = _ids(decision.effects) if decision.effects else ()
+                told = (decision.reason, "", decision.inputs, caused, stood)
+                self.note(node.id, node.step.kind, decision.outcome, *told)
                 return None
             case Leave():
                 self.remember(node.id, decision.outputs)
                 self.withdraw()
-                self._step_note(node, "ended", decision.reason, "", decision.inputs, (), stood)
+                self.note(node.id, node.step.kind, "ended", decision.reason, inputs=decision.inputs, stood=stood)
                 self._end(State.EXITED, "exited", decision.reason)
                 return None
             case Fail():
@@ -321,21 +323,6 @@ class Run:
             self.effects.append(CancelTask(waiting.subject))
         self.put(waiting=None)
 
-    def _step_note(
-        self,
-        node: Node,
-        outcome: Outcome,
-        reason: str,
-        exit: str,
-        inputs: Mapping[str, Any],
-        effects: tuple[Effect, ...],
-        stood: timedelta,
-    ) -> None:
-        caused: tuple[str, ...] = ()
-        if effects:
-            caused = tuple([effect.record_id if isinstance(effect, UpdateRecord) else effect.id for effect in effects])
-        self.note(node.id, node.step.kind, outcome, reason, exit, inputs, caused, stood)
-
     def remember(self, step_id: str, outputs: Mapping[str, Any]) -> None:
         """Keep what a step leaves behind."""
         if outputs:
@@ -380,6 +367,11 @@ class Run:
             skipping=False,
         )
         self.emit(event, {} if event == "completed" else {"reason": reason})
+
+
+def _ids(effects: tuple[Effect, ...]) -> tuple[str, ...]:
+    """Return what a trace names of effects: what they make, and the records that they change."""
+    return tuple([effect.record_id if isinstance(effect, UpdateRecord) else effect.id for effect in effects])
 
 
 def _shown(value: Any) -> Any:

@@ -81,7 +81,7 @@ def validate_fields(
     for name, value in sorted(fields.items()):  # the contract's maps have no order
         if name in known and known[name].writable:
             try:
-                accepted[name] = normalise(record_type, name, value, schema)
+                accepted[name] = None if value is None else _stored(known[name], name, value)
             except BadValue as bad:
                 violations.append(_unfit(path_prefix, name, bad))
             continue
@@ -102,7 +102,7 @@ def validate_fields(
                     problem = _unfit(path_prefix, path, bad)
             if problem is not None:
                 violations.append(problem)
-    if sum(path.startswith("custom.") for path in accepted) > MOST_CUSTOM_FIELDS:
+    if len(accepted) > MOST_CUSTOM_FIELDS < sum(path.startswith("custom.") for path in accepted):
         at = _at(path_prefix, "custom")
         violations.append(Violation(at, "TOO_MANY_FIELDS", f"has more than {MOST_CUSTOM_FIELDS} fields"))
     return accepted, violations
@@ -163,7 +163,10 @@ def normalise(record_type: str, path: str, value: Any, schema: Schema = STANDARD
     if path.startswith("custom."):
         definition = schema.of(record_type).definition(path)
         return _custom_value(value) if definition is None else definitions.read(definition, value)
-    field = schema.of(record_type).standard[path]
+    return _stored(schema.of(record_type).standard[path], path, value)
+
+
+def _stored(field: Field, path: str, value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         return None
     stored = (values.BY_NAME.get(path) or values.BY_KIND[field.kind])(value)

@@ -29,8 +29,9 @@ class Branch(Step):
         """Try the cases in order; what is not known does not hold, and the reason says so. One that breaks fails."""
         inputs: dict[str, Any] = {}
         untold: list[str] = []
+        values = context.values
         for case in self.cases:
-            result = case.when.evaluate(context.values)
+            result = case.when.evaluate(values)
             inputs |= result.inputs
             if result.holds:
                 reason = " ".join([f"Case {case.name} holds: {case.when.text}.", *untold])

@@ -53,8 +53,9 @@ class Update(Step):
         chosen: dict[str, Any] = {}
         inputs: dict[str, Any] = {}
         left: list[str] = []
+        values = context.values
         for name, value in self.fields.items():
-            computed = value.compute(context.values)
+            computed = value.compute(values)
             inputs |= computed.inputs
             if computed.errors:
                 reason = f"The value of {name} could not be made: {computed.errors[0]}."

@@ -21,7 +21,7 @@ class Tree:
 
     kind: Literal["text", "constant", "name", "select", "present", "call", "list", "map", "loop"]
     text: str = ""
-    """A constant text, a name, a field, or the function that is called."""
+    """A constant text, a name, a field, or the function that is called; `null` for the constant of that name."""
     parts: tuple[Tree, ...] = ()
     """What it is made of; of a loop its range, start, condition, step and result."""
     names: tuple[str, ...] = field(default=())
@@ -71,7 +71,7 @@ def _constant(raw: _Fields) -> Tree:
         value = number - (1 << 64) if number >> 63 else number
     elif 5 in raw and isinstance(number := raw[5][0], bytes):
         value = struct.unpack("<d", number)[0]
-    return Tree("constant", value=value)
+    return Tree("constant", "null" if 1 in raw else "", value=value)
 
 
 def read_mentions(tree: Tree, variables: frozenset[str]) -> tuple[Mention, ...]:

@@ -72,7 +72,10 @@ def weight(value: Any) -> int:
 
 
 def _any(value: Any) -> Any:
-    return value if type(value) in _SIMPLE else _plain(value, [LARGEST_INPUT], 0)
+    kind = type(value)
+    if kind in _SIMPLE or (kind is int and -_LARGEST_INTEGER <= value < _LARGEST_INTEGER):
+        return value
+    return _plain(value, [LARGEST_INPUT], 0)
 
 
 def _plain(value: Any, room: list[int], depth: int) -> Any:

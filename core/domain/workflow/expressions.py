@@ -19,6 +19,7 @@ from core.domain.workflow.expression_cost import Size, TooMuchWork, check_work, 
 from core.domain.workflow.expression_errors import MIXED_NUMBERS, Complaint, complaints, violation
 from core.domain.workflow.expression_failures import is_want, why_broken, why_unknown
 from core.domain.workflow.expression_functions import EXTENSIONS
+from core.domain.workflow.expression_shortcut import Unsure, shortcut
 from core.domain.workflow.expression_text import Mention, deepest_macro, rewrite_presence, roots
 from core.domain.workflow.expression_tree import Tree, calls, read_mentions, read_tree
 from core.domain.workflow.expression_values import (
@@ -87,8 +88,8 @@ class Expression:
     """A checked expression."""
 
     __slots__ = (
-        *("_afford", "_decides", "_instants", "_light", "_programs", "_reads", "_runnable", "_shown", "_tree"),
-        *("_weighed", "kind", "mentions", "roots", "text", "wants"),
+        *("_afford", "_decides", "_instants", "_light", "_programs", "_reads", "_runnable", "_short", "_shown"),
+        *("_tree", "_weighed", "kind", "mentions", "roots", "text", "wants"),
     )
 
     def __init__(
@@ -114,6 +115,7 @@ class Expression:
         self._weighed = tuple(name for name, kind in kinds.items() if kind in ("map", "list", "any"))
         self._light = light(tree, kinds)
         self._decides = decides(tree)
+        self._short = shortcut(tree, frozenset(kinds))
         self._afford: dict[tuple[Size, ...], bool] = {}
         self._programs: dict[tuple[bool, ...], Any] = {}
 
@@ -142,10 +144,7 @@ class Expression:
         if not self._affordable(data):
             return Result(None, "it would take too long on values of this size", inputs, True)
         try:
-            answer = self._program(data).eval(data=data)
-            if self._decides and ((plain := answer.plain_value()) is True or plain is False):
-                return Result(plain, "", inputs)
-            value = from_engine(result_of(answer))
+            value = self._worked_out(data)
         except (RuntimeError, ValueError, OverflowError, RecursionError) as error:  # its limits come as exceptions
             return _without_value(inputs, str(error))
         if self.wants == "boolean" and not isinstance(value, bool):
@@ -153,6 +152,20 @@ class Expression:
                 return Result(None, why_unknown(inputs, ""), inputs)
             return Result(None, f"it came to {value!r}, not to true or false", inputs, True)
         return Result(value, "", inputs)
+
+    def _worked_out(self, data: Mapping[str, Any]) -> Any:
+        if self._short is None:
+            return self._by_engine(data)
+        try:
+            return from_engine(self._short(data))
+        except Unsure:
+            return self._by_engine(data)
+
+    def _by_engine(self, data: Mapping[str, Any]) -> Any:
+        answer = self._program(data).eval(data=data)
+        if self._decides and ((plain := answer.plain_value()) is True or plain is False):
+            return plain
+        return from_engine(result_of(answer))
 
     def _affordable(self, data: Mapping[str, Any]) -> bool:
         """Tell whether it is sure to end soon on these values."""

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+_AS_THEY_ARE = frozenset({type(None), bool, int})
+
 
 def storable_text(text: str) -> str:
     """Return a text as every database keeps it: without NUL and without halves of surrogate pairs."""
@@ -15,14 +17,17 @@ def storable_text(text: str) -> str:
 
 
 def storable(value: Any) -> Any:
-    """Return plain data as every database keeps it: storable texts and keys, None for a number that is not finite."""
+    """Return plain data as every database keeps it: storable texts and keys, None for a number that is not finite.
+
+    What is so already may be the value itself, not a copy of it.
+    """
     kind = type(value)
     if kind is str:
         return storable_text(value)
     if kind is int or value is None or kind is bool:
         return value
     if kind is dict:
-        return {storable_text(str(key)): storable(item) for key, item in value.items()}
+        return value if _is_plain(value) else {storable_text(str(key)): storable(item) for key, item in value.items()}
     match value:
         case str():
             return storable_text(value)
@@ -34,3 +39,17 @@ def storable(value: Any) -> Any:
             return [storable(item) for item in value]
         case _:
             return value
+
+
+def _is_plain(entries: dict[Any, Any]) -> bool:
+    """Tell whether entries are storable at a glance, as most are: short of a look into anything but ASCII."""
+    for key, item in entries.items():
+        if type(key) is not str or not key.isascii() or "\0" in key:
+            return False
+        kind = type(item)
+        if kind is str:
+            if not item.isascii() or "\0" in item:
+                return False
+        elif kind not in _AS_THEY_ARE:
+            return False
+    return True

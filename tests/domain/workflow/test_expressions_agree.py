@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.domain.workflow.expression_functions import moment
+from core.domain.workflow.expression_shortcut import shortcut
 from core.domain.workflow.expressions import Environment, Kind
 
 VARIABLES: dict[str, Kind] = {
@@ -136,6 +137,40 @@ def theirs(text: str, values: dict[str, Any]) -> Any:
 def test_a_second_engine_comes_to_the_same(text: str, values: dict[str, Any]) -> None:
     mine, other = ours(text, values), theirs(text, values)
     assert (type(mine), mine) == (type(other), other)
+
+
+EXTREMES = st.sampled_from([2**62, -(2**63), 2**63 - 1, 2**70, 0.0, -0.0, 1e308, 5, 5.0, True, "", "5", "äß", None])
+ODD_VALUES = st.fixed_dictionaries(
+    {},
+    optional={name: EXTREMES for name, kind in VARIABLES.items() if kind != "map"}
+    | {"event.fields": EXTREMES | st.dictionaries(st.sampled_from(["plan", "seats", "numbers"]), EXTREMES)},
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@given(EXPRESSIONS, VALUES | ODD_VALUES)
+def test_what_is_worked_out_without_the_engine_is_what_the_engine_says(text: str, values: dict[str, Any]) -> None:
+    mine, engine = ours(text, values), ours(f"[{text}][0]", values)
+    assert repr(mine) == repr(engine)  # and so are types, and the sign of a zero
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "contact.employees >= 10",
+        "contact.employees + 1",
+        "contact.revenue > 5",
+        'contact.email.endsWith("@example.com") || contact.city == "Berlin"',
+        '!contact.unsubscribed && event.fields.plan in ["pro", "team"]',
+        "has(contact.email) && has(event.fields.plan) ? contact.score * 2 : 0",
+    ],
+)
+def test_what_most_expressions_are_made_of_does_not_take_the_engine(text: str) -> None:
+    found = shortcut(ENVIRONMENT.compile(text).tree, VARIABLES)
+    assert found is not None
+    values = {"contact.employees": 9, "contact.revenue": 6.5, "contact.email": "a@b", "contact.city": "Bonn"}
+    values |= {"contact.unsubscribed": False, "contact.score": 4, "event.fields": {"plan": "pro"}}
+    assert found(values) == ours(f"[{text}][0]", values)
 
 
 FACTS: dict[str, Any] = {"contact.email": "ä", "contact.employees": 3, "event.fields": {"numbers": [1, 2]}}
