@@ -30,7 +30,7 @@ async def run(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sqlite(path: Path, name: str, seconds: float) -> float:
-    """Insert in WAL mode with synchronous=FULL, as the product writes; `rows 256` has 256 rows a transaction."""
+    """Insert in WAL mode with synchronous=FULL, as the product writes; `rows 1000` has 1,000 rows a transaction."""
     batch = int(name.split()[1])
     connection = sqlite3.connect(path, isolation_level=None)
     try:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tests.bench.figures import Figure
 from tests.bench.session import LABELS, Session
 
-BULK = {"sqlite": "rows 256", "postgresql": "rows 1000"}
-"""The floor of row writes: plain inserts, so many rows a transaction."""
+BULK = {"sqlite": "rows 1000", "postgresql": "rows 1000"}
+"""The floor of row writes: plain inserts, about as many rows a transaction as a batch of the engine writes."""
 
 SPOKEN = {
     ("sqlite", "rows 1"): "commits of one row",
-    ("sqlite", "rows 256"): "plain inserts, 256 rows a transaction, WAL, FULL",
+    ("sqlite", "rows 1000"): "plain inserts, 1,000 rows a transaction, WAL, FULL",
     ("sqlite", "rows 4096"): "plain inserts, 4,096 rows a transaction, WAL, FULL",
     ("postgresql", "round trips"): "round trips, one connection",
     ("postgresql", "rows 1"): "commits of one row",
