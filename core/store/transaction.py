@@ -116,6 +116,11 @@ class Transaction:
         """
         return await self._session.count_each(writes)
 
+    async def write_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Run a hot statement once a row, on SQLite; it names organizations itself."""
+        if rows:
+            await self._session.count_many(sql, rows)
+
     async def driver(self) -> Any:
         """Return the driver's own connection (asyncpg or aiosqlite), inside this transaction, for hot statements."""
         return await self._session.driver()

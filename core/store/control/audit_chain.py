@@ -81,13 +81,12 @@ async def _held(tx: Transaction, org: str) -> Row[Any] | None:
 
 
 async def _place(tx: Transaction, org: str, placed: Mapping[int, Sequence[tuple[str, int, str, str]]]) -> None:
-    driver = await tx.driver()
     for day, rows in placed.items():
         if tx.dialect == "postgresql":
             seals = {id_: seal for id_, *seal in rows}
-            await driver.execute(_SEAL_MANY, write_json(seals), org, day, list(seals))
+            await tx.fetch(_SEAL_MANY, write_json(seals), org, day, list(seals))
         else:
-            await driver.executemany(_SEAL_ONE, [(seq, before, own, org, day, id_) for id_, seq, before, own in rows])
+            await tx.write_many(_SEAL_ONE, [(seq, before, own, org, day, id_) for id_, seq, before, own in rows])
 
 
 async def anchor(tx: Transaction, before_day: int) -> None:

@@ -115,11 +115,10 @@ async def release(tx: Transaction, rows: Sequence[Row]) -> None:
     """Take identifiers away from these records."""
     if not rows:
         return
-    driver = await tx.driver()
     if tx.dialect == "postgresql":
-        await driver.execute(_RELEASE_POSTGRESQL, *values_by_column(sorted(rows)))
+        await tx.fetch(_RELEASE_POSTGRESQL, *values_by_column(sorted(rows)))
     else:
-        await driver.executemany(_RELEASE_SQLITE, sorted(rows))
+        await tx.write_many(_RELEASE_SQLITE, sorted(rows))
 
 
 async def counts(tx: Transaction, record_ids: Iterable[str]) -> dict[str, int]:

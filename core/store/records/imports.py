@@ -288,15 +288,14 @@ async def judge(tx: Transaction, import_id: str, judged: Sequence[JudgedRow]) ->
             (tx.org_id, import_id, one.number, one.outcome, one.record_id, list(one.faults), one.key, one.said)
             for one in some
         ]
-        driver = await tx.driver()
         if tx.dialect == "postgresql":
-            await driver.execute(_JUDGE_POSTGRESQL[said], write_json(rows))
+            await tx.fetch(_JUDGE_POSTGRESQL[said], write_json(rows))
         else:
             values = [
                 (*row[3:5], write_json(row[5]), *((row[6], write_json(row[7])) if said else ()), *row[:3])
                 for row in rows
             ]
-            await driver.executemany(_JUDGE_SQLITE[said], values)
+            await tx.write_many(_JUDGE_SQLITE[said], values)
 
 
 async def note(tx: Transaction, import_id: str, **values: Any) -> None:

@@ -340,7 +340,6 @@ async def _update(tx: Transaction, moved: Sequence[Written]) -> None:
     apart: dict[bool, list[Record]] = {}
     for item in moved:
         apart.setdefault(any(change.field in COPIED for change in item.changes), []).append(item.record)
-    driver = await tx.driver()
     for with_copies, some in apart.items():
         sql = _UPDATES[tx.dialect, with_copies]
         rows = [
@@ -348,10 +347,10 @@ async def _update(tx: Transaction, moved: Sequence[Written]) -> None:
             for r in some
         ]
         if tx.dialect == "postgresql":
-            await driver.execute(sql, write_json(rows))
+            await tx.fetch(sql, write_json(rows))
         else:
             values = [(write_json(fields), *rest, org, id_) for org, id_, fields, *rest in rows]
-            await driver.executemany(sql, values)
+            await tx.write_many(sql, values)
 
 
 def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:

@@ -56,15 +56,14 @@ async def change(tx: Transaction, changed: Iterable[tuple[Key, Sequence[Entry], 
         new += [(org, entry.word, record_id, entry.field, entry.weight) for entry in after]
     if not gone and not new:
         return
-    driver = await tx.driver()
     if tx.dialect == "postgresql":
         if gone:
-            await driver.execute(_DELETE_POSTGRESQL, *values_by_column(sorted(gone)))
+            await tx.fetch(_DELETE_POSTGRESQL, *values_by_column(sorted(gone)))
         if new:
-            await driver.execute(_INSERT_POSTGRESQL, *values_by_column(sorted(new)))
+            await tx.fetch(_INSERT_POSTGRESQL, *values_by_column(sorted(new)))
     else:
-        await driver.executemany(_DELETE_SQLITE, gone)
-        await driver.executemany(_INSERT_SQLITE, new)
+        await tx.write_many(_DELETE_SQLITE, gone)
+        await tx.write_many(_INSERT_SQLITE, new)
 
 
 async def forget(tx: Transaction, of: TypeSchema, record_id: str, fields: Mapping[str, Any]) -> None:

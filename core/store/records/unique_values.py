@@ -194,11 +194,10 @@ async def release(tx: Transaction, rows: Iterable[Row]) -> None:
     gone = sorted(rows)
     if not gone:
         return
-    driver = await tx.driver()
     if tx.dialect == "postgresql":
-        await driver.execute(_RELEASE_POSTGRESQL, *values_by_column(gone))
+        await tx.fetch(_RELEASE_POSTGRESQL, *values_by_column(gone))
     else:
-        await driver.executemany(_RELEASE_SQLITE, gone)
+        await tx.write_many(_RELEASE_SQLITE, gone)
 
 
 async def forget_field(tx: Transaction, record_type: str, field: str) -> None:

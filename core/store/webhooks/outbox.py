@@ -182,10 +182,8 @@ async def complete(tx: Transaction, completions: Sequence[Completion]) -> list[C
     held = await _still_leased(tx, completions)
     kept = [one for one in completions if (*one.delivery.key, one.delivery.lease_token) in held]
     if kept:
-        driver = await tx.driver()
         changed = [(*_changed(tx, one), *one.delivery.key, one.delivery.lease_token) for one in kept]
-        await driver.executemany(_UPDATE_SQLITE, changed)
-        await driver.executemany(_INSERT_SQLITE, [_attempt_row(one) for one in kept])
+        await tx.write_each((_UPDATE_SQLITE, changed), (_INSERT_SQLITE, [_attempt_row(one) for one in kept]))
     return kept
 
 

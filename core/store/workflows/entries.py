@@ -98,11 +98,10 @@ async def keep(tx: Transaction, refusals: Sequence[Refusal]) -> None:
     if not rows:
         return
     ordered = [rows[identity] for identity in sorted(rows)]  # in one order everywhere: no two writers wait in a circle
-    driver = await tx.driver()
     if tx.dialect == "postgresql":
-        await driver.execute(_KEEP_POSTGRESQL, *values_by_column(ordered))
+        await tx.fetch(_KEEP_POSTGRESQL, *values_by_column(ordered))
     else:
-        await driver.executemany(_KEEP_SQLITE, ordered)
+        await tx.write_many(_KEEP_SQLITE, ordered)
 
 
 async def of_contact(tx: Transaction, workflow_id: str, contact_id: str) -> list[PastRefusal]:
