@@ -129,11 +129,9 @@ class Core:
         """
         if self._outward is not None:
             return
-        await asyncio.to_thread(loading.load, "core.outward")
+        await asyncio.to_thread(_load_outward)
         from core.outward import Outward
-        from core.rpc.methods import table
 
-        await asyncio.to_thread(table)  # loads the handlers
         self._outward = Outward.joined(self.parts)
 
     async def start(self) -> None:
@@ -278,6 +276,15 @@ def _qualify_with(parts: Parts) -> Answer:
         return await answer(tx, enrollment, ask)
 
     return qualify
+
+
+def _load_outward() -> None:
+    """Load it, and the handlers of every method."""
+    loading.load("core.outward")
+    with collector.resting():
+        from core.rpc import methods
+
+        methods.table()
 
 
 def _take_locks(settings: Settings) -> list[IO[str]]:

@@ -74,8 +74,8 @@ async def turn(database, folder):
     await core.stop()
 
 asyncio.run(turn(*sys.argv[1:]))
-import core.outward, core.gateway.web_server
-core.outward.table()
+import core.outward, core.gateway.web_server, core.rpc.methods
+core.rpc.methods.table()
 print(*sys.modules)
 """
 
