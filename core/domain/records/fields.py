@@ -104,7 +104,9 @@ def validate_fields(
                 violations.append(problem)
     if len(accepted) > MOST_CUSTOM_FIELDS < sum(path.startswith("custom.") for path in accepted):
         at = _at(path_prefix, "custom")
-        violations.append(Violation(at, "TOO_MANY_FIELDS", f"has more than {MOST_CUSTOM_FIELDS} fields"))
+        violations.append(
+            Violation(at, "TOO_MANY_FIELDS", f"has more than {MOST_CUSTOM_FIELDS} fields", "Leave some out.")
+        )
     return accepted, violations
 
 

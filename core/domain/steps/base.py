@@ -20,6 +20,7 @@ from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean, nearest
 from core.domain.steps.shapes import RecordFields, Scope, Shape
 from core.domain.steps.unread import UNREAD, LookedIntoUnread
+from core.domain.steps.way_shapes import Alternatives, Cases, Ways
 from core.domain.workflow.calendar import Calendar
 from core.domain.workflow.expressions import Kind
 from core.domain.workflow.variables import Known, event_values
@@ -87,6 +88,9 @@ class Fail:
 
 
 Decision = Stay | Go | Leave | Fail
+
+_READ_IN_PART = (RecordFields, Cases, Ways, Alternatives)
+"""Shapes that know what there is, by name, also where something else of it is wrong."""
 
 BROKEN = "CONDITION_FAILED"
 """The class of failure of a condition that cannot be evaluated, though what it looks at is known."""
@@ -251,10 +255,9 @@ def _settings(kind: type[Any]) -> tuple[Setting, ...]:
     return tuple(found)
 
 
-def read(kind: type[Step], config: Mapping[str, Any], scope: Scope, path: str) -> Step | None:
-    """Return the step that a configuration describes; None when something is wrong, which the scope then holds."""
+def read(kind: type[Step], config: Mapping[str, Any], scope: Scope, path: str) -> Step:
+    """Return the step that a configuration describes, as far as it can be read; what is wrong goes into the scope."""
     declared = settings(kind)
-    before = len(scope.problems)
     meant = _unknown_keys(kind, declared, config, scope, path)
     values: dict[str, Any] = {}
     for wanted in declared:
@@ -265,12 +268,12 @@ def read(kind: type[Step], config: Mapping[str, Any], scope: Scope, path: str) -
             hint = f"{wanted.summary} {wanted.shape.hint}".strip()
             scope.add(named, "MISSING_KEY", f"{with_article(kind.kind)} step needs {wanted.key}", hint)
         wrong = len(scope.problems) > found or (raw is None and wanted.key in meant)
-        if wrong and not (isinstance(wanted.shape, RecordFields) and isinstance(raw, Mapping)):
+        if wrong and not (isinstance(wanted.shape, _READ_IN_PART) and raw is not None):
             values[wanted.name] = UNREAD
     step = kind(**values)
     with suppress(LookedIntoUnread):
         step.check(scope, path)
-    return step if len(scope.problems) == before else None
+    return step
 
 
 def _unknown_keys(

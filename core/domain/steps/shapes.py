@@ -13,6 +13,7 @@ from core.domain.nearest import did_you_mean
 from core.domain.records import fields as records
 from core.domain.records.pipelines import Pipeline
 from core.domain.records.schema import STANDARD, Schema
+from core.domain.steps.unread import UNREAD
 from core.domain.webhooks import event_types
 from core.domain.workflow import durations, json_schemas, own_kinds, templates, values
 from core.domain.workflow.calendar import Calendar
@@ -74,7 +75,7 @@ class Scope:
         """Return what was found wrong."""
         return self.findings.problems
 
-    def add(self, path: str, reason: str, message: str, hint: str = "") -> None:
+    def add(self, path: str, reason: str, message: str, hint: str) -> None:
         """Report one thing that is wrong."""
         self.findings.add(path, reason, message, hint)
 
@@ -112,7 +113,9 @@ class Text:
     @property
     def hint(self) -> str:
         """Return how to write one."""
-        return f"Use one of {', '.join(self.choices)}." if self.choices else ""
+        return (
+            f"Use one of {', '.join(self.choices)}." if self.choices else "Write text, in quotes where it needs them."
+        )
 
     def schema(self) -> dict[str, Any]:
         """Return its JSON Schema."""
@@ -131,7 +134,8 @@ class Text:
         elif not raw.strip():
             scope.add(path, "EMPTY", "this must not be empty", self.hint)
         elif len(raw) > self.longest:
-            scope.add(path, "TOO_LONG", f"this has {len(raw):,} characters; at most {self.longest:,} are allowed")
+            message = f"this has {len(raw):,} characters; at most {self.longest:,} are allowed"
+            scope.add(path, "TOO_LONG", message, "Shorten it.")
         return raw
 
 
@@ -230,7 +234,8 @@ class Values:
             wrong_type(raw, "a map of names to values", self, scope, path)
             return Value({})
         if len(raw) > MOST_FIELDS:
-            scope.add(path, "TOO_MANY", f"this has {len(raw)} entries; at most {MOST_FIELDS} are allowed")
+            message = f"this has {len(raw)} entries; at most {MOST_FIELDS} are allowed"
+            scope.add(path, "TOO_MANY", message, "Leave some out.")
         value, problems = values.check(raw, scope.environment, path)
         scope.problems.extend(problems)
         return value or Value({})
@@ -253,11 +258,11 @@ class RecordFields:
             "additionalProperties": {"anyOf": [scalar, dict(values.CEL_SCHEMA)]},
         }
 
-    def read(self, raw: Any, scope: Scope, path: str) -> dict[str, Value]:
+    def read(self, raw: Any, scope: Scope, path: str) -> Any:
         """Return the values by path, or report what is wrong; the record's type checks the paths later, all of them."""
         if not isinstance(raw, Mapping):
             wrong_type(raw, "a map of field paths to values", self, scope, path)
-            return {}
+            return UNREAD
         if not raw or len(raw) > MOST_FIELDS:
             scope.add(path, "WRONG_COUNT", f"this sets {len(raw)} fields; 1 to {MOST_FIELDS} are allowed", self.hint)
         found: dict[str, Value] = {}

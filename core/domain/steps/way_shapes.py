@@ -10,6 +10,7 @@ from typing import Any
 from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps.shapes import IDENTIFIER, Condition, EventName, Scope, Text, wrong_type
+from core.domain.steps.unread import UNREAD
 from core.domain.workflow import values
 from core.domain.workflow.expressions import Expression
 from core.domain.workflow.values import Value
@@ -82,37 +83,33 @@ class Cases:
         }
         return {"type": "array", "minItems": 1, "maxItems": MOST_CASES, "items": item}
 
-    def read(self, raw: Any, scope: Scope, path: str) -> tuple[Case, ...]:
-        """Return the cases, or report what is wrong."""
+    def read(self, raw: Any, scope: Scope, path: str) -> Any:
+        """Return the cases, or report what is wrong; a condition at fault leaves a case its name."""
         if not isinstance(raw, list):
             wrong_type(raw, "a list of cases", self, scope, path)
-            return ()
+            return UNREAD
         if not 1 <= len(raw) <= MOST_CASES:
             scope.add(path, "WRONG_COUNT", f"there are {len(raw)} cases; 1 to {MOST_CASES} are allowed", self.hint)
-        cases: list[Case] = []
         names: set[str] = set()
-        for index, item in enumerate(raw[:MOST_CASES]):
-            case = self._case(item, names, scope, f"{path}[{index}]")
-            if case is not None:
-                cases.append(case)
-        return tuple(cases)
+        cases = [self._case(item, names, scope, f"{path}[{index}]") for index, item in enumerate(raw[:MOST_CASES])]
+        return tuple(case for case in cases if case is not None) if all(cases) else UNREAD
 
     def _case(self, raw: Any, names: set[str], scope: Scope, path: str) -> Case | None:
         if not isinstance(raw, Mapping):
             wrong_type(raw, "a case with name and when", self, scope, path)
             return None
         _unknown_keys(raw, ("name", "when"), "a case", scope, path)
-        name = raw.get("name")
+        name, when = raw.get("name"), None
         reserved = {ELSE: "the way when no case holds", ERROR: "the way of on_error"}
-        if _check_name(name, "a case", reserved, scope, f"{path}.name"):
-            if name in names:
-                scope.add(f"{path}.name", "DUPLICATE_NAME", f"there is a case {name} already", "Choose another name.")
-            names.add(str(name))
+        named = _check_name(name, "a case", reserved, scope, f"{path}.name")
+        if named and name in names:
+            scope.add(f"{path}.name", "DUPLICATE_NAME", f"there is a case {name} already", "Choose another name.")
+        names.add(str(name))
         if raw.get("when") is None:
             scope.add(f"{path}.when", "MISSING_KEY", "a case needs when", Condition().hint)
-            return None
-        when = Condition().read(raw["when"], scope, f"{path}.when")
-        return Case(str(name), when) if when is not None else None
+        else:
+            when = Condition().read(raw["when"], scope, f"{path}.when")
+        return Case(str(name), UNREAD if when is None else when) if named else None
 
 
 @frozen
@@ -140,15 +137,15 @@ class Ways:
             "additionalProperties": weight,
         }
 
-    def read(self, raw: Any, scope: Scope, path: str) -> tuple[Way, ...]:
-        """Return the ways, or report what is wrong."""
+    def read(self, raw: Any, scope: Scope, path: str) -> Any:
+        """Return the ways, or report what is wrong; a weight at fault leaves a way its name."""
         if not isinstance(raw, Mapping):
             wrong_type(raw, "a map of names to weights", self, scope, path)
-            return ()
+            return UNREAD
         if not FEWEST_WAYS <= len(raw) <= MOST_WAYS:
             message = f"there are {len(raw)} ways; {FEWEST_WAYS} to {MOST_WAYS} are allowed"
             scope.add(path, "WRONG_COUNT", message, self.hint)
-        ways = []
+        ways, unnamed = [], False
         for name, weight in list(raw.items())[:MOST_WAYS]:
             place = f"{path}.{name}"
             named = _check_name(name, "a way", {ERROR: "the way of on_error"}, scope, place)
@@ -156,9 +153,9 @@ class Ways:
             if not number or not (math.isfinite(weight) and 0 < weight <= LARGEST_WEIGHT):
                 message = f"a weight is a number above 0, up to {LARGEST_WEIGHT:,}"
                 scope.add(place, "BAD_WEIGHT", message, self.hint)
-            elif named:
-                ways.append(Way(name, weight))
-        return tuple(sorted(ways, key=lambda way: way.name))
+            unnamed = unnamed or not named
+            ways.append(Way(str(name), weight))
+        return UNREAD if unnamed else tuple(sorted(ways, key=lambda way: way.name))
 
 
 @frozen
@@ -191,26 +188,28 @@ class Alternatives:
         }
         return {"type": "array", "minItems": 1, "maxItems": MOST_ALTERNATIVES, "items": item}
 
-    def read(self, raw: Any, scope: Scope, path: str) -> tuple[Alternative, ...]:
-        """Return the alternatives, or report what is wrong."""
+    def read(self, raw: Any, scope: Scope, path: str) -> Any:
+        """Return the alternatives, or report what is wrong; one at fault keeps its exit where that can be read."""
         if not isinstance(raw, list):
             wrong_type(raw, "a list of events", self, scope, path)
-            return ()
+            return UNREAD
         if not 1 <= len(raw) <= MOST_ALTERNATIVES:
             message = f"there are {len(raw)} events; 1 to {MOST_ALTERNATIVES} are allowed"
             scope.add(path, "WRONG_COUNT", message, self.hint)
         items = enumerate(raw[:MOST_ALTERNATIVES])
-        return tuple(one for index, item in items if (one := self._read_one(item, scope, f"{path}[{index}]")))
+        found = [self._read_one(item, scope, f"{path}[{index}]") for index, item in items]
+        return tuple(one for one in found if one is not None) if all(found) else UNREAD
 
     def _read_one(self, raw: Any, scope: Scope, path: str) -> Alternative | None:
         if not isinstance(raw, Mapping):
             wrong_type(raw, "an event with when and exit", self, scope, path)
             return None
         _unknown_keys(raw, ("event", "when", "exit"), "an alternative", scope, path)
+        event: str = UNREAD
         if raw.get("event") is None:
             scope.add(f"{path}.event", "MISSING_KEY", "an alternative needs event", EventName().hint)
-            return None
-        event = EventName().read(raw["event"], scope, f"{path}.event")
+        else:
+            event = EventName().read(raw["event"], scope, f"{path}.event")
         when = Condition().read(raw["when"], scope, f"{path}.when") if raw.get("when") is not None else None
         exit = MATCHED if raw.get("exit") is None else raw["exit"]
         reserved = {TIMEOUT: "the way when nothing came", ERROR: "the way of on_error"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.steps import base
 from core.domain.steps.shapes import Lookups, Scope
+from core.domain.steps.unread import LookedIntoUnread
 from core.domain.workflow import graph, head, own_kinds
 from core.domain.workflow.document import END, STEP_KEYS
 from core.domain.workflow.expressions import Expression, Kind
@@ -176,18 +178,16 @@ def _steps(raw: Any, scope: Scope) -> list[Node]:
     nodes: list[Node] = []
     places: list[graph.Place] = []
     for index, item in enumerate(raw):
-        path = f"steps[{index}]"
+        path, following = f"steps[{index}]", ids[index + 1] if index + 1 < len(ids) else END
         if not isinstance(item, Mapping):
             scope.add(path, "WRONG_TYPE", "this must be a map", "Write {id: …, kind: …}.")
+            places.append(graph.Place(path, ids[index], {}, frozenset(), True, perhaps={"next": following}))
             continue
-        following = ids[index + 1] if index + 1 < len(ids) else END
         node, place = _node(item, ids[index], following, scope, path)
         places.append(place)
         if node is not None:
             nodes.append(node)
-    found = graph.problems(places, ids)
-    complete = len(nodes) == len(raw)  # a step that could not be read hides where its exits lead
-    scope.problems.extend([one for one in found if complete or one.reason == "UNKNOWN_TARGET"])
+    scope.problems.extend(graph.problems(places, ids))
     return nodes
 
 
@@ -199,17 +199,31 @@ def _node(
     on_error, target = on_error_of(item.get("on_error"), scope, f"{path}.on_error")
     to_error = {"error": target} if target else {}
     step = _step(item, scope, path)
-    if step is None:
+    exits = None if step is None else exits_of(step, written, following, scope, path)
+    if step is None or exits is None:
         known = written | to_error
-        return None, graph.Place(path, step_id, known, frozenset(known), True)
-    exits = exits_of(step, written, following, scope, path) | to_error
+        return None, graph.Place(path, step_id, known, frozenset(known), True, perhaps={"": following})
+    exits |= to_error
     led = frozenset(name for name in exits if name in written or step.fallbacks.get(name) in written)
     node = Node(step_id, _title(item, step), step, exits, retry, on_error, led)
     hasty = {"fail": "", "continue": step.exit_undone(), "goto": "error"}[on_error]
     place = graph.Place(
-        path, step_id, exits, frozenset(written | to_error), step.holds(), frozenset({hasty} if hasty else ())
+        path,
+        step_id,
+        exits,
+        frozenset(written | to_error),
+        _holds(step),
+        frozenset({hasty} if hasty else ()),
+        written,
     )
     return node, place
+
+
+def _holds(step: base.Step) -> bool:
+    """Tell whether a step holds an enrollment; one of which that cannot be told is believed to."""
+    with suppress(LookedIntoUnread):
+        return bool(step.holds())
+    return True
 
 
 def _count_computed(raw: Any) -> int:
@@ -244,7 +258,7 @@ def _step(item: Mapping[str, Any], scope: Scope, path: str) -> base.Step | None:
     title = item.get("title")
     longest = head.LONGEST_TITLE
     if "title" not in settings and title is not None and (not isinstance(title, str) or len(title) > longest):
-        scope.add(f"{path}.title", "WRONG_TYPE", f"this must be text of at most {longest} characters")
+        scope.add(f"{path}.title", "WRONG_TYPE", f"this must be text of at most {longest} characters", "Shorten it.")
     common = set(STEP_KEYS) - settings
     config = {key: value for key, value in item.items() if key not in common}
     return base.read(kind, config, scope, path)

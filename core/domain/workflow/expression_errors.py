@@ -93,16 +93,18 @@ def _undeclared(name: str, called: bool, variables: Mapping[str, str]) -> tuple[
         hint = "Check what it is called on and how many arguments it takes."
         return "EXPRESSION_TYPE", f"{name} is not called like this", hint
     if called:
-        return "EXPRESSION_UNKNOWN_FUNCTION", f"there is no function {name}", did_you_mean(name, FUNCTIONS)
+        hint = did_you_mean(name, FUNCTIONS) or f"The functions there are: {', '.join(FUNCTIONS)}."
+        return "EXPRESSION_UNKNOWN_FUNCTION", f"there is no function {name}", hint
     inside = [variable for variable in variables if variable.startswith(name + ".")]
     if inside:
         hint = f"Name a value in it, such as {inside[0]}."
         return "EXPRESSION_UNKNOWN_NAME", f"{name} is not a value by itself", hint
-    hint = did_you_mean(name, variables) or _roots(name, variables)
+    hint = did_you_mean(name, variables) or roots(name, variables)
     return "EXPRESSION_UNKNOWN_NAME", f"there is no {name} here", hint
 
 
-def _roots(name: str, variables: Mapping[str, str]) -> str:
+def roots(name: str, variables: Mapping[str, str]) -> str:
+    """Return which names there are, for a name that resembles none of them."""
     root = name.partition(".")[0]
     same = [variable for variable in variables if variable.startswith(root + ".")]
     if same:

@@ -14,6 +14,6 @@ class Findings:
 
     problems: list[Violation] = field(default_factory=list)
 
-    def add(self, path: str, reason: str, message: str, hint: str = "") -> None:
+    def add(self, path: str, reason: str, message: str, hint: str) -> None:
         """Report one thing that is wrong."""
         self.problems.append(Violation(path, reason, message, hint))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
 from graphlib import CycleError, TopologicalSorter
 
 from core.domain.errors import Violation
@@ -31,6 +32,8 @@ class Place:
     """It holds an enrollment."""
     hasty: frozenset[str] = frozenset()
     """Exits that it takes without holding, although it can hold: where a failure leads to."""
+    perhaps: Mapping[str, str] = field(default_factory=dict)
+    """Exit to target where else it may lead: it has no such exit, or what exits it has cannot be told."""
 
 
 def problems(places: Sequence[Place], known: Iterable[str]) -> list[Violation]:
@@ -38,15 +41,16 @@ def problems(places: Sequence[Place], known: Iterable[str]) -> list[Violation]:
     ids = frozenset(known)
     found = list(_bad_targets(places, ids))
     graph = {place.id: place for place in places}
-    if found or len(graph) < len(places):
-        return found  # what can be reached is not known before the targets are
-    return [*_unreachable(places, graph), *_busy_loops(places, graph)]
+    if len(graph) < len(places):
+        return found
+    unreachable = () if found else _unreachable(places, graph)  # a target at fault may be meant for whatever is not
+    return [*found, *unreachable, *_busy_loops(places, graph)]
 
 
 def _bad_targets(places: Sequence[Place], ids: frozenset[str]) -> Iterable[Violation]:
     guesses: dict[str, str] = {}
     for place in places:
-        for name, target in place.exits.items():
+        for name, target in {**place.perhaps, **place.exits}.items():
             if name not in place.written or target == END or target in ids:
                 continue
             where, others = ("on_error", ("fail", "continue")) if name == ERROR else (f"exits.{name}", ())
@@ -64,7 +68,7 @@ def _unreachable(places: Sequence[Place], graph: Mapping[str, Place]) -> Iterabl
         step = ahead.pop()
         if step not in reached and step in graph:
             reached.add(step)
-            ahead += graph[step].exits.values()
+            ahead += {*graph[step].exits.values(), *graph[step].perhaps.values()}
     for place in places:
         if place.id not in reached:
             hint = "Lead an exit to it, or remove it."

@@ -48,7 +48,8 @@ def _kinds(raw: Any, scope: Scope, path: str) -> dict[str, Kind]:
         scope.add(path, "WRONG_TYPE", "this must be a map of names to kinds", "Write {amount: number}.")
         return {}
     if len(raw) > MOST_DECLARED:
-        scope.add(path, "TOO_MANY", f"this declares {len(raw)} names; at most {MOST_DECLARED} are allowed")
+        message = f"this declares {len(raw)} names; at most {MOST_DECLARED} are allowed"
+        scope.add(path, "TOO_MANY", message, "Declare those that the steps use.")
     found: dict[str, Kind] = {}
     for name, kind in raw.items():
         if not re.fullmatch(IDENTIFIER, str(name)):
@@ -72,7 +73,8 @@ def check_texts(document: Mapping[str, Any], scope: Scope) -> None:
         if text is not None and not isinstance(text, str):
             scope.add(key, "WRONG_TYPE", "this must be text", "Put it in quotes.")
         elif text and len(text) > longest:
-            scope.add(key, "TOO_LONG", f"this has {len(text):,} characters; at most {longest:,} are allowed")
+            message = f"this has {len(text):,} characters; at most {longest:,} are allowed"
+            scope.add(key, "TOO_LONG", message, "Shorten it.")
     zone = document.get("timezone")
     if zone not in (None, "") and (not isinstance(zone, str) or zone not in zone_names()):
         hint = did_you_mean(str(zone), zone_names()) or "Write an IANA name, such as Europe/Berlin."
@@ -252,7 +254,8 @@ def calendars_of(document: Mapping[str, Any], scope: Scope) -> dict[str, calenda
         scope.add("calendars", "WRONG_TYPE", "this must be a map of names to calendars", hint)
         return {}
     if len(raw) > MOST_CALENDARS:
-        scope.add("calendars", "TOO_MANY", f"there are {len(raw)} calendars; at most {MOST_CALENDARS} are allowed")
+        message = f"there are {len(raw)} calendars; at most {MOST_CALENDARS} are allowed"
+        scope.add("calendars", "TOO_MANY", message, "Keep those that the steps use.")
         return {}
     if any(not str(name).strip() for name in raw):
         scope.add("calendars", "BAD_NAME", "a calendar needs a name", "Name it, such as office.")

@@ -17,6 +17,7 @@ from core.domain.errors import Violation
 from core.domain.frozen import frozen
 from core.domain.nearest import did_you_mean
 from core.domain.workflow.escapes import Escape
+from core.domain.workflow.expression_errors import roots
 from core.domain.workflow.expression_text import Mention
 from core.domain.workflow.template_engine import (
     FILTERS,
@@ -33,6 +34,7 @@ from core.domain.workflow.template_engine import (
 )
 from core.domain.workflow.template_escapes import escape_outputs
 
+_FILTERS = f"The filters there are: {', '.join(FILTERS)}."
 _FAILURES = (LiquidError, LiquidInterrupt, ArithmeticError, TypeError, ValueError, RecursionError, OSError)
 _ENGINES = {"none": engine(autoescape=False), "html": engine(autoescape=True)}
 
@@ -85,7 +87,9 @@ def read(
     except RecursionError:
         return None, (Violation(path, "TEMPLATE_TOO_DEEP", "the template is nested too deeply", "Flatten it."),)
     problems = [
-        Violation(path, "TEMPLATE_UNKNOWN_FILTER", f"there is no filter {name}", did_you_mean(name, FILTERS))
+        Violation(
+            path, "TEMPLATE_UNKNOWN_FILTER", f"there is no filter {name}", did_you_mean(name, FILTERS) or _FILTERS
+        )
         for name in analysis.filters
         if name not in FILTERS
     ]
@@ -124,7 +128,7 @@ def _mention(segments: list[str], variables: Mapping[str, str]) -> Mention | tup
     inside = next((variable for variable in variables if variable.startswith(name + ".")), "")
     if inside:
         return f"{name} is not a value by itself", f"Name a value in it, such as {inside}."
-    return f"there is no {name} here", did_you_mean(name, variables)
+    return f"there is no {name} here", did_you_mean(name, variables) or roots(name, variables)
 
 
 def _names(segments: Iterable[object]) -> list[str]:

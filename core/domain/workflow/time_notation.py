@@ -143,7 +143,8 @@ def read_dates(raw: Any, most: int, findings: Findings, path: str) -> frozenset[
         wrong_type(raw, "a list of dates", DATE_HINT, findings, path)
         return frozenset()
     if len(raw) > most:
-        findings.add(path, "TOO_MANY", f"there are {len(raw):,} dates; at most {most:,} are allowed")
+        message = f"there are {len(raw):,} dates; at most {most:,} are allowed"
+        findings.add(path, "TOO_MANY", message, "Leave past ones out, or name the country in holidays.")
     found = (read_date(item, findings, f"{path}[{index}]") for index, item in enumerate(raw[:most]))
     return frozenset(day for day in found if day is not None)
 

@@ -121,7 +121,8 @@ def read_triggers(raw: Any, scope: Scope) -> tuple[Trigger, ...]:
         scope.add("triggers", "WRONG_TYPE", "this must be a list", "Write triggers as a list of {event, when}.")
         return ()
     if len(raw) > MOST_TRIGGERS:
-        scope.add("triggers", "TOO_MANY", f"there are {len(raw)} triggers; at most {MOST_TRIGGERS} are allowed")
+        message = f"there are {len(raw)} triggers; at most {MOST_TRIGGERS} are allowed"
+        scope.add("triggers", "TOO_MANY", message, "Split the workflow.")
     found = (_read(item, scope, f"triggers[{index}]") for index, item in enumerate(raw[:MOST_TRIGGERS]))
     return tuple(trigger for trigger in found if trigger is not None)
 
@@ -189,7 +190,8 @@ def _record(raw: Mapping[str, Any], scope: Scope, path: str) -> RecordTrigger | 
     if not record or not on:
         return None
     if fields and on == "created":
-        scope.add(f"{path}.fields", "CONFLICT", "fields say which changes count, and nothing changes at creation")
+        message = "fields say which changes count, and nothing changes at creation"
+        scope.add(f"{path}.fields", "CONFLICT", message, "Remove fields, or write on: changed.")
     return RecordTrigger(record, cast(Moment, on), fields, when, key, by)
 
 
@@ -285,7 +287,8 @@ def _text(raw: Any, what: str, scope: Scope, path: str) -> str:
     elif not raw.strip():
         scope.add(path, "EMPTY", "this must not be empty", _HINTS[what])
     elif len(raw) > LONGEST_NAME:
-        scope.add(path, "TOO_LONG", f"this has {len(raw):,} characters; at most {LONGEST_NAME} are allowed")
+        message = f"this has {len(raw):,} characters; at most {LONGEST_NAME} are allowed"
+        scope.add(path, "TOO_LONG", message, "Shorten it.")
     elif what == "event" and raw.startswith(RESERVED):
         scope.add(path, "RESERVED_NAME", f"{raw[:40]} is a name of the core's own", _HINTS["event"])
     else:

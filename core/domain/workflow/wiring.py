@@ -10,6 +10,7 @@ from typing import Any
 from core.domain.nearest import did_you_mean
 from core.domain.steps import base
 from core.domain.steps.shapes import IDENTIFIER, Duration, Scope
+from core.domain.steps.unread import LookedIntoUnread
 from core.domain.workflow.document import END
 from core.domain.workflow.version import LONGEST_DELAY, OnError, Retry
 
@@ -68,9 +69,14 @@ def written_exits(item: Mapping[str, Any], scope: Scope, path: str) -> dict[str,
     return written
 
 
-def exits_of(step: base.Step, written: Mapping[str, str], following: str, scope: Scope, path: str) -> dict[str, str]:
-    """Return where every exit leads that the step has as configured."""
-    own = step.its_exits()
+def exits_of(
+    step: base.Step, written: Mapping[str, str], following: str, scope: Scope, path: str
+) -> dict[str, str] | None:
+    """Return where every exit leads that the step has as configured; None where what they are could not be read."""
+    try:
+        own, required = step.its_exits(), step.its_required_exits()
+    except LookedIntoUnread:
+        return None
     known = tuple(dict.fromkeys((*own, *step.optional_exits)))
     for name in written:
         if name not in known:
@@ -80,7 +86,7 @@ def exits_of(step: base.Step, written: Mapping[str, str], following: str, scope:
             scope.add(place, "UNKNOWN_EXIT", why, hint)
     exits: dict[str, str] = {}
     for name in own:
-        if name in step.its_required_exits() and name not in written:
+        if name in required and name not in written:
             hint = f"Name a step, or {END}; it would lead to the following step otherwise."
             scope.add(f"{path}.exits.{name}", "MISSING_EXIT", f"say where {name} leads", hint)
         fallback = written.get(step.fallbacks.get(name, ""), following)

@@ -101,6 +101,7 @@ steps:
         ("steps[0].kind", "UNKNOWN_KIND"),
         ("steps[1].id", "BAD_ID"),
         ("steps[1].for", "NOT_A_DURATION"),
+        ("steps[1].exits.nxt", "UNKNOWN_EXIT"),
         ("steps[1].exits.nxt", "UNKNOWN_TARGET"),
         ("steps[2].id", "DUPLICATE_ID"),
         ("steps[2].fro", "UNKNOWN_KEY"),
@@ -127,7 +128,56 @@ steps:
         ("steps[8].level", "UNKNOWN_VALUE"),
         ("steps[8].exits.next", "UNKNOWN_TARGET"),
         ("steps[9].result.a.cel", "EXPRESSION_UNKNOWN_NAME"),
+        ("steps[9].exits.next", "UNKNOWN_EXIT"),
     ]
+    assert [one.field for one in compile_document(parse(text)).problems if not one.hint] == []
+
+
+def test_what_is_wrong_with_one_step_hides_nothing_of_the_graph() -> None:
+    text = """
+steps:
+  - {id: way, kind: branch, cases: [{name: hot, when: contact.emial == ""}, {name: cold}], exits: {hto: shout, cold: b}}
+  - {id: shout, kind: message, subject: Hi, text: "{{ contact.emial }}", exits: {sent: b}}
+  - {id: b, kind: split, ways: {one: 0, two: 1}, exits: {one: c, two: c, thre: d}}
+  - {id: c, kind: log, message: "{{ contact.emial }}", next: c}
+  - {id: d, kind: wait_for_event, any_of: [{exit: x}, {event: e, when: "1", exit: y}], exits: {x: c, y: c, z: c}}
+  - {id: lost, kind: log, message: x, next: end}
+  - {id: unread, kind: webhook, event_type: a.b, await: perhaps, exits: {delivered: lost}}
+"""
+    assert _problems(text) == [
+        ("steps[0].cases[0].when", "EXPRESSION_UNKNOWN_NAME"),
+        ("steps[0].cases[1].when", "MISSING_KEY"),
+        ("steps[0].exits.hto", "UNKNOWN_EXIT"),
+        ("steps[1].text", "TEMPLATE_UNKNOWN_NAME"),
+        ("steps[1].exits.sent", "UNKNOWN_EXIT"),
+        ("steps[2].ways.one", "BAD_WEIGHT"),
+        ("steps[2].exits.thre", "UNKNOWN_EXIT"),
+        ("steps[3].message", "TEMPLATE_UNKNOWN_NAME"),
+        ("steps[3]", "LOOP_WITHOUT_WAIT"),
+        ("steps[4].any_of[0].event", "MISSING_KEY"),
+        ("steps[4].any_of[1].when", "EXPRESSION_TYPE"),
+        ("steps[4].exits.z", "UNKNOWN_EXIT"),
+        ("steps[5]", "UNREACHABLE_STEP"),
+        ("steps[6].await", "WRONG_TYPE"),
+        ("steps[6]", "UNREACHABLE_STEP"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "{id: a, kind: brunch, exits: {b: c}}",
+        "{id: a, kind: webhook, event_type: x.y, await: maybe}",
+        "{id: a, kind: branch, cases: [{nmae: hot, when: 'true'}], exits: {hot: c}}",
+        "{id: a, kind: split, ways: [b, c]}",
+        "{id: a, kind: approval, title: x, timeout: soon, exits: {approved: c, rejected: c}}",
+        "{id: a, kind: log, message: x, exits: {nxt: c}}",
+        "loose",
+    ],
+)
+def test_where_a_step_at_fault_may_lead_counts_as_reached(step: str) -> None:
+    text = f"steps: [{step}, {{id: b, kind: log, message: x}}, {{id: c, kind: log, message: x}}]"
+    assert {reason for _, reason in _problems(text)} & {"UNREACHABLE_STEP", "LOOP_WITHOUT_WAIT"} == set()
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,12 @@ def test_only_what_should_have_been_written_and_has_no_default_leaves_a_gap(text
             "column 4: contact is not a value by itself",
             "Name a value in it, such as contact.email.",
         ),
-        ("{{ today }}", "TEMPLATE_UNKNOWN_NAME", "column 4: there is no today here", ""),
+        (
+            "{{ today }}",
+            "TEMPLATE_UNKNOWN_NAME",
+            "column 4: there is no today here",
+            "Names begin with contact, event, lead, now.",
+        ),
         (
             "\n{{ contact.email | upcas }}{{ 'a' }}",
             "TEMPLATE_UNKNOWN_FILTER",
