@@ -109,6 +109,7 @@ class Simulator:
         self._sources = frozenset(firing.trigger_sources(version))
         self._counted = lookback(version.frequency_caps)
         self._people = [self._person(index, subject) for index, subject in enumerate(subjects)]
+        self._oldest_first = sorted(self._people, key=lambda person: person.subject.age)
         by_triggers = entering == "triggers" or (
             entering == "auto" and beginnings.may_fire(version, script, self._people)
         )
@@ -195,7 +196,7 @@ class Simulator:
         is_pool = isinstance(trigger, PoolTrigger)
         limit, entered = trigger.per_day if isinstance(trigger, PoolTrigger) else len(self._people), 0
         actor = f"{trigger.kind}:{self._version.workflow_id}/{position}"
-        for person in self._people:
+        for person in self._oldest_first:
             if entered == limit:
                 break
             if (is_pool and person.enrolled) or not belongs(trigger.audience, person.facts):

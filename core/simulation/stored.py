@@ -70,7 +70,7 @@ async def _subjects(
             seen = known[tx.org_id, one.id]
             about = (seen.lead, seen.company, seen.lists, seen.sent)
             more: Any = {"consent": seen.consent, "records": seen.records, "pipelines": seen.pipelines}
-            subjects.append(Subject(one, *about, **more, entered=entered.get(one.id, {})))
+            subjects.append(Subject(one, *about, **more, entered=entered.get(one.id, {}), age=one.id))
     return tuple(subjects)
 
 

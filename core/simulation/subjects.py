@@ -47,6 +47,8 @@ class Subject:
     records: Mapping[str, RecordFacts] = field(default_factory=dict)
     """Its newest opportunity and own objects, by type, where the workflow reads them."""
     pipelines: tuple[Pipeline, ...] = ()
+    age: str = ""
+    """Its place among those whom a pool takes: the id of a stored contact; empty for the order in which they came."""
 
     @property
     def label(self) -> str:
