@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -136,6 +136,12 @@ class Parts:
         taken = await self._ingest(IncomingEvent("action", name, source, {**about, **fields}, created_at=created_at))
         assert taken.status == "accepted", taken.violations
         return taken.event_id
+
+    async def send_many(self, name: str, each: Iterable[Mapping[str, Any]]) -> None:
+        """Take in many events of one name in one call."""
+        self.clock.advance(MOMENT)
+        async with self.database.write(ORG) as tx:
+            await ingest(tx, [IncomingEvent("action", name, "web", fields) for fields in each], actor="key_1")
 
     async def refused(self, name: str, **fields: Any) -> list[str]:
         """Send an event that is refused, and return the reasons."""

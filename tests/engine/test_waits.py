@@ -8,6 +8,7 @@ import pytest
 
 from core.clock import ManualClock
 from core.domain.enrollment import State
+from core.engine.ticker import Ticker
 from core.store.database import Database
 from tests.engine.parts import Parts
 
@@ -59,6 +60,38 @@ async def test_what_came_in_while_a_message_was_held_ends_the_wait_after_it(part
     await parts.settle()
     assert held.due_at is not None
     await parts.pass_time(held.due_at - parts.clock.now())
+    (over,) = await parts.enrolled()
+    assert (over.state, over.end_reason) == (State.EXITED, "done")
+
+
+@pytest.mark.parametrize("order", ["o-1", 7, 0.5, "ü"])
+async def test_what_came_in_is_found_among_the_events_of_thousands_of_others(parts: Parts, order: object) -> None:
+    await parts.publish(GAP.replace("o-1", str(order)))
+    await parts.send("trial.started", "ada@example.com")
+    await parts.pass_time(HOUR)
+    await parts.send_many("order.paid", ({"order": f"other {n}"} for n in range(2_100)))
+    await parts.send("order.paid", order=order)
+    await parts.send("feature.used", "ada@example.com")
+    await parts.settle()
+    (held,) = await parts.enrolled()
+    assert held.due_at is not None
+    await parts.pass_time(held.due_at - parts.clock.now())
+    (over,) = await parts.enrolled()
+    assert (over.state, over.end_reason) == (State.EXITED, "done")
+
+
+async def test_what_came_in_time_counts_at_the_timeout_also_where_the_matcher_is_thousands_behind(parts: Parts) -> None:
+    await parts.publish(GAP.replace("since: entry", ""))
+    await parts.send("trial.started", "ada@example.com")
+    await parts.pass_time(DAY)
+    await parts.send("feature.used", "ada@example.com")
+    await parts.settle()
+    (waits,) = await parts.enrolled()
+    assert waits.step_id == "paid"
+    await parts.send_many("order.paid", ({"order": f"other {n}"} for n in range(2_100)))
+    await parts.send("order.paid", order="o-1")
+    parts.clock.advance(3 * DAY)
+    await Ticker(parts.database, parts.driver).turn()
     (over,) = await parts.enrolled()
     assert (over.state, over.end_reason) == (State.EXITED, "done")
 

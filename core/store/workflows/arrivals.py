@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import Any
 
 from core.domain import names
 from core.domain.enrollment import EventFacts
@@ -14,14 +16,17 @@ from core.store.events import events
 from core.store.metadata import day_of, to_micros
 from core.store.transaction import Transaction
 
-_MOST = 1_000
+_PAGE = 1_000
 _BY_NAME = (
     "SELECT org_id, id, event_name, event_type, fields, contact_id, occurred_at, received_at, source_id, hops "
-    "FROM events WHERE org_id = $1 AND event_name = $2 AND received_at >= $3 AND received_at <= $4 "
+    "FROM events WHERE org_id = $1 AND event_name = $2 AND received_at >= $3 AND received_at <= $4 AND {says} "
 )
-_RECENT_BY_NAME = _BY_NAME + "AND id >= $6 AND day >= $7 ORDER BY id LIMIT $5"
-_UNMATCHED_BY_NAME = _BY_NAME + "AND match_due_at > 0 LIMIT $5"
+_SAYS = {"sqlite": "instr(fields, $5) > 0", "postgresql": "position($5 in fields::text) > 0"}
+_RECENT = _BY_NAME + "AND id > $6 AND day >= $7 ORDER BY id LIMIT $8"
+_UNMATCHED = _BY_NAME + "AND match_due_at > 0"
 """Reads the small index of what the matcher has not come to; by id it would read all that came during the wait."""
+_PLAIN = re.compile(r"[\w@:./ -]+", re.ASCII)
+_FRACTION = re.compile(r"-?\d[\d.]*(\.\d|e)[\de-]*", re.IGNORECASE)
 
 
 @frozen
@@ -64,12 +69,31 @@ async def arrived(tx: Transaction, listening: Sequence[Listening]) -> dict[str, 
 
 
 async def _correlated(tx: Transaction, one: Listening) -> list[EventFacts]:
-    fitting = []
+    """Return what came for one that listens by a field, among all the events of these names."""
+    fitting: list[EventFacts] = []
     for name in one.names:
-        about = (one.org_id, name, to_micros(one.since), to_micros(one.until), _MOST)
-        if one.timed_out:
-            rows = await tx.fetch(_UNMATCHED_BY_NAME, *about)
-        else:
-            rows = await tx.fetch(_RECENT_BY_NAME, *about, names.compose("evt", one.since, 0), day_of(one.since))
-        fitting += [event for row in rows if one.key in event_keys(row[5], (event := events.to_facts(row)).fields)]
+        about = (one.org_id, name, to_micros(one.since), to_micros(one.until), _written(one.key))
+        async for rows in _unmatched(tx, about) if one.timed_out else _recent(tx, about, one.since):
+            fitting += [event for row in rows if one.key in event_keys(row[5], (event := events.to_facts(row)).fields)]
     return fitting
+
+
+async def _unmatched(tx: Transaction, about: tuple[Any, ...]) -> AsyncIterator[Sequence[Any]]:
+    yield await tx.fetch(_UNMATCHED.format(says=_SAYS[tx.dialect]), *about)
+
+
+async def _recent(tx: Transaction, about: tuple[Any, ...], since: datetime) -> AsyncIterator[Sequence[Any]]:
+    after = names.compose("evt", since, 0)[:-1]  # the beginning of an id stands before all that go on so
+    while after:
+        rows = await tx.fetch(_RECENT.format(says=_SAYS[tx.dialect]), *about, after, day_of(since), _PAGE)
+        after = rows[-1][1] if len(rows) == _PAGE else ""
+        yield rows
+
+
+def _written(key: str) -> str:
+    """Return what the fields of an event that a key fits have in them as they are stored, so that few need be read.
+
+    Nothing of what JSON may write in several ways, such as fractions and letters beyond ASCII.
+    """
+    value = key.partition("=")[2]
+    return value if _PLAIN.fullmatch(value) and not _FRACTION.fullmatch(value) else ""
