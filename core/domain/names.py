@@ -91,6 +91,11 @@ def derive(prefix: str, at: datetime, *parts: object) -> str:
     return compose(prefix, at, int.from_bytes(digest[:10]))
 
 
+def event_of_step(at: datetime, index: int, *parts: object) -> str:
+    """Return the id of an event that a step records: of those of one decision, a later step's sorts after."""
+    return compose("evt", at, 1 << 79 | index << 64 | entropy_of(derive("evt", at, *parts)) & (1 << 64) - 1)
+
+
 def minted_at(name: str) -> datetime:
     """Return the instant in an id, to the millisecond.
 

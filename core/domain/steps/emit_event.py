@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, ClassVar
 
-from core.domain import effects
+from core.domain import effects, names
 from core.domain.frozen import frozen
 from core.domain.steps.base import Context, Decision, Fail, Go, Step, setting
 from core.domain.steps.shapes import OwnEventName, Values
@@ -47,6 +47,6 @@ class EmitEvent(Step):
             gaps = f" Left empty: {'; '.join(computed.gaps)}." if computed.gaps else ""
         if len(json.dumps(fields, ensure_ascii=False).encode(errors="replace")) > LARGEST_FIELDS:
             return Fail(f"The fields of {self.event} have more than {LARGEST_FIELDS:,} bytes.", inputs, "TOO_LARGE")
-        event = context.name("evt")
+        event = names.event_of_step(context.now, context.index, context.enrollment.id, context.rev, context.index)
         effect = effects.EmitEvent(event, self.event, fields, hops)
         return Go("next", f"Emitted {self.event}.{gaps}", effects=(effect,), outputs={"event_id": event}, inputs=inputs)
