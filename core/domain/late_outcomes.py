@@ -31,7 +31,8 @@ def tell(enrollment: Enrollment, ended: MessageEnded, now: datetime) -> Transiti
     outcome: Outcome = "ok" if ended.sent else "skipped" if ended.skipped else "failed"
     why = f" was sent: {ended.outcome}." if ended.sent else f" was not sent: {ended.outcome}."
     if ended.skipped:
-        why = f" was not sent, on purpose: {ended.outcome.removeprefix('skipped').lstrip(': ') or 'no longer wanted'}."
+        because = ended.outcome.removeprefix("skipped").lstrip(": ").removesuffix(".")
+        why = f" was not sent, on purpose: {because or 'no longer wanted'}."
     reason = storable_text(f"{told}{why}")
     number = enrollment.trace_count + 1
     step_id = ended.step_id or enrollment.step_id

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from core.domain.effects import ChangeList, CreateRecord, SendMessage, UpdateRecord
-from core.domain.enrollment import Enrollment, Facts, RecordFacts, Sent
+from core.domain.effects import ChangeList, CreateRecord, SendMessage, UpdateRecord, WithdrawMessages
+from core.domain.enrollment import Enrollment, Facts, MessageEnded, RecordFacts, Sent, Stimulus
 from core.domain.frozen import copied
 from core.domain.records import pipelines
 from core.domain.records.changes import Change, apply, diff
@@ -38,6 +38,17 @@ class Running:
     turns: list[Turn] = field(default_factory=list)
     entries: list[TraceEntry] | None = None
     """Its trace, where a timeline is wanted."""
+    unsent: dict[str, str] = field(default_factory=dict)
+    """Messages of whose outcome it has not heard, and the step of each."""
+
+    def hears(self, stimulus: Stimulus) -> bool:
+        """Tell whether something can happen to it: what was taken back has no other outcome any more."""
+        return not isinstance(stimulus, MessageEnded) or self.unsent.pop(stimulus.message_id, None) is not None
+
+    def take_back(self, effect: WithdrawMessages) -> list[MessageEnded]:
+        """Return the outcomes of messages that have not left and are not wanted any more."""
+        gone = [one for one in self.unsent if effect.message_id in ("", one)]
+        return [MessageEnded(one, False, f"skipped: {effect.reason}", self.unsent[one]) for one in gone]
 
     def waits_for(self, event: str, key: str) -> bool:
         """Tell whether it waits for an event of this name under a key."""

@@ -19,6 +19,7 @@ from core.domain.effects import (
     RequestApproval,
     SendMessage,
     UpdateRecord,
+    WithdrawMessages,
 )
 from core.domain.enrollment import EventArrived, EventFacts, Facts, Stimulus, TimerFired
 from core.domain.steps.emit_event import MOST_HOPS
@@ -302,7 +303,7 @@ class Simulator:
             self._advance(run, TimerFired())
 
     def _advance(self, run: Running, stimulus: Stimulus) -> None:
-        if run.moves >= MOST_MOVES:
+        if run.moves >= MOST_MOVES or not run.hears(stimulus):
             return
         transition = machine.advance(self._version, run.enrollment, stimulus, run.person.facts, self._agenda.now)
         if transition is not None:
@@ -346,7 +347,7 @@ class Simulator:
             self._changed(run.person, run.person.set("lead", fields))  # as the qualification itself would
         return machine.advance(self._version, run.enrollment, answered, run.person.facts, self._agenda.now)
 
-    def _carry_out(self, run: Running, effect: Effect) -> None:
+    def _carry_out(self, run: Running, effect: Effect) -> None:  # noqa: C901 -- a few lines a kind
         person, tally, now = run.person, self._tally, self._agenda.now
         workflow = self._version.workflow_id
         match effect:
@@ -372,7 +373,11 @@ class Simulator:
                 if self._counted:
                     person.sent(effect, now, self._counted, workflow)
                 if effect.awaited:
+                    run.unsent[effect.id] = effect.step_id
                     self._ask_outside(run, effect)
+            case WithdrawMessages():
+                for ended in run.take_back(effect):
+                    self._agenda.push(now, Rank.ANSWER, run, ended)
             case RequestApproval() | CreateTask():
                 self._ask_outside(run, effect)
             case _:

@@ -15,25 +15,30 @@ from typing import Any
 from sqlalchemy import select
 
 from core.domain.effects import Ask, CreateTask, Emit, RequestApproval, SendMessage
-from core.domain.enrollment import Answered, ApprovalDecided, Enrollment
+from core.domain.enrollment import Answered, ApprovalDecided, Enrollment, MessageEnded
 from core.domain.records.ingestion import IncomingEvent
 from core.domain.workflow.version import Version
 from core.engine.driver import EnrollmentDriver, Entry
 from core.engine.matcher import Matcher
+from core.engine.starter import Starter
 from core.engine.ticker import Ticker
 from core.simulation import stored
 from core.simulation.assumptions import QUALIFIED_AS
 from core.simulation.outside import Outside
 from core.simulation.subjects import Subject
 from core.store.events.ingestion import ingest
+from core.store.messages import outgoing
 from core.store.records import records, upserts
 from core.store.records.records import RecordUpdate
 from core.store.transaction import Transaction
-from core.store.workflows import enrollments, statistics
+from core.store.workflows import enrollments, schedules, statistics
 from core.store.workflows import facts as fact_store
 from tests.engine.parts import ORG, Parts
 
 MINUTE = timedelta(minutes=1)
+MATCHED_AFTER = timedelta(microseconds=1)
+"""An event has come in before anything follows from it; what enters by a change that it makes is later than it."""
+_PART_OF_A_SECOND = re.compile(r"\.\d{6}(?=\+00:00)")
 _ID = re.compile(r"\b[a-z]+_[0-9abcdefghjkmnpqrstvwxyz]{26}\b")
 
 Line = tuple[Any, ...]
@@ -43,7 +48,8 @@ Line = tuple[Any, ...]
 def line(entry: Any) -> Line:
     """Return an entry as it can be compared."""
     told = _ID.sub("ID", json.dumps([entry.reason, dict(entry.inputs)], default=str, sort_keys=True))
-    return (entry.at, entry.step_id, entry.kind, entry.outcome, entry.exit, told)
+    told = _PART_OF_A_SECOND.sub("", told)
+    return (entry.at.replace(microsecond=0), entry.step_id, entry.kind, entry.outcome, entry.exit, told)
 
 
 def type_of(name: str) -> str:
@@ -61,6 +67,8 @@ class Live:
     driver: EnrollmentDriver = field(init=False)
     _answers: list[tuple[datetime, int, Enrollment, Any]] = field(default_factory=list)
     _asked: set[str] = field(default_factory=set)
+    _left: set[str] = field(default_factory=set)
+    """Messages whose outcome is known."""
 
     def __post_init__(self) -> None:
         self.driver = EnrollmentDriver(self.parts.versions)
@@ -77,6 +85,7 @@ class Live:
                 await self._write("lead", {"contact_id": ids[-1], "status": "new", **given["lead"]})
             if "opportunity" in given:
                 await self._write("opportunity", {"contact_id": ids[-1], **given["opportunity"]})
+        await self._match()  # nobody enters by having been made
         async with self.parts.database.read(ORG) as tx:
             return await stored.by_id(tx, ids, types=types)
 
@@ -109,13 +118,17 @@ class Live:
             )
             if now >= end:
                 return
-            self.parts.clock.advance(now - self.parts.clock.now())
-            while coming and coming[0][0] == now:
-                _, email, name, fields = coming.pop(0)
-                await self._send(email, name, fields)
+            self.parts.clock.advance(max(timedelta(), now - self.parts.clock.now()))
+            if coming and coming[0][0] == now:
+                while coming and coming[0][0] == now:
+                    _, email, name, fields = coming.pop(0)
+                    await self._send(email, name, fields)
+                self.parts.clock.advance(MATCHED_AFTER)
             await self._match()
             while self._answers and self._answers[0][0] == now:
                 _, _, enrollment, answer = heapq.heappop(self._answers)
+                if isinstance(answer, MessageEnded) and answer.message_id in self._left:
+                    continue
                 await self._tell(enrollment, answer)
             await self._settle()
 
@@ -160,7 +173,9 @@ class Live:
 
     async def _due(self) -> list[datetime]:
         async with self.parts.database.read(ORG) as tx:
-            return [one.due_at for one in await self._enrolled(tx) if one.due_at is not None]
+            rounds = await schedules.standing(tx, self.workflow_id)
+            due = [one.due_at for one in await self._enrolled(tx) if one.due_at is not None]
+            return [*due, *(one.next_at for one in rounds.values())]
 
     async def _send(self, email: str, name: str, fields: Mapping[str, Any]) -> None:
         event = IncomingEvent(type_of(name), name, "web", {**fields, "email": email})
@@ -174,11 +189,23 @@ class Live:
     async def _settle(self) -> None:
         """Turn the loops until nothing is left to do at this instant, then hear what was asked of others."""
         ticker = Ticker(self.parts.database, self.driver)
-        while await self._match() or await ticker.turn():
+        starter = Starter(self.parts.database, self.driver, self.parts.versions)
+        while await starter.turn() or await self._match() or await ticker.turn():
             pass
+        await self._end_what_was_taken_back()
         async with self.parts.database.read(ORG) as tx:
             for enrollment in await self._enrolled(tx):
                 self._hear(enrollment, await self.version())
+
+    async def _end_what_was_taken_back(self) -> None:
+        """Do to awaited messages that have not left what the mailer does once they are not wanted any more."""
+        table = outgoing.outgoing_messages
+        wanted = (table.c.awaited, table.c.outcome.startswith(outgoing.WITHDRAWN), table.c.id.not_in(self._left))
+        async with self.parts.database.write(ORG) as tx:
+            for row in await tx.all(select(table).where(*wanted)):
+                self._left.add(row.id)
+                ended = MessageEnded(row.id, False, row.outcome, row.step_id)
+                await self.driver.ended(tx, [(ORG, row.enrollment_id, ended)])
 
     def _hear(self, enrollment: Enrollment, version: Version) -> None:
         waiting = enrollment.waiting
@@ -191,6 +218,8 @@ class Live:
             heapq.heappush(self._answers, (self.parts.clock.now() + answer[0], len(self._asked), enrollment, answer[1]))
 
     async def _tell(self, enrollment: Enrollment, answer: Any) -> None:
+        if isinstance(answer, MessageEnded):
+            self._left.add(answer.message_id)
         async with self.parts.database.write(ORG) as tx:
             if isinstance(answer, ApprovalDecided):
                 approval = SimpleNamespace(id=answer.approval_id, subject_id=enrollment.id)

@@ -25,10 +25,10 @@ TEXTS = st.sampled_from(
     ["x", "{{ contact.email }}", "{{ event.fields.x | plus: 1 }}", "{{ 1 | divided_by: event.fields.x }}"]
 )
 VALUES = st.sampled_from([None, 0, 1, 2, "A", "x", 2.5, [1], {"y": 1}])
-HOLDING = ("wait", "wait_for_event", "approval", "agent_task", "webhook", "message")
+HOLDING = ("wait", "wait", "wait_for_event", "approval", "agent_task", "webhook", "message")
 PASSING = (
     *("branch", "filter", "split", "update", "update", "create", "list", "emit_event", "score", "assign_owner"),
-    *("enroll", "goal", "log"),
+    *("enroll", "goal", "log", "webhook", "message"),
 )
 
 
@@ -39,6 +39,7 @@ SOMETIMES = st.sampled_from([False, False, True])
 def documents(draw: st.DrawFn) -> dict[str, Any]:
     """Draw a document that can be published: every other step holds, and only those that hold lead back."""
     made: dict[str, Any] = {"circuit_breaker": "off", "timezone": draw(st.sampled_from(["", "America/New_York"]))}
+    made["calendars"] = {"office": {"hours": "09:00-17:00", "closed": ["2026-03-04"]}}
     made["steps"] = [draw(_step(name, number)) for number, name in enumerate(IDS)]
     if draw(SOMETIMES):
         made["goals"] = [draw(_rule("reached"))]
@@ -47,15 +48,42 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     if draw(SOMETIMES):
         made["quiet_hours"] = {"from": "20:00", "to": "08:00"}
     if draw(SOMETIMES):
-        made["frequency_caps"] = {"at_most": 1, "per": draw(st.sampled_from(["day", "2d"]))}
+        caps: dict[str, Any] = {"at_most": 1, "per": draw(st.sampled_from(["day", "2d", "week"]))}
+        made["frequency_caps"] = caps | draw(st.sampled_from([{}, {"otherwise": "skip"}, {"channel": "dm"}]))
     if draw(SOMETIMES):
         made["entry"] = {"when": draw(CONDITIONS)}
     if draw(SOMETIMES):
-        made["triggers"] = [{"event": "a", **({"when": draw(CONDITIONS)} if draw(SOMETIMES) else {})}]
-        made["reentry"] = draw(st.sampled_from(["once", "after_exit", "concurrent_by_key"]))
+        made["triggers"] = draw(st.lists(_trigger(), min_size=1, max_size=2))
+        made["reentry"] = draw(st.sampled_from(["once", "after_exit", "after_interval", "concurrent_by_key"]))
+        if made["reentry"] == "after_interval":
+            made["reentry_interval"] = "1d"
         if made["reentry"] == "concurrent_by_key":
             made["key"] = "string(event.fields.x)"
     return made
+
+
+@st.composite
+def _trigger(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw a way in: the clock's strike at odd minutes, so that nothing else is due at that instant."""
+    when = {"when": draw(CONDITIONS)} if draw(SOMETIMES) else {}
+    of_records = CONDITIONS.filter(lambda one: "event" not in one and "now" not in one)
+    audience = draw(st.sampled_from([{"filter": "employees >= 3"}, {"list": "club"}, {"filter": "employees < 20"}]))
+    return draw(
+        st.sampled_from(
+            [
+                {"event": "a", **when},
+                {"source": "web", **when},
+                {"source": "Web form", "event": "b"},
+                {"record": "contact", "on": "changed", "fields": ["job_title", "custom"]},
+                {"record": "contact", "on": "either", "when": "before.job_title != contact.job_title"},
+                {"record": "lead", "on": draw(st.sampled_from(["created", "changed", "either"]))},
+                {"segment": draw(of_records)},
+                {"schedule": {"cron": "17 9 * * tue"}, "audience": audience},
+                {"schedule": {"cron": "23 11 * * wed-thu", "timezone": "Asia/Tokyo"}, "audience": audience},
+                {"pool": {"per_day": 1, "at": "10:41"}, "audience": audience},
+            ]
+        )
+    )
 
 
 @st.composite
@@ -103,6 +131,9 @@ def _holding(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
                 {"on": ["tuesday"], "at": "08:00"},
                 {"until": "{{ contact.custom.day }}", "offset": draw(st.sampled_from(["2h", "-1d"]))},
                 {"until": {"cel": "moment(contact.custom.day)"}, "at": "09:00"},
+                {"for": "3h", "within": "office"},
+                {"for": "5h", "counted_in": "office"},
+                {"until": "2026-03-05T10:00:00Z", "at": "09:30", "within": "office"},
                 {"until_true": draw(CONDITIONS.filter(lambda one: "event" not in one)), "timeout": "1d"},
             ]
             config = draw(st.sampled_from(waits))
@@ -117,11 +148,22 @@ def _holding(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
                 made["exits"] = {"first": draw(targets), "matched": draw(targets)}
             if draw(SOMETIMES):
                 made["since"] = draw(st.sampled_from(["entry", *IDS[:3]]))
+            if draw(SOMETIMES):
+                made["match"] = {"x": {"cel": draw(st.sampled_from(["1", "event.fields.x", "contact.employees"]))}}
             return {**made, "timeout": "1d", "exits": {**made["exits"], "timeout": draw(targets)}}
         case "approval":
             timeout = {"timeout": "1d"} if draw(st.booleans()) else {}
             exits = {"approved": draw(targets), "rejected": draw(targets)}
-            return {"title": draw(TEXTS), **timeout, "exits": exits}
+            if timeout:
+                choices = ("go_to_step", "escalate", "fail", "cancel", "approve")
+                timeout |= {"on_timeout": draw(st.sampled_from(choices)), "roles": ["approver"]}
+                if timeout["on_timeout"] in choices[:2]:
+                    exits["timeout"] = draw(targets)
+            asked: dict[str, Any] = {"title": draw(TEXTS), **timeout, "exits": exits}
+            if draw(SOMETIMES):
+                asked["on_reject"] = draw(st.sampled_from(["fail", "cancel"]))
+                del exits["rejected"]
+            return asked
         case "agent_task":
             schema = {"type": "object", "properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
             return {
@@ -133,10 +175,25 @@ def _holding(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
             exits = {"delivered": draw(targets), "failed": draw(targets)}
             made = {"event_type": "x.y", "data": {"a": draw(TEXTS)}, "await": True, "exits": exits}
             schema = {"properties": {"mood": {"enum": ["good", "bad"]}}, "required": ["mood"]}
-            return {**made, "answer_schema": schema} if draw(SOMETIMES) else made
+            return {**made, **_timeout(draw, exits, targets), **({"answer_schema": schema} if draw(SOMETIMES) else {})}
         case _:
             exits = {"sent": draw(targets), "failed": draw(targets)}
-            return {"subject": "Hi", "text": draw(TEXTS), "await": True, "exits": exits}
+            return {**_message(draw), "await": True, **_timeout(draw, exits, targets), "exits": exits}
+
+
+def _timeout(draw: st.DrawFn, exits: dict[str, str], targets: st.SearchStrategy[str]) -> dict[str, Any]:
+    """Draw a time limit, or none, and where it leads."""
+    if not draw(SOMETIMES):
+        return {}
+    exits["timeout"] = draw(targets)
+    return {"timeout": draw(st.sampled_from(["2h", "1d"]))}
+
+
+def _message(draw: st.DrawFn) -> dict[str, Any]:
+    on = draw(st.sampled_from([{"subject": "Hi"}, {"subject": "{{ contact.city }}"}, {"channel": "dm", "to": "@x"}]))
+    empty = {"when_empty": draw(st.sampled_from(["send", "skip", "fail"]))} if draw(SOMETIMES) else {}
+    held = {draw(st.sampled_from(["ignore_caps", "ignore_quiet_hours"])): True} if draw(SOMETIMES) else {}
+    return {"text": draw(TEXTS), **on, **empty, **held}
 
 
 @st.composite
@@ -179,6 +236,10 @@ def _passing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dic
             return {"name": "got here", **following}
         case "log":
             return {"message": draw(TEXTS), **following}
+        case "webhook":
+            return {"event_type": "x.y", "data": {"a": draw(TEXTS), "b": {"cel": "event.fields.x"}}, **following}
+        case "message":
+            return {**_message(draw), **following}
         case _:
             return {"reason": draw(TEXTS)}
 
