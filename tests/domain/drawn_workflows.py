@@ -16,6 +16,25 @@ CONDITIONS = st.sampled_from(
 TEXTS = st.sampled_from(["x", "{{ contact.email }}", "{{ event.fields.x | plus: 1 }}", "{{ 1 | divided_by: vars.n }}"])
 RULES = [{"when": 'lead.tier == "A"'}, {"event": "b", "when": "contact.employees > 3"}, {"event": "b"}]
 RULED = st.sampled_from([False, False, True])
+WAITS: list[dict[str, Any]] = [
+    {"for": "1s"},
+    {"for": "1h"},
+    {"for": "2d"},
+    {"for": "1d", "at": "09:30"},
+    {"on": ["tuesday", "sunday"], "at": "02:30"},
+    {"for": "3h", "within": "office"},
+    {"for": "12h", "counted_in": "office"},
+    {"until": "2026-03-29T01:30:00", "at": "02:30"},
+    {"until": "{{ contact.custom.y }}", "offset": "-1d", "at": "09:00"},
+    {"until": "{{ contact.custom.y }}", "within": "office"},
+]
+TIMES: dict[str, Any] = {
+    "calendars": {"office": {"hours": "09:00-17:00", "closed": ["2026-03-04"], "holidays": "DE"}},
+    "quiet_hours": {"from": "20:00", "to": "08:00"},
+    "frequency_caps": [{"at_most": 1, "per": "day"}, {"at_most": 2, "per": "3d", "otherwise": "skip"}],
+    "timezone": "America/New_York",
+}
+DAYS = ["2026-03-03", "2026-03-29T02:30:00", "2020-01-01", "soon"]
 SCALARS = st.sampled_from([None, True, 0, 1, 5, "A", "x", 2.5, [1], {"y": 1}])
 
 
@@ -33,7 +52,7 @@ def step(draw: st.DrawFn, name: str) -> dict[str, Any]:
     return made | draw(_choosing(kind, targets) if kind in _CHOOSING else _acting(kind, targets))
 
 
-_CHOOSING = ("wait", "filter", "branch", "split", "wait_for_event", "approval", "score", "exit")
+_CHOOSING = ("wait", "wait", "wait", "filter", "branch", "split", "wait_for_event", "approval", "score", "exit")
 _ACTING = (
     *("webhook", "message", "update", "create", "list", "agent_task", "emit_event", "enroll", "assign_owner", "goal"),
     "log",
@@ -49,7 +68,9 @@ def _choosing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> di
                 made |= {"until_true": 'lead.tier == "A"', "exits": {"next": draw(targets)}}
                 made |= draw(st.sampled_from([{}, {"timeout": "1h"}]))
             else:
-                made |= {"for": draw(st.sampled_from(["1s", "1h", "2d"])), "next": draw(targets)}
+                made |= draw(st.sampled_from(WAITS))
+                names = ("next", "past", "missing") if "{{" in str(made.get("until")) else ("next",)
+                made["exits"] = {name: draw(targets) for name in names}
         case "branch":
             made |= {"cases": [{"name": "one", "when": draw(CONDITIONS)}]}
             made["exits"] = {"one": draw(targets), "else": draw(targets)}
@@ -66,9 +87,18 @@ def _choosing(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> di
                 made |= {"timeout": "1h", "exits": {**made["exits"], "timeout": draw(targets)}}
             if draw(st.booleans()):
                 made["match"] = {"x": {"cel": "vars.n"}}
+            if draw(RULED):
+                made["since"] = draw(st.sampled_from(["entry", *IDS]))
         case "approval":
             made |= {"title": draw(TEXTS), "timeout": "1h"}
             made["exits"] = {"approved": draw(targets), "rejected": draw(targets)}
+            if draw(st.booleans()):
+                late = draw(st.sampled_from(["go_to_step", "escalate", "fail", "cancel", "approve"]))
+                made |= {"on_timeout": late, "mode": "quorum", "required_count": 2, "roles": ["approver"]}
+            if draw(RULED):
+                made["on_reject"] = draw(st.sampled_from(["fail", "cancel"]))
+                made["exits"]["timeout"] = made["exits"].pop("rejected")
+                made |= {"on_timeout": "escalate", "roles": ["approver"]}
         case "score":
             made["exits"] = {"next": draw(targets), "qualified": draw(targets)}
         case "exit":
@@ -87,9 +117,12 @@ def _acting(draw: st.DrawFn, kind: str, targets: st.SearchStrategy[str]) -> dict
                 del made["next"]
                 made |= draw(st.sampled_from([{}, {"timeout": "1h"}, {"answer_schema": {"type": "object"}}]))
         case "message":
-            made |= {"subject": draw(TEXTS), "text": draw(TEXTS)}
+            by_mail = draw(st.booleans())
+            made |= {"subject": draw(TEXTS)} if by_mail else {"channel": "dm", "to": draw(TEXTS)}
+            made |= {"text": draw(TEXTS), "when_empty": draw(st.sampled_from(["send", "skip", "fail"]))}
             if draw(st.booleans()):
                 made = {**made, "await": True, "exits": {"sent": draw(targets), "failed": draw(targets)}}
+                made |= draw(st.sampled_from([{}, {"timeout": "1h"}]))
                 del made["next"]
         case "update":
             made |= {"set": {"employees": {"cel": "vars.n"}, "job_title": draw(TEXTS)}}
@@ -122,6 +155,7 @@ def version(draw: st.DrawFn, number: int = 1, rules: st.SearchStrategy[bool] = R
             head[key] = [
                 {"name": "rule", **draw(st.sampled_from(RULES)), **draw(st.sampled_from([{}, {"event": "b"}]))}
             ]
+    head |= {key: value for key, value in TIMES.items() if key == "calendars" or draw(rules)}
     document = {**head, "steps": [draw(step(name)) for name in IDS]}
     while True:
         compiled = compile_document(document, workflow_id="w", number=number)

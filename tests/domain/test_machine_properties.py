@@ -16,10 +16,12 @@ from core.domain.effects import (
     CancelTask,
     CreateTask,
     Emit,
+    EscalateApproval,
     RequestApproval,
     Reschedule,
     SendMessage,
     UpdateRecord,
+    WithdrawMessages,
 )
 from core.domain.enrollment import (
     Answered,
@@ -34,6 +36,7 @@ from core.domain.enrollment import (
     Migrated,
     RecordFacts,
     Redriven,
+    Sent,
     State,
     Stimulus,
     TaskAnswered,
@@ -46,10 +49,18 @@ from core.domain.trace import TraceEntry, Transition
 from core.domain.workflow.migration import destination
 from core.domain.workflow.version import Version
 from tests.chaos.way import wrong_turns
-from tests.domain.drawn_workflows import SCALARS, version
+from tests.domain.drawn_workflows import DAYS, SCALARS, version
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
-RECORD = st.dictionaries(st.sampled_from(["email", "employees", "tier", "custom", "job_title"]), SCALARS)
+RECORD = st.dictionaries(
+    st.sampled_from(["email", "employees", "tier", "custom", "job_title", "timezone"]),
+    SCALARS | st.sampled_from(["Asia/Kathmandu", "Europe/Berlin"]) | st.sampled_from([{"y": day} for day in DAYS]),
+)
+SENT = st.builds(
+    lambda channel, minutes: Sent(channel, START + timedelta(minutes=minutes), "w"),
+    st.sampled_from(["email", "dm"]),
+    st.integers(-3_000, 0),
+)
 LEAD = st.none() | RECORD.map(lambda fields: RecordFacts("lead_1", "lead", fields))
 EVENTS = st.builds(
     lambda name, fields, minutes: EventFacts(
@@ -60,12 +71,15 @@ EVENTS = st.builds(
     st.integers(0, 300),
 )
 FACTS = st.builds(
-    lambda fields, lead, arrived: Facts(RecordFacts("cnt_1", "contact", fields), lead, tuple(arrived)),
+    lambda fields, lead, arrived, sent: Facts(
+        RecordFacts("cnt_1", "contact", fields), lead, tuple(arrived), sent=tuple(sent)
+    ),
     RECORD,
     LEAD,
     st.lists(EVENTS, max_size=2),
+    st.lists(SENT, max_size=2),
 )
-_ABOUT_OTHERS = UpdateRecord | CancelApproval | CancelTask | Reschedule
+_ABOUT_OTHERS = UpdateRecord | CancelApproval | CancelTask | EscalateApproval | Reschedule | WithdrawMessages
 """Effects that carry the id of what they change."""
 _MIGRATIONS: dict[Any, WaitPolicy | None] = {
     "migrate": None,
