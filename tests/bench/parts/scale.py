@@ -11,6 +11,9 @@ from tests.bench.parts.engine import steps_per_second
 from tests.bench.prepared import Prepared
 from tests.bench.session import LABELS, Session
 
+_FEWEST_ROUNDS = 3
+"""To fill the tables takes far longer than to measure, and one pair of samples, on a disk above all, tells little."""
+
 
 async def measure(session: Session) -> None:
     """Fill two databases of each kind and measure them in turns."""
@@ -33,7 +36,7 @@ async def _measure(session: Session) -> None:
     for kind in session.options.databases:
         rates: dict[int, list[float]] = {few: [], many: []}
         both = [await _filled(session, kind, count) for count in rates]
-        for _ in range(session.options.rounds):
+        for _ in range(max(session.options.rounds, _FEWEST_ROUNDS)):
             for made in both:
                 await made.tidy()
                 drains = await made.drain(f"engine, {made.sleepers:,} asleep")
