@@ -118,6 +118,20 @@ async def nobody_runs_twice_because_a_failed_step_is_tried_again(world: World) -
     await world.settle()
 
 
+async def a_wait_that_is_made_again_stays_moved_by_each_pause(world: World) -> None:
+    await world.enroll([ADA], "")
+    for _ in range(2):
+        await world.pause()
+        world.clock.advance(HOUR)
+        await world.resume("shift")
+    await world.publish(LONG)
+    await world.migrate({}, {"nap": "recompute"}, disturb=False)
+    await _pass(world, 4 * HOUR)  # six hours after it began, of five that the pauses have made seven
+    assert world.model.journeys[0].step == "nap"
+    await _pass(world, 2 * HOUR)
+    assert world.model.journeys[0].step == "vote"
+
+
 STORIES = [
     what_happened_during_a_pause_counts_before_what_happens_after_it,
     a_pause_delays_nobody_who_entered_during_it,
@@ -126,6 +140,7 @@ STORIES = [
     nothing_is_sent_for_a_redriven_step_of_a_paused_workflow,
     nothing_is_sent_for_a_migrated_enrollment_of_a_paused_workflow,
     nobody_runs_twice_because_a_failed_step_is_tried_again,
+    a_wait_that_is_made_again_stays_moved_by_each_pause,
 ]
 
 
