@@ -25,6 +25,7 @@ from core.commands.telling import run
 from core.commands.workflow_holding import pause, resume
 from core.commands.workflow_migrating import migrate
 from core.commands.workflow_reading import get, list_, stats
+from core.commands.workflow_server import Checked
 from core.domain import names
 from core.domain.errors import Invalid, Violation
 from core.domain.workflow.advice import advise
@@ -50,6 +51,10 @@ def _advice(file: DocumentFile) -> tuple[Violation, ...]:
     except Invalid:
         return ()
     return advise(version) if version is not None else ()
+
+
+def _checked(file: DocumentFile) -> Checked:
+    return Checked(_problems(file), _advice(file))
 
 
 def _document(file: DocumentFile) -> dict[str, Any]:
@@ -81,38 +86,35 @@ def validate(files: tuple[str, ...], server: bool, as_json: bool) -> None:
     Ends with 1 when something is wrong.
     """
     read = [DocumentFile.read(name) for name in files]
-    found = (
-        run(workflow_server.problems([file.text for file in read])) if server else [_problems(file) for file in read]
-    )
+    found = run(workflow_server.checked([file.text for file in read])) if server else [_checked(file) for file in read]
     if as_json:
-        checked = zip(read, found, strict=True)
-        click.echo(json.dumps([_as_data(file, problems) for file, problems in checked], indent=2))
+        both = zip(read, found, strict=True)
+        click.echo(json.dumps([_as_data(file, checked) for file, checked in both], indent=2))
     else:
-        for file, problems in zip(read, found, strict=True):
-            _show_problems(file, problems)
-    if any(found):
+        for file, checked in zip(read, found, strict=True):
+            _show(file, checked)
+    if any(checked.problems for checked in found):
         sys.exit(1)
 
 
-def _as_data(file: DocumentFile, problems: tuple[Violation, ...]) -> dict[str, Any]:
+def _as_data(file: DocumentFile, checked: Checked) -> dict[str, Any]:
     return {
         "file": file.name,
-        "valid": not problems,
-        "problems": file.told(problems),
-        "warnings": file.told(_advice(file)),
+        "valid": not checked.problems,
+        "problems": file.told(checked.problems),
+        "warnings": file.told(checked.warnings),
     }
 
 
-def _show_problems(file: DocumentFile, problems: tuple[Violation, ...]) -> None:
-    if not problems:
-        advice = _advice(file)
-        told = f", with {counted(len(advice), 'thing')} to look at" if advice else ""
+def _show(file: DocumentFile, checked: Checked) -> None:
+    if not checked.problems:
+        told = f", with {counted(len(checked.warnings), 'thing')} to look at" if checked.warnings else ""
         click.echo(f"{file.name}: valid{told}")
-        if advice:
-            file.show(advice, "what to look at")
+        if checked.warnings:
+            file.show(checked.warnings, "what to look at")
         return
-    click.echo(f"{file.name}: {counted(len(problems), 'problem')}")
-    file.show(problems)
+    click.echo(f"{file.name}: {counted(len(checked.problems), 'problem')}")
+    file.show(checked.problems)
 
 
 @workflow.command(short_help="Tell what a file changes.")
@@ -193,14 +195,15 @@ def publish(file: str, workflow_id: str, yes: bool, force: bool, as_json: bool) 
         raise click.UsageError("Standard input holds the document, so nobody can be asked: say --yes.")
     read = DocumentFile.read(file)
     chosen = _id_of(read, workflow_id)
-    if problems := run(workflow_server.problems([read.text]))[0]:
+    (checked,) = run(workflow_server.checked([read.text]))
+    if checked.problems:
         if as_json:
-            click.echo(json.dumps(_as_data(read, problems), indent=2))
+            click.echo(json.dumps(_as_data(read, checked), indent=2))
         else:
-            _show_problems(read, problems)
+            _show(read, checked)
         sys.exit(1)
-    if not as_json and (advice := _advice(read)):
-        read.show(advice, "what to look at")
+    if not as_json and checked.warnings:
+        read.show(checked.warnings, "what to look at")
     document = _document(read)
     known = run(workflow_server.fetched(chosen))
     changes = differences(known.document if known else {}, document)

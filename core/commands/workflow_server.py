@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from dripstone.v1.client import Client
-    from dripstone.v1.workflow_pb2 import Workflow
+    from dripstone.v1.workflow_pb2 import Problem, Workflow
+
+
+@frozen
+class Checked:
+    """What is to be said of a file."""
+
+    problems: tuple[Violation, ...]
+    warnings: tuple[Violation, ...]
+    """What may not do as it is meant."""
 
 
 @frozen
@@ -36,16 +45,20 @@ class Known:
     """Who asks: the principal of the key."""
 
 
-async def problems(sources: list[str]) -> list[tuple[Violation, ...]]:
-    """Return what the core finds wrong with each text."""
+async def checked(sources: list[str]) -> list[Checked]:
+    """Return what the core finds of each text."""
     from dripstone.v1 import workflow_pb2 as pb
 
     found = []
     async with _client() as client:
         for source in sources:
             answer = await client.workflows.ValidateWorkflow(pb.ValidateWorkflowRequest(source=source))
-            found.append(tuple(Violation(one.path, one.reason, one.message, one.hint) for one in answer.problems))
+            found.append(Checked(_violations(answer.problems), _violations(answer.warnings)))
     return found
+
+
+def _violations(told: Iterable[Problem]) -> tuple[Violation, ...]:
+    return tuple(Violation(one.path, one.reason, one.message, one.hint) for one in told)
 
 
 async def fetched(workflow_id: str, draft: bool = False) -> Known | None:

@@ -177,6 +177,19 @@ def shell(core: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_only_the_core_can_warn_of_is_told_as_well(shell: Shell) -> None:
+    shell.write("care.yaml", GOOD + "  - {id: dm, kind: message, channel: dmm, to: '@x', text: Hi}\n")
+    nobody = "nobody carries messages on dmm: they will fail"
+    code, out = await shell.run("validate", "--server", "care.yaml")
+    assert (code, out.startswith("care.yaml: valid, with 1 thing to look at"), nobody in out) == (0, True, True)
+    code, out = await shell.run("validate", "--server", "care.yaml", "--json")
+    assert (code, json.loads(out)[0]["warnings"][0]["reason"]) == (0, "NOBODY_CARRIES")
+    code, out = await shell.run("publish", "care.yaml", "--yes")
+    assert (code, nobody in out, "care is published: version 1" in out) == (0, True, True)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_file_is_published_once_and_again_when_it_changed(shell: Shell) -> None:
     shell.write("care.yaml", GOOD)
     assert await shell.run("publish", "care.yaml", "--yes") == (0, "care is published: version 1, 2 changes.\n")
@@ -268,7 +281,11 @@ async def test_the_core_looks_up_what_a_file_alone_cannot_tell(shell: Shell) -> 
 async def test_every_template_is_published_as_it_stands(shell: Shell) -> None:
     for one in templates():
         shell.write(f"{one.id}.yaml", one.source)
-    code, out = await shell.run("validate", "--server", *[f"{one.id}.yaml" for one in templates()])
-    assert (code, out) == (0, "".join(f"{one.id}.yaml: valid\n" for one in templates()))
+    code, out = await shell.run("validate", "--server", "--json", *[f"{one.id}.yaml" for one in templates()])
+    warned = {one["file"]: [told["reason"] for told in one["warnings"]] for one in json.loads(out)}
+    assert (code, warned) == (
+        0,
+        {f"{one.id}.yaml": ["NOBODY_CARRIES"] * (3 * (one.id == "cold-dm")) for one in templates()},
+    )
     code, out = await shell.run("publish", "renewal.yaml", "--yes")
     assert (code, out.startswith("renewal is published: version 1")) == (0, True)
