@@ -173,8 +173,8 @@ def url(value: object) -> str:
 
 @cache
 def zone_names() -> frozenset[str]:
-    """Return every IANA name there is."""
-    return frozenset(zoneinfo.available_timezones())
+    """Return every IANA name there is; what some systems call `localtime` is another zone on every machine."""
+    return frozenset(zoneinfo.available_timezones()) - {"localtime"}
 
 
 BY_KIND: dict[str, Callable[[Any], Scalar]] = {

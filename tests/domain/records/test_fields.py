@@ -42,6 +42,7 @@ def test_values_are_kept_in_one_form(record_type: str, given: dict[str, Any], ke
         ("contact", {"email": 3}, "fields.email", "WRONG_TYPE", "JSON string"),
         ("contact", {"phone": "call me"}, "fields.phone", "INVALID_PHONE", "+44"),
         ("contact", {"timezone": "Berlin"}, "fields.timezone", "UNKNOWN_TIMEZONE", "Europe/Berlin"),
+        ("contact", {"timezone": "localtime"}, "fields.timezone", "UNKNOWN_TIMEZONE", "Europe/Berlin"),
         ("contact", {"employees": "50-100"}, "fields.employees", "WRONG_TYPE", "JSON number"),
         ("contact", {"employees": True}, "fields.employees", "WRONG_TYPE", "JSON number"),
         ("contact", {"annual_revenue": float("inf")}, "fields.annual_revenue", "WRONG_TYPE", "JSON number"),
