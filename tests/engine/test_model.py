@@ -40,8 +40,11 @@ class Story(RuleBasedStateMachine):
     def model(self) -> Any:
         return self.world.model
 
-    @initialize(emails=some)
-    def begin(self, emails: list[str]) -> None:
+    @initialize(emails=some, grumpy=st.booleans(), source=st.sampled_from([SHORT, LONG]))
+    def begin(self, emails: list[str], grumpy: bool, source: str) -> None:
+        if source != SHORT:
+            self.run(self.world.publish(source))
+        self.model.grumpy |= {emails[0]} if grumpy else set()
         self.run(self.world.enroll(emails, ""))
 
     @rule(emails=some, key=st.sampled_from(["", "", "order-1"]))
@@ -57,6 +60,13 @@ class Story(RuleBasedStateMachine):
     def pass_time(self, hours: int, deliver: bool) -> None:
         self.world.clock.advance(timedelta(hours=hours))
         self.run(self.world.settle(deliver=deliver))
+
+    @rule(days=st.integers(2, 4))
+    def days_go_by(self, days: int) -> None:
+        """Let everybody come far: by single hours, few get past their first waits."""
+        for _ in range(days):
+            self.world.clock.advance(timedelta(days=1))
+            self.run(self.world.settle())
 
     @rule(hours=st.sampled_from([1, 5, 24]))
     def pass_time_with_the_engine_down(self, hours: int) -> None:

@@ -49,6 +49,26 @@ steps:
   - {id: tells, kind: log, message: "{{ opportunity.status }} {{ opportunity.name }}"}
 """
 
+OF_ITS_OWN = """
+circuit_breaker: off
+steps:
+  - {id: join, kind: list, add: [club]}
+  - {id: tell, kind: emit_event, event: a, fields: {x: 1}}
+  - {id: hears, kind: wait_for_event, any_of: [{event: b, exit: other}, {event: a}], timeout: 1d,
+     exits: {other: late, matched: member, timeout: late}}
+  - {id: member, kind: filter, when: '"club" in contact.lists', exits: {next: leave, otherwise: late}}
+  - {id: leave, kind: list, remove: [club]}
+  - {id: lead, kind: create, set: {status: new}}
+  - {id: tier, kind: update, record: lead, set: {tier: A}}
+  - {id: left, kind: wait, until_true: '!("club" in contact.lists) && lead.tier == "A"', timeout: 1d,
+     exits: {next: title, timeout: late}}
+  - {id: title, kind: update, set: {job_title: CTO}}
+  - {id: hook, kind: webhook, event_type: x.y}
+  - {id: dm, kind: message, channel: dm, to: "@x", text: Hi}
+  - {id: done, kind: exit, reason: "{{ contact.job_title }} {{ lead.tier }}"}
+  - {id: late, kind: exit, reason: late}
+"""
+
 Happening = tuple[timedelta, int, str, Mapping[str, Any]]
 """How long after the start, whose, what, and with which fields."""
 
@@ -176,6 +196,15 @@ def test_both_move_opportunities_and_wait_until_they_stand_somewhere(stage: Stag
         (timedelta(hours=1), whose, "a", {"city": city}) for whose, city in enumerate(("Bonn", "Bonn", "Rome"))
     ]
     assert stage.run(tell) == 28
+
+
+def test_both_see_what_the_steps_themselves_have_done(stage: Stage) -> None:
+    async def tell(parts: Parts) -> int:
+        count = await _compare(parts, parse(OF_ITS_OWN), [{}, {}], [], {}, HORIZON)
+        assert [one.end_reason for one in await parts.enrolled()] == ["CTO A"] * 2
+        return count
+
+    assert stage.run(tell) == 2 * 14
 
 
 def _fields(number: int) -> dict[str, Any]:
