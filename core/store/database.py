@@ -20,7 +20,7 @@ from core.domain.frozen import frozen
 from core.store import postgresql
 from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
-from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession, Session
+from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession
 from core.store.sqlite_session import PATIENT_MILLISECONDS, SqliteSession
 from core.store.statement_times import StatementTimes
 from core.store.statements import EVERY_ORGANIZATION, Statements
@@ -49,6 +49,8 @@ class Database:
     clock: Clock
     wakeups: Wakeups
     statements: Statements
+    log: str = ""
+    """Path of SQLite's write-ahead log."""
     statement_times: StatementTimes = field(default_factory=StatementTimes)
 
     @classmethod
@@ -58,16 +60,17 @@ class Database:
         Raises ValueError for another kind of address.
         """
         parsed = make_url(url)
-        wakeups = Wakeups()
+        wakeups, log = Wakeups(), ""
         match parsed.get_backend_name():
             case "sqlite":
                 callers, workers = _sqlite(parsed, pool_size)
+                log = _log(parsed)
             case "postgresql":
                 callers, workers = _postgresql(parsed, pool_size)
                 wakeups.connect(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
             case other:
                 raise ValueError(f"{other} is not a database this runs on; use sqlite:///… or postgresql://…")
-        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.dialect))
+        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.dialect), log)
 
     @property
     def is_postgresql(self) -> bool:
@@ -100,30 +103,33 @@ class Database:
                 raise
         finally:
             await connections.give_back(connection, is_spent=session.is_spent)
+        if isinstance(session, SqliteSession):
+            await session.on_disk()  # the matcher has the only connection meanwhile
         self.wakeups.signal(tx.wakes)
         for tell in tx.once_committed:
             tell()
 
-    async def _commit(self, tx: Transaction, session: Session) -> None:
-        """Commit; what only the matcher waits for, it may see on PostgreSQL while this waits for the disk.
+    async def _commit(self, tx: Transaction, session: PostgresqlSession | SqliteSession) -> None:
+        """Commit; what only the matcher waits for, it may see while this waits for the disk.
 
         Its own commit comes later in the log: nothing that follows from an event is ever on the disk without it.
         """
-        if not isinstance(session, PostgresqlSession) or tx.wakes != {"matcher"}:
+        if tx.wakes != {"matcher"}:
             await session.commit()
             return
         await session.commit_ahead()
         self.wakeups.signal(tx.wakes)
         tx.wakes.clear()
-        await session.on_disk()
+        if isinstance(session, PostgresqlSession):
+            await session.on_disk()
 
     def _session(
         self, connection: PoolProxiedConnection, connections: Connections, org_id: str, *, reads: bool
-    ) -> Session:
+    ) -> PostgresqlSession | SqliteSession:
         driver: Any = connection.driver_connection
         if not self.is_postgresql:
             begin = "BEGIN" if connections is self.callers else "BEGIN IMMEDIATE"
-            return SqliteSession(driver, begin, self.statement_times)
+            return SqliteSession(driver, begin, self.statement_times, self.log)
         if reads:
             return PostgresqlReading(driver, connection.info, org_id, postgresql.showing(org_id))
         if connections is self.callers:
@@ -170,6 +176,10 @@ def is_outage(error: BaseException) -> bool:
     return may_pass_again(error)
 
 
+def _log(url: URL) -> str:
+    return f"{Path(url.database or '').resolve()}-wal"  # beside the file itself, not beside a link to it
+
+
 def _sqlite(url: URL, most: int) -> tuple[Connections, Connections]:
     url = url.set(drivername="sqlite+aiosqlite")
     if not url.database or url.database == ":memory:":
@@ -196,14 +206,18 @@ def _own_sqlite_transactions(engine: Engine, begin: str, query_only: int) -> Non
             f"query_only={query_only}",
             "table_list",  # reads the schema, for milliseconds: here, not within a statement in the loop's thread
             "busy_timeout=0",
+            "journal_mode",
         ):
             cursor.execute(f"PRAGMA {pragma}")
-            cursor.fetchall()
+            answer = cursor.fetchall()
+        if answer == [("wal",)]:  # which not every file system can have
+            cursor.execute("PRAGMA synchronous=NORMAL")  # `SqliteSession` waits for the disk
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout={PATIENT_MILLISECONDS}")
+        connection.exec_driver_sql("PRAGMA synchronous=FULL")
         connection.exec_driver_sql(begin)
 
 

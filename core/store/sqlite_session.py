@@ -3,11 +3,15 @@
 A trip to a thread costs several times what a look-up by key does, and while threads take turns everything else waits
 with it. So a statement goes there only when it writes much, when it turned out not to be short just now, when it has to
 wait for a lock, and to commit. A read that is not short is given up after a millisecond and asked anew in the thread.
+
+SQLite itself does not wait for the disk at a commit (`synchronous=NORMAL`): that is done here, so that it can be waited
+for apart. What is durable is the same as with FULL, which would end each commit with this one call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +34,9 @@ _FEW_CHARACTERS = 8_000
 PATIENT_MILLISECONDS = 10_000
 """For how long a thread waits for a lock that another process holds."""
 
+_to_disk = getattr(os, "fdatasync", os.fsync)
+"""What SQLite calls as well; not every system has the shorter one."""
+
 _T = TypeVar("_T")
 
 
@@ -44,13 +51,17 @@ class _GivenUp(_NotHere):
 class SqliteSession:
     """A transaction on a connection that does not wait for locks by itself."""
 
-    def __init__(self, connection: aiosqlite.Connection, begin: str, times: StatementTimes):
+    def __init__(self, connection: aiosqlite.Connection, begin: str, times: StatementTimes, log: str):
+        """`log` is the path of the write-ahead log."""
         self._connection = connection
         self._begin = begin
+        self._log = log
         self._times = times
         self._begun = False
         self._is_settled = False
         """Whether a statement went through: from then on, nobody else's lock can be in the way."""
+        self._is_ahead = False
+        """Whether it is committed and not known to be on the disk."""
         self._trips = 0
         """That the thread is on, or that nobody waited for the end of: meanwhile nothing is done here."""
         self._changes = 0
@@ -88,7 +99,19 @@ class SqliteSession:
         if not self._trips and self._raw.total_changes == self._changes:
             self._carry_out(_commit)
         else:
+            await self._trip(_commit_to_disk, self._log)
+
+    async def commit_ahead(self) -> None:
+        """Commit what others may see before it is on the disk; whoever promises it to somebody waits for `on_disk`."""
+        if self._begun:
             await self._trip(_commit)
+            self._is_ahead = True
+
+    async def on_disk(self) -> None:
+        """Return when what went ahead is on the disk; for this, the connection may have been given back."""
+        if self._is_ahead:
+            await asyncio.get_running_loop().run_in_executor(None, _sync, self._log)
+            self._is_ahead = False
 
     async def rollback(self) -> None:
         """Roll back what there is."""
@@ -216,6 +239,23 @@ def _count_each(connection: sqlite3.Connection, writes: Sequence[Write]) -> list
 
 def _commit(connection: sqlite3.Connection) -> None:
     connection.commit()
+
+
+def _commit_to_disk(connection: sqlite3.Connection, log: str) -> None:
+    connection.commit()
+    _sync(log)
+
+
+def _sync(log: str) -> None:
+    """Return when all that the log holds is on the disk."""
+    try:
+        file = os.open(log, os.O_RDWR)
+    except FileNotFoundError:  # closed since, or a database in another mode: then SQLite itself has waited for the disk
+        return
+    try:
+        _to_disk(file)
+    finally:
+        os.close(file)  # no lock goes with it: SQLite holds those on its other files
 
 
 def _are_few(rows: Collection[Any]) -> bool:

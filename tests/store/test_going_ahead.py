@@ -1,18 +1,22 @@
-"""What only the matcher waits for: on PostgreSQL it has it while whoever wrote it still waits for the disk."""
+"""What only the matcher waits for: it has it while whoever wrote it still waits for the disk."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
 
 from core.clock import ManualClock
+from core.store import sqlite_session
 from core.store.database import Database
 from core.store.events import events
 from core.store.events.events import NewEvent
 from core.store.session import PostgresqlSession
+from core.store.sqlite_session import SqliteSession
 from core.store.transaction import Transaction
 
 pytestmark = pytest.mark.anyio
@@ -31,6 +35,14 @@ async def careful(postgresql_url: str, postgresql_server: str, clock: ManualCloc
     await operator.execute(f'ALTER DATABASE "{url.database}" SET synchronous_commit = on')
     await operator.close()
     database = await Database.open(postgresql_url, clock)
+    await database.create_schema()
+    return database
+
+
+@pytest.fixture
+async def file(tmp_path: Path, clock: ManualClock, anyio_backend: str) -> Database:
+    """Return a database in a file."""
+    database = await Database.open(f"sqlite:///{tmp_path}/a.db", clock)
     await database.create_schema()
     return database
 
@@ -106,3 +118,78 @@ async def test_what_failed_does_not_go_ahead(careful: Database) -> None:
         assert await _asked(careful, _STORED, "org_a") == 0
     finally:
         await careful.close()
+
+
+async def test_the_matcher_has_the_file_while_who_brought_an_event_waits_for_the_disk(
+    file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matcher, goes_on, on_disk = file.wakeups.event("matcher"), asyncio.Event(), SqliteSession.on_disk
+
+    async def held(session: SqliteSession) -> None:
+        await goes_on.wait()
+        await on_disk(session)
+
+    async def bring() -> None:
+        async with file.write("org_a") as tx:
+            await _store(tx)
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(SqliteSession, "on_disk", held)
+            bringing = asyncio.create_task(bring())
+            await asyncio.wait_for(matcher.wait(), 10)
+            matcher.clear()
+        async with file.system() as tx:
+            assert [one.id for one in await events.claim_unmatched(tx, tx.now, 10)] == [EVENT]
+        assert not bringing.done()
+        goes_on.set()
+        await bringing
+        assert not matcher.is_set(), "it was told twice"
+    finally:
+        await file.close()
+
+
+@pytest.mark.parametrize("wakes", [["matcher"], ["matcher", "engine"], []])
+async def test_whoever_wrote_to_a_file_is_told_when_the_disk_has_it(
+    file: Database, wakes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, to_disk, stored = Path(file.log), sqlite_session._to_disk, list[bytes]()
+
+    def watched(descriptor: int) -> None:
+        assert os.fstat(descriptor).st_ino == log.stat().st_ino
+        stored.append(log.read_bytes())
+        to_disk(descriptor)
+
+    monkeypatch.setattr(sqlite_session, "_to_disk", watched)
+    try:
+        async with file.write("org_a") as tx:
+            await _store(tx)
+            tx.wakes = set(wakes)
+        assert stored == [await asyncio.to_thread(log.read_bytes)]
+        assert await _asked(file, _STORED, "org_a") == 1
+        assert len(stored) == 1, "who only reads waits for no disk"
+    finally:
+        await file.close()
+
+
+@pytest.mark.parametrize("wakes", [["matcher"], []])
+async def test_a_disk_that_fails_is_told_to_whoever_wrote(
+    file: Database, wakes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_descriptor: int) -> None:
+        raise OSError("the disk is gone")
+
+    async def bring() -> None:
+        async with file.write("org_a") as tx:
+            await _store(tx)
+            tx.wakes = set(wakes)
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_session, "_to_disk", failing)
+            with pytest.raises(OSError, match="the disk is gone"):
+                await bring()
+        async with file.write("org_a") as tx:
+            assert len(await tx.fetch("SELECT id FROM events WHERE org_id = $1", "org_a")) == 1
+    finally:
+        await file.close()
