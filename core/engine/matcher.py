@@ -22,6 +22,7 @@ from core.store.transaction import Transaction
 from core.store.workflows import claims, hearing
 from core.store.workflows.claims import NOBODY, People
 from core.store.workflows.facts import Surroundings
+from core.store.workflows.hearing import Hearing
 from core.store.workflows.listeners import RULE, EventKey, Listener
 from core.store.workflows.workflows import VersionCache
 
@@ -54,8 +55,8 @@ class Matcher:
         batch: list[UnmatchedEvent] = []
         try:
             async with self._database.system() as tx:
-                batch = await self._claim(tx)
-                await self._match(tx, batch)
+                batch, heard = await self._claim(tx)
+                await self._match(tx, batch, heard)
         except Exception as error:
             if not batch or is_outage(error):
                 raise
@@ -64,21 +65,20 @@ class Matcher:
                 await self._match_alone(event)
         return len(batch)
 
-    async def _claim(self, tx: Transaction) -> list[UnmatchedEvent]:
+    async def _claim(self, tx: Transaction) -> tuple[list[UnmatchedEvent], Hearing]:
         """Claim a batch: of what came lately, and now and then, or until there is none, of whatever came before."""
         if timedelta(0) <= tx.now - self._looked_at_all < _LOOKS_AT_ALL_EVERY:  # less: the clock was set back
-            return await events.claim_unmatched(tx, tx.now, BATCH, around=_LATELY)
-        batch = await events.claim_unmatched(tx, tx.now, BATCH)
+            return await hearing.claim(tx, tx.now, BATCH, around=_LATELY)
+        batch, heard = await hearing.claim(tx, tx.now, BATCH)
         if all(event.facts.received_at > tx.now - _LATELY for event in batch):
             self._looked_at_all = tx.now
-        return batch
+        return batch, heard
 
-    async def _match(self, tx: Transaction, batch: Sequence[UnmatchedEvent]) -> None:
+    async def _match(self, tx: Transaction, batch: Sequence[UnmatchedEvent], heard: Hearing) -> None:
         if not batch:
             return
         await replies.announce(tx, batch)
-        named = {(event.org_id, name) for event in batch for name in _names(event)}
-        heard = await hearing.of_events(tx, named, {event.org_id for event in batch})
+        heard = heard.of(_named(batch))
         around: Surroundings | None = heard.around
         for one_each in _rounds(batch):
             await self._wake(tx, one_each, heard.listeners, around)
@@ -93,7 +93,7 @@ class Matcher:
         try:
             async with self._database.system() as tx:
                 if await events.take_unmatched(tx, event.org_id, event.id):
-                    await self._match(tx, [event])
+                    await self._match(tx, [event], await hearing.of_events(tx, _named([event]), {event.org_id}))
         except Exception as error:
             if is_outage(error):
                 raise
@@ -171,6 +171,10 @@ def _wait_key(enrollment: Enrollment) -> str:
 
 def _is_change(event: UnmatchedEvent) -> bool:
     return event.facts.type == RECORD
+
+
+def _named(batch: Iterable[UnmatchedEvent]) -> set[EventKey]:
+    return {(event.org_id, name) for event in batch for name in _names(event)}
 
 
 def _names(event: UnmatchedEvent) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from core.store.events.events import UnmatchedEvent
 from core.store.events.ingestion import Ingested, ingest
 from core.store.records import records
 from core.store.records.records import Record
+from core.store.workflows import hearing
 
 pytestmark = pytest.mark.anyio
 
@@ -216,15 +217,15 @@ async def test_the_matcher_gets_each_event_once_and_in_order(database: Database,
     results = await send(database, *(event(name=f"e{n}", person_id="P1", created_at=at) for n in range(3)))
     assert wake.is_set()
     async with database.system() as tx:
-        claimed = await events.claim_unmatched(tx, tx.now, 2)
+        claimed = (await hearing.claim(tx, tx.now, 2))[0]
     assert [found.id for found in claimed] == [result.event_id for result in results[:2]]
     first = claimed[0]
     assert (first.contact_id, first.name, first.facts.type) == (results[0].contact_id, "e0", "action")
     assert (first.facts.occurred_at, first.facts.received_at) == (created, clock.now())
     async with database.system() as tx:
-        rest = await events.claim_unmatched(tx, tx.now, 10)
+        rest = (await hearing.claim(tx, tx.now, 10))[0]
         assert [found.name for found in rest] == ["e2"]
-        assert await events.claim_unmatched(tx, tx.now, 10) == []
+        assert (await hearing.claim(tx, tx.now, 10))[0] == []
 
 
 async def test_a_claim_of_what_came_lately_leaves_the_rest_for_another_time(
@@ -236,14 +237,14 @@ async def test_a_claim_of_what_came_lately_leaves_the_rest_for_another_time(
     await send(postgresql_database, event(name="new"))
     async with postgresql_database.system() as tx:
         for around, name in ((timedelta(hours=1), "new"), (None, "old")):
-            assert [one.name for one in await events.claim_unmatched(tx, tx.now, 10, around=around)] == [name]
+            assert [one.name for one in (await hearing.claim(tx, tx.now, 10, around=around))[0]] == [name]
 
 
 async def test_every_organization_gets_its_share_of_a_claim(database: Database) -> None:
     await send(database, *(event(name=f"a{n}") for n in range(20)))
     await send(database, event(name="b"), org="org_b")
     async with database.system() as tx:
-        claimed = await events.claim_unmatched(tx, tx.now, 4)
+        claimed = (await hearing.claim(tx, tx.now, 4))[0]
     assert {found.org_id for found in claimed} == {"org_a", "org_b"}
 
 
@@ -254,7 +255,7 @@ async def test_processes_at_once_claim_different_events(postgresql_database: Dat
 
     async def claim() -> list[UnmatchedEvent]:
         async with postgresql_database.system() as tx:
-            claimed = await events.claim_unmatched(tx, tx.now, 3)
+            claimed = (await hearing.claim(tx, tx.now, 3))[0]
             await both_hold.wait()
             return claimed
 

@@ -18,6 +18,7 @@ from core.store.events.events import NewEvent
 from core.store.session import PostgresqlSession
 from core.store.sqlite_session import SqliteSession
 from core.store.transaction import Transaction
+from core.store.workflows import hearing
 
 pytestmark = pytest.mark.anyio
 
@@ -140,7 +141,7 @@ async def test_the_matcher_has_the_file_while_who_brought_an_event_waits_for_the
             await asyncio.wait_for(matcher.wait(), 10)
             matcher.clear()
         async with file.system() as tx:
-            assert [one.id for one in await events.claim_unmatched(tx, tx.now, 10)] == [EVENT]
+            assert [one.id for one in (await hearing.claim(tx, tx.now, 10))[0]] == [EVENT]
         assert not bringing.done()
         goes_on.set()
         await bringing

@@ -26,7 +26,7 @@ from core.store.metadata import Instant, Json, day_of, to_micros, write_json
 from core.store.records import named_records
 from core.store.transaction import Transaction
 from core.store.webhooks import delivery_claims, delivery_readiness
-from core.store.workflows import apply, claims
+from core.store.workflows import apply, claims, hearing
 from tests.conftest import START
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +98,7 @@ async def _written(tx: Transaction) -> None:
 
 
 CASES: dict[str, tuple[Callable[[Transaction], Awaitable[Any]], int]] = {
-    "the matcher's claim": (lambda tx: events.claim_unmatched(tx, tx.now, 128, around=SOON), 300),
+    "the matcher's claim": (lambda tx: hearing.claim(tx, tx.now, 128, around=SOON), 300),
     "what arrived for somebody": (lambda tx: events.received_since(tx, [("org_a", ONE, "", START, None)]), 60),
     "who has entries to seal": (lambda tx: audit_chain.waiting(tx, 0), 60),
     "a seal": (lambda tx: audit_chain.seal(tx, "org_a", 0), 60 + 30 * UNSEALED),

@@ -105,19 +105,22 @@ _WORKING = (
 )
 # What is asked of a few days opens the partitions of these alone: half of what a claim costs.
 _DAYS = " AND day >= $3 AND day <= $4"
-_CLAIM_SQLITE = (
+CLAIM_SQLITE = (
     f"{_WORKING.format(days='')} UPDATE events SET match_due_at = NULL WHERE rowid IN (SELECT e.rowid FROM working w "  # noqa: S608
     "CROSS JOIN events e ON e.rowid IN (SELECT rowid FROM events WHERE org_id = w.org_id AND match_due_at <= $1 "
     f"ORDER BY match_due_at, id LIMIT (SELECT max(share) FROM working))) RETURNING {_RETURNED}"
 )
-_CLAIM_POSTGRESQL = (
+CLAIM_POSTGRESQL = (
     f"{_WORKING.format(days=_DAYS)}, claimed AS MATERIALIZED (SELECT e.* FROM working w CROSS JOIN LATERAL "  # noqa: S608
     f"(SELECT org_id, id, day FROM events WHERE org_id = w.org_id AND match_due_at <= $1{_DAYS} "
-    "ORDER BY match_due_at, id LIMIT w.share FOR UPDATE SKIP LOCKED) e) UPDATE events e SET match_due_at = NULL "
+    "ORDER BY match_due_at, id LIMIT w.share FOR UPDATE SKIP LOCKED) e), "
+    "taken AS (UPDATE events e SET match_due_at = NULL "
     # Arrays, not a join: for so few rows none of the tables is to be read from end to end, whatever is known of them.
     f"WHERE e.day = ANY(ARRAY(SELECT DISTINCT day FROM claimed)) AND e.id = ANY(ARRAY(SELECT id FROM claimed)){_DAYS} "
-    f"AND e.org_id = ANY(ARRAY(SELECT DISTINCT org_id FROM claimed)) RETURNING {_FACTS}"
+    f"AND e.org_id = ANY(ARRAY(SELECT DISTINCT org_id FROM claimed)) RETURNING {_FACTS}) "
+    f"SELECT (SELECT json_agg(json_build_array({_FACTS})) FROM taken e)"
 )
+"""All that was claimed comes as one text, so that what else is asked about `taken` may stand beside it."""
 _ARRIVED_ON = (
     "e.org_id = w.org_id AND e.contact_id = w.contact_id AND e.id >= w.first_id AND e.day >= w.day "
     "AND e.event_name = w.event_name AND e.received_at >= w.since AND e.received_at <= w.until"
@@ -282,19 +285,13 @@ async def contacts_of(tx: Transaction, event_ids: Iterable[str]) -> dict[str, st
     return {row.id: row.contact_id for row in rows}
 
 
-async def claim_unmatched(
-    tx: Transaction, now: datetime, limit: int, *, around: timedelta | None = None
-) -> list[UnmatchedEvent]:
-    """Take events off the matcher's list, in order of arrival; every organization gets its share.
+def days_around(now: datetime, around: timedelta | None) -> tuple[int, int]:
+    """Return the first and the last day of the events that come so long before or after an instant, or of all."""
+    return _EVERY_DAY if around is None else (day_of(now - around), day_of(now + around))
 
-    In a system transaction. Other processes pass over them until it ends, and if it fails they are on the list again.
-    On PostgreSQL `around` leaves those for another time that came, by their days, longer ago or later than this.
-    """
-    if tx.dialect == "postgresql":
-        days = _EVERY_DAY if around is None else (day_of(now - around), day_of(now + around))
-        rows = await tx.fetch(_CLAIM_POSTGRESQL, to_micros(now), limit, *days)
-    else:
-        rows = await tx.fetch(_CLAIM_SQLITE, to_micros(now), limit)
+
+def unmatched(rows: Iterable[Sequence[Any]]) -> list[UnmatchedEvent]:
+    """Return claimed rows as events, in order of arrival."""
     return sorted((UnmatchedEvent(row[0], row[5], to_facts(row)) for row in rows), key=lambda event: event.id)
 
 
