@@ -263,8 +263,11 @@ def _are_few(rows: Collection[Any]) -> bool:
 
 
 def _is_small(values: Any) -> bool:
-    each = values.values() if isinstance(values, Mapping) else values
-    return sum(len(value) for value in each if isinstance(value, str | bytes)) <= _FEW_CHARACTERS
+    characters = 0
+    for value in values.values() if isinstance(values, Mapping) else values:
+        if isinstance(value, str | bytes):
+            characters += len(value)
+    return characters <= _FEW_CHARACTERS
 
 
 def _is(error: sqlite3.Error, code: int) -> bool:

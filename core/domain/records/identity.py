@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from core.domain.frozen import frozen
@@ -75,7 +76,12 @@ def normalise(kind: str, value: object) -> Identifier | None:
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         return None
     text = str(value).strip()
-    if not text or len(text) > LONGEST_VALUE or not text.isprintable() or is_junk(text):
+    return _normal(kind, text) if 0 < len(text) <= LONGEST_VALUE else None
+
+
+@lru_cache(maxsize=4_096)  # an event asks ten times for the same
+def _normal(kind: str, text: str) -> Identifier | None:
+    if not text.isprintable() or is_junk(text):
         return None
     match kind:
         case "email":
