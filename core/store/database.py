@@ -197,21 +197,20 @@ def _own_sqlite_transactions(engine: Engine, begin: str, query_only: int) -> Non
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver must not begin by itself
         cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={PATIENT_MILLISECONDS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        (mode,) = cursor.fetchone()  # not every file system can have a log
         for pragma in (
-            f"busy_timeout={PATIENT_MILLISECONDS}",
-            "journal_mode=WAL",
-            "synchronous=FULL",
+            # With a log, `SqliteSession` waits for the disk.
+            f"synchronous={'NORMAL' if mode == 'wal' else 'FULL'}",
             f"wal_autocheckpoint={_PAGES_A_CHECKPOINT}",
             "foreign_keys=ON",
             f"query_only={query_only}",
             "table_list",  # reads the schema, for milliseconds: here, not within a statement in the loop's thread
             "busy_timeout=0",
-            "journal_mode",
         ):
             cursor.execute(f"PRAGMA {pragma}")
-            answer = cursor.fetchall()
-        if answer == [("wal",)]:  # which not every file system can have
-            cursor.execute("PRAGMA synchronous=NORMAL")  # `SqliteSession` waits for the disk
+            cursor.fetchall()
         cursor.close()
 
     @event.listens_for(engine, "begin")
