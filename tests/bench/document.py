@@ -61,8 +61,9 @@ _METHOD = """\
   writes are counted by the database. Nothing is left out: facts are loaded, changes recorded, traces written.
 - **Sleepers.** Copies, made by the database, of an enrollment that came in through the API, each with its own contact
   and e-mail address. They stand in the same tables and indexes as those that are moved.
-- **Floors.** One connection, rows of 145 bytes under an integer key. SQLite in WAL mode with `synchronous=FULL`;
-  PostgreSQL with `synchronous_commit=on`.
+- **Floors.** One connection, rows of 145 bytes under an integer key. SQLite in WAL mode with `synchronous=FULL`,
+  as durable as Dripstone's own commits, which wait for the disk by the same call; PostgreSQL with
+  `synchronous_commit=on`.
 - **Rounds.** Floor and case take turns; the median is told, and the range where there are several rounds. Every case is
   a process of its own. Clients and servers share the cores.
 - **With and without sleepers.** Two databases that were filled in the same way, and in which everybody was moved once
@@ -71,8 +72,8 @@ _METHOD = """\
 - **Restart.** From the start of opening the database, and from `exec` of the process, which adds Python's imports.
   Its modules are compiled already, as those of whatever was installed or started before.
 - **Events.** Posted one after the other through the same path as `IngestEvent`, from before the event is written to the
-  commit of the next step; the engine's loops run in the same process. On PostgreSQL the matcher begins while the event
-  is still on its way to the disk.
+  commit of the next step; the engine's loops run in the same process. The matcher begins while the event is still on
+  its way to the disk.
 - **Tool calls.** `get-record` over streamable HTTP, 16 connections that are kept, each with its next call when the last
   one is answered: MCP to the core to a small read, everything in one process, as `dripstone serve` runs it; and once
   more with gRPC's wire in between, as `dripstone mcp` has it. Beside it, in the same run and with the same web server,

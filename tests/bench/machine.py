@@ -28,7 +28,7 @@ async def describe(session: Session) -> dict[str, str]:
         "memory": _memory(),
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "databases in": session.storage.describe(),
-        "SQLite": f"{sqlite3.sqlite_version}, WAL, synchronous=FULL",
+        "SQLite": f"{sqlite3.sqlite_version}, WAL, every commit waits for the disk",
         "sizes": f"{options.sleepers:,} asleep, {options.movers:,} due an hour, rounds of each case: {options.rounds}",
     }
     if session.storage.server:
