@@ -20,7 +20,7 @@ from core.domain.frozen import frozen
 from core.store import postgresql
 from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
-from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession
+from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession, Session
 from core.store.sqlite_session import PATIENT_MILLISECONDS, SqliteSession
 from core.store.statement_times import StatementTimes
 from core.store.statements import EVERY_ORGANIZATION, Statements
@@ -93,39 +93,42 @@ class Database:
     async def _begun(self, connections: Connections, org_id: str, *, reads: bool = False) -> AsyncIterator[Transaction]:
         connection = await connections.take()
         session = self._session(connection, connections, org_id, reads=reads)
+        waits = False
         try:
             tx = Transaction(session, self.statements, org_id, self.clock.now())
             try:
                 yield tx
-                await self._commit(tx, session)
+                waits = await self._commit(tx, session)
+                if self.is_postgresql and waits:
+                    await session.on_disk()
             except BaseException:
                 await session.rollback()
                 raise
         finally:
             await connections.give_back(connection, is_spent=session.is_spent)
-        if isinstance(session, SqliteSession):
-            await session.on_disk()  # the matcher has the only connection meanwhile
+        if not self.is_postgresql and waits:
+            await session.on_disk()  # others have the one connection that writes meanwhile
         self.wakeups.signal(tx.wakes)
         for tell in tx.once_committed:
             tell()
 
-    async def _commit(self, tx: Transaction, session: PostgresqlSession | SqliteSession) -> None:
-        """Commit; what only the matcher waits for, it may see while this waits for the disk.
+    async def _commit(self, tx: Transaction, session: Session) -> bool:
+        """Commit; what only the matcher waits for, it may see before it is on the disk. Tell if that is waited for yet.
 
-        Its own commit comes later in the log: nothing that follows from an event is ever on the disk without it.
+        The matcher's own commit comes later in the log: nothing that follows from an event is ever on the disk without
+        it. Whoever is told of an event once more is told when it is on the disk, too.
         """
         if tx.wakes != {"matcher"}:
             await session.commit()
-            return
+            return bool(tx.repeats)
         await session.commit_ahead()
         self.wakeups.signal(tx.wakes)
         tx.wakes.clear()
-        if isinstance(session, PostgresqlSession):
-            await session.on_disk()
+        return True
 
     def _session(
         self, connection: PoolProxiedConnection, connections: Connections, org_id: str, *, reads: bool
-    ) -> PostgresqlSession | SqliteSession:
+    ) -> Session:
         driver: Any = connection.driver_connection
         if not self.is_postgresql:
             begin = "BEGIN" if connections is self.callers else "BEGIN IMMEDIATE"

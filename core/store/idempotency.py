@@ -60,6 +60,7 @@ async def begin(
         raise IdempotencyConflict(
             key=key, method=stored.method, first_hash=stored.request_hash[:16], first_time=first_time
         )
+    tx.repeats.add("answer")
     return Answer(stored.reply or b"")
 
 

@@ -40,6 +40,12 @@ class Session(Protocol):
     async def commit(self) -> None:
         """Commit. Raises the driver's error, and leaves it to the caller to roll back."""
 
+    async def commit_ahead(self) -> None:
+        """Commit what others may see before it is on the disk; whoever promises it to somebody waits for `on_disk`."""
+
+    async def on_disk(self) -> None:
+        """Return when what was committed is on the disk; on SQLite the connection may have been given back before."""
+
     async def rollback(self) -> None:
         """Roll back what there is; a connection that cannot is spent."""
 

@@ -60,8 +60,6 @@ class SqliteSession:
         self._begun = False
         self._is_settled = False
         """Whether a statement went through: from then on, nobody else's lock can be in the way."""
-        self._is_ahead = False
-        """Whether it is committed and not known to be on the disk."""
         self._trips = 0
         """That the thread is on, or that nobody waited for the end of: meanwhile nothing is done here."""
         self._changes = 0
@@ -105,13 +103,10 @@ class SqliteSession:
         """Commit what others may see before it is on the disk; whoever promises it to somebody waits for `on_disk`."""
         if self._begun:
             await self._trip(_commit)
-            self._is_ahead = True
 
     async def on_disk(self) -> None:
-        """Return when what went ahead is on the disk; for this, the connection may have been given back."""
-        if self._is_ahead:
-            await asyncio.get_running_loop().run_in_executor(None, _sync, self._log)
-            self._is_ahead = False
+        """Return when what was committed is on the disk; the connection may have been given back before."""
+        await asyncio.get_running_loop().run_in_executor(None, _sync, self._log)
 
     async def rollback(self) -> None:
         """Roll back what there is."""

@@ -39,6 +39,8 @@ class Transaction:
         """What was done by budget metric; whoever carries out a call charges its principal in the end."""
         self.once_committed: list[Callable[[], None]] = []
         """What is told to whoever measures, once there is something to tell."""
+        self.repeats: set[str] = set()
+        """What it answers with that another transaction committed, which may have gone ahead of the disk."""
         self.answer_is_final = True
         """False when the call could only ask for something: repeated under its key, it is carried out anew."""
 
@@ -48,6 +50,7 @@ class Transaction:
         bound.wakes = self.wakes
         bound.spent = self.spent
         bound.once_committed = self.once_committed
+        bound.repeats = self.repeats
         return bound
 
     async def all(self, statement: Executable) -> Sequence[Row[Any]]:

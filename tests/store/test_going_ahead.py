@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy import make_url
 
 from core.clock import ManualClock
-from core.store import sqlite_session
+from core.store import idempotency, sqlite_session
 from core.store.database import Database
 from core.store.events import events
 from core.store.events.events import NewEvent
 from core.store.session import PostgresqlSession
 from core.store.sqlite_session import SqliteSession
 from core.store.transaction import Transaction
-from core.store.workflows import hearing
 
 pytestmark = pytest.mark.anyio
 
@@ -141,7 +141,7 @@ async def test_the_matcher_has_the_file_while_who_brought_an_event_waits_for_the
             await asyncio.wait_for(matcher.wait(), 10)
             matcher.clear()
         async with file.system() as tx:
-            assert [one.id for one in (await hearing.claim(tx, tx.now, 10))[0]] == [EVENT]
+            assert await events.take_unmatched(tx, "org_a", EVENT)
         assert not bringing.done()
         goes_on.set()
         await bringing
@@ -194,3 +194,41 @@ async def test_a_disk_that_fails_is_told_to_whoever_wrote(
             assert len(await tx.fetch("SELECT id FROM events WHERE org_id = $1", "org_a")) == 1
     finally:
         await file.close()
+
+
+async def test_who_is_told_again_on_postgresql_is_told_when_the_disk_has_it(
+    careful: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _is_told_again_from_the_disk(careful, PostgresqlSession, monkeypatch)
+
+
+async def test_who_is_told_again_on_sqlite_is_told_when_the_disk_has_it(
+    file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _is_told_again_from_the_disk(file, SqliteSession, monkeypatch)
+
+
+async def _is_told_again_from_the_disk(
+    database: Database, kind: type[PostgresqlSession | SqliteSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited, on_disk = list[str](), kind.on_disk
+
+    async def watched(session: Any) -> None:
+        waited.append("for the disk")
+        await on_disk(session)
+
+    async def bring(event: str) -> tuple[Any, Any]:
+        async with database.write("org_a") as tx:
+            answer = await idempotency.begin(tx, "key_1", "k", "Method", "hash", "call")
+            if answer is None:
+                await idempotency.finish(tx, "key_1", "k", b"reply")
+            return answer, await events.claim_message_ids(tx, {("api", "m_1"): event})
+
+    monkeypatch.setattr(kind, "on_disk", watched)
+    try:
+        assert await bring(EVENT) == (None, {})
+        assert waited == []
+        assert await bring("evt_2") == (idempotency.Answer(b"reply"), {("api", "m_1"): EVENT})
+        assert waited == ["for the disk"]
+    finally:
+        await database.close()

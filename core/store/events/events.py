@@ -226,6 +226,8 @@ async def first_events(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict
         first = await tx.fetch(_FIRST_POSTGRESQL, tx.org_id, *values_by_column(wanted))
     else:
         first = await tx.fetch(_FIRST_SQLITE, tx.org_id, dump_json(wanted))
+    if first:
+        tx.repeats.add("event")
     return {(row[0], row[1]): row[2] for row in first}
 
 
