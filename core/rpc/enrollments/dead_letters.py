@@ -86,11 +86,12 @@ async def _redrive(
     held = {enrollment.id: enrollment for enrollment in found}
     newest = await _newest(call, held.values())
     paused = {one: await workflows.is_paused(call.tx, one) for one in sorted({row.workflow_id for row in rows})}
+    there = await store.contacts_there(call.tx, {one.contact_id for one in held.values()})
     before = {row.id for row in await store.of_steps(call.tx, held)}
     moves, messages = [], {}
     for letter_id in some:
         row = letters.get(letter_id)
-        results[letter_id].reason = _refusal(row, held, newest, paused)
+        results[letter_id].reason = _refusal(row, held, there, newest, paused)
         if row is None or results[letter_id].reason:
             continue
         if row.message_id:
@@ -157,7 +158,13 @@ async def _newest(call: Call, held: Iterable[Enrollment]) -> set[str]:
     return found
 
 
-def _refusal(row: Row[Any] | None, held: Mapping[str, Enrollment], newest: set[str], paused: Mapping[str, bool]) -> str:
+def _refusal(
+    row: Row[Any] | None,
+    held: Mapping[str, Enrollment],
+    there: set[str],
+    newest: set[str],
+    paused: Mapping[str, bool],
+) -> str:
     """Return why a letter cannot be redriven; empty where it can."""
     if row is None:
         return "NOT_FOUND"
@@ -168,6 +175,8 @@ def _refusal(row: Row[Any] | None, held: Mapping[str, Enrollment], newest: set[s
         return "ENROLLMENT_DELETED"
     if enrollment.state is State.CANCELLED:
         return "ENROLLMENT_CANCELLED"
+    if enrollment.contact_id not in there:
+        return "CONTACT_GONE"
     if row.message_id:
         return ""
     if row.state == LetterState.PASSED:

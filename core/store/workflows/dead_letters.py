@@ -11,6 +11,7 @@ from sqlalchemy import Column, Index, Integer, Row, Select, Table, func, select,
 from core.domain.effects import KeepDeadLetter
 from core.domain.enrollment import Enrollment
 from core.store.metadata import Instant, Name, metadata, org_id
+from core.store.records.record_rows import records
 from core.store.transaction import Transaction
 
 
@@ -87,6 +88,18 @@ async def of_steps(tx: Transaction, enrollment_ids: Collection[str]) -> Sequence
     c = dead_letters.c
     here = (c.enrollment_id.in_(sorted(enrollment_ids)), c.state != LetterState.REDRIVEN, c.message_id == "")
     return await tx.all(select(dead_letters).where(*here))
+
+
+async def contacts_there(tx: Transaction, contact_ids: Collection[str]) -> set[str]:
+    """Return which of these contacts are neither deleted nor erased nor merged into another.
+
+    Whoever lets one go holds its enrollments first: of those that are held here it stays true until the end.
+    """
+    if not contact_ids:
+        return set()
+    c = records.c
+    rows = await tx.all(select(c.id).where(c.id.in_(sorted(contact_ids)), c.deleted_at.is_(None)))
+    return {row.id for row in rows}
 
 
 async def redriven(tx: Transaction, letter_ids: Collection[str], by: str) -> None:

@@ -1191,8 +1191,8 @@ class RedriveResult(_message.Message):
     """True when its step was tried again."""
     reason: _builtins.str
     """Machine reason where it was not: `NOT_FOUND`, `ALREADY_REDRIVEN`, `ENROLLMENT_DELETED`, `ENROLLMENT_CANCELLED`,
-    `ENROLLMENT_WENT_ON`, `ENTERED_AGAIN`, `WORKFLOW_PAUSED` and `STEP_WAITS` for a step that would be carried out alone,
-    `MESSAGE_GONE`.
+    `CONTACT_GONE` for one that was deleted, erased or merged, `ENROLLMENT_WENT_ON`, `ENTERED_AGAIN`, `WORKFLOW_PAUSED`
+    and `STEP_WAITS` for a step that would be carried out alone, `MESSAGE_GONE`.
     """
     state: Global___EnrollmentState.ValueType
     """State of the enrollment after it."""
