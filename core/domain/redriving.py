@@ -41,7 +41,8 @@ def _go_on(
     )
     run = Run(version, alive, facts, now, enrollment)
     run.note(alive.step_id, "enrollment", "entered", f"{redriven.actor} lets {alive.step_id} be tried again.")
-    run.walk(alive.step_id, limit)
+    if limit <= 0 or not run.ruled_out(redriven):  # much may have happened since it failed
+        run.walk(alive.step_id, limit)
     return run.transition()
 
 

@@ -33,11 +33,22 @@ def take_over(run: Run, enrollment: Enrollment, moved: Migrated, limit: int) -> 
     node = run.version.steps.get(moved.step_id)
     if node is None or waiting is None or moved.wait == "restart" or _would_act(node, waiting, moved.wait):
         run.withdraw()
-        run.walk(moved.step_id, limit)
+        _go_on(run, moved, moved.step_id, limit)
         return
     run.put(step_id=moved.step_id)
     if moved.wait == "recompute":
-        _make_again(run, node, waiting, limit)
+        _make_again(run, node, waiting, moved, limit)
+
+
+def _go_on(run: Run, moved: Migrated, step_id: str, limit: int) -> None:
+    """Carry out steps, unless a goal or an exit rule of the version that it goes to ends it before that."""
+    left = run.enrollment.step_id
+    if limit > 0:  # during a pause no step is begun, and the rules are looked at when it goes on
+        run.put(step_id=moved.step_id)  # the version may not have the one that it leaves
+        if run.ruled_out(moved):
+            return
+        run.put(step_id=left)
+    run.walk(step_id, limit)
 
 
 def _would_act(node: Node, waiting: Waiting, wait: WaitPolicy) -> bool:
@@ -45,7 +56,7 @@ def _would_act(node: Node, waiting: Waiting, wait: WaitPolicy) -> bool:
     return wait == "recompute" and waiting.kind == "timer" and node.step.outward
 
 
-def _make_again(run: Run, node: Node, waiting: Waiting, limit: int) -> None:
+def _make_again(run: Run, node: Node, waiting: Waiting, moved: Migrated, limit: int) -> None:
     """Let a wait be what it would be had this version begun it when it began."""
     shifted, began = run.enrollment.shifted, run.enrollment.waits_since
     asks = waiting.kind in ASKED | SENT
@@ -58,7 +69,7 @@ def _make_again(run: Run, node: Node, waiting: Waiting, limit: int) -> None:
         if run.enrollment.catches_up:
             run.put(began_at=began)
     if following is not None:
-        run.walk(following, limit - 1)
+        _go_on(run, moved, following, limit - 1)
 
 
 def _still_asked(run: Run, node: Node, waiting: Waiting) -> Stay:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from core.domain import machine
 from core.domain.effects import CancelApproval, Emit, WithdrawMessages
-from core.domain.enrollment import EventArrived, EventFacts, State, TimerFired
+from core.domain.enrollment import EventArrived, EventFacts, Redriven, State, TimerFired
 from core.domain.trace import Conversion
 from tests.domain.machine_cases import DAY, HOUR, START, compiled, entered, happened, known, moved, settled, told, types
 
@@ -86,6 +88,22 @@ def test_a_condition_is_looked_at_before_every_move_goals_first(
     version = compiled(RULES)
     after = moved(version, entered(version).enrollment, TimerFired(), START + 2 * DAY, known(**fields))
     assert (after.enrollment.state, told(after)[0][2]) == settles
+
+
+@pytest.mark.parametrize(
+    ("limit", "ended"),
+    [
+        (machine.STEP_LIMIT, (State.EXITED, "Exit rule gone: contact.unsubscribed == true holds.")),
+        (0, (State.ACTIVE, "")),  # its workflow is paused: it stands, and the rules are looked at when it goes on
+    ],
+)
+def test_a_condition_is_looked_at_before_a_failed_step_is_tried_again(limit: int, ended: tuple[State, str]) -> None:
+    version = compiled(RULES)
+    failed = replace(entered(version).enrollment, state=State.FAILED, waiting=None, due_at=None)
+    again = machine.advance(version, failed, Redriven("mem_1"), known(unsubscribed=True), START + DAY, limit=limit)
+    assert again is not None
+    assert settled(again) == ended
+    assert [entry.outcome for entry in again.trace] == ["entered", "ended"][: 1 + (limit > 0)]
 
 
 def test_a_goal_credits_the_ways_that_splits_had_chosen() -> None:

@@ -72,6 +72,33 @@ def test_a_step_may_begin_anew() -> None:
     assert (after.enrollment.version, after.enrollment.due_at) == (4, LATER + 5 * DAY)
 
 
+GONE = "exit_on: [{name: gone, when: contact.unsubscribed == true}]\n"
+
+
+@pytest.mark.parametrize(
+    ("new", "step", "wait"),
+    [
+        (NEW, "hello", "restart"),
+        (
+            NEW.replace("hello, kind: log, message: Hi again", "pause, kind: wait, until: '2026-03-01'"),
+            "pause",
+            "recompute",
+        ),
+    ],
+)
+def test_nobody_acts_whom_a_rule_of_the_new_version_ends(new: str, step: str, wait: WaitPolicy) -> None:
+    old = entered(compiled(WAIT)).enrollment
+    moves = Migrated(step, wait, "mem_1", "pln_1")
+    over = machine.advance(_new(GONE + new), old, moves, known(unsubscribed=True), LATER)
+    assert over is not None
+    assert settled(over) == (State.EXITED, "Exit rule gone: contact.unsubscribed == true holds.")
+    assert (over.enrollment.version, over.enrollment.step_id) == (4, step)
+    assert "rest" not in [entry.step_id for entry in over.trace]
+    paused = machine.advance(_new(GONE + new), old, moves, known(unsubscribed=True), LATER, limit=0)
+    assert paused is not None
+    assert not paused.enrollment.state.over, "in a pause it is moved, and the rules are looked at when it goes on"
+
+
 @pytest.mark.parametrize(
     ("step", "due", "said"),
     [
