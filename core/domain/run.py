@@ -55,6 +55,7 @@ class Run:
     effects: list[Effect] = field(default_factory=list)
     conversions: list[Conversion] = field(default_factory=list)
     draws: list[Conversion] = field(default_factory=list)
+    carried: tuple[Conversion, ...] = ()
     index: int = 0
     spoke_at: datetime | None = None
     """When the first message began that it has left since it last waited."""
@@ -65,7 +66,7 @@ class Run:
         enrollment.trace_count += len(self.trace)
         listens = enrollment.rev == 1 and any(rule.events for rule in self.version.rules)
         made = (tuple(self.trace), tuple(self.effects), tuple(self.conversions))
-        return Transition(enrollment, *made, self.before, tuple(self.draws), listens, self.facts)
+        return Transition(enrollment, *made, self.before, tuple(self.draws), listens, self.facts, self.carried)
 
     def put(self, **changes: Any) -> None:
         """Change the enrollment, which is the run's own copy until it is handed out."""
@@ -334,13 +335,18 @@ class Run:
         if self.enrollment.converted:
             return
         self.put(converted=goal)
-        self.conversions.append(Conversion("", goal))
+        self.conversions += [Conversion("", goal), *self.ways()]
+
+    def ways(self) -> list[Conversion]:
+        """Return the ways that splits of the version had chosen, where they count."""
+        found = []
         for step_id, outputs in self.enrollment.outputs.items():
             node = self.version.steps.get(step_id)
             if node is None or not isinstance(outputs.get("variant"), str):
                 continue
             if splits.counts(node.step, self.enrollment):
-                self.conversions.append(Conversion(step_id, outputs["variant"]))
+                found.append(Conversion(step_id, outputs["variant"]))
+        return found
 
     def add(self, effects: tuple[Effect, ...]) -> None:
         """Take in what shall be done, so that later steps see what it leads to."""

@@ -30,6 +30,7 @@ def take_over(run: Run, enrollment: Enrollment, moved: Migrated, limit: int) -> 
     reason = f"Moved by {moved.actor} from version {enrollment.version} to {number}, {way}; {_HOW[moved.wait]}."
     run.note(enrollment.step_id, "enrollment", "entered", reason)
     run.put(version=number)
+    run.carried = tuple(run.ways())
     node = run.version.steps.get(moved.step_id)
     if node is None or waiting is None or moved.wait == "restart" or _would_act(node, waiting, moved.wait):
         run.withdraw()

@@ -72,6 +72,8 @@ class Transition:
     """The version has rules that an event may meet at any time: the engine looks once more after the entry."""
     facts: Facts | None = None
     """What is known once it is carried out; None where that is what was known before."""
+    carried: tuple[Conversion, ...] = ()
+    """Ways of splits that it takes along to another version, where they count from now on."""
 
     @property
     def ends(self) -> bool:

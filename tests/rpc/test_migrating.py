@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.domain.errors import Invalid
-from core.rpc.workflows import migrating
+from core.rpc.workflows import migrating, workflow_statistics
 from core.store.workflows import pausing, workflows
 from dripstone.v1 import workflow_pb2 as pb
 from tests.engine.parts import ORG
@@ -141,3 +141,39 @@ async def test_a_wait_that_is_kept_hears_what_it_was_begun_for(engine: Engine) -
     await engine.send("paid", order_id="6")
     await engine.settle()
     assert [one.end_reason for one in await engine.enrolled()] == ["paid"]
+
+
+async def test_who_moves_takes_along_what_splits_had_chosen_and_what_came_of_it(engine: Engine) -> None:
+    text = """
+steps:
+  - {id: ab, kind: split, ways: {a: 50, b: 50}, exits: {a: pause, b: pause}}
+  - {id: pause, kind: wait_for_event, event: bought, timeout: 9d, exits: {matched: done, timeout: end}}
+  - {id: done, kind: goal, name: bought}
+  - {id: rest, kind: wait, for: 9d}
+"""
+
+    async def told(version: int) -> tuple[list[tuple[int, int]], dict[str, int]]:
+        request = pb.GetWorkflowStatisticsRequest(workflow_id="w", version=version)
+        answer: pb.WorkflowStatistics = await call(engine, workflow_statistics.get_workflow_statistics, request)
+        (split,) = answer.splits
+        return [(way.entered_count, way.converted_count) for way in split.ways], dict(answer.goals)
+
+    await engine.publish(text)
+    for _ in range(8):
+        await enroll(engine)
+    await engine.send("bought", "c0@example.com")
+    await engine.settle()
+    before, bought = await told(1)
+    assert (sum(entered for entered, _ in before), sum(converted for _, converted in before)) == (8, 1)
+
+    await engine.publish(text.replace("9d}", "8d}"))
+    await _migrate(engine)
+    assert await told(1) == ([(0, 0), (0, 0)], {})
+    assert await told(2) == (before, bought)
+    await engine.send("bought", "c1@example.com")
+    await engine.settle()
+    assert (await told(1), sum(converted for _, converted in (await told(2))[0])) == (
+        ([(0, 0), (0, 0)], {}),
+        2,
+    )
+    assert await told(2) == await told(0)

@@ -45,7 +45,7 @@ async def get_workflow_statistics(request: pb.GetWorkflowStatisticsRequest, call
         version=request.version,
         entered_count=sum(states.values()),
         states={state: count for state, count in states.items() if count},
-        goals=_sum(figures, GOAL),
+        goals={goal: count for goal, count in _sum(figures, GOAL).items() if count},
         steps=[_step(step_id, figures, version) for step_id in _step_ids(figures, version)],
         splits=[_split(node.id, node.step.its_exits(), figures) for node in _splits(version)],
     )

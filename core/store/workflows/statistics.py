@@ -125,8 +125,21 @@ def _count_one(transition: Transition, counts: dict[_Key, int], stood: dict[_Key
         outcome = CONVERTED if conversion.step_id else GOAL
         counts[org, workflow, version, conversion.step_id, outcome, conversion.exit] += 1
     if before is not None:
+        if before.version != version:
+            _carry(transition, before, counts)
         _stands(before, -1, counts)
     _stands(after, 1, counts)
+
+
+def _carry(transition: Transition, before: Enrollment, counts: dict[_Key, int]) -> None:
+    """Count in the version that an enrollment moves to what it counted for: a goal there is a share of draws there."""
+    org, workflow = before.org_id, before.workflow_id
+    moving = [(way.step_id, DRAWN, way.exit) for way in transition.carried]
+    if before.converted:
+        moving += [("", GOAL, before.converted), *((way.step_id, CONVERTED, way.exit) for way in transition.carried)]
+    for figure in moving:
+        counts[org, workflow, before.version, *figure] -= 1
+        counts[org, workflow, transition.enrollment.version, *figure] += 1
 
 
 def _stands(enrollment: Enrollment, number: int, counts: dict[_Key, int]) -> None:
