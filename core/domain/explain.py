@@ -7,6 +7,7 @@ from datetime import datetime
 
 from core.domain.enrollment import Enrollment, State, Waiting
 from core.domain.frozen import frozen
+from core.domain.steps.approval import Approval
 from core.domain.steps.wait import Wait
 from core.domain.steps.wait_for_event import WaitForEvent
 from core.domain.trace import BESIDE, OUTCOME, TraceEntry
@@ -23,6 +24,7 @@ _ENDINGS = {
 _STAYS = ("waiting", "held")
 _MOST_RULES = 5
 _MOST_MESSAGES = 3
+_FAILED = "failed"
 
 
 @frozen
@@ -80,7 +82,8 @@ def _how_it_came(enrollment: Enrollment, node: Node, trace: Sequence[TraceEntry]
     came = [entry for entry in trace if entry.exit or entry.outcome == "entered"]
     if came:
         last = came[-1]
-        moved = "by migration" if last.reason.startswith("Moved by ") else "at entry"
+        entry = "at entry" if last.reason.startswith("Enrolled by ") else "again"  # redriven, or a merge taken back
+        moved = "by migration" if last.reason.startswith("Moved by ") else entry
         how = f"by exit {last.exit} of {last.step_id}" if last.exit else moved
         yield f"It came there {how}, {_at(last.at)}: {last.reason}"
     waiting = enrollment.waiting
@@ -132,13 +135,8 @@ def _next(version: Version, enrollment: Enrollment, node: Node) -> str:
     match waiting.kind:
         case "condition":
             return _once_it_holds(version, node, waiting, due)
-        case "timer" if isinstance(node.step, Wait) and node.step.slot and enrollment.shifted:
-            then = _target(version, node, "next")
-            return f"From {_at(due)} on it waits for {node.step.slot}, then it goes on to {then}."
-        case "timer" if node.step.kind == "wait":
-            return f"At {_at(due)} it goes on to {_target(version, node, 'next')}."
         case "timer":
-            return f"At {_at(due)} {node.name} is carried out."
+            return _when_it_is_time(version, enrollment, node)
         case "retry":
             return f"At {_at(due)} {node.name} is tried again{_which_try(enrollment, node)}. {_on_error(version, node)}"
         case "answer":
@@ -146,20 +144,27 @@ def _next(version: Version, enrollment: Enrollment, node: Node) -> str:
         case "event":
             return f"{_events(version, node, waiting)}{_otherwise(version, node, due)}."
         case "approval":
-            sentence = (
-                f"A decision on {waiting.subject} leads to {_target(version, node, 'approved')} when approved, "
-                f"to {_target(version, node, 'rejected')} when rejected"
-            )
-            return f"{sentence}{_otherwise(version, node, due)}."
+            decided = f"A decision on {waiting.subject} leads to {_target(version, node, 'approved')} when approved"
+            return f"{decided}{_rejected(version, node)}{_undecided(version, node, waiting, due)}."
         case "delivery":
-            sentence = (
-                f"The delivery of {waiting.subject} leads to {_target(version, node, 'delivered')}, "
-                f"its final failure to {_target(version, node, 'failed')}"
+            leads = f"The delivery of {waiting.subject} leads to {_target(version, node, 'delivered')}"
+            return f"{leads}{_undelivered(version, node, due, ', its final failure to {}')}."
+        case "message":
+            leads = f"The outcome of {waiting.subject} leads to {_target(version, node, 'sent')} by sent"
+            return f"{leads}{_undelivered(version, node, due, ', to {} by failed')}."
+        case "task":
+            return (
+                f"An agent's answer to {waiting.subject} leads {_ways(version, node)}{_otherwise(version, node, due)}."
             )
-            return f"{sentence}{_otherwise(version, node, due)}."
-        case "message" | "task":
-            what = "The outcome of" if waiting.kind == "message" else "An agent's answer to"
-            return f"{what} {waiting.subject} leads {_ways(version, node)}{_otherwise(version, node, due)}."
+
+
+def _when_it_is_time(version: Version, enrollment: Enrollment, node: Node) -> str:
+    then, due = _target(version, node, "next"), enrollment.due_at
+    if isinstance(node.step, Wait) and node.step.slot and enrollment.shifted:
+        return f"From {_at(due)} on it waits for {node.step.slot}, then it goes on to {then}."
+    if node.step.kind == "wait":
+        return f"At {_at(due)} it goes on to {then}."
+    return f"At {_at(due)} {node.name} is carried out."
 
 
 def _once_it_holds(version: Version, node: Node, waiting: Waiting, due: datetime | None) -> str:
@@ -174,13 +179,57 @@ def _which_try(enrollment: Enrollment, node: Node) -> str:
 
 
 def _on_error(version: Version, node: Node) -> str:
+    return f"Should it fail for good, {_failed(version, node, _FAILED if node.step.undone == _FAILED else '')}."
+
+
+def _failed(version: Version, node: Node, exit_name: str) -> str:
+    """Return what follows where a step has failed for good, as a clause; the exit counts where the author led it."""
+    if exit_name in node.led:
+        return f"it goes to {_target(version, node, exit_name)}"
     match node.on_error:
         case "fail":
-            return "Should it fail for good, the enrollment fails."
+            return "the enrollment fails"
         case "goto":
-            return f"Should it fail for good, it goes to {_target(version, node, 'error')}."
+            return f"it goes to {_target(version, node, 'error')}"
         case "continue":
-            return f"Should it fail for good, it goes on to {_target(version, node, node.step.exit_undone())}."
+            return f"it goes on to {_target(version, node, node.step.exit_undone())}"
+
+
+def _undelivered(version: Version, node: Node, due: datetime | None, leads: str) -> str:
+    """Return what follows where what was sent does not arrive, or nothing is known of it in time."""
+    led = _FAILED in node.led
+    sentence = leads.format(_target(version, node, _FAILED)) if led else f". {_on_error(version, node).rstrip('.')}"
+    if due is None or "timeout" not in node.exits:
+        return sentence
+    return f"{sentence}; without {'one' if led else 'an outcome'} {_failed(version, node, 'timeout')} at {_at(due)}"
+
+
+def _rejected(version: Version, node: Node) -> str:
+    match node.step:
+        case Approval(on_reject="cancel"):
+            return ", and ends it when rejected"
+        case Approval(on_reject="fail"):
+            return f"; when rejected {_failed(version, node, '')}"
+        case _:
+            return f", to {_target(version, node, 'rejected')} when rejected"
+
+
+def _undecided(version: Version, node: Node, waiting: Waiting, due: datetime | None) -> str:
+    if due is None or not isinstance(node.step, Approval):
+        return ""
+    match node.step.on_timeout:
+        case "approve":
+            then = f"it goes to {_target(version, node, 'approved')} at {_at(due)}"
+        case "cancel":
+            then = f"it ends at {_at(due)}"
+        case "fail":
+            then = f"{_failed(version, node, '')} at {_at(due)}"
+        case "escalate" if not waiting.key:
+            then = f"others are asked as well at {_at(due)}, and after the same time again "
+            then += f"it goes to {_target(version, node, 'timeout')}"
+        case _:
+            then = f"it goes to {_target(version, node, 'timeout')} at {_at(due)}"
+    return f"; without one {then}"
 
 
 def _events(version: Version, node: Node, waiting: Waiting) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.domain.enrollment import EventArrived, TimerFired, Waiting
+from core.domain.enrollment import EventArrived, Redriven, State, TimerFired, Waiting
 from core.domain.explain import explain
 from tests.domain.machine_cases import (
     APPROVAL,
@@ -111,6 +111,11 @@ steps:
   - {id: done, kind: exit}
   - {id: sad, kind: exit}
 """
+GATE = '{id: gate, kind: filter, when: "true", exits: {otherwise: sad}}'
+ASKS = f"{GATE}, {{id: ask, kind: approval, title: Ok?, timeout: 1d"
+SENDS = f"{GATE}, {{id: ask, kind: webhook, event_type: x.y, await: true"
+TELLS = f"{GATE}, {{id: ask, kind: message, subject: Hi, text: Hi, await: true"
+NEXT = "{id: done, kind: exit}, {id: sad, kind: exit}"
 SCORE = "steps: [{id: rate, kind: score, on_error: done}, {id: rest, kind: wait, for: 1d}, {id: done, kind: exit}]"
 
 
@@ -140,6 +145,44 @@ def test_every_wait_tells_where_it_leads(text: str, sentence: str) -> None:
         ),
         (TASK, "An agent's answer to {subject} leads to done; without one it goes to the end at 2026-03-03 09:00 UTC."),
         (MESSAGE, "The outcome of {subject} leads to done by sent, to sad by failed."),
+        (
+            f"steps: [{SENDS}, timeout: 2h}}, {NEXT}]",
+            "The delivery of {subject} leads to done. Should it fail for good, the enrollment fails; "
+            "without an outcome the enrollment fails at 2026-03-02 11:00 UTC.",
+        ),
+        (
+            f"steps: [{SENDS}, on_error: sad}}, {NEXT}]",
+            "The delivery of {subject} leads to done. Should it fail for good, it goes to sad.",
+        ),
+        (
+            f"steps: [{SENDS}, timeout: 2h, exits: {{timeout: sad}}}}, {NEXT}]",
+            "The delivery of {subject} leads to done. Should it fail for good, the enrollment fails; "
+            "without an outcome it goes to sad at 2026-03-02 11:00 UTC.",
+        ),
+        (
+            f"steps: [{TELLS}}}, {NEXT}]",
+            "The outcome of {subject} leads to done by sent. Should it fail for good, the enrollment fails.",
+        ),
+        (
+            f"steps: [{ASKS}, on_reject: fail, on_timeout: approve}}, {NEXT}]",
+            "A decision on {subject} leads to done when approved; when rejected the enrollment fails; "
+            "without one it goes to done at 2026-03-03 09:00 UTC.",
+        ),
+        (
+            f"steps: [{ASKS}, on_reject: cancel, on_timeout: cancel}}, {NEXT}]",
+            "A decision on {subject} leads to done when approved, and ends it when rejected; "
+            "without one it ends at 2026-03-03 09:00 UTC.",
+        ),
+        (
+            f"steps: [{ASKS}, on_timeout: fail, on_error: sad, exits: {{rejected: end}}}}, {NEXT}]",
+            "A decision on {subject} leads to done when approved, to the end when rejected; "
+            "without one it goes to sad at 2026-03-03 09:00 UTC.",
+        ),
+        (
+            f"steps: [{ASKS}, roles: [admin], on_timeout: escalate, exits: {{rejected: end, timeout: sad}}}}, {NEXT}]",
+            "A decision on {subject} leads to done when approved, to the end when rejected; without one others are "
+            "asked as well at 2026-03-03 09:00 UTC, and after the same time again it goes to sad.",
+        ),
     ],
 )
 def test_every_wait_for_others_tells_for_what(text: str, sentence: str) -> None:
@@ -176,6 +219,16 @@ steps:
     assert explain(version, enrollment, ())[1] == f"At 2026-03-02 10:00 UTC say is tried again, try 2 of 3. {sentence}"
 
 
+def test_a_delivery_to_be_tried_again_leads_where_its_failure_was_led() -> None:
+    version = compiled(TIMED.replace("timeout: 2h", "retry: {attempts: 3, delay: 5m}"))
+    enrollment = replace(
+        entered(version).enrollment, waiting=Waiting("retry", "1", START), due_at=START + HOUR, attempts=1
+    )
+    assert explain(version, enrollment, ())[1] == (
+        "At 2026-03-02 10:00 UTC ask is tried again, try 2 of 3. Should it fail for good, it goes to sad."
+    )
+
+
 def test_what_holds_an_enrollment_up_is_told_before_what_follows() -> None:
     version = compiled(
         "exit_on: [{name: replied, event: reply.received}]\ngoals: [{name: won, event: deal.won}]\n" + WAIT
@@ -208,6 +261,16 @@ def test_a_failed_enrollment_tells_that_it_can_be_redriven() -> None:
     why, following = explain(version, transition.enrollment, transition.trace)
     assert why.startswith("It failed at work on 2026-03-02 09:00 UTC: The message could not be made")
     assert following == "Nothing more will happen, unless somebody redrives it: work is then tried again."
+
+
+def test_who_is_let_go_on_did_not_come_there_at_entry() -> None:
+    version = compiled("steps: [{id: work, kind: log, message: x}, {id: rest, kind: wait, for: 1d}]")
+    failed = replace(entered(version).enrollment, state=State.FAILED, waiting=None, step_id="rest")
+    again = moved(version, failed, Redriven("mem_1"), START + HOUR)
+    assert (
+        "It came there again, 2026-03-02 10:00 UTC: mem_1 lets rest be tried again."
+        in (explain(version, again.enrollment, again.trace)[0])
+    )
 
 
 def test_a_converted_enrollment_tells_which_goal_it_reached() -> None:
