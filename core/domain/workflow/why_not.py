@@ -29,6 +29,11 @@ Verdict = Literal["enrolled", "kept_out", "not_open", "may_enter"]
 """It is in it; a rule keeps it out; nobody can enter now; nothing but a trigger or a call is missing."""
 
 
+_PAUSED = (
+    "It may enter, by a call or an event, and would stand at the first step: the workflow is paused. "
+    "Schedules and pools do not fire before it goes on."
+)
+
 _KINDS: Mapping[str, str] = {
     "UNKNOWN_VARIABLE": "variables",
     "WRONG_TYPE": "variables",
@@ -132,10 +137,12 @@ def why_not(
     if running is not None:
         since = _at(running.entered_at)
         return WhyNot("enrolled", f"It is in the workflow since {since} and stands at {running.step_id}.", reasons)
-    if state != "active":
+    if state not in ("active", "paused"):
         return WhyNot("not_open", f"Nobody enters: the workflow is {state}.", reasons)
     if against:
         return WhyNot("kept_out", against[0].sentence, reasons)
+    if state == "paused":
+        return WhyNot("may_enter", _PAUSED, reasons)
     return WhyNot("may_enter", _missing(version, looks, timed), reasons)
 
 
@@ -167,7 +174,7 @@ def _enrolled(enrollment: Enrollment) -> Reason:
 
 def _closed(state: str) -> Iterator[Reason]:
     if state != "active":
-        what = {"paused": "It is paused: schedules do not fire, and who enters stands at the first step."}
+        what = {"paused": "It is paused: schedules and pools do not fire, and who enters stands at the first step."}
         sentence = what.get(state, f"The workflow is {state}, and takes no enrollments.")
         yield Reason("workflow", False, sentence, {"workflow.state": state})
 

@@ -145,10 +145,17 @@ def test_what_fires_by_time_is_part_of_the_answer() -> None:
 
 
 def test_a_closed_workflow_lets_nobody_in() -> None:
-    for state in ("paused", "archived"):
-        answer = asked(compiled(WAIT), state)
-        assert (answer.verdict, answer.summary) == ("not_open", f"Nobody enters: the workflow is {state}.")
-        assert ("workflow", False) in rules(answer)
+    answer = asked(compiled(WAIT), "archived")
+    assert (answer.verdict, answer.summary) == ("not_open", "Nobody enters: the workflow is archived.")
+    assert ("workflow", False) in rules(answer)
+
+
+def test_a_paused_workflow_lets_in_whom_no_rule_keeps_out() -> None:
+    answer = asked(compiled(WAIT), "paused")
+    assert (answer.verdict, ("workflow", False) in rules(answer)) == ("may_enter", True)
+    assert answer.summary.startswith("It may enter, by a call or an event, and would stand at the first step")
+    kept_out = asked(compiled(f"entry: {{when: contact.employees > 3}}\n{WAIT}"), "paused")
+    assert kept_out.verdict == "kept_out"
 
 
 def test_refusals_are_told_with_when_and_for_whom() -> None:
