@@ -195,13 +195,14 @@ def _move(run: Run, enrollment: Enrollment, stimulus: Stimulus, limit: int) -> T
 
 def _release(version: Version, enrollment: Enrollment, facts: Facts, now: datetime, limit: int) -> Transition | None:
     """Let the first of what happened during a pause that matters take effect; the rest stays for the next turn."""
-    free = copied(enrollment, held=())
+    free = copied(enrollment, held=(), skipping=False)  # what happened before its time was over is not late
     for position, stimulus in enumerate(enrollment.held, 1):
         transition = advance(version, free, stimulus, facts, now, limit=limit)
         if transition is not None:
             rest = () if transition.enrollment.state.over else enrollment.held[position:]
             return copied(transition, enrollment=copied(transition.enrollment, held=rest), before=enrollment)
-    transition = advance(version, free, TimerFired(), facts, now, limit=limit)
+    late = copied(enrollment, held=())
+    transition = advance(version, late, TimerFired(), facts, now, limit=limit)
     if transition is not None:
         return transition
     return Transition(copied(free, rev=enrollment.rev + 1, moved_at=now), (), (), before=enrollment)

@@ -136,6 +136,22 @@ def test_what_became_overdue_is_passed_over_up_to_the_next_wait() -> None:
     assert [effect.event_type for effect in then.effects if isinstance(effect, Emit)] == ["x.y", "enrollment.exited"]
 
 
+def test_something_that_happened_and_moves_nobody_does_not_undo_what_became_overdue() -> None:
+    version = compiled("goals: [{name: won, event: deal.won, when: event.fields.amount > 100}]\n" + OUTWARD)
+    overdue = replace(entered(version).enrollment, skipping=True)
+    small = EventArrived(happened("deal.won", START + 2 * DAY, amount=1))
+    after = moved(version, kept(overdue, small), TimerFired(), START + 5 * DAY)
+    assert [(entry.step_id, entry.outcome) for entry in after.trace if entry.step_id == "tell"] == [("tell", "skipped")]
+
+
+def test_what_happened_in_time_is_not_passed_over() -> None:
+    version = compiled(f"{EVENT.rpartition('- ')[0]}- {{id: thanks, kind: webhook, event_type: x.y}}")
+    overdue = replace(entered(version).enrollment, skipping=True)
+    reply = EventArrived(happened("reply.received", START + HOUR, channel="email"))
+    after = moved(version, kept(overdue, reply), TimerFired(), START + 5 * DAY)
+    assert [entry.outcome for entry in after.trace if entry.kind == "webhook"] == ["ok"]
+
+
 def test_an_approval_that_is_passed_over_was_not_given() -> None:
     version = compiled(OUTWARD)
     (ask,) = [entry for entry in skipped(version).trace if entry.step_id == "ask"]

@@ -153,7 +153,7 @@ class Model:
     def resume(self, policy: Policy, now: datetime) -> None:
         assert self.paused_at is not None
         length, self.paused_at = now - self.paused_at, None
-        overdue = [one.identity for one in self.overdue(now) if one.waiting]
+        overdue = [one.identity for one in self.timed() if one.due is not None and one.due <= now]
         for journey in self.running():
             journey.skipping = policy == "skip_overdue" and journey.identity in overdue
         for journey in self.timed() if policy == "shift" else ():
@@ -249,10 +249,12 @@ class Model:
 
     def _release(self, journey: Journey, now: datetime) -> None:
         held, journey.held = journey.held, []
+        silent, journey.skipping = journey.skipping, False
         for position, stimulus in enumerate(held, 1):
             if self._happen(journey, stimulus, now):
                 journey.held = [] if journey.over else held[position:]
                 return
+        journey.skipping = silent
         if journey.due is not None and journey.due <= now:
             self._fire(journey, now)
 

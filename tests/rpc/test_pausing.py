@@ -86,3 +86,24 @@ async def test_a_shifted_time_of_day_is_kept_and_told(engine: Engine) -> None:
     assert len(there) == 3  # the pool has taken two
     await engine.pass_time(DAY)
     assert {one.id: one.step_id for one in await engine.enrolled()}[ada.id] == "rest"
+
+
+async def test_an_event_that_moves_nobody_lets_nothing_overdue_go_out(engine: Engine) -> None:
+    await engine.publish("""
+goals: [{name: big, event: bought, when: event.fields.amount > 100}]
+steps:
+  - {id: nap, kind: wait_for_event, event: replied, timeout: 1d, exits: {matched: told, timeout: told}}
+  - {id: told, kind: webhook, event_type: told.hello}
+  - {id: rest, kind: wait, for: 9d}
+""")
+    for _ in range(3):
+        await enroll(engine)
+    await call(engine, pausing.pause_workflow, pb.PauseWorkflowRequest(workflow_id="w"))
+    await engine.send("replied", "c0@example.com")  # in time
+    await engine.pass_time(2 * DAY)
+    await engine.send("bought", "c1@example.com", amount=1)
+    await engine.settle()
+    assert (await _resume(engine, "SKIP_OVERDUE")).released_count == 3
+    await engine.settle()
+    assert [one.step_id for one in await engine.enrolled()] == ["rest"] * 3
+    assert await engine.told("told.hello") == 1, "to the one that was answered in time"

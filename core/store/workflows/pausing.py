@@ -131,7 +131,8 @@ async def resume(tx: Transaction, row: Any, policy: ResumePolicy) -> Mapping[str
 
     With `shift` every timer moves by the length of the pause, and with it the time to decide or to answer; who has a
     step yet to begin begins it now. With `skip_overdue` what fell due passes over outward steps up to its next wait;
-    who has a step yet to begin, or to whom something happened, does not. Messages that were held go out.
+    who has a step yet to begin does not, nor does anybody whom something moved that happened. Messages that were held
+    go out.
     """
     org, workflow_id = row.org_id, row.id
     length = to_micros(tx.now) - to_micros(row.paused_at)
@@ -140,10 +141,8 @@ async def resume(tx: Transaction, row: Any, policy: ResumePolicy) -> Mapping[str
         shifted = await _count(tx, _SHIFT.format(moved=_MOVED[tx.dialect]), org, workflow_id, length)
         await tx.fetch(_SHIFT_APPROVALS, org, workflow_id, length)
         await tx.fetch(_SHIFT_TASKS, org, workflow_id, length)
-    held = _HELD[tx.dialect]
     skips = policy == "skip_overdue"
-    overdue = f"deadline <= $3 AND wait_kind IS NOT NULL AND NOT ({held})"
-    parked = f"CASE WHEN {overdue} THEN 'skip' END" if skips else "NULL"
+    parked = "CASE WHEN deadline <= $3 AND wait_kind IS NOT NULL THEN 'skip' END" if skips else "NULL"
     await tx.fetch(_SKIP if skips else _RUN, org, workflow_id, to_micros(tx.now))
     release = _RELEASE.format(looked_at=_LOOKED_AT[tx.dialect], parked=parked)
     released = await _count(tx, release, org, workflow_id, to_micros(tx.now))
