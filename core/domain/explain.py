@@ -99,7 +99,7 @@ def _how_it_came(enrollment: Enrollment, node: Node, trace: Sequence[TraceEntry]
 
 def _why_over(enrollment: Enrollment, trace: Sequence[TraceEntry]) -> str:
     when = f" on {_at(enrollment.ended_at)}" if enrollment.ended_at else ""
-    last = trace[-1].reason if trace else enrollment.end_reason
+    last = (trace[-1].reason if trace else "") or enrollment.end_reason  # erasing takes reasons out of traces
     goal = f" It reached the goal {enrollment.converted}." if enrollment.converted else ""
     return f"{_ENDINGS[enrollment.state]} at {enrollment.step_id}{when}: {last.rstrip('.')}.{goal}"
 

@@ -8,12 +8,23 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.message_factory import GetMessageClass
+from grpc import StatusCode
 from grpc.aio import AioRpcError
 from sqlalchemy import LargeBinary, select
 
 from core.store.erasing import erasing_search
 from core.store.metadata import dump_json, metadata
-from dripstone.v1 import enrollment_pb2, event_pb2, record_pb2, transfer_pb2, webhook_pb2
+from dripstone.v1 import (
+    agent_pb2,
+    approval_pb2,
+    enrollment_pb2,
+    event_pb2,
+    qualification_pb2,
+    record_pb2,
+    transfer_pb2,
+    webhook_pb2,
+)
 from dripstone.v1.client import Client
 from tests.receiver import Receiver
 from tests.running import RunningCore
@@ -111,6 +122,29 @@ async def test_nothing_of_an_erased_person_is_left_in_any_table(core: RunningCor
         assert erased.id in [one.id for one in listed.erasures]
         with pytest.raises(AioRpcError, match="was erased"):
             await client.records.EraseContact(record_pb2.EraseContactRequest(record_id=person.id, reason="again"))
+        await _read_all(client, [one.id for one in enrollments.enrollments])
+
+
+async def _read_all(client: Client, enrollment_ids: list[str]) -> None:
+    """Read every list, and the traces of enrollments: what erasing leaves behind is what whoever reads it expects."""
+    for module, service in (
+        (agent_pb2, client.agents), (approval_pb2, client.approvals), (enrollment_pb2, client.enrollments),
+        (event_pb2, client.events), (qualification_pb2, client.qualification), (record_pb2, client.records),
+        (webhook_pb2, client.webhooks),
+    ):  # fmt: skip
+        for method in next(iter(module.DESCRIPTOR.services_by_name.values())).methods:
+            if method.name.startswith("List"):
+                try:
+                    await getattr(service, method.name)(GetMessageClass(method.input_type)())
+                except AioRpcError as error:
+                    assert error.code() is StatusCode.INVALID_ARGUMENT, error  # noqa: PT017 -- it asks for more
+    for one in enrollment_ids:
+        explained = await client.enrollments.ExplainEnrollment(
+            enrollment_pb2.ExplainEnrollmentRequest(enrollment_id=one)
+        )
+        assert explained.why.endswith("[erased]."), explained.why
+        trace = await client.enrollments.ListTraceEntries(enrollment_pb2.ListTraceEntriesRequest(enrollment_id=one))
+        assert not any(entry.inputs or entry.reason for entry in trace.entries)
 
 
 async def test_nothing_brings_an_erased_person_back(core: RunningCore) -> None:

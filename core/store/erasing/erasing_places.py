@@ -102,7 +102,7 @@ PLACES: tuple[Place, ...] = (
     _place(
         "trace_entries",
         {"enrollment_id": "enrollment"},
-        {"inputs": [], "effects": [], "reason": ""},
+        {"inputs": {}, "effects": [], "reason": ""},
         "inputs",
         "reason",
     ),

@@ -207,7 +207,7 @@ def trace_to_domain(row: Row[Any]) -> TraceEntry:
         at=row.at,
         exit=row.exit,
         reason=row.reason,
-        inputs=row.inputs,
+        inputs=row.inputs or {},  # erasing once left an empty list there
         effects=tuple(row.effects),
     )
 
