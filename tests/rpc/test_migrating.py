@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from core.domain.errors import Invalid
+from core.engine.driver import Entry
 from core.rpc.workflows import migrating, workflow_statistics
 from core.store.workflows import pausing, workflows
 from dripstone.v1 import workflow_pb2 as pb
@@ -177,3 +178,31 @@ steps:
         2,
     )
     assert await told(2) == await told(0)
+
+
+@pytest.mark.one_database
+async def test_no_way_counts_less_than_nobody(engine: Engine) -> None:
+    text = """
+reentry: concurrent_by_key
+key: vars.order
+variables: {order: string}
+steps:
+  - {id: ab, kind: split, ways: {a: 50, b: 50}, by: %s, exits: {a: pause, b: pause}}
+  - {id: pause, kind: wait, for: 9d}
+"""
+    await engine.publish(text % "contact")
+    contact = await engine.contact("c@example.com")
+    for order in ("1", "2"):
+        async with engine.database.write(ORG) as tx:
+            version = await engine.versions.load(tx, ORG, "w", 1)
+            await engine.driver.enter(tx, ORG, version, [Entry(contact, "key_1", variables={"order": order})])
+    await engine.publish(text % "enrollment")  # in which both count
+    await _migrate(engine)
+
+    async def drawn(version: int) -> list[int]:
+        request = pb.GetWorkflowStatisticsRequest(workflow_id="w", version=version)
+        told: pb.WorkflowStatistics = await call(engine, workflow_statistics.get_workflow_statistics, request)
+        return [way.entered_count for way in told.splits[0].ways]
+
+    assert await drawn(1) == [0, 0]
+    assert sum(await drawn(2)) == 2

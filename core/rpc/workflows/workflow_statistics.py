@@ -107,8 +107,9 @@ def _step(step_id: str, figures: Sequence[Figure], version: Version | None) -> p
 
 
 def _split(step_id: str, ways: Sequence[str], figures: Sequence[Figure]) -> pb.SplitStatistics:
-    entered = _sum(figures, DRAWN, step_id)
-    converted = _sum(figures, CONVERTED, step_id)
+    # Below nothing where somebody came from a version in which the split did not count, and has gone on to another.
+    entered = Counter({way: max(number, 0) for way, number in _sum(figures, DRAWN, step_id).items()})
+    converted = Counter({way: max(number, 0) for way, number in _sum(figures, CONVERTED, step_id).items()})
     shares = {way: wilson(min(converted[way], entered[way]), entered[way]) for way in ways}
     answers = []
     for way in ways:
