@@ -109,6 +109,13 @@ class Enrollment:
     """When it began to wait, where it listens since an earlier instant."""
     about: Mapping[str, str] = field(default_factory=dict)
     """The record whose change enrolled the contact, id by type, where it is none that the contact has one of."""
+    led: int = 0
+    """How many workflows in a row led to the event that moved it, as long as neither time nor people came between."""
+
+    @property
+    def in_a_row(self) -> int:
+        """Return how many workflows in a row led to what it does now."""
+        return max(self.hops, self.led)
 
     @property
     def catches_up(self) -> bool:

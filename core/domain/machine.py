@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import (
+    Answered,
     ApprovalDecided,
     Cancelled,
     DeliveryEnded,
@@ -125,6 +126,8 @@ def advance(
     if enrollment.held and isinstance(stimulus, _FROM_OUTSIDE):
         return hold(enrollment, stimulus, now)  # what happened during the pause comes first
     run = Run(version, copied(enrollment, rev=enrollment.rev + 1, moved_at=now), facts, now, enrollment)
+    if (led := _led(enrollment, stimulus)) != enrollment.led:
+        run.put(led=led)
     match stimulus:
         case Cancelled():
             run.cancel(stimulus)
@@ -137,6 +140,23 @@ def advance(
     if version.rules and run.ruled_out(stimulus):
         return run.transition()
     return _move(run, enrollment, stimulus, limit)
+
+
+def _led(enrollment: Enrollment, stimulus: Stimulus) -> int:
+    """Return how many workflows in a row led to a stimulus: events pass the number on, time and people begin anew.
+
+    Without it a loop of waiting for an event and recording it, over however many workflows, would turn for ever within
+    one instant.
+    """
+    match stimulus:
+        case EventArrived(event):
+            return event.hops
+        case Answered():
+            return enrollment.led
+        case TimerFired() if enrollment.waiting is None:
+            return enrollment.led  # it only goes on where it stood
+        case _:
+            return 0
 
 
 def _is_condition(enrollment: Enrollment) -> bool:

@@ -356,9 +356,9 @@ class Simulator:
                 if effect.awaited:
                     self._ask_outside(run, effect)
             case UpdateRecord():
-                self._changed(person, person.update(effect, workflow))
+                self._changed(person, person.update(effect, workflow), run.enrollment.in_a_row + 1)
             case CreateRecord():
-                self._changed(person, person.create(effect, workflow))
+                self._changed(person, person.create(effect, workflow), run.enrollment.in_a_row + 1)
             case ChangeList():
                 self._changed(person, person.change_list(effect, workflow))
             case EmitEvent():
@@ -388,11 +388,11 @@ class Simulator:
         if answer is not None:
             self._agenda.push(self._agenda.now + answer[0], Rank.ANSWER, run, answer[1])
 
-    def _changed(self, person: Person, change: ChangedRecord | None) -> None:
+    def _changed(self, person: Person, change: ChangedRecord | None, hops: int = 0) -> None:
         """Let a change of a record travel as the event that tells of it, where anything listens."""
         if change is None:
             return
         name, now = record_event(change.record_type), self._agenda.now
         if name in self._moving_events or name in self._trigger_events:
-            event = EventFacts(self._event_id(), name, RECORD, change.to_fields(), now, now)
+            event = EventFacts(self._event_id(), name, RECORD, change.to_fields(), now, now, hops=hops)
             self._agenda.push(now, Rank.EVENT, person, event)

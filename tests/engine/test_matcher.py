@@ -12,12 +12,13 @@ from sqlalchemy import select
 from core.clock import ManualClock
 from core.domain import names
 from core.domain.enrollment import State
+from core.engine.ticker import Ticker
 from core.store.database import Database
 from core.store.events import sources
 from core.store.events.events import CHANGE_OF_RECORD, NewEvent, events, store
 from core.store.workflows import hearing, workflows
 from core.store.workflows.listeners import workflow_listeners
-from tests.engine.parts import ORG, Parts
+from tests.engine.parts import MOMENT, ORG, Parts
 from tests.store.effort import counted_trips
 
 pytestmark = pytest.mark.anyio
@@ -294,6 +295,34 @@ async def test_a_workflow_is_not_started_by_its_own_changes_but_others_are(parts
     assert 9 <= sum(len(some) for some in hops.values()) <= 18, "both start, and the ring that follows ends"
     assert max(map(max, hops.values())) == 8
     assert max(led for _, _, led in await changes(parts)) == 9
+
+
+ECHO = """
+triggers: [{event: start}]
+steps:
+  - {id: hear, kind: wait_for_event, event: HEARD, timeout: 30d, exits: {timeout: end}}
+  - {id: aside, kind: enroll, workflow: aside, on_error: continue}
+  - {id: tell, kind: emit_event, event: TOLD, exits: {next: hear}}
+"""
+
+
+@pytest.mark.parametrize("asks", [False, True])
+async def test_workflows_that_wait_for_each_other_do_not_turn_for_ever(parts: Parts, asks: bool) -> None:
+    echo = ECHO if asks else "\n".join(line for line in ECHO.splitlines() if "aside" not in line)
+    await parts.publish("", "aside")
+    await parts.publish(echo.replace("HEARD", "ping").replace("TOLD", "pong"), "one")
+    await parts.publish(echo.replace("HEARD", "pong").replace("TOLD", "ping"), "two")
+    await parts.send("start", "ada@example.com")
+    await parts.settle()
+    await parts.send("ping", "ada@example.com")
+    ticker, turns = Ticker(parts.database, parts.driver), 0
+    while await parts.matcher.turn() + await ticker.turn() and turns < 100:
+        parts.clock.advance(MOMENT)
+        turns += 1
+    assert turns < 100
+    one, two = [enrollment for name in ("one", "two") for enrollment in await parts.enrolled(name)]
+    assert {one.state, two.state} == {State.ACTIVE, State.FAILED}
+    assert "workflows in a row" in one.end_reason + two.end_reason
 
 
 async def test_an_event_from_too_far_starts_nothing(parts: Parts) -> None:

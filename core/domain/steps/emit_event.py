@@ -31,10 +31,10 @@ class EmitEvent(Step):
 
     def begin(self, context: Context) -> Decision:
         """Make the event, unless too many workflows in a row led here."""
-        hops = context.enrollment.hops + 1
+        hops = context.enrollment.in_a_row + 1
         if hops > MOST_HOPS:
             reason = f"{self.event} would be the work of {hops} workflows in a row; at most {MOST_HOPS} are allowed."
-            return Fail(reason, {"enrollment.hops": context.enrollment.hops}, "TOO_MANY_HOPS")
+            return Fail(reason, {"enrollment.hops": context.enrollment.in_a_row}, "TOO_MANY_HOPS")
         fields: dict[str, Any] = {}
         inputs: Any = {}
         gaps = ""

@@ -36,10 +36,10 @@ class Enroll(Step):
 
     def begin(self, context: Context) -> Decision:
         """Ask for the enrollment, unless too many workflows in a row led here."""
-        hops = context.enrollment.hops + 1
+        hops = context.enrollment.in_a_row + 1
         if hops > MOST_HOPS:
             reason = f"{self.workflow} would be number {hops} of workflows in a row; at most {MOST_HOPS} are allowed."
-            return Fail(reason, {"enrollment.hops": context.enrollment.hops}, "TOO_MANY_HOPS")
+            return Fail(reason, {"enrollment.hops": context.enrollment.in_a_row}, "TOO_MANY_HOPS")
         inputs: dict[str, Any] = {}
         key = ""
         if self.key is not None:

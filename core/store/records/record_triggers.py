@@ -36,11 +36,12 @@ _TOLD_AT_ONCE = 2_000
 """Contacts that one page of spreading concerns."""
 
 _HOPS_SQLITE = (
-    "SELECT e.org_id, e.id, coalesce(e.data ->> 'hops', 0) FROM json_each($1) w CROSS JOIN enrollments e "
+    "SELECT e.org_id, e.id, max(coalesce(e.data ->> 'hops', 0), coalesce(e.data ->> 'led', 0)) "
+    "FROM json_each($1) w CROSS JOIN enrollments e "
     "ON e.org_id = (w.value ->> 0) AND e.id = (w.value ->> 1)"
 )
 _HOPS_POSTGRESQL = (
-    "SELECT e.org_id, e.id, coalesce((e.data ->> 'hops')::int, 0) "
+    "SELECT e.org_id, e.id, greatest((e.data ->> 'hops')::int, (e.data ->> 'led')::int, 0) "
     "FROM unnest($1::text[], $2::text[]) AS w(org_id, id) JOIN enrollments e USING (org_id, id)"
 )
 _OF_COMPANY = (

@@ -118,7 +118,7 @@ trace_entries = Table(
 HELD, SKIP = "held", "skip"
 """What `parked` says."""
 
-_AS_THEY_ARE = ("attempts", "hops", "converted", "messages", "again", "about")
+_AS_THEY_ARE = ("attempts", "hops", "converted", "messages", "again", "about", "led")
 """Fields of an enrollment that are kept as JSON as they are."""
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from core.domain import machine
 from core.domain.effects import EmitEvent, KeepDeadLetter
-from core.domain.enrollment import State
-from tests.domain.machine_cases import compiled, entered, known, settled
+from core.domain.enrollment import EventArrived, EventFacts, State, TimerFired
+from core.domain.trace import Transition
+from tests.domain.machine_cases import DAY, START, compiled, entered, known, settled
 
 EMIT = """
 steps:
@@ -36,6 +38,41 @@ def test_a_ring_of_workflows_ends(hops: int, state: State) -> None:
     assert [effect for effect in transition.effects if isinstance(effect, EmitEvent)] == (
         [] if state is State.FAILED else [transition.effects[1]]
     )
+
+
+RING = """
+steps:
+  - {id: tell, kind: emit_event, event: a.b}
+  - {id: hear, kind: wait_for_event, event: a.b, timeout: 1d, exits: {matched: tell, timeout: tell}}
+"""
+
+
+def test_whoever_waits_for_what_it_records_does_not_turn_for_ever() -> None:
+    version, rounds = compiled(RING), 0
+    transition: Transition | None = entered(version)
+    while transition is not None and transition.enrollment.state is State.ACTIVE:
+        (told,) = (effect for effect in transition.effects if isinstance(effect, EmitEvent))
+        heard = EventFacts(told.id, told.name, "action", told.fields, START, START, hops=told.hops)
+        transition, rounds = (
+            machine.advance(version, transition.enrollment, EventArrived(heard), known(), START),
+            rounds + 1,
+        )
+    assert rounds == 8
+    assert transition is not None
+    (letter,) = [effect for effect in transition.effects if isinstance(effect, KeepDeadLetter)]
+    assert letter.failure == "TOO_MANY_HOPS"
+
+
+def test_time_ends_a_row_of_workflows() -> None:
+    version = compiled(RING)
+    first = entered(version).enrollment
+    heard = EventFacts("evt_1", "a.b", "action", {}, START, START, hops=6)
+    moved = machine.advance(version, first, EventArrived(heard), known(), START)
+    assert moved is not None
+    assert [effect.hops for effect in moved.effects if isinstance(effect, EmitEvent)] == [7]
+    later = machine.advance(version, moved.enrollment, TimerFired(), known(), START + DAY)
+    assert later is not None
+    assert [effect.hops for effect in later.effects if isinstance(effect, EmitEvent)] == [1]
 
 
 @pytest.mark.parametrize(
