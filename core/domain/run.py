@@ -33,12 +33,11 @@ from core.domain.steps.base import Context, Decision, Fail, Go, Leave, Stay
 from core.domain.trace import Conversion, Outcome, TraceEntry, Transition
 from core.domain.workflow import splits
 from core.domain.workflow.document import END
-from core.domain.workflow.storable import storable, storable_text
+from core.domain.workflow.storable import AS_THEY_ARE, storable, storable_text
 from core.domain.workflow.version import Node, Rule, Version
 
 _LARGEST_INPUT = 500
 _AT_ONCE = timedelta()
-_AS_THEY_ARE = frozenset({type(None), bool, int})
 
 
 @dataclass(slots=True)
@@ -311,7 +310,7 @@ class Run:
         shown = {}
         if inputs:
             for path, value in inputs.items():
-                shown[storable_text(path)] = value if type(value) in _AS_THEY_ARE else _shown(value)
+                shown[storable_text(path)] = value if type(value) in AS_THEY_ARE else _shown(value)
         told = storable_text(reason)
         self.trace.append(TraceEntry(seq, step_id, kind, outcome, self.now, exit, told, shown, effects, stood))
 

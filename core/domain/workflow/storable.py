@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-_AS_THEY_ARE = frozenset({type(None), bool, int})
+AS_THEY_ARE = frozenset({type(None), bool, int})
+"""Types of values that are kept as they are, whatever they are."""
 
 
 def storable_text(text: str) -> str:
@@ -50,6 +51,6 @@ def _is_plain(entries: dict[Any, Any]) -> bool:
         if kind is str:
             if not item.isascii() or "\0" in item:
                 return False
-        elif kind not in _AS_THEY_ARE:
+        elif kind not in AS_THEY_ARE:
             return False
     return True
