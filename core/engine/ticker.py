@@ -85,6 +85,7 @@ class Ticker:
             self._due.update(found.reached)
             if len(found.enrollments) >= self._batch:
                 self.behind.set()
+                tx.goes_ahead = True
             if found.enrollments or not from_memory:
                 return found.enrollments
 

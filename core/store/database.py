@@ -21,7 +21,7 @@ from core.store import postgresql
 from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
 from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession, Session
-from core.store.sqlite_session import PATIENT_MILLISECONDS, SqliteSession
+from core.store.sqlite_session import PATIENT_MILLISECONDS, Ahead, SqliteSession
 from core.store.statement_times import StatementTimes
 from core.store.statements import EVERY_ORGANIZATION, Statements
 from core.store.transaction import StaleEnrollment, Transaction
@@ -52,6 +52,7 @@ class Database:
     log: str = ""
     """Path of SQLite's write-ahead log."""
     statement_times: StatementTimes = field(default_factory=StatementTimes)
+    ahead: Ahead = field(default_factory=Ahead)
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, pool_size: int = 8) -> Database:
@@ -117,7 +118,13 @@ class Database:
 
         The matcher's own commit comes later in the log: nothing that follows from an event is ever on the disk without
         it. Whoever is told of an event once more is told when it is on the disk, too.
+
+        A batch of the engine, too, goes to SQLite's disk while the next one is decided; on PostgreSQL another turn
+        does that. Who sends out what follows from it has committed that first, or waits for `on_disk`.
         """
+        if tx.goes_ahead and not self.is_postgresql:
+            await self.ahead.commit(session)
+            return False
         if tx.wakes != {"matcher"}:
             await session.commit()
             return bool(tx.repeats)
@@ -147,9 +154,14 @@ class Database:
                 for statement in postgresql.finishing_statements(metadata):
                     await connection.exec_driver_sql(statement)
 
+    async def on_disk(self) -> None:
+        """Return when everything that can be read is on the disk: for who sends out what it has only read."""
+        await self.ahead.on_disk()
+
     async def close(self) -> None:
         """Close every connection."""
         async with AsyncExitStack() as closing:
+            closing.push_async_callback(self.on_disk)
             closing.push_async_callback(self.workers.close)
             closing.push_async_callback(self.callers.close)
             await self.wakeups.close()

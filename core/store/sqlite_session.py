@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast
 import aiosqlite
 
 from core.store import statement_times
-from core.store.session import Write
+from core.store.session import Session, Write
 from core.store.statement_times import Kind, StatementTimes, kind_of
 
 _LOOKS_AFTER = 500
@@ -209,6 +209,27 @@ class SqliteSession:
     @property
     def _raw(self) -> sqlite3.Connection:
         return self._connection._conn
+
+
+class Ahead:
+    """What was committed and is on its way to the disk: never more than one transaction, so that little is at stake."""
+
+    def __init__(self) -> None:
+        self._last: asyncio.Task[None] | None = None
+
+    async def commit(self, session: Session) -> None:
+        """Commit once the last one is on the disk, and see this one there. Raises OSError if the last is not."""
+        try:
+            await self.on_disk()
+        finally:
+            self._last = None
+        await session.commit_ahead()
+        self._last = asyncio.create_task(session.on_disk())
+
+    async def on_disk(self) -> None:
+        """Return when the last one is on the disk. Raises OSError if it cannot be."""
+        if self._last is not None:
+            await asyncio.shield(self._last)
 
 
 def _rows(connection: sqlite3.Connection, sql: str, values: Any) -> list[Any]:

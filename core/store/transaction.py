@@ -41,6 +41,8 @@ class Transaction:
         """What is told to whoever measures, once there is something to tell."""
         self.repeats: set[str] = set()
         """What it answers with that another transaction committed, which may have gone ahead of the disk."""
+        self.goes_ahead = False
+        """Nobody is told of it when it ends, and the next one begins at once: the disk may have it a moment later."""
         self.answer_is_final = True
         """False when the call could only ask for something: repeated under its key, it is carried out anew."""
 

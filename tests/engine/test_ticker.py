@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from sqlalchemy import select
 
 from core import provisioning
 from core.clock import ManualClock
+from core.engine.ticker import SMALLEST_BATCH
 from core.store.database import Database
+from core.store.sqlite_session import SqliteSession
 from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment
 from core.store.workflows.enrollments import enrollments, trace_entries
 from dripstone.v1 import enrollment_pb2, workflow_pb2
@@ -62,6 +65,38 @@ async def test_batches_grow_with_the_backlog_and_everything_is_moved(core: Runni
         turns.append(moved)
     assert turns == [32, 64, 128, 128, 128, 120]
     assert await _standing(core.core.database) == {(core.organization.org_id, "again"): 600}
+
+
+async def test_only_a_turn_that_leaves_something_behind_ends_before_the_disk_has_it(
+    tmp_path: Path, clock: ManualClock, anyio_backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(f"sqlite:///{tmp_path}/a.db", tmp_path, clock) as core:
+        await _enroll(core, core.api_key, SMALLEST_BATCH + 1)
+        clock.advance(timedelta(hours=1))
+        goes_on, on_disk = asyncio.Event(), SqliteSession.on_disk
+
+        async def held(session: SqliteSession) -> None:
+            await goes_on.wait()
+            await on_disk(session)
+
+        monkeypatch.setattr(SqliteSession, "on_disk", held)
+        monkeypatch.setattr(SqliteSession, "commit_ahead", _counted(ahead := list[str](), SqliteSession.commit_ahead))
+        assert await core.core.ticker.turn() == SMALLEST_BATCH
+        assert len(ahead) == 1
+        assert await core.core.ticker.turn() == 1, "what it commits has the disk take along what went ahead"
+        assert len(ahead) == 1
+        assert await _standing(core.core.database) == {(core.organization.org_id, "again"): SMALLEST_BATCH + 1}
+        goes_on.set()
+
+
+def _counted(
+    calls: list[str], of: Callable[[SqliteSession], Awaitable[None]]
+) -> Callable[[SqliteSession], Awaitable[None]]:
+    async def counting(session: SqliteSession) -> None:
+        calls.append("ahead")
+        await of(session)
+
+    return counting
 
 
 async def test_several_processes_on_postgresql_move_everybody_once(

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
+from core import ids
 from core.clock import ManualClock
 from core.store import idempotency, sqlite_session
 from core.store.database import Database
@@ -49,7 +50,11 @@ async def file(tmp_path: Path, clock: ManualClock, anyio_backend: str) -> Databa
 
 
 async def _store(tx: Transaction) -> None:
-    await events.store(tx, [NewEvent(EVENT, "api", "action", "form.submitted", {}, None, tx.now, "")])
+    await events.store(tx, [_event(EVENT, tx)])
+
+
+def _event(event: str, tx: Transaction) -> NewEvent:
+    return NewEvent(event, "api", "action", "form.submitted", {}, None, tx.now, "")
 
 
 async def _asked(database: Database, sql: str, *values: str) -> int:
@@ -192,6 +197,65 @@ async def test_a_disk_that_fails_is_told_to_whoever_wrote(
                 await bring()
         async with file.write("org_a") as tx:
             assert len(await tx.fetch("SELECT id FROM events WHERE org_id = $1", "org_a")) == 1
+    finally:
+        await file.close()
+
+
+async def test_a_batch_is_on_its_way_to_the_disk_while_the_next_one_is_made_and_no_third_one_is(
+    file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, was = asyncio.Event(), list[str]()
+    commit_ahead, on_disk = SqliteSession.commit_ahead, SqliteSession.on_disk
+
+    async def committed(session: SqliteSession) -> None:
+        await commit_ahead(session)
+        was.append("committed")
+
+    async def held(session: SqliteSession) -> None:
+        await goes_on.wait()
+        await on_disk(session)
+        was.append("on the disk")
+
+    monkeypatch.setattr(SqliteSession, "commit_ahead", committed)
+    monkeypatch.setattr(SqliteSession, "on_disk", held)
+    try:
+        await _batch(file)
+        second, waiting = asyncio.create_task(_batch(file)), asyncio.create_task(file.on_disk())
+        assert await _asked(file, _STORED, "org_a") == 1
+        assert was == ["committed"]
+        assert not waiting.done()
+        goes_on.set()
+        await asyncio.gather(second, waiting)
+        assert await _asked(file, _STORED, "org_a") == 2
+        await file.on_disk()
+        assert was == ["committed", "on the disk"] * 2
+    finally:
+        await file.close()
+
+
+async def _batch(file: Database) -> None:
+    async with file.system() as tx:
+        await events.store(tx.within("org_a"), [_event(ids.mint("evt", tx.now), tx)])
+        tx.goes_ahead = True
+
+
+async def test_a_disk_that_fails_a_batch_is_told_to_the_next_one_alone(
+    file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_descriptor: int) -> None:
+        raise OSError("the disk is gone")
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_session, "_to_disk", failing)
+            await _batch(file)
+            with pytest.raises(OSError, match="the disk is gone"):
+                await file.on_disk()
+        with pytest.raises(OSError, match="the disk is gone"):
+            await _batch(file)
+        await _batch(file)
+        await file.on_disk()
+        assert await _asked(file, _STORED, "org_a") == 2
     finally:
         await file.close()
 

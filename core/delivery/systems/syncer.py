@@ -216,6 +216,7 @@ class Syncer:
         row = on.claimed.row
         async with self._database.read(on.org) as tx:
             gone = await deletions.next_batch(tx, row, on.mapping, on.system.batch)
+        await self._database.on_disk()
         carried = await deletions.push(on.system, on.settings, on.mapping, gone, preview=row.preview)
         async with self._database.write(on.org) as tx:
             mine = await syncs.still_mine(tx, on.claimed)
@@ -229,6 +230,7 @@ class Syncer:
         row = on.claimed.row
         async with self._database.read(on.org) as tx:
             batch = await pushing.next_batch(tx, row, on.mapping, on.system.batch)
+        await self._database.on_disk()
         pushed = await pushing.push(on.system, on.mapping, batch, preview=row.preview)
         async with self._database.write(on.org) as tx:
             mine = await syncs.still_mine(tx, on.claimed)
