@@ -15,6 +15,7 @@ from core.store.database import Database, is_outage
 from core.store.transaction import Transaction
 from core.store.workflows import arrivals, claims
 from core.store.workflows.arrivals import Listening
+from core.store.workflows.claims import NOBODY, People
 from core.store.workflows.workflows import VersionUnusable
 
 SMALLEST_BATCH = 32
@@ -59,8 +60,8 @@ class Ticker:
         claimed: Sequence[Enrollment] = ()
         try:
             async with self._database.system() as tx:
-                claimed = await self._claim(tx)
-                await self._move(tx, claimed)
+                claimed, people = await self._claim(tx)
+                await self._move(tx, claimed, people)
         except Exception as error:
             self._due.clear()
             if not claimed or is_outage(error):
@@ -71,14 +72,17 @@ class Ticker:
         self._batch = min(self._batch * 2, LARGEST_BATCH) if len(claimed) >= self._batch else SMALLEST_BATCH
         return len(claimed)
 
-    async def _claim(self, tx: Transaction) -> Sequence[Enrollment]:
-        """Claim a batch; what is remembered of organizations saves looking at each of them every time."""
+    async def _claim(self, tx: Transaction) -> tuple[Sequence[Enrollment], People]:
+        """Claim a batch, and what is known of its contacts.
+
+        What is remembered of organizations saves looking at each of them every time.
+        """
         while True:
             from_memory = bool(self._due)
             await self._look_around(tx)
             orgs = self._next_organizations()
             if not orgs:
-                return ()
+                return (), NOBODY
             found = await claims.claim_due(tx, orgs, tx.now, -(-self._batch // len(orgs)))
             for org in orgs:
                 self._due.pop(org, None)
@@ -87,7 +91,7 @@ class Ticker:
                 self.behind.set()
                 tx.goes_ahead = True
             if found.enrollments or not from_memory:
-                return found.enrollments
+                return found.enrollments, found.people
 
     async def _look_around(self, tx: Transaction) -> None:
         """Find the organizations that have something due, and now and then whatever was due before the rest."""
@@ -106,7 +110,7 @@ class Ticker:
         self._served = chosen[-1] if chosen else ""
         return {org: self._due[org] for org in chosen}
 
-    async def _move(self, tx: Transaction, due: Sequence[Enrollment]) -> None:
+    async def _move(self, tx: Transaction, due: Sequence[Enrollment], people: People = NOBODY) -> None:
         looks = [e for e in due if not e.held and (e.due_at is None or e.due_at > tx.now)]
         timed = [e for e in due if e.held or (e.due_at is not None and e.due_at <= tx.now)]
         waits = [e for e in timed if e.waiting is not None and e.waiting.kind == "event" and not e.held]
@@ -115,7 +119,8 @@ class Ticker:
             [one for e in looks for one in await self._listening(tx, e, timed_out=False)]
             + [one for e in waits for one in await self._listening(tx, e, timed_out=not e.catches_up)],
         )
-        await self._driver.move(tx, [Move(e, TimerFired(), tuple(heard.get(e.id, ()))) for e in timed])
+        moves = [Move(e, TimerFired(), tuple(heard.get(e.id, ()))) for e in timed]
+        await self._driver.move(tx, moves, known=people)  # what is written then may change them
         await claims.settle(tx, looks)
         conditions = [Move(e, TimerFired()) for e in looks if e.waiting is not None and e.waiting.kind == "condition"]
         held = await self._driver.move(tx, conditions)

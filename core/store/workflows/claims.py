@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from core.domain.enrollment import Enrollment, RecordFacts, State
-from core.domain.frozen import frozen
+from core.domain.frozen import copied, frozen
 from core.pieces import in_pieces
 from core.store.metadata import from_micros, read_json, to_micros, write_json
 from core.store.transaction import Transaction
@@ -23,6 +23,8 @@ _NAMES = (
     "org_id id workflow_id version contact_id key occurrence actor state step_id rev trace_count deadline "
     "parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
+_WIDTH = 1 + len(_NAMES)
+"""Of a row of what is due: when, and the enrollment."""
 _COLUMNS = ", ".join(_NAMES)
 _COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
 
@@ -33,8 +35,17 @@ _DUE_ORGANIZATIONS = (
 )
 _DUE_ORGANIZATIONS_SQLITE = _DUE_ORGANIZATIONS.format(others="o.org_id NOT IN (SELECT value FROM json_each($2))")
 _DUE_ORGANIZATIONS_POSTGRESQL = _DUE_ORGANIZATIONS.format(others="o.org_id <> ALL ($2::text[])")
+_LEAD = (
+    "(SELECT r.{column} FROM records r WHERE r.org_id = h.org_id AND r.contact_id = h.contact_id "
+    "AND r.type = 'lead' AND r.deleted_at IS NULL ORDER BY r.id DESC LIMIT 1)"
+)
+# A look at each, not joins: none of the tables is to be read from end to end, whatever is known of them.
+_PEOPLE_OF_H = (
+    "(SELECT r.fields FROM records r WHERE r.org_id = h.org_id AND r.id = h.contact_id "  # noqa: S608
+    f"AND r.type = 'contact' AND r.deleted_at IS NULL), {_LEAD.format(column='id')}, {_LEAD.format(column='fields')}"
+)
 _DUE_SQLITE = (
-    f"SELECT due_at, {_COLUMNS} FROM enrollments "  # noqa: S608
+    f"SELECT due_at, {_COLUMNS}, {_PEOPLE_OF_H} FROM enrollments h "  # noqa: S608
     "WHERE org_id = $1 AND due_at >= $2 AND due_at <= $3 ORDER BY due_at LIMIT $4"
 )
 _DUE_POSTGRESQL = (
@@ -43,17 +54,10 @@ _DUE_POSTGRESQL = (
     "(SELECT * FROM enrollments WHERE org_id = o.org_id AND due_at >= o.since AND due_at <= $3 "
     "ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED) e"
 )
-_LEAD = (
-    "(SELECT r.{column} FROM records r WHERE r.org_id = h.org_id AND r.contact_id = h.contact_id "
-    "AND r.type = 'lead' AND r.deleted_at IS NULL ORDER BY r.id DESC LIMIT 1)"
-)
-# A look at each, not joins: none of the tables is to be read from end to end, whatever is known of them.
 _WITH_PEOPLE = (
     "WITH held AS MATERIALIZED ({held}) SELECT h.*, "  # noqa: S608
-    "(SELECT s.rev FROM enrollments s WHERE s.org_id = h.org_id AND s.id = h.id), "
-    "(SELECT r.fields FROM records r WHERE r.org_id = h.org_id AND r.id = h.contact_id "
-    "AND r.type = 'contact' AND r.deleted_at IS NULL), "
-    f"{_LEAD.format(column='id')}, {_LEAD.format(column='fields')} FROM held h ORDER BY h.id"
+    f"(SELECT s.rev FROM enrollments s WHERE s.org_id = h.org_id AND s.id = h.id), {_PEOPLE_OF_H} "
+    "FROM held h ORDER BY h.id"
 )
 _WAITING_SQLITE = _WITH_PEOPLE.format(
     held=f"SELECT {_COLUMNS_OF_E} FROM json_each($1) w CROSS JOIN enrollments e "  # noqa: S608
@@ -121,12 +125,27 @@ async def _fetch_rows(
 
 
 @frozen
+class People:
+    """Contacts, by `(organization, id)`, and the newest lead of each."""
+
+    asked: Collection[tuple[str, str]]
+    """Of whom it tells; who is not among the contacts is not there."""
+    contacts: Mapping[tuple[str, str], RecordFacts]
+    leads: Mapping[tuple[str, str], RecordFacts]
+
+
+NOBODY = People((), {}, {})
+
+
+@frozen
 class Claimed:
-    """Due enrollments, held to the end of the transaction."""
+    """Due enrollments, held to the end of the transaction, and what is known of their contacts."""
 
     enrollments: Sequence[Enrollment]
     reached: Mapping[str, int]
     """Organizations that may have more due, and when the last one here was due, in microseconds."""
+    people: People
+    """Those of SQLite alone, where nobody can have changed them meanwhile."""
 
 
 async def due_organizations(tx: Transaction, now: datetime, besides: Collection[str] = ()) -> list[str]:
@@ -144,6 +163,7 @@ async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, eac
     An organization comes with the instant, in microseconds, before which it is known to have nothing due. Without it
     the claim walks over what earlier claims left in the index, for as long as some old snapshot can still see that.
     """
+    people = NOBODY
     if tx.dialect == "postgresql":
         rows = await tx.fetch(_DUE_POSTGRESQL, list(orgs), list(orgs.values()), to_micros(now), each)
     else:
@@ -151,8 +171,23 @@ async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, eac
         rows = [row for org, since in orgs.items() for row in await tx.fetch(_DUE_SQLITE, org, since, until, each)]
     last = {row[1]: row[0] for row in rows}
     number = Counter(row[1] for row in rows)
-    held = [_enrollment(row[1:]) async for row in in_pieces(rows)]
-    return Claimed(held, {org: at for org, at in last.items() if number[org] >= each})
+    held = [_enrollment(row[1:_WIDTH]) async for row in in_pieces(rows)]
+    if tx.dialect != "postgresql":
+        people = _people(held, rows)
+    return Claimed(held, {org: at for org, at in last.items() if number[org] >= each}, people)
+
+
+def _people(held: Sequence[Enrollment], rows: Iterable[Sequence[Any]]) -> People:
+    """Return what is known of the contacts of enrollments, by the ends of their rows."""
+    contacts: dict[tuple[str, str], RecordFacts] = {}
+    leads: dict[tuple[str, str], RecordFacts] = {}
+    for enrollment, (*_, contact, lead_id, lead) in zip(held, rows, strict=True):
+        key = (enrollment.org_id, enrollment.contact_id)
+        if contact is not None and key not in contacts:
+            contacts[key] = RecordFacts(enrollment.contact_id, "contact", _json(contact))
+        if lead is not None and key not in leads:
+            leads[key] = RecordFacts(lead_id, "lead", _json(lead))
+    return People({(one.org_id, one.contact_id) for one in held}, contacts, leads)
 
 
 _SETTLE_POSTGRESQL = f"UPDATE enrollments e SET due_at = e.deadline {_BY_KEYS_POSTGRESQL}"  # noqa: S608
@@ -185,19 +220,6 @@ async def put_off(tx: Transaction, enrollment: Enrollment, until: datetime) -> N
 
 
 @frozen
-class People:
-    """Contacts, by `(organization, id)`, and the newest lead of each."""
-
-    asked: Collection[tuple[str, str]]
-    """Of whom it tells; who is not among the contacts is not there."""
-    contacts: Mapping[tuple[str, str], RecordFacts]
-    leads: Mapping[tuple[str, str], RecordFacts]
-
-
-NOBODY = People((), {}, {})
-
-
-@frozen
 class Waiting:
     """Enrollments that wait for events, held to the end of the transaction, and what is known of their contacts."""
 
@@ -213,19 +235,9 @@ async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) ->
     """
     rows = await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, keys)
     held = [_enrollment(row[:-4]) for row in rows]
-    contacts: dict[tuple[str, str], RecordFacts] = {}
-    leads: dict[tuple[str, str], RecordFacts] = {}
-    changed: set[tuple[str, str]] = set()
-    for enrollment, (*_, seen, contact, lead_id, lead) in zip(held, rows, strict=True):
-        key = (enrollment.org_id, enrollment.contact_id)
-        if enrollment.rev != seen:
-            changed.add(key)
-        if contact is not None and key not in contacts:
-            contacts[key] = RecordFacts(enrollment.contact_id, "contact", _json(contact))
-        if lead is not None and key not in leads:
-            leads[key] = RecordFacts(lead_id, "lead", _json(lead))
-    asked = {(one.org_id, one.contact_id) for one in held} - changed
-    return Waiting(held, People(asked, contacts, leads))
+    people = _people(held, rows)
+    changed = {(one.org_id, one.contact_id) for one, row in zip(held, rows, strict=True) if one.rev != row[-4]}
+    return Waiting(held, copied(people, asked=set(people.asked) - changed))
 
 
 async def claim_active_of_contacts(tx: Transaction, wanted: Iterable[tuple[str, str, str]]) -> list[Enrollment]:
