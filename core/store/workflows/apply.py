@@ -19,15 +19,17 @@ from core.store.workflows import statistics
 from core.store.workflows.carrying_out import carry_out
 from core.store.workflows.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
 
-_MOVING = (
-    "version state step_id rev trace_count due_at deadline parked wait_kind wait_subject wait_key wait_since data "
-    "end_reason moved_at ended_at"
-).split()
-_DATA = _MOVING.index("data")
-_UPDATE_SQLITE = (
-    "UPDATE enrollments SET "  # noqa: S608 -- names are ours
-    + ", ".join(f"{name} = ?" for name in _MOVING)
-    + " WHERE org_id = ? AND id = ? AND rev = ?"
+_FOUND_BY = "state wait_kind wait_key".split()
+"""What indexes go by and a move from one wait to the next leaves as it is; whoever changes it counts `rev` up."""
+_MOVING = [
+    *_FOUND_BY,
+    *"version step_id rev trace_count due_at deadline parked wait_subject wait_since data end_reason moved_at".split(),
+    "ended_at",
+]
+# SQLite writes the entries of an index anew when a statement names what it goes by, changed or not.
+_UPDATE_SQLITE, _UPDATE_STAYING_SQLITE = (
+    f"UPDATE enrollments SET {', '.join(f'{name} = ?' for name in columns)} WHERE org_id = ? AND id = ? AND rev = ?"  # noqa: S608
+    for columns in (_MOVING, _MOVING[len(_FOUND_BY) :])
 )
 _TYPES = {"version": "int", "rev": "int", "trace_count": "int", "seen": "int", "data": "jsonb"} | {
     name: "bigint" for name in ("due_at", "deadline", "wait_since", "moved_at", "ended_at")
@@ -95,6 +97,18 @@ class _Look:
     enrollment: Enrollment
     at: datetime | None
     parked: str | None
+    before: Enrollment | None
+
+    @property
+    def stays(self) -> bool:
+        """Tell whether indexes find it where they did, unless they go by when it is due."""
+        before, after = self.before, self.enrollment
+        if before is None or before.state is not after.state:
+            return False
+        was, now = before.waiting, after.waiting
+        if was is None or now is None:
+            return was is now
+        return was.kind == now.kind and was.key == now.key
 
 
 def _look(tx: Transaction, transition: Transition, paused: frozenset[str]) -> _Look:
@@ -116,31 +130,32 @@ def _look(tx: Transaction, transition: Transition, paused: frozenset[str]) -> _L
         if enrollment.held or enrollment.catches_up or (listens and tx.dialect == "postgresql"):
             at = enrollment.moved_at
     if enrollment.id in paused and not enrollment.state.over:
-        return _Look(enrollment, None, HELD) if at is not None and at <= tx.now else _Look(enrollment, at, None)
-    return _Look(enrollment, at, SKIP if enrollment.skipping else None)
+        due = at is not None and at <= tx.now
+        return _Look(enrollment, None if due else at, HELD if due else None, transition.before)
+    return _Look(enrollment, at, SKIP if enrollment.skipping else None, transition.before)
 
 
 def _micros(instant: datetime | None) -> int | None:
     return None if instant is None else to_micros(instant)
 
 
-def _moving_values(look: _Look) -> tuple[Any, ...]:
+def _moving_values(look: _Look, data: Any) -> tuple[Any, ...]:
     enrollment = look.enrollment
     waiting = enrollment.waiting
     return (
-        enrollment.version,
         enrollment.state.value,
+        None if waiting is None else waiting.kind,
+        None if waiting is None else waiting.key,
+        enrollment.version,
         enrollment.step_id,
         enrollment.rev,
         enrollment.trace_count,
         _micros(look.at),
         _micros(enrollment.due_at),
         look.parked,
-        None if waiting is None else waiting.kind,
         None if waiting is None else waiting.subject,
-        None if waiting is None else waiting.key,
         _micros(waiting.since) if waiting is not None else None,
-        data_of(enrollment),
+        data,
         enrollment.end_reason,
         to_micros(enrollment.moved_at),
         _micros(enrollment.ended_at),
@@ -154,24 +169,33 @@ async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence
     """Write where enrollments stand now, how they came there, and the counts, all in one trip."""
     if not written:
         return
-    rows = [_moving_values(look) async for look in in_pieces(moved)]
     traced = [row async for t in in_pieces(written) for row in _trace_rows(t)]
     counted = statistics.outcome_rows(tx, written)
     if tx.dialect == "postgresql":
+        rows = [_moving_values(look, data_of(look.enrollment)) async for look in in_pieces(moved)]
         given = (rows, as_json(trace_entries, _TRACE_COLUMNS, traced), counted)
-        _nobody_went_ahead(rows, (await tx.fetch(_WRITE_POSTGRESQL, *map(write_json, given), len(rows)))[0][0])
+        _nobody_went_ahead(moved, (await tx.fetch(_WRITE_POSTGRESQL, *map(write_json, given), len(rows)))[0][0])
         return
+    moving: list[tuple[Any, ...]] = []
+    staying: list[tuple[Any, ...]] = []
+    async for look in in_pieces(moved):
+        row = _moving_values(look, write_json(data_of(look.enrollment)))
+        if look.stays:
+            staying.append(row[len(_FOUND_BY) :])
+        else:
+            moving.append(row)
     touched = await tx.write_each(
-        (_UPDATE_SQLITE, [(*row[:_DATA], write_json(row[_DATA]), *row[_DATA + 1 :]) for row in rows]),
+        (_UPDATE_SQLITE, moving),
+        (_UPDATE_STAYING_SQLITE, staying),
         insertion(trace_entries, _TRACE_COLUMNS, traced),
         insertion(statistics.step_outcomes, statistics.OUTCOME_COLUMNS, counted),
     )
-    _nobody_went_ahead(rows, touched[0])
+    _nobody_went_ahead(moved, sum(touched[:2]))
 
 
-def _nobody_went_ahead(rows: Sequence[tuple[Any, ...]], written: int) -> None:
-    if written != len(rows):
-        raise StaleEnrollment(f"{len(rows) - written} of {len(rows)} enrollments have moved on")
+def _nobody_went_ahead(moved: Sequence[_Look], written: int) -> None:
+    if written != len(moved):
+        raise StaleEnrollment(f"of {len(moved)} enrollments, one at least has moved on")
 
 
 async def _insert_new(tx: Transaction, new: Sequence[_Look]) -> set[str]:
