@@ -6,12 +6,13 @@ import asyncio
 
 import pytest
 
-from core.pieces import AT_ONCE, in_pieces
+from core.pieces import AT_ONCE, LIGHT_AT_ONCE, in_pieces
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_others_have_their_turn_after_every_few_items(anyio_backend: str) -> None:
+@pytest.mark.parametrize("at_once", [AT_ONCE, LIGHT_AT_ONCE])
+async def test_others_have_their_turn_after_every_few_items(at_once: int, anyio_backend: str) -> None:
     turns = 0
 
     async def other() -> None:
@@ -21,6 +22,6 @@ async def test_others_have_their_turn_after_every_few_items(anyio_backend: str) 
             await asyncio.sleep(0)
 
     running = asyncio.create_task(other())
-    met = [(item, turns) async for item in in_pieces(range(3 * AT_ONCE))]
+    met = [(item, turns) async for piece in in_pieces(range(3 * at_once - 1), at_once) for item in piece]
     await running
-    assert met == [(item, item // AT_ONCE) for item in range(3 * AT_ONCE)]
+    assert met == [(item, item // at_once) for item in range(3 * at_once - 1)]

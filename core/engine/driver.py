@@ -156,26 +156,27 @@ class EnrollmentDriver:
         known = await facts_for(tx, looks, around, people)
         transitions: list[Transition | None] = []
         parked: list[Enrollment] = []
-        async for move, version in in_pieces(zip(moves, versions, strict=True)):
-            enrollment = move.enrollment
-            paused = _is_paused(enrollment, around)
-            if paused and not isinstance(move.stimulus, _GOES_THROUGH):
-                if isinstance(move.stimulus, TimerFired):
-                    parked.append(enrollment)
-                else:
-                    transitions.append(machine.hold(enrollment, move.stimulus, tx.now))
-                continue
-            key = (enrollment.org_id, enrollment.contact_id)
-            facts = known[key]
-            if move.arrived:
-                facts = replace(facts, arrived=move.arrived)
-            # What takes effect during a pause leads to where it leads, and no step is begun there.
-            limit = 0 if paused else machine.STEP_LIMIT
-            transition = machine.advance(version, enrollment, move.stimulus, facts, tx.now, limit=limit)
-            transitions.append(transition)
-            if transition is not None and transition.facts is not None:
-                after = transition.facts  # which the next decision about the same contact in this batch must see
-                known[key] = replace(after, arrived=()) if after.arrived else after
+        async for piece in in_pieces(zip(moves, versions, strict=True)):
+            for move, version in piece:
+                enrollment = move.enrollment
+                paused = _is_paused(enrollment, around)
+                if paused and not isinstance(move.stimulus, _GOES_THROUGH):
+                    if isinstance(move.stimulus, TimerFired):
+                        parked.append(enrollment)
+                    else:
+                        transitions.append(machine.hold(enrollment, move.stimulus, tx.now))
+                    continue
+                key = (enrollment.org_id, enrollment.contact_id)
+                facts = known[key]
+                if move.arrived:
+                    facts = replace(facts, arrived=move.arrived)
+                # What takes effect during a pause leads to where it leads, and no step is begun there.
+                limit = 0 if paused else machine.STEP_LIMIT
+                transition = machine.advance(version, enrollment, move.stimulus, facts, tx.now, limit=limit)
+                transitions.append(transition)
+                if transition is not None and transition.facts is not None:
+                    after = transition.facts  # which the next decision about the same contact in this batch must see
+                    known[key] = replace(after, arrived=()) if after.arrived else after
         await claims.park(tx, parked)
         return [with_execution_event(transition) for transition in transitions if transition is not None]
 

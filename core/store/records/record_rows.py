@@ -25,7 +25,7 @@ from core.domain.records.changes import Change
 from core.domain.records.schema import STANDARD
 from core.domain.records.standard import ID_PREFIXES
 from core.domain.records.words import Entry
-from core.pieces import in_pieces
+from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, read_json, to_micros, write_json
 from core.store.records import identifiers, record_schema, record_search, unique_values
 from core.store.records.identifiers import ExternalName
@@ -278,7 +278,8 @@ async def save(tx: Transaction, drafts: Collection[Draft]) -> list[Written]:
     moved = [item for item in written if item.changes and not item.created]
     await tx.bulk_insert(records, _RECORD_COLUMNS, [_columns(record) for record in new])
     await _update(tx, moved)
-    await _write_history(tx, [row async for draft in in_pieces(drafts) for row in _history(tx, draft)])
+    history = [row async for some in in_pieces(drafts, LIGHT_AT_ONCE) for draft in some for row in _history(tx, draft)]
+    await _write_history(tx, history)
     await identifiers.release(tx, [key for item in written for key in _given_up(item)])
     changed = [item for item in written if item.changes]
     tx.spend("records", len(changed))

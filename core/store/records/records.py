@@ -20,7 +20,7 @@ from core.domain.records import changes as field_changes
 from core.domain.records.changes import Change
 from core.domain.records.pipelines import PLACE
 from core.domain.records.schema import STANDARD
-from core.pieces import in_pieces
+from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store import paging
 from core.store.filtering import Columns
 from core.store.merging import merges
@@ -186,19 +186,20 @@ async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> Non
     taken = await identifiers.claim_changed(tx, changes)
     refused = await unsubscribed_field.overridden(tx, [(record, item.fields) for item, record in standing])
     drafts: dict[tuple[str, str], Draft] = {}
-    async for item, record in in_pieces(standing):
-        fields = dict(item.fields)
-        if record.id in taken and fields.get("email"):
-            _log.warning("e-mail left as it was: another contact has it", record=record.id, owner=taken[record.id])
-            del fields["email"]
-        if FIELD in fields and (record.org_id, record.id) in refused:
-            by = refused[record.org_id, record.id]
-            _log.warning("a contact's own refusal left as it was", record=record.id, refused_by=by)
-            del fields[FIELD]
-        draft = drafts.setdefault((record.org_id, record.id), Draft(record))
-        if record.type == pipelines.OPPORTUNITY and not PLACE.isdisjoint(fields):
-            fields = await pipelines.placed(tx.within(record.org_id), record.id, draft.record.fields, fields)
-        draft.patch(fields, item.actor, item.cause)
+    async for piece in in_pieces(standing, LIGHT_AT_ONCE):
+        for item, record in piece:
+            fields = dict(item.fields)
+            if record.id in taken and fields.get("email"):
+                _log.warning("e-mail left as it was: another contact has it", record=record.id, owner=taken[record.id])
+                del fields["email"]
+            if FIELD in fields and (record.org_id, record.id) in refused:
+                by = refused[record.org_id, record.id]
+                _log.warning("a contact's own refusal left as it was", record=record.id, refused_by=by)
+                del fields[FIELD]
+            draft = drafts.setdefault((record.org_id, record.id), Draft(record))
+            if record.type == pipelines.OPPORTUNITY and not PLACE.isdisjoint(fields):
+                fields = await pipelines.placed(tx.within(record.org_id), record.id, draft.record.fields, fields)
+            draft.patch(fields, item.actor, item.cause)
     await save(tx, drafts.values())
     await record_triggers.note_drafts(tx, drafts.values())
     await unsubscribed_field.heed(tx, drafts.values())

@@ -12,7 +12,7 @@ from core.domain.effects import Ask
 from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.frozen import frozen
 from core.domain.trace import Transition
-from core.pieces import in_pieces
+from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.metadata import day_of, to_micros, write_json
 from core.store.transaction import StaleEnrollment, Transaction, as_json, inserting, insertion, rows_of_json
 from core.store.workflows import statistics
@@ -169,21 +169,23 @@ async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence
     """Write where enrollments stand now, how they came there, and the counts, all in one trip."""
     if not written:
         return
-    traced = [row async for t in in_pieces(written) for row in _trace_rows(t)]
+    traced = [row async for some in in_pieces(written, LIGHT_AT_ONCE) for t in some for row in _trace_rows(t)]
     counted = statistics.outcome_rows(tx, written)
     if tx.dialect == "postgresql":
-        rows = [_moving_values(look, data_of(look.enrollment)) async for look in in_pieces(moved)]
+        looks = in_pieces(moved, LIGHT_AT_ONCE)
+        rows = [_moving_values(look, data_of(look.enrollment)) async for some in looks for look in some]
         given = (rows, as_json(trace_entries, _TRACE_COLUMNS, traced), counted)
         _nobody_went_ahead(moved, (await tx.fetch(_WRITE_POSTGRESQL, *map(write_json, given), len(rows)))[0][0])
         return
     moving: list[tuple[Any, ...]] = []
     staying: list[tuple[Any, ...]] = []
-    async for look in in_pieces(moved):
-        row = _moving_values(look, write_json(data_of(look.enrollment)))
-        if look.stays:
-            staying.append(row[len(_FOUND_BY) :])
-        else:
-            moving.append(row)
+    async for some in in_pieces(moved, LIGHT_AT_ONCE):
+        for look in some:
+            row = _moving_values(look, write_json(data_of(look.enrollment)))
+            if look.stays:
+                staying.append(row[len(_FOUND_BY) :])
+            else:
+                moving.append(row)
     touched = await tx.write_each(
         (_UPDATE_SQLITE, moving),
         (_UPDATE_STAYING_SQLITE, staying),

@@ -27,7 +27,7 @@ from core.domain.effects import (
 )
 from core.domain.enrollment import DeliveryEnded, Enrollment
 from core.domain.trace import Transition
-from core.pieces import in_pieces
+from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.agents import tasks
 from core.store.control import approvals, askers
 from core.store.events import events
@@ -136,9 +136,10 @@ _WRITERS: tuple[tuple[str, Callable[[Transaction, Any], Awaitable[object]]], ...
 async def carry_out(tx: Transaction, transitions: Sequence[Transition]) -> CarriedOut:
     """Write what a batch of decisions wants done."""
     found = _Sorted()
-    async for transition in in_pieces(transitions):
-        for effect in transition.effects:
-            found.add(tx, transition, effect)
+    async for piece in in_pieces(transitions, LIGHT_AT_ONCE):
+        for transition in piece:
+            for effect in transition.effects:
+                found.add(tx, transition, effect)
     if found.requested:
         found.requested = await _asked(tx, found.requested)
         found.emissions += [request.announcement(tx.now) for request in found.requested]

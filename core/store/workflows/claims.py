@@ -14,7 +14,7 @@ from typing import Any
 
 from core.domain.enrollment import Enrollment, RecordFacts, State
 from core.domain.frozen import copied, frozen
-from core.pieces import in_pieces
+from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.metadata import from_micros, read_json, to_micros, write_json
 from core.store.transaction import Transaction
 from core.store.workflows.enrollments import SKIP, from_data, waiting_of
@@ -171,7 +171,7 @@ async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, eac
         rows = [row for org, since in orgs.items() for row in await tx.fetch(_DUE_SQLITE, org, since, until, each)]
     last = {row[1]: row[0] for row in rows}
     number = Counter(row[1] for row in rows)
-    held = [_enrollment(row[1:_WIDTH]) async for row in in_pieces(rows)]
+    held = [_enrollment(row[1:_WIDTH]) async for piece in in_pieces(rows, LIGHT_AT_ONCE) for row in piece]
     if tx.dialect != "postgresql":
         people = _people(held, rows)
     return Claimed(held, {org: at for org, at in last.items() if number[org] >= each}, people)
