@@ -29,7 +29,7 @@ from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.metadata import Instant, Json, Name, from_micros, metadata, org_id, read_json, to_micros, write_json
 from core.store.records import identifiers, record_schema, record_search, unique_values
 from core.store.records.identifiers import ExternalName
-from core.store.transaction import Transaction, rows_of_json, values_by_column
+from core.store.transaction import Transaction, insertion, rows_of_json, values_by_column
 
 
 class TransactionNumber(FunctionElement[int]):
@@ -274,12 +274,8 @@ async def save(tx: Transaction, drafts: Collection[Draft]) -> list[Written]:
     Raises ValueTaken for a unique value that another record has.
     """
     written = [_finished(tx, draft) for draft in drafts]
-    new = [item.record for item in written if item.created]
-    moved = [item for item in written if item.changes and not item.created]
-    await tx.bulk_insert(records, _RECORD_COLUMNS, [_columns(record) for record in new])
-    await _update(tx, moved)
     history = [row async for some in in_pieces(drafts, LIGHT_AT_ONCE) for draft in some for row in _history(tx, draft)]
-    await _write_history(tx, history)
+    await _write(tx, written, history)
     await identifiers.release(tx, [key for item in written for key in _given_up(item)])
     changed = [item for item in written if item.changes]
     tx.spend("records", len(changed))
@@ -289,13 +285,35 @@ async def save(tx: Transaction, drafts: Collection[Draft]) -> list[Written]:
     return written
 
 
-async def _write_history(tx: Transaction, rows: Sequence[tuple[Any, ...]]) -> None:
-    if not rows or tx.dialect == "postgresql":
-        await tx.bulk_insert(record_changes, _CHANGE_COLUMNS, rows)
+async def _write(tx: Transaction, written: Sequence[Written], history: Sequence[tuple[Any, ...]]) -> None:
+    """Write records and their history, on SQLite in one trip."""
+    new = [_columns(item.record) for item in written if item.created]
+    moved: dict[bool, list[Record]] = {}
+    for item in written:
+        if item.changes and not item.created:
+            moved.setdefault(any(change.field in COPIED for change in item.changes), []).append(item.record)
+    if tx.dialect == "postgresql":
+        await tx.bulk_insert(records, _RECORD_COLUMNS, new)
+        for with_copies, some in moved.items():
+            rows = [(r.org_id, r.id, *_moved(r, r.fields, with_copies=with_copies)) for r in some]
+            await tx.fetch(_UPDATES[tx.dialect, with_copies], write_json(rows))
+        await tx.bulk_insert(record_changes, _CHANGE_COLUMNS, history)
         return
-    found = await tx.fetch(_PLACES, write_json(sorted({row[0] for row in rows})))
-    places: dict[str, int] = {org: place for org, place in found}
-    await tx.bulk_insert(record_changes, (*_CHANGE_COLUMNS, "place"), [(*row, places[row[0]]) for row in rows])
+    writes = [insertion(records, _RECORD_COLUMNS, new)] if new else []
+    if history:
+        found = await tx.fetch(_PLACES, write_json(sorted({row[0] for row in history})))
+        places: dict[str, int] = {org: place for org, place in found}
+        placed = [(*row, places[row[0]]) for row in history]
+        writes.append(insertion(record_changes, (*_CHANGE_COLUMNS, "place"), placed))
+    for with_copies, some in moved.items():
+        rows = [(*_moved(r, write_json(r.fields), with_copies=with_copies), r.org_id, r.id) for r in some]
+        writes.append((_UPDATES[tx.dialect, with_copies], rows))
+    if await tx.write_each(*writes) != [len(rows) for _, rows in writes]:
+        raise LookupError("a record that is to be written is not there")
+
+
+def _moved(record: Record, fields: Any, *, with_copies: bool) -> tuple[Any, ...]:
+    return (fields, record.rev, to_micros(record.updated_at), *(_copied(record) if with_copies else ()))
 
 
 async def _find_by_words(tx: Transaction, written: Sequence[Written]) -> None:
@@ -335,23 +353,6 @@ def _columns(record: Record) -> tuple[Any, ...]:
 
 def _copied(record: Record) -> tuple[Any, ...]:
     return tuple(record.fields.get(name) for name in COPIED)
-
-
-async def _update(tx: Transaction, moved: Sequence[Written]) -> None:
-    apart: dict[bool, list[Record]] = {}
-    for item in moved:
-        apart.setdefault(any(change.field in COPIED for change in item.changes), []).append(item.record)
-    for with_copies, some in apart.items():
-        sql = _UPDATES[tx.dialect, with_copies]
-        rows = [
-            (r.org_id, r.id, r.fields, r.rev, to_micros(r.updated_at), *(_copied(r) if with_copies else ()))
-            for r in some
-        ]
-        if tx.dialect == "postgresql":
-            await tx.fetch(sql, write_json(rows))
-        else:
-            values = [(write_json(fields), *rest, org, id_) for org, id_, fields, *rest in rows]
-            await tx.write_many(sql, values)
 
 
 def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:
