@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import Boolean, Column, Executable, Float, Integer, LargeBinary, Row, Table
 
+from core.store.kept_rows import KeptRows
 from core.store.metadata import Instant, Json, dump_json, to_micros, write_json
 from core.store.session import Session, Write
 from core.store.statements import EVERY_ORGANIZATION, Statements
@@ -34,6 +35,7 @@ class Transaction:
         self.org_id = org_id
         self.now = now
         self.dialect = statements.dialect
+        self.kept = KeptRows()
         self.wakes: set[str] = set()
         self.spent: Counter[str] = Counter()
         """What was done by budget metric; whoever carries out a call charges its principal in the end."""
@@ -49,6 +51,7 @@ class Transaction:
     def within(self, org_id: str) -> Transaction:
         """Return the same transaction bound to one organization: what a loop does for an enrollment stays in there."""
         bound = Transaction(self._session, self._statements, org_id, self.now)
+        bound.kept = self.kept
         bound.wakes = self.wakes
         bound.spent = self.spent
         bound.once_committed = self.once_committed
@@ -58,22 +61,22 @@ class Transaction:
     async def all(self, statement: Executable) -> Sequence[Row[Any]]:
         """Return every row of a statement."""
         sql, values, shape = self._statements.asked(statement, self.org_id)
-        return shape.rows(await self._session.rows(sql, values))
+        return shape.rows(await self._rows(sql, values))
 
     async def first(self, statement: Executable) -> Row[Any] | None:
         """Return the first row of a statement, or None."""
         sql, values, shape = self._statements.asked(statement, self.org_id)
-        found = await self._session.rows(sql, values)
+        found = await self._rows(sql, values)
         return shape.rows(found[:1])[0] if found else None
 
     async def run(self, statement: Executable) -> int:
         """Run an update or a delete and return how many rows it touched."""
         sql, values, _ = self._statements.asked(statement, self.org_id)
-        return await self._session.count(sql, values)
+        return await self._count(sql, values)
 
     async def run_many(self, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run a statement with named values once a row; it names organizations itself."""
-        await self._session.count_many(*self._statements.many(statement, rows))
+        await self._count_many(*self._statements.many(statement, rows))
 
     async def insert(
         self, table: Table, rows: Sequence[Mapping[str, Any]], on_conflict: Literal["error", "ignore"] = "error"
@@ -95,9 +98,9 @@ class Transaction:
         ignoring = " ON CONFLICT DO NOTHING" if on_conflict == "ignore" else ""
         if self.dialect == "postgresql":
             sql = inserting(table, columns) + ignoring
-            return await self._session.count(sql, (dump_json(as_json(table, columns, cells)),))
+            return await self._count(sql, (dump_json(as_json(table, columns, cells)),))
         sql = _insert_marks(table, columns) + ignoring
-        return await self._session.count_many(sql, _as_values(table, columns, cells, dump_json))
+        return await self._count_many(sql, _as_values(table, columns, cells, dump_json))
 
     async def bulk_insert(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
         """Insert many rows through the driver itself; `org_id` stands in the rows."""
@@ -105,9 +108,9 @@ class Transaction:
             return
         if self.dialect == "postgresql":
             values = (write_json(as_json(table, columns, rows)),)
-            await self._session.count(inserting(table, tuple(columns)), values)
+            await self._count(inserting(table, tuple(columns)), values)
         else:
-            await self._session.count_many(*insertion(table, columns, rows))
+            await self._count_many(*insertion(table, columns, rows))
 
     async def bulk_insert_free(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> set[str]:
         """Insert the rows whose unique keys are free and return their ids; PostgreSQL only, where writers race."""
@@ -119,15 +122,18 @@ class Transaction:
 
         One trip on SQLite alone: on PostgreSQL each row is one, and a statement with several parts does better.
         """
+        for sql, _ in writes:
+            self.kept.before(sql)
         return await self._session.count_each(writes)
 
     async def write_many(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run a hot statement once a row, on SQLite; it names organizations itself."""
         if rows:
-            await self._session.count_many(sql, rows)
+            await self._count_many(sql, rows)
 
     async def driver(self) -> Any:
         """Return the driver's own connection (asyncpg or aiosqlite), inside this transaction, for hot statements."""
+        self.kept.keep_none()
         return await self._session.driver()
 
     async def fetch(self, sql: str, *parameters: Any) -> Sequence[Sequence[Any]]:
@@ -136,9 +142,21 @@ class Transaction:
         Parameters are `$1`, `$2` … on both databases; the statement names organizations itself.
         """
         if self.dialect == "postgresql":
-            return await self._session.rows(sql, parameters)
+            return await self._rows(sql, parameters)
         named = {f"p{number}": value for number, value in enumerate(parameters, 1)}
-        return await self._session.rows(_sqlite_marks(sql), named)
+        return await self._rows(_sqlite_marks(sql), named)
+
+    def _rows(self, sql: str, values: Any) -> Awaitable[Sequence[Sequence[Any]]]:
+        self.kept.before(sql)
+        return self._session.rows(sql, values)
+
+    def _count(self, sql: str, values: Any) -> Awaitable[int]:
+        self.kept.before(sql)
+        return self._session.count(sql, values)
+
+    def _count_many(self, sql: str, rows: Sequence[Any]) -> Awaitable[int]:
+        self.kept.before(sql)
+        return self._session.count_many(sql, rows)
 
     def spend(self, metric: str, amount: int) -> None:
         """Note that something was done of which budgets allow so much a day."""

@@ -257,6 +257,8 @@ async def hold(tx: Transaction, keys: Iterable[tuple[str, str]]) -> dict[tuple[s
         return {}
     if tx.dialect == "postgresql":
         rows = await tx.fetch(_HOLD_POSTGRESQL, *values_by_column(wanted))
+    elif all(key in tx.kept.rows for key in wanted):
+        rows = [tx.kept.rows[key] for key in wanted]
     else:
         rows = await tx.fetch(_HOLD_SQLITE, write_json(wanted))
     return {(row[0], row[1]): from_driver(row) for row in rows}

@@ -16,6 +16,7 @@ from core.domain.enrollment import Enrollment, RecordFacts, State
 from core.domain.frozen import copied, frozen
 from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.metadata import from_micros, read_json, to_micros, write_json
+from core.store.records.record_rows import READ_COLUMNS
 from core.store.transaction import Transaction
 from core.store.workflows.enrollments import SKIP, from_data, waiting_of
 
@@ -87,9 +88,9 @@ _BY_ID_SQLITE = (
 # Arrays, not a join, which may read all enrollments; an id is of one organization.
 _BY_KEYS_POSTGRESQL = "WHERE e.org_id = ANY($1::text[]) AND e.id = ANY($2::text[])"
 _BY_ID_POSTGRESQL = f"SELECT {_COLUMNS_OF_E} FROM enrollments e {_BY_KEYS_POSTGRESQL} ORDER BY e.id FOR UPDATE OF e"  # noqa: S608
-_RECORD_COLUMNS = "r.org_id, r.id, r.type, r.contact_id, r.fields"
+_RECORD_COLUMNS = "r.org_id, r.id, r.type, r.fields, r.contact_id"
 _JOINED_SQLITE = (
-    f"SELECT {_RECORD_COLUMNS} FROM json_each($1) w CROSS JOIN records r "  # noqa: S608
+    f"SELECT {', '.join(f'r.{name}' for name in READ_COLUMNS)}, r.contact_id FROM json_each($1) w CROSS JOIN records r "  # noqa: S608
     "ON r.org_id = json_extract(w.value, '$[0]') AND r.{column} = json_extract(w.value, '$[1]') "
     "WHERE r.type = '{type}' AND r.deleted_at IS NULL"
 )
@@ -257,8 +258,10 @@ async def contacts_and_leads(tx: Transaction, contacts: Collection[tuple[str, st
     """
     missing = [key for key in contacts if key not in known.asked]
     rows = await _fetch_rows(tx, _PEOPLE_SQLITE, _PEOPLE_POSTGRESQL, missing)
+    if tx.dialect == "sqlite":
+        tx.kept.keep(rows)
     found = {(row[0], row[1]): _record(row) for row in rows if row[2] == "contact"}
-    leads = {(row[0], row[3]): _record(row) for row in rows if row[2] == "lead"}  # ordered by id: the newest stays
+    leads = {(row[0], row[-1]): _record(row) for row in rows if row[2] == "lead"}  # ordered by id: the newest stays
     for key in known.asked:
         if key in known.contacts:
             found[key] = known.contacts[key]
@@ -274,7 +277,7 @@ async def companies(tx: Transaction, wanted: Iterable[tuple[str, str]]) -> dict[
 
 
 def _record(row: Sequence[Any]) -> RecordFacts:
-    return RecordFacts(id=row[1], type=row[2], fields=_json(row[4]))
+    return RecordFacts(id=row[1], type=row[2], fields=_json(row[3]))
 
 
 def _json(value: Any) -> Any:
