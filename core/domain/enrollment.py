@@ -26,8 +26,10 @@ class State(StrEnum):
     @property
     def over(self) -> bool:
         """Tell whether nothing more will happen."""
-        return self not in (State.ACTIVE, State.AWAITING_APPROVAL)
+        return self not in _RUNNING
 
+
+_RUNNING = (State.ACTIVE, State.AWAITING_APPROVAL)
 
 WaitKind = Literal["timer", "event", "condition", "approval", "delivery", "message", "task", "answer", "retry"]
 """What a wait is for: time, an event, a condition over records, a decision, an outcome of a message, an agent's work,

@@ -99,7 +99,7 @@ class Transaction:
         if self.dialect == "postgresql":
             sql = inserting(table, columns) + ignoring
             return await self._count(sql, (dump_json(as_json(table, columns, cells)),))
-        sql = _insert_marks(table, columns) + ignoring
+        sql = insert_marks(table, columns) + ignoring
         return await self._count_many(sql, _as_values(table, columns, cells, dump_json))
 
     async def bulk_insert(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -207,14 +207,15 @@ def inserting(table: Table, columns: tuple[str, ...], parameter: int = 1) -> str
 
 
 @cache
-def _insert_marks(table: Table, columns: tuple[str, ...]) -> str:
+def insert_marks(table: Table, columns: tuple[str, ...]) -> str:
+    """Return the statement, for SQLite, that inserts a row."""
     marks = ", ".join("?" * len(columns))
     return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- the schema's names
 
 
 def insertion(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Write:
     """Return the statement, for SQLite, that inserts rows, and their values."""
-    return _insert_marks(table, tuple(columns)), _as_values(table, columns, rows)
+    return insert_marks(table, tuple(columns)), _as_values(table, columns, rows)
 
 
 def as_json(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

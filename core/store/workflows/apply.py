@@ -14,7 +14,7 @@ from core.domain.frozen import frozen
 from core.domain.trace import Transition
 from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.metadata import day_of, to_micros, write_json
-from core.store.transaction import StaleEnrollment, Transaction, as_json, inserting, insertion, rows_of_json
+from core.store.transaction import StaleEnrollment, Transaction, insert_marks, inserting, insertion, rows_of_json
 from core.store.workflows import statistics
 from core.store.workflows.carrying_out import carry_out
 from core.store.workflows.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
@@ -45,6 +45,7 @@ _INSERT_COLUMNS = (
     "due_at deadline parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
+_TRACE_SQLITE = insert_marks(trace_entries, tuple(_TRACE_COLUMNS))
 # Where somebody else has moved one of them, its trace has the same places already: then none is written.
 _WRITE_POSTGRESQL = (
     f"WITH moved AS ({_UPDATE_POSTGRESQL} RETURNING 1), "  # noqa: S608 -- names are ours
@@ -139,13 +140,15 @@ def _micros(instant: datetime | None) -> int | None:
     return None if instant is None else to_micros(instant)
 
 
+def _found_by(enrollment: Enrollment) -> tuple[Any, ...]:
+    waiting = enrollment.waiting
+    return (enrollment.state.value, *((None, None) if waiting is None else (waiting.kind, waiting.key)))
+
+
 def _moving_values(look: _Look, data: Any) -> tuple[Any, ...]:
     enrollment = look.enrollment
     waiting = enrollment.waiting
     return (
-        enrollment.state.value,
-        None if waiting is None else waiting.kind,
-        None if waiting is None else waiting.key,
         enrollment.version,
         enrollment.step_id,
         enrollment.rev,
@@ -169,12 +172,18 @@ async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence
     """Write where enrollments stand now, how they came there, and the counts, all in one trip."""
     if not written:
         return
-    traced = [row async for some in in_pieces(written, LIGHT_AT_ONCE) for t in some for row in _trace_rows(t)]
+    as_text = tx.dialect != "postgresql"
+    told = in_pieces(written, LIGHT_AT_ONCE)
+    traced = [row async for some in told for t in some for row in _trace_rows(t, as_text=as_text)]
     counted = statistics.outcome_rows(tx, written)
-    if tx.dialect == "postgresql":
+    if not as_text:
         looks = in_pieces(moved, LIGHT_AT_ONCE)
-        rows = [_moving_values(look, data_of(look.enrollment)) async for some in looks for look in some]
-        given = (rows, as_json(trace_entries, _TRACE_COLUMNS, traced), counted)
+        rows = [
+            (*_found_by(look.enrollment), *_moving_values(look, data_of(look.enrollment)))
+            async for some in looks
+            for look in some
+        ]
+        given = (rows, traced, counted)
         _nobody_went_ahead(moved, (await tx.fetch(_WRITE_POSTGRESQL, *map(write_json, given), len(rows)))[0][0])
         return
     moving: list[tuple[Any, ...]] = []
@@ -183,13 +192,13 @@ async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence
         for look in some:
             row = _moving_values(look, write_json(data_of(look.enrollment)))
             if look.stays:
-                staying.append(row[len(_FOUND_BY) :])
+                staying.append(row)
             else:
-                moving.append(row)
+                moving.append((*_found_by(look.enrollment), *row))
     touched = await tx.write_each(
         (_UPDATE_SQLITE, moving),
         (_UPDATE_STAYING_SQLITE, staying),
-        insertion(trace_entries, _TRACE_COLUMNS, traced),
+        (_TRACE_SQLITE, traced),
         insertion(statistics.step_outcomes, statistics.OUTCOME_COLUMNS, counted),
     )
     _nobody_went_ahead(moved, sum(touched[:2]))
@@ -225,13 +234,16 @@ async def _insert_new(tx: Transaction, new: Sequence[_Look]) -> set[str]:
     return set()
 
 
-def _trace_rows(transition: Transition) -> list[tuple[Any, ...]]:
+def _trace_rows(transition: Transition, *, as_text: bool) -> list[tuple[Any, ...]]:
+    """Return the rows of a trace, what is JSON as text or as it is; most entries have nothing there."""
     enrollment = transition.enrollment
     org, id_, bucket = enrollment.org_id, enrollment.id, _bucket(enrollment.org_id)
     return [
         (
-            org, id_, entry.seq, day_of(entry.at), bucket, entry.at, entry.step_id, entry.kind, entry.outcome,
-            entry.exit, entry.reason, entry.inputs, entry.effects,
+            org, id_, entry.seq, day_of(entry.at), bucket, to_micros(entry.at), entry.step_id, entry.kind,
+            entry.outcome, entry.exit, entry.reason,
+            (write_json(entry.inputs) if entry.inputs else "{}") if as_text else entry.inputs,
+            (write_json(entry.effects) if entry.effects else "[]") if as_text else entry.effects,
         )
         for entry in transition.trace
     ]  # fmt: skip

@@ -127,8 +127,10 @@ def _count_one(transition: Transition, counts: dict[_Key, int], stood: dict[_Key
     if before is not None:
         if before.version != version:
             _carry(transition, before, counts)
-        _stands(before, -1, counts)
-    _stands(after, 1, counts)
+    is_same = before is not None and before.state is after.state and before.version == version
+    if before is not None:
+        _stands(before, -1, counts, is_same=is_same)
+    _stands(after, 1, counts, is_same=is_same)
 
 
 def _carry(transition: Transition, before: Enrollment, counts: dict[_Key, int]) -> None:
@@ -142,10 +144,11 @@ def _carry(transition: Transition, before: Enrollment, counts: dict[_Key, int]) 
         counts[org, workflow, transition.enrollment.version, *figure] += 1
 
 
-def _stands(enrollment: Enrollment, number: int, counts: dict[_Key, int]) -> None:
-    """Count where an enrollment stands, or stood."""
+def _stands(enrollment: Enrollment, number: int, counts: dict[_Key, int], *, is_same: bool = False) -> None:
+    """Count where an enrollment stands, or stood; its state only where that is not the same before and after."""
     org, workflow, version, state = enrollment.org_id, enrollment.workflow_id, enrollment.version, enrollment.state
-    counts[org, workflow, version, "", STATE, state.value] += number
+    if not is_same:
+        counts[org, workflow, version, "", STATE, state.value] += number
     if not state.over:
         counts[org, workflow, version, enrollment.step_id, STANDING, ""] += number
 
