@@ -213,7 +213,8 @@ class EnrollmentDriver:
         failing = {
             (t.enrollment.org_id, t.enrollment.workflow_id, t.enrollment.version)
             for t in transitions
-            if any(entry.outcome == "failed" for entry in t.trace)
+            for entry in t.trace
+            if entry.outcome == "failed"
         }
         for org, workflow, number in sorted(failing):
             limit = (await self._versions.load(tx, org, workflow, number)).breaker

@@ -196,7 +196,9 @@ async def apply_updates(tx: Transaction, updates: Sequence[RecordUpdate]) -> Non
                 by = refused[record.org_id, record.id]
                 _log.warning("a contact's own refusal left as it was", record=record.id, refused_by=by)
                 del fields[FIELD]
-            draft = drafts.setdefault((record.org_id, record.id), Draft(record))
+            draft = drafts.get((record.org_id, record.id))
+            if draft is None:
+                draft = drafts[record.org_id, record.id] = Draft(record)
             if record.type == pipelines.OPPORTUNITY and not PLACE.isdisjoint(fields):
                 fields = await pipelines.placed(tx.within(record.org_id), record.id, draft.record.fields, fields)
             draft.patch(fields, item.actor, item.cause)
