@@ -13,10 +13,15 @@ from sqlalchemy import select
 
 from core import provisioning
 from core.clock import ManualClock
+from core.domain.enrollment import TimerFired
+from core.engine.driver import Move
 from core.engine.ticker import SMALLEST_BATCH
 from core.store.database import Database
+from core.store.records import records
+from core.store.records.record_rows import from_driver, hold
 from core.store.sqlite_session import SqliteSession
 from core.store.transaction import EVERY_ORGANIZATION, StaleEnrollment
+from core.store.workflows import claims
 from core.store.workflows.enrollments import enrollments, trace_entries
 from dripstone.v1 import enrollment_pb2, workflow_pb2
 from dripstone.v1.client import Client
@@ -126,11 +131,30 @@ async def test_several_processes_on_postgresql_move_everybody_once(
         assert len(set(per_enrollment.values())) == 1
 
 
-async def test_a_writer_that_read_an_older_state_changes_nothing(core: RunningCore) -> None:
-    from core.domain.enrollment import TimerFired
-    from core.engine.driver import Move
-    from core.store.workflows import claims
+async def test_a_claim_on_sqlite_tells_of_the_contacts_what_a_look_at_them_tells(
+    tmp_path: Path, clock: ManualClock, anyio_backend: str
+) -> None:
+    async with running(f"sqlite:///{tmp_path}/a.db", tmp_path, clock) as core:
+        await _enroll(core, core.api_key, 3)
+        clock.advance(timedelta(hours=1))
+        org = core.organization.org_id
+        async with core.core.database.write(org) as tx:
+            ids = [row.contact_id for row in await tx.all(select(enrollments.c.contact_id))]
+            for lead in ("1", "2"):
+                fields = {"contact_id": ids[0], "lead_ref": lead}
+                await records.upsert(tx, "lead", fields, (), actor="key_1", cause="call:1")
+            await tx.fetch("UPDATE records SET deleted_at = 1 WHERE org_id = $1 AND id = $2", org, ids[1])
+        async with core.core.database.system() as tx:
+            people = (await claims.claim_due(tx, {org: 0}, tx.now, 10)).people
+            held, kept = await hold(tx, people.asked), dict(tx.kept.rows)
+            looked = await claims.contacts_and_leads(tx, people.asked, claims.NOBODY)
+            assert (people.contacts, people.leads) == (looked.contacts, looked.leads)
+            assert (set(people.contacts), set(people.leads)) == ({(org, ids[0]), (org, ids[2])}, {(org, ids[0])})
+            assert set(people.asked) == {(org, one) for one in ids}
+            assert {key: from_driver(row) for key, row in kept.items()} == held
 
+
+async def test_a_writer_that_read_an_older_state_changes_nothing(core: RunningCore) -> None:
     await _enroll(core, core.api_key, 1)
     database, driver = core.core.database, core.core.parts.engine
     core.clock.advance(timedelta(hours=1))

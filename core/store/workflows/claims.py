@@ -25,7 +25,9 @@ _NAMES = (
     "parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _WIDTH = 1 + len(_NAMES)
-"""Of a row of what is due: when, and the enrollment."""
+"""Of a row of what is due, as far as it tells when, and of the enrollment."""
+_FIELDS = _WIDTH + READ_COLUMNS.index("fields")
+"""Where on SQLite it has those of the contact."""
 _COLUMNS = ", ".join(_NAMES)
 _COLUMNS_OF_E = ", ".join(f"e.{name}" for name in _NAMES)
 
@@ -46,8 +48,11 @@ _PEOPLE_OF_H = (
     f"AND r.type = 'contact' AND r.deleted_at IS NULL), {_LEAD.format(column='id')}, {_LEAD.format(column='fields')}"
 )
 _DUE_SQLITE = (
-    f"SELECT due_at, {_COLUMNS}, {_PEOPLE_OF_H} FROM enrollments h "  # noqa: S608
-    "WHERE org_id = $1 AND due_at >= $2 AND due_at <= $3 ORDER BY due_at LIMIT $4"
+    f"SELECT h.due_at, {', '.join(f'h.{name}' for name in _NAMES)}, {', '.join(f'r.{one}' for one in READ_COLUMNS)}, "  # noqa: S608
+    f"{_LEAD.format(column='id')}, {_LEAD.format(column='fields')} FROM enrollments h "
+    "LEFT JOIN records r "
+    "ON r.org_id = h.org_id AND r.id = h.contact_id AND r.type = 'contact' AND r.deleted_at IS NULL "
+    "WHERE h.org_id = $1 AND h.due_at >= $2 AND h.due_at <= $3 ORDER BY h.due_at LIMIT $4"
 )
 _DUE_POSTGRESQL = (
     f"SELECT e.due_at, {_COLUMNS_OF_E} FROM unnest($1::text[], $2::bigint[]) AS o(org_id, since) "  # noqa: S608
@@ -174,15 +179,16 @@ async def claim_due(tx: Transaction, orgs: Mapping[str, int], now: datetime, eac
     number = Counter(row[1] for row in rows)
     held = [_enrollment(row[1:_WIDTH]) async for piece in in_pieces(rows, LIGHT_AT_ONCE) for row in piece]
     if tx.dialect != "postgresql":
-        people = _people(held, rows)
+        tx.kept.keep([row[_WIDTH:-2] for row in rows if row[_WIDTH] is not None])
+        people = _people(held, [(row[_FIELDS], row[-2], row[-1]) for row in rows])
     return Claimed(held, {org: at for org, at in last.items() if number[org] >= each}, people)
 
 
-def _people(held: Sequence[Enrollment], rows: Iterable[Sequence[Any]]) -> People:
-    """Return what is known of the contacts of enrollments, by the ends of their rows."""
+def _people(held: Sequence[Enrollment], found: Iterable[Sequence[Any]]) -> People:
+    """Return what is known of the contacts of enrollments: the fields of each, and its newest lead's id and fields."""
     contacts: dict[tuple[str, str], RecordFacts] = {}
     leads: dict[tuple[str, str], RecordFacts] = {}
-    for enrollment, (*_, contact, lead_id, lead) in zip(held, rows, strict=True):
+    for enrollment, (contact, lead_id, lead) in zip(held, found, strict=True):
         key = (enrollment.org_id, enrollment.contact_id)
         if contact is not None and key not in contacts:
             contacts[key] = RecordFacts(enrollment.contact_id, "contact", _json(contact))
@@ -236,7 +242,7 @@ async def claim_event_waits(tx: Transaction, keys: Iterable[tuple[str, str]]) ->
     """
     rows = await _fetch_rows(tx, _WAITING_SQLITE, _WAITING_POSTGRESQL, keys)
     held = [_enrollment(row[:-4]) for row in rows]
-    people = _people(held, rows)
+    people = _people(held, [row[-3:] for row in rows])
     changed = {(one.org_id, one.contact_id) for one, row in zip(held, rows, strict=True) if one.rev != row[-4]}
     return Waiting(held, copied(people, asked=set(people.asked) - changed))
 
@@ -258,7 +264,7 @@ async def contacts_and_leads(tx: Transaction, contacts: Collection[tuple[str, st
     """
     missing = [key for key in contacts if key not in known.asked]
     rows = await _fetch_rows(tx, _PEOPLE_SQLITE, _PEOPLE_POSTGRESQL, missing)
-    if tx.dialect == "sqlite":
+    if missing and tx.dialect == "sqlite":
         tx.kept.keep(rows)
     found = {(row[0], row[1]): _record(row) for row in rows if row[2] == "contact"}
     leads = {(row[0], row[-1]): _record(row) for row in rows if row[2] == "lead"}  # ordered by id: the newest stays
