@@ -240,8 +240,8 @@ async def test_what_was_read_before_the_end_is_still_handed_out() -> None:
 async def test_who_sends_faster_than_the_limit_is_slowed_down_and_not_refused(
     core: RunningCore, client: Client
 ) -> None:
-    pipeline = core.core.outward.pipeline
-    object.__setattr__(pipeline, "limiter", RateLimiter(core.clock, 10))  # twenty at once, then ten a second
+    pipeline: Any = core.core.outward.pipeline
+    pipeline.limiter = RateLimiter(core.clock, 10)  # twenty at once, then ten a second
     call = client.events.StreamEvents()  # takes one of the twenty
     for number in range(19):
         await call.write(pb.StreamEventsRequest(event=event(message_id=f"m{number}")))

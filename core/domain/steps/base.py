@@ -141,9 +141,10 @@ class Context:
         return names.derive(prefix, self.now, self.enrollment.id, self.rev, self.index)
 
 
-@frozen
 class Step:
     """A step kind; each field is one key of its configuration, annotated by `setting`."""
+
+    __slots__ = ()
 
     kind: ClassVar[str]
     summary: ClassVar[str]

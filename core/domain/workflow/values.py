@@ -52,13 +52,12 @@ class Value:
     """What it always comes to, where nothing in it is computed; shared, so nobody may change it."""
 
     def __post_init__(self) -> None:
+        own: Any = self
         parts = _parts(self.written)
         computed = isinstance(self.written, Expression | Template)
-        roots = self.written.roots if computed else frozenset().union(*(part.roots for part in parts))
-        object.__setattr__(self, "roots", roots)
-        object.__setattr__(self, "_fixed", None)
+        own.roots = self.written.roots if computed else frozenset().union(*(part.roots for part in parts))
         if not computed and all(part._fixed is not None for part in parts):
-            object.__setattr__(self, "_fixed", self.compute({}))
+            own._fixed = self.compute({})
 
     def compute(self, values: Mapping[str, Any]) -> Computed:
         """Return what it comes to on these values; the value is not to be changed."""
