@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from typing import Any, Literal
 
 from sqlalchemy import Boolean, Column, Executable, Float, Integer, LargeBinary, Row, Table
@@ -99,7 +100,7 @@ class Transaction:
         if self.dialect == "postgresql":
             sql = inserting(table, columns) + ignoring
             return await self._count(sql, (dump_json(as_json(table, columns, cells)),))
-        sql = insert_marks(table, columns) + ignoring
+        sql = _insert_marks(table, columns) + ignoring
         return await self._count_many(sql, _as_values(table, columns, cells, dump_json))
 
     async def bulk_insert(self, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
@@ -177,6 +178,10 @@ def values_by_column(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
+_TOGETHER = 8
+_MANY = 64
+"""Rows, from which on eight are inserted by one statement."""
+
 Encode = Callable[[Any], Any]
 
 
@@ -207,15 +212,22 @@ def inserting(table: Table, columns: tuple[str, ...], parameter: int = 1) -> str
 
 
 @cache
-def insert_marks(table: Table, columns: tuple[str, ...]) -> str:
-    """Return the statement, for SQLite, that inserts a row."""
-    marks = ", ".join("?" * len(columns))
-    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 -- the schema's names
+def _insert_marks(table: Table, columns: tuple[str, ...], rows: int = 1) -> str:
+    marks = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {', '.join([marks] * rows)}"  # noqa: S608 -- the schema's names
 
 
 def insertion(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Write:
     """Return the statement, for SQLite, that inserts rows, and their values."""
-    return insert_marks(table, tuple(columns)), _as_values(table, columns, rows)
+    return _insert_marks(table, tuple(columns)), _as_values(table, columns, rows)
+
+
+def insertions(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[Write]:
+    """Return the statements, for SQLite, that insert rows of what it stores: of many, a few at a time take less."""
+    together = len(rows) // _TOGETHER * _TOGETHER if len(rows) >= _MANY else 0
+    some = [tuple(chain(*rows[start : start + _TOGETHER])) for start in range(0, together, _TOGETHER)]
+    several, one = (_insert_marks(table, tuple(columns), count) for count in (_TOGETHER, 1))
+    return [(several, some), (one, rows[together:])]
 
 
 def as_json(table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

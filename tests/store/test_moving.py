@@ -13,12 +13,12 @@ from sqlalchemy import select, update
 from core.clock import ManualClock
 from core.domain.enrollment import Enrollment, State, Waiting
 from core.domain.frozen import copied
-from core.domain.trace import Transition
+from core.domain.trace import TraceEntry, Transition
 from core.store.database import Database
 from core.store.transaction import StaleEnrollment, Transaction
 from core.store.workflows import claims
 from core.store.workflows.apply import apply
-from core.store.workflows.enrollments import HELD, SKIP, enrollments, to_domain
+from core.store.workflows.enrollments import HELD, SKIP, enrollments, to_domain, trace
 from tests.conftest import START
 from tests.store.people import enrolled
 
@@ -96,3 +96,18 @@ async def test_nothing_is_written_where_one_of_them_has_moved_on(database: Datab
     async with database.read(ORG) as tx:
         revs = {row.id: row.rev for row in await tx.all(select(enrollments))}
     assert revs == {one.id: 9 if position == stale else 3 for position, one in enumerate(standing)}
+
+
+@pytest.mark.parametrize("count", [1, 7, 63, 64, 71, 150])
+async def test_every_entry_of_a_trace_is_written_however_many_there_are(database: Database, count: int) -> None:
+    entries = tuple(
+        TraceEntry(
+            2 + number, f"s{number}", "wait", "ok", START, "next", "r", {"n": number} if number % 2 else {}, ("x",)
+        )
+        for number in range(count)
+    )
+    async with database.write(ORG) as tx:
+        (one,) = await held(tx, 1)
+        after = copied(one, rev=4, trace_count=1 + count)
+        await apply(tx, [Transition(after, entries, (), before=one)])
+        assert await trace(tx, one.id) == list(entries)

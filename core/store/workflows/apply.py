@@ -14,7 +14,7 @@ from core.domain.frozen import frozen
 from core.domain.trace import Transition
 from core.pieces import LIGHT_AT_ONCE, in_pieces
 from core.store.metadata import day_of, to_micros, write_json
-from core.store.transaction import StaleEnrollment, Transaction, insert_marks, inserting, insertion, rows_of_json
+from core.store.transaction import StaleEnrollment, Transaction, inserting, insertion, insertions, rows_of_json
 from core.store.workflows import statistics
 from core.store.workflows.carrying_out import carry_out
 from core.store.workflows.enrollments import HELD, SKIP, data_of, enrollments, trace_entries
@@ -45,7 +45,6 @@ _INSERT_COLUMNS = (
     "due_at deadline parked wait_kind wait_subject wait_key wait_since data end_reason entered_at moved_at ended_at"
 ).split()
 _TRACE_COLUMNS = ("org_id enrollment_id seq day bucket at step_id kind outcome exit reason inputs effects").split()
-_TRACE_SQLITE = insert_marks(trace_entries, tuple(_TRACE_COLUMNS))
 # Where somebody else has moved one of them, its trace has the same places already: then none is written.
 _WRITE_POSTGRESQL = (
     f"WITH moved AS ({_UPDATE_POSTGRESQL} RETURNING 1), "  # noqa: S608 -- names are ours
@@ -198,7 +197,7 @@ async def _write_down(tx: Transaction, moved: Sequence[_Look], written: Sequence
     touched = await tx.write_each(
         (_UPDATE_SQLITE, moving),
         (_UPDATE_STAYING_SQLITE, staying),
-        (_TRACE_SQLITE, traced),
+        *insertions(trace_entries, _TRACE_COLUMNS, traced),
         insertion(statistics.step_outcomes, statistics.OUTCOME_COLUMNS, counted),
     )
     _nobody_went_ahead(moved, sum(touched[:2]))
