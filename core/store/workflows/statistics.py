@@ -124,9 +124,8 @@ def _count_one(transition: Transition, counts: dict[_Key, int], stood: dict[_Key
     for conversion in transition.conversions:
         outcome = CONVERTED if conversion.step_id else GOAL
         counts[org, workflow, version, conversion.step_id, outcome, conversion.exit] += 1
-    if before is not None:
-        if before.version != version:
-            _carry(transition, before, counts)
+    if before is not None and before.version != version:
+        _carry(transition, before, counts)
     is_same = before is not None and before.state is after.state and before.version == version
     if before is not None:
         _stands(before, -1, counts, is_same=is_same)
