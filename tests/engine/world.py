@@ -15,6 +15,7 @@ from aiohttp import web
 
 from core.clock import ManualClock
 from core.domain.errors import PlanStale
+from core.store.messages.outgoing import MessageState
 from core.store.workflows import statistics
 from dripstone.v1 import approval_pb2, enrollment_pb2, event_pb2, workflow_pb2
 from tests.chaos.audit import Rows, audit, rows
@@ -320,7 +321,10 @@ class World:
             assert len(bodies) == len(arrived), "a repetition says something else"
         if delivered and self.model.paused_at is None:
             announced = Counter(_enrollment(row) for row in found.messages if row.event_type in _DM)
-            assert announced == Counter(row.enrollment_id for row in found.outgoing)
+            skipped = [row.enrollment_id for row in found.outgoing if row.state == MessageState.SKIPPED]
+            assert announced == Counter(row.enrollment_id for row in found.outgoing) - Counter(skipped)
+            over = {row.id for row in found.enrollments if row.ended_at is not None}
+            assert over.issuperset(skipped), "who goes on did not get a message"
 
 
 _DM = ("cold_dm.sent", "followup.sent")
