@@ -1,7 +1,8 @@
 """The words by which records are found: made in one way of what is stored and of what is asked, on every database.
 
 Case and accents do not count. An address or a domain is one word, and so are its parts; a phone number is its last
-eight digits, so that it is found with and without its country code.
+eight digits, so that it is found with and without its country code. What looks like one in a text may be asked for as
+one, such as the number of an order: it is found both ways.
 """
 
 from __future__ import annotations
@@ -83,8 +84,12 @@ def of_text(text: str) -> list[str]:
             words.update((part[:LONGEST_WORD], None) for part in parts if len(part) >= SHORTEST_BEGINNING)
             if "@" in piece:
                 words[piece.rpartition("@")[2][:LONGEST_WORD]] = None
+        elif _PHONE_LIKE.fullmatch(piece):
+            words[_phone(piece)] = None
         if len(words) >= MOST_WORDS:
             break
+    if _PHONE_LIKE.fullmatch(plain.strip()) and (phone := _phone(plain)):
+        words[phone] = None
     return list(words)[:MOST_WORDS]
 
 

@@ -43,13 +43,15 @@ def _has(asked: Asked, there: set[str]) -> bool:
         ("O'Brien", {"last_name": "O'Brien"}, True),
         ("東京", {"company_name": "東京 株式会社"}, True),
         ("...", {"first_name": "Ada"}, False),
+        ("123456789", {"company_name": "Order 123456789"}, True),
+        ("2026-11-22", {"company_name": "2026-11-22"}, True),
     ],
 )
 def test_what_is_asked_finds_what_is_stored(query: str, fields: dict[str, str], found: bool) -> None:
     assert _found(query, **fields) is found
 
 
-@given(st.text(min_size=1, max_size=60))
+@given(st.text(min_size=1, max_size=60) | st.from_regex(r"\A[0-9 ()./+-]{4,45}\Z"))
 def test_a_name_finds_itself(name: str) -> None:
     if words.asked(name):
         assert _found(f"{name} ", company_name=name)
