@@ -88,16 +88,17 @@ def _made(effect: CreateRecord) -> RecordFacts:
 def _updated(record: RecordFacts, effect: UpdateRecord) -> RecordFacts:
     fields = dict(record.fields)
     for path, value in effect.fields.items():
-        _set(fields, path.split("."), value)
+        _set(fields, path, value)
     return RecordFacts(record.id, record.type, fields)
 
 
-def _set(fields: dict[str, Any], path: list[str], value: Any) -> None:
-    for name in path[:-1]:
+def _set(fields: dict[str, Any], path: str, value: Any) -> None:
+    name, _, rest = path.partition(".")
+    if rest:
         inner = fields.get(name)
         fields[name] = dict(inner) if isinstance(inner, Mapping) else {}
-        fields = fields[name]
-    if value is None:
-        fields.pop(path[-1], None)
+        _set(fields[name], rest, value)
+    elif value is None:
+        fields.pop(name, None)
     else:
-        fields[path[-1]] = value
+        fields[name] = value

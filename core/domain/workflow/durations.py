@@ -71,7 +71,6 @@ def render(length: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
-@lru_cache(maxsize=1024)
 @lru_cache(maxsize=1024)  # a workflow says the same few lengths all day
 def speak(length: timedelta) -> str:
     """Return a length of time for a sentence, such as `1 day 12 hours`."""

@@ -88,8 +88,8 @@ class Expression:
     """A checked expression."""
 
     __slots__ = (
-        *("_afford", "_decides", "_instants", "_light", "_programs", "_reads", "_runnable", "_short", "_shown"),
-        *("_tree", "_weighed", "kind", "mentions", "roots", "text", "wants"),
+        *("_afford", "_decides", "_instants", "_is_light", "_light", "_programs", "_reads", "_runnable", "_short"),
+        *("_shown", "_tree", "_weighed", "kind", "mentions", "roots", "text", "wants"),
     )
 
     def __init__(
@@ -114,6 +114,7 @@ class Expression:
         self._instants = tuple(name for name, kind in kinds.items() if kind in ("instant", "date"))
         self._weighed = tuple(name for name, kind in kinds.items() if kind in ("map", "list", "any"))
         self._light = light(tree, kinds)
+        self._is_light = self._light and not self._weighed  # whatever the values
         self._decides = decides(tree)
         self._short = shortcut(tree, frozenset(kinds))
         self._afford: dict[tuple[Size, ...], bool] = {}
@@ -141,7 +142,7 @@ class Expression:
             label: _shown(given[variable] if kind == "number" else data[variable], keys)
             for label, variable, keys, kind in self._shown
         }
-        if not self._affordable(data):
+        if not self._is_light and not self._affordable(data):
             return Result(None, "it would take too long on values of this size", inputs, True)
         try:
             value = self._worked_out(data)
@@ -169,9 +170,7 @@ class Expression:
 
     def _affordable(self, data: Mapping[str, Any]) -> bool:
         """Tell whether it is sure to end soon on these values."""
-        if self._light and (
-            not self._weighed or sum([weight(data[name]) for name in self._weighed]) <= _MOST_LIGHT_VALUES
-        ):
+        if self._light and sum([weight(data[name]) for name in self._weighed]) <= _MOST_LIGHT_VALUES:
             return True
         sizes = {name: measure(value) for name, value in data.items()}
         rounded = {name: size.rounded() for name, size in sizes.items()}

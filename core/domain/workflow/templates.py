@@ -88,7 +88,7 @@ class Template:
 
 def _unknown(paths: Iterable[str], inputs: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the paths whose value is not known; an empty text is one that somebody gave."""
-    return tuple(path for path in paths if inputs.get(path) is None)
+    return tuple([path for path in paths if inputs.get(path) is None])
 
 
 def one_line(text: str) -> str:

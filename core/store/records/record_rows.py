@@ -369,7 +369,7 @@ def _history(tx: Transaction, draft: Draft) -> list[tuple[Any, ...]]:
 
 def _change_ids(record: Record, count: int) -> Iterable[str]:
     """Yield the ids of changes: of one instant, the later one sorts after the earlier one of the same record."""
-    digest = int.from_bytes(hashlib.sha256(record.id.encode()).digest()[:6])
+    digest = int.from_bytes(hashlib.blake2b(record.id.encode(), digest_size=6).digest())
     return (
         names.compose("chg", record.updated_at, (record.rev << 60) | (index << 48) | digest) for index in range(count)
     )
