@@ -21,7 +21,7 @@ from core.store import postgresql
 from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
 from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession, Session
-from core.store.sqlite_session import PATIENT_MILLISECONDS, Ahead, SqliteSession
+from core.store.sqlite_session import PATIENT_MILLISECONDS, Ahead, SqliteSession, wait_for_disk
 from core.store.statement_times import StatementTimes
 from core.store.statements import EVERY_ORGANIZATION, Statements
 from core.store.transaction import StaleEnrollment, Transaction
@@ -156,12 +156,20 @@ class Database:
 
     async def on_disk(self) -> None:
         """Return when everything that can be read is on the disk: for who sends out what it has only read."""
-        await self.ahead.on_disk()
+        if not self.is_postgresql:
+            await wait_for_disk(self.log)
+            return
+        connection = await self.workers.take()
+        session = self._session(connection, self.workers, EVERY_ORGANIZATION, reads=False)
+        try:
+            await session.on_disk()
+        finally:
+            await self.workers.give_back(connection, is_spent=session.is_spent)
 
     async def close(self) -> None:
         """Close every connection."""
         async with AsyncExitStack() as closing:
-            closing.push_async_callback(self.on_disk)
+            closing.push_async_callback(self.ahead.on_disk)
             closing.push_async_callback(self.workers.close)
             closing.push_async_callback(self.callers.close)
             await self.wakeups.close()

@@ -106,7 +106,7 @@ class SqliteSession:
 
     async def on_disk(self) -> None:
         """Return when what was committed is on the disk; the connection may have been given back before."""
-        await asyncio.get_running_loop().run_in_executor(None, _sync, self._log)
+        await wait_for_disk(self._log)
 
     async def rollback(self) -> None:
         """Roll back what there is."""
@@ -209,6 +209,11 @@ class SqliteSession:
     @property
     def _raw(self) -> sqlite3.Connection:
         return self._connection._conn
+
+
+async def wait_for_disk(log: str) -> None:
+    """Return when all that the log holds is on the disk. Raises OSError when that cannot be."""
+    await asyncio.get_running_loop().run_in_executor(None, _sync, log)
 
 
 class Ahead:

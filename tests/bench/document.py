@@ -62,8 +62,8 @@ _METHOD = """\
 - **Sleepers.** Copies, made by the database, of an enrollment that came in through the API, each with its own contact
   and e-mail address. They stand in the same tables and indexes as those that are moved.
 - **Floors.** One connection, rows of 145 bytes under an integer key. SQLite in WAL mode with `synchronous=FULL`,
-  as durable as Dripstone's own commits, which wait for the disk by the same call; PostgreSQL with
-  `synchronous_commit=on`.
+  as durable as Dripstone's own commits, which wait for the disk by the same call, one after the other; the engine
+  decides its next batch meanwhile. PostgreSQL with `synchronous_commit=on`.
 - **Rounds.** Floor and case take turns; the median is told, and the range where there are several rounds. Every case is
   a process of its own. Clients and servers share the cores.
 - **With and without sleepers.** Two databases that were filled in the same way, and in which everybody was moved once

@@ -220,14 +220,14 @@ async def test_a_batch_is_on_its_way_to_the_disk_while_the_next_one_is_made_and_
     monkeypatch.setattr(SqliteSession, "on_disk", held)
     try:
         await _batch(file)
-        second, waiting = asyncio.create_task(_batch(file)), asyncio.create_task(file.on_disk())
+        second, waiting = asyncio.create_task(_batch(file)), asyncio.create_task(file.ahead.on_disk())
         assert await _asked(file, _STORED, "org_a") == 1
         assert was == ["committed"]
         assert not waiting.done()
         goes_on.set()
         await asyncio.gather(second, waiting)
         assert await _asked(file, _STORED, "org_a") == 2
-        await file.on_disk()
+        await file.ahead.on_disk()
         assert was == ["committed", "on the disk"] * 2
     finally:
         await file.close()
@@ -250,14 +250,42 @@ async def test_a_disk_that_fails_a_batch_is_told_to_the_next_one_alone(
             patched.setattr(sqlite_session, "_to_disk", failing)
             await _batch(file)
             with pytest.raises(OSError, match="the disk is gone"):
-                await file.on_disk()
+                await file.ahead.on_disk()
         with pytest.raises(OSError, match="the disk is gone"):
             await _batch(file)
         await _batch(file)
-        await file.on_disk()
+        await file.ahead.on_disk()
         assert await _asked(file, _STORED, "org_a") == 2
     finally:
         await file.close()
+
+
+async def test_who_sends_out_what_it_has_read_from_a_file_waits_for_the_disk(
+    file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk = list[bytes]()
+    monkeypatch.setattr(sqlite_session, "_to_disk", lambda _descriptor: on_disk.append(Path(file.log).read_bytes()))
+    try:
+        async with file.write("org_a") as tx:
+            await _store(tx)
+        on_disk.clear()
+        await file.on_disk()
+        assert on_disk == [await asyncio.to_thread(Path(file.log).read_bytes)]
+    finally:
+        await file.close()
+
+
+async def test_who_sends_out_what_it_has_read_from_postgresql_waits_for_the_disk(careful: Database) -> None:
+    try:
+        async with careful.system() as tx:
+            await tx.fetch("SET LOCAL synchronous_commit = off")
+            await _store(tx.within("org_a"))
+            tx.wake("engine")
+        written = await _asked(careful, _WRITTEN)
+        await careful.on_disk()
+        assert await _asked(careful, _ON_DISK) >= written
+    finally:
+        await careful.close()
 
 
 async def test_who_is_told_again_on_postgresql_is_told_when_the_disk_has_it(
