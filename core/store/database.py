@@ -99,6 +99,8 @@ class Database:
             tx = Transaction(session, self.statements, org_id, self.clock.now())
             try:
                 yield tx
+                if not reads:
+                    self.ahead.check()
                 waits = await self._commit(tx, session)
                 if self.is_postgresql and waits:
                     await session.on_disk()
@@ -157,6 +159,7 @@ class Database:
     async def on_disk(self) -> None:
         """Return when everything that can be read is on the disk: for who sends out what it has only read."""
         if not self.is_postgresql:
+            await self.ahead.on_disk()
             await wait_for_disk(self.log)
             return
         connection = await self.workers.take()

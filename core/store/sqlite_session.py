@@ -224,12 +224,18 @@ class Ahead:
 
     async def commit(self, session: Session) -> None:
         """Commit once the last one is on the disk, and see this one there. Raises OSError if the last is not."""
-        try:
-            await self.on_disk()
-        finally:
-            self._last = None
+        if self._last is not None:
+            await asyncio.wait((self._last,))  # whoever is cancelled here leaves it to others to be told
+        self.check()
         await session.commit_ahead()
         self._last = asyncio.create_task(session.on_disk())
+
+    def check(self) -> None:
+        """Raise OSError if the last one failed, once: what follows it in the log is lost with it, so nobody writes."""
+        last = self._last
+        if last is not None and last.done():
+            self._last = None
+            last.result()
 
     async def on_disk(self) -> None:
         """Return when the last one is on the disk. Raises OSError if it cannot be."""

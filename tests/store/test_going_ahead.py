@@ -260,6 +260,65 @@ async def test_a_disk_that_fails_a_batch_is_told_to_the_next_one_alone(
         await file.close()
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+async def test_a_disk_that_fails_a_batch_is_told_to_whoever_writes_next(
+    file: Database, monkeypatch: pytest.MonkeyPatch, *, ahead: bool
+) -> None:
+    def failing(_descriptor: int) -> None:
+        raise OSError("the disk is gone")
+
+    async def next_one() -> None:
+        async with file.write("org_a") as tx:
+            await _store(tx)
+            tx.goes_ahead = ahead
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(sqlite_session, "_to_disk", failing)
+            await _batch(file)
+            with pytest.raises(OSError, match="the disk is gone"):
+                await file.on_disk()
+        assert await _asked(file, _STORED, "org_a") == 1, "who only reads is told nothing"
+        with pytest.raises(OSError, match="the disk is gone"):
+            await file.on_disk()
+        with pytest.raises(OSError, match="the disk is gone"):
+            await next_one()
+        assert await _asked(file, _STORED, "org_a") == 1
+        await next_one()
+        await file.on_disk()
+        assert await _asked(file, _STORED, "org_a") == 2
+    finally:
+        await file.close()
+
+
+async def test_who_is_cancelled_while_a_batch_is_on_its_way_to_the_disk_leaves_its_failure_to_others(
+    file: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on, waits = asyncio.Event(), asyncio.Event()
+
+    async def failing(_session: SqliteSession) -> None:
+        waits.set()
+        await goes_on.wait()
+        raise OSError("the disk is gone")
+
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(SqliteSession, "on_disk", failing)
+            await _batch(file)
+            second = asyncio.create_task(_batch(file))
+            await waits.wait()
+            assert await _asked(file, _STORED, "org_a") == 1
+            second.cancel()
+            await asyncio.wait((second,))
+            goes_on.set()
+            with pytest.raises(OSError, match="the disk is gone"):
+                await file.ahead.on_disk()
+        with pytest.raises(OSError, match="the disk is gone"):
+            await _batch(file)
+    finally:
+        await file.close()
+
+
 async def test_who_sends_out_what_it_has_read_from_a_file_waits_for_the_disk(
     file: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
