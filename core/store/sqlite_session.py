@@ -14,6 +14,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, TypeVar, cast
@@ -211,9 +212,13 @@ class SqliteSession:
         return self._connection._conn
 
 
+_DISK = ThreadPoolExecutor(4, "disk")
+"""Not the loop's own threads, which may all look up names or read imports while a writer waits for the disk."""
+
+
 async def wait_for_disk(log: str) -> None:
     """Return when all that the log holds is on the disk. Raises OSError when that cannot be."""
-    await asyncio.get_running_loop().run_in_executor(None, _sync, log)
+    await asyncio.get_running_loop().run_in_executor(_DISK, _sync, log)
 
 
 class Ahead:

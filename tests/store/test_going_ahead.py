@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,20 @@ async def _batch(file: Database) -> None:
     async with file.system() as tx:
         await events.store(tx.within("org_a"), [_event(ids.mint("evt", tx.now), tx)])
         tx.goes_ahead = True
+
+
+async def test_nobody_waits_for_the_disk_behind_what_else_keeps_the_threads_of_the_loop(file: Database) -> None:
+    goes_on, loop = threading.Event(), asyncio.get_running_loop()
+    others = [loop.run_in_executor(None, goes_on.wait) for _ in range(64)]  # such as names that are looked up
+    try:
+        async with asyncio.timeout(20):
+            await _batch(file)
+            await _batch(file)
+            await file.on_disk()
+    finally:
+        goes_on.set()
+        await asyncio.gather(*others)
+        await file.close()
 
 
 async def test_a_disk_that_fails_a_batch_is_told_to_the_next_one_alone(
