@@ -21,7 +21,8 @@ from core.store import postgresql
 from core.store.connections import Connections, NoConnection
 from core.store.metadata import dump_json, metadata, read_json
 from core.store.session import BROKEN, PostgresqlReading, PostgresqlSession, Session
-from core.store.sqlite_session import PATIENT_MILLISECONDS, Ahead, SqliteSession, wait_for_disk
+from core.store.sqlite_disk import Disk
+from core.store.sqlite_session import PATIENT_MILLISECONDS, SqliteSession
 from core.store.statement_times import StatementTimes
 from core.store.statements import EVERY_ORGANIZATION, Statements
 from core.store.transaction import StaleEnrollment, Transaction
@@ -49,10 +50,9 @@ class Database:
     clock: Clock
     wakeups: Wakeups
     statements: Statements
-    log: str = ""
-    """Path of SQLite's write-ahead log."""
+    disk: Disk
+    """Beneath SQLite's log."""
     statement_times: StatementTimes = field(default_factory=StatementTimes)
-    ahead: Ahead = field(default_factory=Ahead)
 
     @classmethod
     async def open(cls, url: str, clock: Clock, *, pool_size: int = 8) -> Database:
@@ -61,17 +61,17 @@ class Database:
         Raises ValueError for another kind of address.
         """
         parsed = make_url(url)
-        wakeups, log = Wakeups(), ""
+        wakeups, disk = Wakeups(), Disk("")
         match parsed.get_backend_name():
             case "sqlite":
                 callers, workers = _sqlite(parsed, pool_size)
-                log = _log(parsed)
+                disk = Disk(_log(parsed))
             case "postgresql":
                 callers, workers = _postgresql(parsed, pool_size)
                 wakeups.connect(parsed.set(drivername="postgresql").render_as_string(hide_password=False))
             case other:
                 raise ValueError(f"{other} is not a database this runs on; use sqlite:///… or postgresql://…")
-        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.dialect), log)
+        return cls(parsed, callers, workers, clock, wakeups, Statements(callers.dialect), disk)
 
     @property
     def is_postgresql(self) -> bool:
@@ -93,14 +93,17 @@ class Database:
     @asynccontextmanager
     async def _begun(self, connections: Connections, org_id: str, *, reads: bool = False) -> AsyncIterator[Transaction]:
         connection = await connections.take()
+        driver: Any = connection.driver_connection
         session = self._session(connection, connections, org_id, reads=reads)
         waits = False
         try:
+            if not (reads or self.is_postgresql):
+                await self.disk.mend(driver)
             tx = Transaction(session, self.statements, org_id, self.clock.now())
             try:
                 yield tx
                 if not reads:
-                    self.ahead.check()
+                    self.disk.check()
                 waits = await self._commit(tx, session)
                 if self.is_postgresql and waits:
                     await session.on_disk()
@@ -114,6 +117,8 @@ class Database:
         self.wakeups.signal(tx.wakes)
         for tell in tx.once_committed:
             tell()
+        if not (reads or tx.goes_ahead):
+            await self.disk.arrive()  # what stands before it in the log
 
     async def _commit(self, tx: Transaction, session: Session) -> bool:
         """Commit; what only the matcher waits for, it may see before it is on the disk. Tell if that is waited for yet.
@@ -125,7 +130,7 @@ class Database:
         does that. Who sends out what follows from it has committed that first, or waits for `on_disk`.
         """
         if tx.goes_ahead and not self.is_postgresql:
-            await self.ahead.commit(session)
+            await self.disk.commit_ahead(session)
             return False
         if tx.wakes != {"matcher"}:
             await session.commit()
@@ -141,7 +146,7 @@ class Database:
         driver: Any = connection.driver_connection
         if not self.is_postgresql:
             begin = "BEGIN" if connections is self.callers else "BEGIN IMMEDIATE"
-            return SqliteSession(driver, begin, self.statement_times, self.log)
+            return SqliteSession(driver, begin, self.statement_times, self.disk)
         if reads:
             return PostgresqlReading(driver, connection.info, org_id, postgresql.showing(org_id))
         if connections is self.callers:
@@ -159,8 +164,8 @@ class Database:
     async def on_disk(self) -> None:
         """Return when everything that can be read is on the disk: for who sends out what it has only read."""
         if not self.is_postgresql:
-            await self.ahead.on_disk()
-            await wait_for_disk(self.log)
+            await self.disk.arrive()
+            await self.disk.wait()
             return
         connection = await self.workers.take()
         session = self._session(connection, self.workers, EVERY_ORGANIZATION, reads=False)
@@ -172,7 +177,7 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         async with AsyncExitStack() as closing:
-            closing.push_async_callback(self.ahead.on_disk)
+            closing.push_async_callback(self.disk.arrive)
             closing.push_async_callback(self.workers.close)
             closing.push_async_callback(self.callers.close)
             await self.wakeups.close()

@@ -4,17 +4,15 @@ A trip to a thread costs several times what a look-up by key does, and while thr
 with it. So a statement goes there only when it writes much, when it turned out not to be short just now, when it has to
 wait for a lock, and to commit. A read that is not short is given up after a millisecond and asked anew in the thread.
 
-SQLite itself does not wait for the disk at a commit (`synchronous=NORMAL`): that is done here, so that it can be waited
-for apart. What is durable is the same as with FULL, which would end each commit with this one call.
+SQLite itself does not wait for the disk at a commit (`synchronous=NORMAL`): that is done by `sqlite_disk`, so that it
+can be waited for apart. What is durable is the same as with FULL, which would end each commit with this one call.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
 from typing import Any, TypeVar, cast
@@ -22,7 +20,8 @@ from typing import Any, TypeVar, cast
 import aiosqlite
 
 from core.store import statement_times
-from core.store.session import Session, Write
+from core.store.session import Write
+from core.store.sqlite_disk import Disk
 from core.store.statement_times import Kind, StatementTimes, kind_of
 
 _LOOKS_AFTER = 500
@@ -34,9 +33,6 @@ _FEW_CHARACTERS = 8_000
 
 PATIENT_MILLISECONDS = 10_000
 """For how long a thread waits for a lock that another process holds."""
-
-_to_disk = getattr(os, "fdatasync", os.fsync)
-"""What SQLite calls as well; not every system has the shorter one."""
 
 _T = TypeVar("_T")
 
@@ -52,11 +48,10 @@ class _GivenUp(_NotHere):
 class SqliteSession:
     """A transaction on a connection that does not wait for locks by itself."""
 
-    def __init__(self, connection: aiosqlite.Connection, begin: str, times: StatementTimes, log: str):
-        """`log` is the path of the write-ahead log."""
+    def __init__(self, connection: aiosqlite.Connection, begin: str, times: StatementTimes, disk: Disk):
         self._connection = connection
         self._begin = begin
-        self._log = log
+        self._disk = disk
         self._times = times
         self._begun = False
         self._is_settled = False
@@ -98,7 +93,7 @@ class SqliteSession:
         if not self._trips and self._raw.total_changes == self._changes:
             self._carry_out(_commit)
         else:
-            await self._trip(_commit_to_disk, self._log)
+            await self._trip(_commit_to_disk, self._disk)
 
     async def commit_ahead(self) -> None:
         """Commit what others may see before it is on the disk; whoever promises it to somebody waits for `on_disk`."""
@@ -107,7 +102,7 @@ class SqliteSession:
 
     async def on_disk(self) -> None:
         """Return when what was committed is on the disk; the connection may have been given back before."""
-        await wait_for_disk(self._log)
+        await self._disk.wait()
 
     async def rollback(self) -> None:
         """Roll back what there is."""
@@ -212,42 +207,6 @@ class SqliteSession:
         return self._connection._conn
 
 
-_DISK = ThreadPoolExecutor(4, "disk")
-"""Not the loop's own threads, which may all look up names or read imports while a writer waits for the disk."""
-
-
-async def wait_for_disk(log: str) -> None:
-    """Return when all that the log holds is on the disk. Raises OSError when that cannot be."""
-    await asyncio.get_running_loop().run_in_executor(_DISK, _sync, log)
-
-
-class Ahead:
-    """What was committed and is on its way to the disk: never more than one transaction, so that little is at stake."""
-
-    def __init__(self) -> None:
-        self._last: asyncio.Task[None] | None = None
-
-    async def commit(self, session: Session) -> None:
-        """Commit once the last one is on the disk, and see this one there. Raises OSError if the last is not."""
-        if self._last is not None:
-            await asyncio.wait((self._last,))  # whoever is cancelled here leaves it to others to be told
-        self.check()
-        await session.commit_ahead()
-        self._last = asyncio.create_task(session.on_disk())
-
-    def check(self) -> None:
-        """Raise OSError if the last one failed, once: what follows it in the log is lost with it, so nobody writes."""
-        last = self._last
-        if last is not None and last.done():
-            self._last = None
-            last.result()
-
-    async def on_disk(self) -> None:
-        """Return when the last one is on the disk. Raises OSError if it cannot be."""
-        if self._last is not None:
-            await asyncio.shield(self._last)
-
-
 def _rows(connection: sqlite3.Connection, sql: str, values: Any) -> list[Any]:
     return connection.cursor().execute(sql, values).fetchall()
 
@@ -273,21 +232,9 @@ def _commit(connection: sqlite3.Connection) -> None:
     connection.commit()
 
 
-def _commit_to_disk(connection: sqlite3.Connection, log: str) -> None:
+def _commit_to_disk(connection: sqlite3.Connection, disk: Disk) -> None:
     connection.commit()
-    _sync(log)
-
-
-def _sync(log: str) -> None:
-    """Return when all that the log holds is on the disk."""
-    try:
-        file = os.open(log, os.O_RDWR)
-    except FileNotFoundError:  # closed since, or a database in another mode: then SQLite itself has waited for the disk
-        return
-    try:
-        _to_disk(file)
-    finally:
-        os.close(file)  # no lock goes with it: SQLite holds those on its other files
+    disk.sync()
 
 
 def _are_few(rows: Collection[Any]) -> bool:

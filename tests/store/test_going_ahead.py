@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,16 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
-from core import ids
 from core.clock import ManualClock
-from core.store import idempotency, sqlite_session
+from core.store import idempotency, sqlite_disk
 from core.store.database import Database
 from core.store.events import events
-from core.store.events.events import NewEvent
 from core.store.session import PostgresqlSession
 from core.store.sqlite_session import SqliteSession
-from core.store.transaction import Transaction
+from tests.store.bringing import EVENT, STORED, asked, opened, store
 
 pytestmark = pytest.mark.anyio
 
-EVENT = "evt_01kjprzb00aats7gr24n7fbkaz"
-_STORED = "SELECT count(*) FROM events WHERE org_id = $1"
 _WRITTEN = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 _ON_DISK = "SELECT pg_current_wal_flush_lsn() - '0/0'::pg_lsn"
 
@@ -44,23 +39,7 @@ async def careful(postgresql_url: str, postgresql_server: str, clock: ManualCloc
 
 @pytest.fixture
 async def file(tmp_path: Path, clock: ManualClock, anyio_backend: str) -> Database:
-    """Return a database in a file."""
-    database = await Database.open(f"sqlite:///{tmp_path}/a.db", clock)
-    await database.create_schema()
-    return database
-
-
-async def _store(tx: Transaction) -> None:
-    await events.store(tx, [_event(EVENT, tx)])
-
-
-def _event(event: str, tx: Transaction) -> NewEvent:
-    return NewEvent(event, "api", "action", "form.submitted", {}, None, tx.now, "")
-
-
-async def _asked(database: Database, sql: str, *values: str) -> int:
-    async with database.read("org_a") as tx:
-        return int((await tx.fetch(sql, *values))[0][0])
+    return await opened(tmp_path, clock)
 
 
 async def test_the_matcher_has_an_event_before_the_disk_and_who_brought_it_only_then(
@@ -76,18 +55,18 @@ async def test_the_matcher_has_an_event_before_the_disk_and_who_brought_it_only_
 
     async def bring() -> None:
         async with careful.write("org_a") as tx:
-            await _store(tx)
+            await store(tx)
 
     try:
         bringing = asyncio.create_task(bring())
         await asyncio.wait_for(matcher.wait(), 10)
         matcher.clear()
-        assert await _asked(careful, _STORED, "org_a") == 1
-        written = await _asked(careful, _WRITTEN)
+        assert await asked(careful, STORED, "org_a") == 1
+        written = await asked(careful, _WRITTEN)
         assert not bringing.done()
         goes_on.set()
         await bringing
-        assert await _asked(careful, _ON_DISK) >= written
+        assert await asked(careful, _ON_DISK) >= written
         assert not matcher.is_set(), "it was told"
     finally:
         await careful.close()
@@ -102,9 +81,9 @@ async def test_what_others_wait_for_too_they_have_from_the_disk(
     monkeypatch.setattr(PostgresqlSession, "commit_ahead", never)
     try:
         async with careful.write("org_a") as tx:
-            await _store(tx)
+            await store(tx)
             tx.wake("engine")
-        assert await _asked(careful, _STORED, "org_a") == 1
+        assert await asked(careful, STORED, "org_a") == 1
     finally:
         await careful.close()
 
@@ -114,7 +93,7 @@ async def test_what_failed_does_not_go_ahead(careful: Database) -> None:
 
     async def fail_unseen() -> None:
         async with careful.write("org_a") as tx:
-            await _store(tx)
+            await store(tx)
             with pytest.raises(asyncpg.PostgresError):
                 await tx.fetch("SELECT no_such_column")
 
@@ -122,7 +101,7 @@ async def test_what_failed_does_not_go_ahead(careful: Database) -> None:
         with pytest.raises(asyncpg.InFailedSQLTransactionError):
             await fail_unseen()
         assert not matcher.is_set()
-        assert await _asked(careful, _STORED, "org_a") == 0
+        assert await asked(careful, STORED, "org_a") == 0
     finally:
         await careful.close()
 
@@ -138,7 +117,7 @@ async def test_the_matcher_has_the_file_while_who_brought_an_event_waits_for_the
 
     async def bring() -> None:
         async with file.write("org_a") as tx:
-            await _store(tx)
+            await store(tx)
 
     try:
         with monkeypatch.context() as patched:
@@ -160,20 +139,20 @@ async def test_the_matcher_has_the_file_while_who_brought_an_event_waits_for_the
 async def test_whoever_wrote_to_a_file_is_told_when_the_disk_has_it(
     file: Database, wakes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, to_disk, stored = Path(file.log), sqlite_session._to_disk, list[bytes]()
+    log, to_disk, stored = Path(file.disk.log), sqlite_disk._to_disk, list[bytes]()
 
     def watched(descriptor: int) -> None:
         assert os.fstat(descriptor).st_ino == log.stat().st_ino
         stored.append(log.read_bytes())
         to_disk(descriptor)
 
-    monkeypatch.setattr(sqlite_session, "_to_disk", watched)
+    monkeypatch.setattr(sqlite_disk, "_to_disk", watched)
     try:
         async with file.write("org_a") as tx:
-            await _store(tx)
+            await store(tx)
             tx.wakes = set(wakes)
         assert stored == [await asyncio.to_thread(log.read_bytes)]
-        assert await _asked(file, _STORED, "org_a") == 1
+        assert await asked(file, STORED, "org_a") == 1
         assert len(stored) == 1, "who only reads waits for no disk"
     finally:
         await file.close()
@@ -188,12 +167,12 @@ async def test_a_disk_that_fails_is_told_to_whoever_wrote(
 
     async def bring() -> None:
         async with file.write("org_a") as tx:
-            await _store(tx)
+            await store(tx)
             tx.wakes = set(wakes)
 
     try:
         with monkeypatch.context() as patched:
-            patched.setattr(sqlite_session, "_to_disk", failing)
+            patched.setattr(sqlite_disk, "_to_disk", failing)
             with pytest.raises(OSError, match="the disk is gone"):
                 await bring()
         async with file.write("org_a") as tx:
@@ -202,162 +181,15 @@ async def test_a_disk_that_fails_is_told_to_whoever_wrote(
         await file.close()
 
 
-async def test_a_batch_is_on_its_way_to_the_disk_while_the_next_one_is_made_and_no_third_one_is(
-    file: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    goes_on, was = asyncio.Event(), list[str]()
-    commit_ahead, on_disk = SqliteSession.commit_ahead, SqliteSession.on_disk
-
-    async def committed(session: SqliteSession) -> None:
-        await commit_ahead(session)
-        was.append("committed")
-
-    async def held(session: SqliteSession) -> None:
-        await goes_on.wait()
-        await on_disk(session)
-        was.append("on the disk")
-
-    monkeypatch.setattr(SqliteSession, "commit_ahead", committed)
-    monkeypatch.setattr(SqliteSession, "on_disk", held)
-    try:
-        await _batch(file)
-        second, waiting = asyncio.create_task(_batch(file)), asyncio.create_task(file.ahead.on_disk())
-        assert await _asked(file, _STORED, "org_a") == 1
-        assert was == ["committed"]
-        assert not waiting.done()
-        goes_on.set()
-        await asyncio.gather(second, waiting)
-        assert await _asked(file, _STORED, "org_a") == 2
-        await file.ahead.on_disk()
-        assert was == ["committed", "on the disk"] * 2
-    finally:
-        await file.close()
-
-
-async def _batch(file: Database) -> None:
-    async with file.system() as tx:
-        await events.store(tx.within("org_a"), [_event(ids.mint("evt", tx.now), tx)])
-        tx.goes_ahead = True
-
-
-async def test_nobody_waits_for_the_disk_behind_what_else_keeps_the_threads_of_the_loop(file: Database) -> None:
-    goes_on, loop = threading.Event(), asyncio.get_running_loop()
-    others = [loop.run_in_executor(None, goes_on.wait) for _ in range(64)]  # such as names that are looked up
-    try:
-        async with asyncio.timeout(20):
-            await _batch(file)
-            await _batch(file)
-            await file.on_disk()
-    finally:
-        goes_on.set()
-        await asyncio.gather(*others)
-        await file.close()
-
-
-async def test_a_disk_that_fails_a_batch_is_told_to_the_next_one_alone(
-    file: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def failing(_descriptor: int) -> None:
-        raise OSError("the disk is gone")
-
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(sqlite_session, "_to_disk", failing)
-            await _batch(file)
-            with pytest.raises(OSError, match="the disk is gone"):
-                await file.ahead.on_disk()
-        with pytest.raises(OSError, match="the disk is gone"):
-            await _batch(file)
-        await _batch(file)
-        await file.ahead.on_disk()
-        assert await _asked(file, _STORED, "org_a") == 2
-    finally:
-        await file.close()
-
-
-@pytest.mark.parametrize("ahead", [False, True])
-async def test_a_disk_that_fails_a_batch_is_told_to_whoever_writes_next(
-    file: Database, monkeypatch: pytest.MonkeyPatch, *, ahead: bool
-) -> None:
-    def failing(_descriptor: int) -> None:
-        raise OSError("the disk is gone")
-
-    async def next_one() -> None:
-        async with file.write("org_a") as tx:
-            await _store(tx)
-            tx.goes_ahead = ahead
-
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(sqlite_session, "_to_disk", failing)
-            await _batch(file)
-            with pytest.raises(OSError, match="the disk is gone"):
-                await file.on_disk()
-        assert await _asked(file, _STORED, "org_a") == 1, "who only reads is told nothing"
-        with pytest.raises(OSError, match="the disk is gone"):
-            await file.on_disk()
-        with pytest.raises(OSError, match="the disk is gone"):
-            await next_one()
-        assert await _asked(file, _STORED, "org_a") == 1
-        await next_one()
-        await file.on_disk()
-        assert await _asked(file, _STORED, "org_a") == 2
-    finally:
-        await file.close()
-
-
-async def test_who_is_cancelled_while_a_batch_is_on_its_way_to_the_disk_leaves_its_failure_to_others(
-    file: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    goes_on, waits = asyncio.Event(), asyncio.Event()
-
-    async def failing(_session: SqliteSession) -> None:
-        waits.set()
-        await goes_on.wait()
-        raise OSError("the disk is gone")
-
-    try:
-        with monkeypatch.context() as patched:
-            patched.setattr(SqliteSession, "on_disk", failing)
-            await _batch(file)
-            second = asyncio.create_task(_batch(file))
-            await waits.wait()
-            assert await _asked(file, _STORED, "org_a") == 1
-            second.cancel()
-            await asyncio.wait((second,))
-            goes_on.set()
-            with pytest.raises(OSError, match="the disk is gone"):
-                await file.ahead.on_disk()
-        with pytest.raises(OSError, match="the disk is gone"):
-            await _batch(file)
-    finally:
-        await file.close()
-
-
-async def test_who_sends_out_what_it_has_read_from_a_file_waits_for_the_disk(
-    file: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_disk = list[bytes]()
-    monkeypatch.setattr(sqlite_session, "_to_disk", lambda _descriptor: on_disk.append(Path(file.log).read_bytes()))
-    try:
-        async with file.write("org_a") as tx:
-            await _store(tx)
-        on_disk.clear()
-        await file.on_disk()
-        assert on_disk == [await asyncio.to_thread(Path(file.log).read_bytes)]
-    finally:
-        await file.close()
-
-
 async def test_who_sends_out_what_it_has_read_from_postgresql_waits_for_the_disk(careful: Database) -> None:
     try:
         async with careful.system() as tx:
             await tx.fetch("SET LOCAL synchronous_commit = off")
-            await _store(tx.within("org_a"))
+            await store(tx.within("org_a"))
             tx.wake("engine")
-        written = await _asked(careful, _WRITTEN)
+        written = await asked(careful, _WRITTEN)
         await careful.on_disk()
-        assert await _asked(careful, _ON_DISK) >= written
+        assert await asked(careful, _ON_DISK) >= written
     finally:
         await careful.close()
 
