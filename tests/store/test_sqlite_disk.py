@@ -84,11 +84,7 @@ async def test_what_the_disk_refused_is_in_the_file_before_anybody_writes_after_
 ) -> None:
     """What is refused may be a hole in the log later on, behind which nothing is found."""
     try:
-        with monkeypatch.context() as patched:
-            patched.setattr(sqlite_disk, "_to_disk", _refuse)
-            await _batch(file)
-            with pytest.raises(OSError, match="the disk is gone"):
-                await file.on_disk()
+        await _refused_batch(file, monkeypatch)
         await _batch(file, ahead=ahead)
         await file.on_disk()
         shutil.copy(tmp_path / "a.db", tmp_path / "without_log.db")
@@ -103,11 +99,7 @@ async def test_nobody_writes_after_what_the_disk_refused_while_others_read_it(
     file: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     try:
-        with monkeypatch.context() as patched:
-            patched.setattr(sqlite_disk, "_to_disk", _refuse)
-            await _batch(file)
-            with pytest.raises(OSError, match="the disk is gone"):
-                await file.on_disk()
+        await _refused_batch(file, monkeypatch)
         async with file.read("org_a") as tx:
             await tx.fetch(STORED, "org_a")
             with pytest.raises(OSError, match="cannot be written back"):
@@ -174,8 +166,15 @@ async def test_who_is_cancelled_while_a_batch_is_on_its_way_to_the_disk_leaves_i
         await file.close()
 
 
-def _refuse(_descriptor: int) -> None:
-    raise OSError("the disk is gone")
+async def _refused_batch(file: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_descriptor: int) -> None:
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_disk, "_to_disk", refuse)
+        await _batch(file)
+        with pytest.raises(OSError, match="the disk is gone"):
+            await file.on_disk()
 
 
 async def test_who_sends_out_what_it_has_read_from_a_file_waits_for_the_disk(
